@@ -1,0 +1,56 @@
+//! A packet in plain memory.
+
+use crate::layout::Bytes;
+use crate::pipeline::{Covers, Delta, Packet};
+
+/// A packet in plain memory, with complete checksums.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Frame(pub Vec<u8>);
+
+impl Frame {
+    fn adjust(&mut self, offset: usize, change: impl FnOnce(u16) -> u16) -> Option<()> {
+        let old: u16 = self.read(offset)?;
+        self.write(offset, &change(old))
+    }
+}
+
+impl Packet for Frame {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[expect(unsafe_code, reason = "reads any value from checked bytes")]
+    fn read<T: Bytes>(&self, offset: usize) -> Option<T> {
+        let end = offset.checked_add(size_of::<T>())?;
+        let bytes = self.0.get(offset..end)?;
+        // SAFETY: `bytes` has the size of `T`, and any bytes are a `T`.
+        Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+    }
+
+    #[expect(unsafe_code, reason = "writes any value over checked bytes")]
+    fn write<T: Bytes>(&mut self, offset: usize, value: &T) -> Option<()> {
+        let end = offset.checked_add(size_of::<T>())?;
+        let bytes = self.0.get_mut(offset..end)?;
+        // SAFETY: `bytes` has the size of `T`, which has no padding.
+        unsafe { bytes.as_mut_ptr().cast::<T>().write_unaligned(*value) };
+        Some(())
+    }
+
+    fn adjust_ip_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
+        self.adjust(offset, |sum| delta.apply(sum))
+    }
+
+    fn adjust_tcp_checksum(&mut self, offset: usize, delta: Delta, _: Covers) -> Option<()> {
+        self.adjust(offset, |sum| delta.apply(sum))
+    }
+
+    fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, _: Covers) -> Option<()> {
+        self.adjust(offset, |sum| match sum {
+            0 => 0,
+            sum => match delta.apply(sum) {
+                0 => u16::MAX,
+                sum => sum,
+            },
+        })
+    }
+}

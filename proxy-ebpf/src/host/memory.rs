@@ -1,0 +1,146 @@
+//! The maps in memory.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
+
+use crate::layout::{Address, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, Settings};
+use crate::pipeline::{Make, MakeError, Tables};
+
+/// The maps of one IP version.
+#[derive(Default)]
+pub struct Memory<A> {
+    /// `FRONTENDS_*`
+    pub frontends: HashMap<FrontendKey<A>, Frontend>,
+    /// `NODE_ADDRS_*`
+    pub node_addresses: HashSet<A>,
+    /// `BACKENDS_*`
+    pub backends: BTreeMap<u32, Backend<A>>,
+    /// `SETTINGS_*`
+    pub settings: Settings<A>,
+    /// `FLOWS_*`
+    pub flows: RefCell<HashMap<FlowKey<A>, Rc<Flow<A>>>>,
+    /// What both IP versions share.
+    pub shared: Rc<Shared>,
+}
+
+/// What both IP versions share, and the world outside.
+pub struct Shared {
+    /// `SLOTS`
+    pub slots: RefCell<BTreeMap<u32, u32>>,
+    /// `COUNTERS`
+    pub counters: RefCell<BTreeMap<&'static str, u64>>,
+    /// The clock, in ticks.
+    pub now: Cell<u32>,
+    /// What the next random number is; moves on by itself.
+    pub random: Cell<u32>,
+    /// Flow records that there is room for.
+    pub flow_capacity: Cell<usize>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            slots: RefCell::default(),
+            counters: RefCell::default(),
+            now: Cell::new(1),
+            random: Cell::new(1),
+            flow_capacity: Cell::new(usize::MAX),
+        }
+    }
+}
+
+impl<A> Memory<A> {
+    /// The value of a counter.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        let name = name(counter);
+        self.shared
+            .counters
+            .borrow()
+            .get(name)
+            .copied()
+            .unwrap_or(0)
+    }
+}
+
+fn name(counter: Counter) -> &'static str {
+    Counter::ALL
+        .iter()
+        .find(|(candidate, _)| *candidate == counter)
+        .map_or("unknown", |(_, name)| name)
+}
+
+impl<A: Address> Tables<A> for Memory<A> {
+    type Flow<'a> = Rc<Flow<A>>;
+
+    fn frontend(&self, key: &FrontendKey<A>) -> Option<Frontend> {
+        self.frontends.get(key).copied()
+    }
+
+    fn is_node_address(&self, address: &A) -> bool {
+        self.node_addresses.contains(address)
+    }
+
+    fn slot(&self, position: u32) -> Option<u32> {
+        // Like an array in the kernel, unwritten elements are zero.
+        Some(
+            self.shared
+                .slots
+                .borrow()
+                .get(&position)
+                .copied()
+                .unwrap_or(0),
+        )
+    }
+
+    fn backend(&self, index: u32) -> Option<Backend<A>> {
+        Some(self.backends.get(&index).copied().unwrap_or_default())
+    }
+
+    fn settings(&self) -> Settings<A> {
+        self.settings
+    }
+
+    fn find(&self, key: &FlowKey<A>) -> Option<Rc<Flow<A>>> {
+        self.flows.borrow().get(key).cloned()
+    }
+
+    fn make(&self, key: &FlowKey<A>, flow: &Flow<A>, how: Make) -> Result<(), MakeError> {
+        let mut flows = self.flows.borrow_mut();
+        if how == Make::IfAbsent && flows.contains_key(key) {
+            return Err(MakeError::Exists);
+        }
+        if flows.len() >= self.shared.flow_capacity.get() && !flows.contains_key(key) {
+            return Err(MakeError::Full);
+        }
+        flows.insert(*key, Rc::new(flow.clone()));
+        Ok(())
+    }
+
+    fn forget(&self, key: &FlowKey<A>) {
+        self.flows.borrow_mut().remove(key);
+    }
+
+    fn now(&self) -> u32 {
+        self.shared.now.get()
+    }
+
+    fn random(&self) -> u32 {
+        // xorshift (Marsaglia 2003): repeatable, and never 0 from a seed that is not.
+        let mut x = self.shared.random.get();
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        self.shared.random.set(x);
+        x
+    }
+
+    fn count(&self, counter: Counter) {
+        *self
+            .shared
+            .counters
+            .borrow_mut()
+            .entry(name(counter))
+            .or_default() += 1;
+    }
+}

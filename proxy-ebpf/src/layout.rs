@@ -1,0 +1,507 @@
+//! Keys and values of the kernel's maps: the contract between the agent and the
+//! programs.
+//!
+//! Every type is `#[repr(C)]`, has no padding that is not a named, zeroed field,
+//! and has its size asserted below. Addresses and ports are in network byte
+//! order as they are in a packet, everything else is in the machine's order.
+//!
+//! [`VERSION`] names this layout; it changes with any change to this file that
+//! an older reader would misread.
+
+use core::cell::Cell;
+use core::fmt::Debug;
+use core::hash::Hash;
+
+/// The version of this layout; maps are pinned under it.
+pub const VERSION: u32 = 1;
+
+/// Bytes that may lie in a packet or in a map: any bit pattern is a value.
+///
+/// # Safety
+///
+/// The type is `#[repr(C)]` or primitive, has no padding, and every bit pattern
+/// of its size is valid.
+#[expect(unsafe_code, reason = "a promise about memory layout")]
+pub unsafe trait Bytes: Copy {}
+
+/// An address of one IP version, in network byte order.
+///
+/// Held as 32-bit words: the BPF target would move bytes one by one.
+pub trait Address: Bytes + Eq + Hash + Debug + Default + 'static {
+    /// The EtherType of packets of this version.
+    const ETHERTYPE: u16;
+    /// The 32-bit words of the address.
+    fn words(&self) -> &[u32];
+}
+
+/// An IPv4 address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct V4(pub [u32; 1]);
+
+/// An IPv6 address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct V6(pub [u32; 4]);
+
+impl Address for V4 {
+    const ETHERTYPE: u16 = 0x0800;
+
+    #[inline(always)]
+    fn words(&self) -> &[u32] {
+        &self.0
+    }
+}
+
+impl Address for V6 {
+    const ETHERTYPE: u16 = 0x86dd;
+
+    #[inline(always)]
+    fn words(&self) -> &[u32] {
+        &self.0
+    }
+}
+
+/// A transport port, in network byte order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct Port(u16);
+
+impl Port {
+    /// A port from its number.
+    #[inline(always)]
+    pub const fn new(number: u16) -> Self {
+        Self(number.to_be())
+    }
+
+    /// The port's number.
+    #[inline(always)]
+    pub const fn number(self) -> u16 {
+        u16::from_be(self.0)
+    }
+
+    /// The two bytes as they are in memory.
+    #[inline(always)]
+    pub const fn raw(self) -> u16 {
+        self.0
+    }
+}
+
+/// Protocol numbers (IANA).
+pub mod protocol {
+    /// Transmission Control Protocol.
+    pub const TCP: u8 = 6;
+    /// User Datagram Protocol.
+    pub const UDP: u8 = 17;
+}
+
+/// Key of `FRONTENDS_*`. A NodePort lies under the zero address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
+#[repr(C)]
+pub struct FrontendKey<A> {
+    /// Destination address.
+    pub address: A,
+    /// Destination port.
+    pub port: Port,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Zero.
+    pub pad: u8,
+}
+
+impl<A> FrontendKey<A> {
+    /// A key from its parts.
+    #[inline(always)]
+    pub const fn new(address: A, port: Port, protocol: u8) -> Self {
+        Self {
+            address,
+            port,
+            protocol,
+            pad: 0,
+        }
+    }
+}
+
+/// A contiguous run of `SLOTS`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(C)]
+pub struct Span {
+    /// Position of the first slot.
+    pub start: u32,
+    /// Number of slots.
+    pub len: u32,
+}
+
+/// Value of `FRONTENDS_*`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(C)]
+pub struct Frontend {
+    /// The Service port's id; stable while the Service port exists.
+    pub service: u32,
+    /// Bits of [`frontend_flags`].
+    pub flags: u32,
+    /// ClientIP affinity in seconds; 0 is none.
+    pub affinity_seconds: u32,
+    /// The cluster set.
+    pub cluster: Span,
+    /// The local set.
+    pub local: Span,
+}
+
+/// Bits of [`Frontend::flags`].
+pub mod frontend_flags {
+    /// Reached from outside the cluster (NodePort, load balancer, external
+    /// address): pods of this node use the cluster set whatever the policy.
+    pub const EXTERNAL: u32 = 1;
+    /// This frontend's traffic policy is Local.
+    pub const LOCAL_POLICY: u32 = 1 << 1;
+}
+
+/// Value of `NODE_ADDRS_*`; only its presence counts.
+pub type NodeAddress = u32;
+
+/// Element of `SLOTS`: two backend indices, since the kernel rounds an array's
+/// elements up to 8 bytes. Position `p` is half `p & 1` of element `p >> 1`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct SlotPair(pub [u32; 2]);
+
+/// Element of `BACKENDS_*`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Backend<A> {
+    /// The endpoint's address.
+    pub address: A,
+    /// The endpoint's port.
+    pub port: Port,
+    /// Bits of [`backend_flags`].
+    pub flags: u16,
+    /// Odd while the endpoint serves. Each beginning and each end of a life adds
+    /// one, so a record that holds (index, generation) goes stale by itself.
+    pub generation: u32,
+    /// The Service port's id.
+    pub service: u32,
+}
+
+impl<A> Backend<A> {
+    /// Whether a record made at `generation` still names this endpoint, and the
+    /// endpoint still serves.
+    #[inline(always)]
+    pub fn is_current(&self, generation: u32) -> bool {
+        self.generation == generation && generation & 1 == 1
+    }
+}
+
+/// Bits of [`Backend::flags`].
+pub mod backend_flags {
+    /// Runs on this node.
+    pub const LOCAL: u16 = 1;
+}
+
+/// Where a flow's packet meets this node; part of the key, so that a packet only
+/// ever finds a record that is meant for the hook it is at.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Edge {
+    /// Ingress of a device.
+    Ingress = 0,
+    /// Egress of a device.
+    Egress = 1,
+}
+
+/// Key of `FLOWS_*`: the tuple of a packet as it arrives at the hook.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
+#[repr(C)]
+pub struct FlowKey<A> {
+    /// Source and destination.
+    pub tuple: Tuple<A>,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// An [`Edge`].
+    pub edge: u8,
+    /// Zero.
+    pub pad: u16,
+}
+
+impl<A> FlowKey<A> {
+    /// A key from its parts.
+    #[inline(always)]
+    pub const fn new(tuple: Tuple<A>, protocol: u8, edge: Edge) -> Self {
+        Self {
+            tuple,
+            protocol,
+            edge: edge as u8,
+            pad: 0,
+        }
+    }
+}
+
+/// The addresses and ports of a packet, in the order in which they lie in it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
+#[repr(C)]
+pub struct Tuple<A> {
+    /// Source address.
+    pub source: A,
+    /// Destination address.
+    pub destination: A,
+    /// Source port.
+    pub source_port: Port,
+    /// Destination port.
+    pub destination_port: Port,
+}
+
+impl<A: Copy> Tuple<A> {
+    /// The tuple of an answer.
+    #[inline(always)]
+    pub fn reversed(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port: self.destination_port,
+            destination_port: self.source_port,
+        }
+    }
+}
+
+/// A number in a map that every CPU reads and writes in place, without order: the
+/// last writer wins. (The BPF target has atomics of 64 bits only, and this is what
+/// relaxed ones of 32 bits would compile to.)
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Racy(Cell<u32>);
+
+// SAFETY: only aligned loads and stores of one word, which do not tear on the
+// machines that eBPF runs on; on the host a record never leaves its thread.
+#[expect(unsafe_code, reason = "a map's values are shared by all CPUs")]
+unsafe impl Sync for Racy {}
+
+impl Racy {
+    /// A number.
+    #[inline(always)]
+    pub const fn new(value: u32) -> Self {
+        Self(Cell::new(value))
+    }
+
+    /// Reads it.
+    #[inline(always)]
+    pub fn get(&self) -> u32 {
+        self.0.get()
+    }
+
+    /// Writes it.
+    #[inline(always)]
+    pub fn set(&self, value: u32) {
+        self.0.set(value);
+    }
+}
+
+/// Value of `FLOWS_*`: what the packet becomes, and whose it is.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Flow<A> {
+    /// The tuple that the packet gets.
+    pub tuple: Tuple<A>,
+    /// Index of the backend.
+    pub backend: u32,
+    /// The backend's generation when it was picked.
+    pub generation: u32,
+    /// The Service port's id.
+    pub service: u32,
+    /// When a packet last used this record, in [`ticks`].
+    pub seen: Racy,
+    /// Bits of [`flow_flags`].
+    pub flags: Racy,
+}
+
+impl<A: Copy> Clone for Flow<A> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        Self {
+            tuple: self.tuple,
+            backend: self.backend,
+            generation: self.generation,
+            service: self.service,
+            seen: Racy::new(self.seen.get()),
+            flags: Racy::new(self.flags.get()),
+        }
+    }
+}
+
+impl<A> Flow<A> {
+    /// The flags.
+    #[inline(always)]
+    pub fn flags(&self) -> u32 {
+        self.flags.get()
+    }
+
+    /// Sets `bits` in the flags. Not one atomic step: a lost bit is set again by
+    /// the next packet that carries it, or costs a later timeout.
+    #[inline(always)]
+    pub fn mark(&self, bits: u32) {
+        self.flags.set(self.flags() | bits);
+    }
+}
+
+/// Bits of [`Flow::flags`].
+pub mod flow_flags {
+    /// The translated packet leaves this node by a FIB lookup, and its reply
+    /// comes back to an ingress.
+    pub const REDIRECT: u32 = 1;
+    /// The backend is the client itself: out again by the device it came from.
+    pub const HAIRPIN: u32 = 1 << 1;
+    /// A FIN or RST went this way.
+    pub const CLOSING: u32 = 1 << 2;
+    /// This is the record of the replies.
+    pub const REPLY: u32 = 1 << 3;
+}
+
+/// The one element of `SETTINGS_*`: what may change while the programs run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Settings<A> {
+    /// The node's address, for flows that need SNAT; zero when there is none.
+    pub node_address: A,
+    /// First port of the range of translated source ports.
+    pub nat_first: u16,
+    /// Number of ports in the range.
+    pub nat_ports: u16,
+    /// Bits of [`settings_flags`].
+    pub flags: u32,
+}
+
+/// Bits of [`Settings::flags`].
+pub mod settings_flags {
+    /// Outside clients are translated also when the backend is on this node.
+    pub const MASQUERADE_ALL: u32 = 1;
+}
+
+/// Indices of `COUNTERS`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Counter {
+    /// Flows made.
+    FlowsMade = 0,
+    /// Packets that the flow table had no room for; dropped.
+    FlowTableFull = 1,
+    /// Packets for which no source port was free; dropped.
+    PortsExhausted = 2,
+    /// Packets that are cut short or contradict themselves; passed untouched.
+    Malformed = 3,
+    /// Fragments; passed untouched.
+    Fragments = 4,
+    /// New connections to a Service without endpoints; dropped.
+    NoEndpoints = 5,
+    /// New connections under a Local policy without local endpoints; dropped.
+    NoLocalEndpoints = 6,
+    /// Packets that could not be sent on: no route, no address of this node, or
+    /// their time to live ran out; dropped.
+    Unroutable = 7,
+    /// Packets that the kernel refused to change; dropped.
+    RewriteFailed = 8,
+}
+
+impl Counter {
+    /// Every counter with its name, in order of its index.
+    pub const ALL: [(Self, &'static str); 9] = [
+        (Self::FlowsMade, "flows_made"),
+        (Self::FlowTableFull, "flow_table_full"),
+        (Self::PortsExhausted, "ports_exhausted"),
+        (Self::Malformed, "malformed"),
+        (Self::Fragments, "fragments"),
+        (Self::NoEndpoints, "no_endpoints"),
+        (Self::NoLocalEndpoints, "no_local_endpoints"),
+        (Self::Unroutable, "unroutable"),
+        (Self::RewriteFailed, "rewrite_failed"),
+    ];
+}
+
+/// Time as the records have it: units of 2^30 ns, about 1.07 s, since boot. A
+/// shift in the kernel, where a division would be a multiplication and a shift.
+pub mod ticks {
+    /// Ticks of a time in nanoseconds.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "136 years of uptime")]
+    pub const fn from_nanoseconds(ns: u64) -> u32 {
+        (ns >> 30) as u32
+    }
+
+    /// Ticks in `seconds`, rounded up.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "smaller than its argument")]
+    pub const fn from_seconds(seconds: u32) -> u32 {
+        from_nanoseconds_up(seconds as u64 * 1_000_000_000) as u32
+    }
+
+    #[inline(always)]
+    const fn from_nanoseconds_up(ns: u64) -> u64 {
+        ns.div_ceil(1 << 30)
+    }
+}
+
+/// Asserts that a type has no padding: its size is the sum of its fields'.
+macro_rules! sizes {
+    ($($type:ty = [$($field:literal)+], align $align:literal;)*) => {
+        $(const _: () = {
+            assert!(size_of::<$type>() == 0 $(+ $field)+);
+            assert!(align_of::<$type>() == $align);
+        };)*
+    };
+}
+
+sizes! {
+    Tuple<V4> = [4 4 2 2], align 4;
+    Tuple<V6> = [16 16 2 2], align 4;
+    FrontendKey<V4> = [4 2 1 1], align 4;
+    FrontendKey<V6> = [16 2 1 1], align 4;
+    Frontend = [4 4 4 8 8], align 4;
+    Backend<V4> = [4 2 2 4 4], align 4;
+    Backend<V6> = [16 2 2 4 4], align 4;
+    FlowKey<V4> = [12 1 1 2], align 4;
+    FlowKey<V6> = [36 1 1 2], align 4;
+    Flow<V4> = [12 4 4 4 4 4], align 4;
+    Flow<V6> = [36 4 4 4 4 4], align 4;
+    Settings<V4> = [4 2 2 4], align 4;
+    Settings<V6> = [16 2 2 4], align 4;
+    SlotPair = [8], align 4;
+}
+
+const _: () = {
+    assert!(core::mem::offset_of!(Frontend, cluster) == 12);
+    assert!(core::mem::offset_of!(Frontend, local) == 20);
+    assert!(core::mem::offset_of!(Backend<V6>, generation) == 20);
+    assert!(core::mem::offset_of!(FlowKey<V6>, protocol) == 36);
+    assert!(core::mem::offset_of!(Flow<V6>, seen) == 48);
+};
+
+/// Implements [`Bytes`], and aya's own marker where the agent needs it.
+macro_rules! bytes {
+    ($($type:ty),* $(,)?) => {
+        $(
+            // SAFETY: `#[repr(C)]` without padding (asserted above), of integers only.
+            #[expect(unsafe_code, reason = "a promise about memory layout")]
+            unsafe impl Bytes for $type {}
+            // SAFETY: as above.
+            #[cfg(feature = "agent")]
+            #[expect(unsafe_code, reason = "a promise about memory layout")]
+            unsafe impl aya::Pod for $type {}
+        )*
+    };
+}
+
+bytes! {
+    V4, V6, Port, Tuple<V4>, Tuple<V6>, FrontendKey<V4>, FrontendKey<V6>, Frontend,
+    Backend<V4>, Backend<V6>, FlowKey<V4>, FlowKey<V6>,
+    Settings<V4>, Settings<V6>, SlotPair,
+}
+
+macro_rules! primitive_bytes {
+    ($($type:ty),*) => {
+        $(
+            // SAFETY: integers, or arrays of what is made of integers.
+            #[expect(unsafe_code, reason = "a promise about memory layout")]
+            unsafe impl Bytes for $type {}
+        )*
+    };
+}
+
+primitive_bytes!(u8, u16, u32, [u8; 2], [u16; 2], [u16; 6], [V4; 2], [V6; 2]);

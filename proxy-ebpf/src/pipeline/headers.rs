@@ -1,0 +1,317 @@
+//! Reading link, network and transport headers.
+//!
+//! Each header is read once, whole, and checked: what is cut short or
+//! contradicts itself is [`Skip::Malformed`] and will not be touched.
+
+use super::{Covers, Packet};
+use crate::layout::{Address, Bytes, Port, Tuple, V4, V6, protocol};
+
+/// Why a packet is left alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Skip {
+    /// Another protocol.
+    Other,
+    /// Cut short, or its headers contradict each other.
+    Malformed,
+    /// A fragment.
+    Fragment,
+}
+
+/// Where a packet's headers are, and what the pipeline needs of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Headers<A> {
+    /// Offset of the IP header.
+    pub network: usize,
+    /// Offset of the transport header.
+    pub transport: usize,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Time to live, or hop limit.
+    pub ttl: u8,
+    /// TCP's flags; 0 for other protocols.
+    pub tcp_flags: u8,
+    /// Addresses and ports.
+    pub tuple: Tuple<A>,
+}
+
+/// Bits of [`Headers::tcp_flags`] (RFC 9293, section 3.1).
+pub(super) mod tcp_flags {
+    pub(crate) const FIN: u8 = 1;
+    pub(crate) const SYN: u8 = 1 << 1;
+    pub(crate) const RST: u8 = 1 << 2;
+    pub(crate) const ACK: u8 = 1 << 4;
+}
+
+impl<A> Headers<A> {
+    /// Whether this packet asks for a new TCP connection.
+    #[inline(always)]
+    pub fn is_syn(&self) -> bool {
+        self.tcp_flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN
+    }
+
+    /// Whether this packet ends its side of a TCP connection.
+    #[inline(always)]
+    pub fn is_closing(&self) -> bool {
+        self.tcp_flags & (tcp_flags::FIN | tcp_flags::RST) != 0
+    }
+}
+
+/// What [`Version::network`] finds.
+pub struct Network<A> {
+    pub(super) transport: usize,
+    pub(super) protocol: u8,
+    pub(super) ttl: u8,
+    pub(super) source: A,
+    pub(super) destination: A,
+}
+
+/// What differs between the IP versions.
+pub trait Version: Address {
+    /// Offset of the source address in the IP header; the destination follows.
+    const ADDRESSES: usize;
+    /// Offset of the header checksum in the IP header, if there is one.
+    const CHECKSUM: Option<usize>;
+    /// Offset of time to live or hop limit in the IP header.
+    const TTL: usize;
+    /// What a change of addresses means to a transport checksum.
+    const PSEUDO_HEADER: Covers;
+
+    /// Reads the IP header at `offset`, and what follows up to the transport
+    /// header.
+    fn network<P: Packet>(packet: &P, offset: usize) -> Result<Network<Self>, Skip>;
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Ipv4Header {
+    version_and_length: u8,
+    service: u8,
+    total_length: u16,
+    identification: u16,
+    fragment: u16,
+    ttl: u8,
+    protocol: u8,
+    checksum: u16,
+    source: V4,
+    destination: V4,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Ipv6Header {
+    version: u32,
+    payload_length: u16,
+    next_header: u8,
+    hop_limit: u8,
+    source: V6,
+    destination: V6,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct TcpHeader {
+    source: Port,
+    destination: Port,
+    sequence: u32,
+    acknowledgment: u32,
+    data_offset: u8,
+    flags: u8,
+    window: u16,
+    checksum: u16,
+    urgent: u16,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct UdpHeader {
+    source: Port,
+    destination: Port,
+    length: u16,
+    checksum: u16,
+}
+
+macro_rules! header_bytes {
+    ($($type:ty = $size:literal),*) => {
+        $(
+            const _: () = assert!(size_of::<$type>() == $size);
+            // SAFETY: `#[repr(C)]` of integers, and the size shows that there is
+            // no padding.
+            #[expect(unsafe_code, reason = "a promise about memory layout")]
+            unsafe impl Bytes for $type {}
+        )*
+    };
+}
+
+header_bytes!(
+    Ipv4Header = 20,
+    Ipv6Header = 40,
+    TcpHeader = 20,
+    UdpHeader = 8
+);
+
+/// More fragments, or an offset that is not 0 (RFC 791).
+const IPV4_FRAGMENT: u16 = 0x3fff;
+/// A socket buffer longer than this has come through segmentation offload with
+/// BIG TCP, where the length fields of IP hold 0.
+const LONGEST_PACKET: usize = 65_535;
+
+impl Version for V4 {
+    const ADDRESSES: usize = 12;
+    const CHECKSUM: Option<usize> = Some(10);
+    const TTL: usize = 8;
+    const PSEUDO_HEADER: Covers = Covers::Ipv4PseudoHeader;
+
+    #[inline(always)]
+    fn network<P: Packet>(packet: &P, offset: usize) -> Result<Network<Self>, Skip> {
+        let header: Ipv4Header = packet.read(offset).ok_or(Skip::Malformed)?;
+        let header_length = usize::from(header.version_and_length & 0x0f) * 4;
+        if header.version_and_length >> 4 != 4 || header_length < size_of::<Ipv4Header>() {
+            return Err(Skip::Malformed);
+        }
+        let total_length = usize::from(u16::from_be(header.total_length));
+        let present = packet.len().saturating_sub(offset);
+        let is_whole = (header_length <= total_length && total_length <= present)
+            || (total_length == 0 && present > LONGEST_PACKET);
+        if !is_whole {
+            return Err(Skip::Malformed);
+        }
+        if u16::from_be(header.fragment) & IPV4_FRAGMENT != 0 {
+            return Err(Skip::Fragment);
+        }
+        Ok(Network {
+            transport: offset + header_length,
+            protocol: header.protocol,
+            ttl: header.ttl,
+            source: header.source,
+            destination: header.destination,
+        })
+    }
+}
+
+/// Extension headers that are walked through (RFC 8200, section 4).
+mod extension {
+    pub(super) const HOP_BY_HOP: u8 = 0;
+    pub(super) const ROUTING: u8 = 43;
+    pub(super) const FRAGMENT: u8 = 44;
+    pub(super) const DESTINATION_OPTIONS: u8 = 60;
+    /// RFC 8200 lets each of the above occur once, destination options twice; a
+    /// packet with more is not worth a longer walk.
+    pub(super) const MOST: usize = 6;
+}
+
+impl Version for V6 {
+    const ADDRESSES: usize = 8;
+    const CHECKSUM: Option<usize> = None;
+    const TTL: usize = 7;
+    const PSEUDO_HEADER: Covers = Covers::Ipv6PseudoHeader;
+
+    #[inline(always)]
+    fn network<P: Packet>(packet: &P, offset: usize) -> Result<Network<Self>, Skip> {
+        let header: Ipv6Header = packet.read(offset).ok_or(Skip::Malformed)?;
+        if u32::from_be(header.version) >> 28 != 6 {
+            return Err(Skip::Malformed);
+        }
+        let payload = usize::from(u16::from_be(header.payload_length));
+        let present = packet
+            .len()
+            .saturating_sub(offset + size_of::<Ipv6Header>());
+        if payload > present || (payload == 0 && present <= LONGEST_PACKET && present != 0) {
+            return Err(Skip::Malformed);
+        }
+        let (transport, protocol) =
+            walk_extensions(packet, offset + size_of::<Ipv6Header>(), header.next_header)?;
+        Ok(Network {
+            transport,
+            protocol,
+            ttl: header.hop_limit,
+            source: header.source,
+            destination: header.destination,
+        })
+    }
+}
+
+/// Offset and protocol of the first header that is no extension header.
+#[inline(always)]
+fn walk_extensions<P: Packet>(
+    packet: &P,
+    mut offset: usize,
+    mut next: u8,
+) -> Result<(usize, u8), Skip> {
+    for _ in 0..extension::MOST {
+        match next {
+            extension::HOP_BY_HOP | extension::ROUTING | extension::DESTINATION_OPTIONS => {
+                let [following, length]: [u8; 2] = packet.read(offset).ok_or(Skip::Malformed)?;
+                next = following;
+                offset += (usize::from(length) + 1) * 8;
+            }
+            extension::FRAGMENT => {
+                let [next_and_reserved, position]: [u16; 2] =
+                    packet.read(offset).ok_or(Skip::Malformed)?;
+                // The offset's 13 bits and the flag for more; without either it
+                // is an atomic fragment, a whole packet (RFC 6946).
+                if u16::from_be(position) & 0xfff9 != 0 {
+                    return Err(Skip::Fragment);
+                }
+                next = u16::from_be(next_and_reserved).to_be_bytes()[0];
+                offset += 8;
+            }
+            _ => return Ok((offset, next)),
+        }
+    }
+    Err(Skip::Other)
+}
+
+/// Offset of the network header and EtherType of an Ethernet frame, behind up to
+/// two VLAN tags.
+#[inline(always)]
+pub fn ethernet<P: Packet>(packet: &P) -> Option<(usize, u16)> {
+    const VLAN: u16 = 0x8100;
+    const SERVICE_VLAN: u16 = 0x88a8;
+    let mut offset = 12;
+    let mut kind = u16::from_be(packet.read(offset)?);
+    for _ in 0..2 {
+        if kind != VLAN && kind != SERVICE_VLAN {
+            break;
+        }
+        offset += 4;
+        kind = u16::from_be(packet.read(offset)?);
+    }
+    Some((offset + 2, kind))
+}
+
+/// Reads the headers of a packet of IP version `A` whose IP header is at
+/// `network`.
+#[inline(always)]
+pub fn parse<A: Version, P: Packet>(packet: &P, network: usize) -> Result<Headers<A>, Skip> {
+    let found = A::network(packet, network)?;
+    let (source_port, destination_port, tcp_flags) = match found.protocol {
+        protocol::TCP => {
+            let header: TcpHeader = packet.read(found.transport).ok_or(Skip::Malformed)?;
+            if header.data_offset >> 4 < 5 {
+                return Err(Skip::Malformed);
+            }
+            (header.source, header.destination, header.flags)
+        }
+        protocol::UDP => {
+            let header: UdpHeader = packet.read(found.transport).ok_or(Skip::Malformed)?;
+            if usize::from(u16::from_be(header.length)) < size_of::<UdpHeader>() {
+                return Err(Skip::Malformed);
+            }
+            (header.source, header.destination, 0)
+        }
+        _ => return Err(Skip::Other),
+    };
+    Ok(Headers {
+        network,
+        transport: found.transport,
+        protocol: found.protocol,
+        ttl: found.ttl,
+        tcp_flags,
+        tuple: Tuple {
+            source: found.source,
+            destination: found.destination,
+            source_port,
+            destination_port,
+        },
+    })
+}

@@ -1,0 +1,127 @@
+//! A packet comes in.
+
+use super::flow::{is_fresh, reassert_reply, reply_key, touch};
+use super::headers::{Headers, Skip, Version, parse};
+use super::open::open;
+use super::rewrite::{decrement_ttl, rewrite, swap_link_addresses};
+use super::{Client, Packet, Tables, Verdict};
+use crate::layout::{Bytes, Counter, Edge, Flow, FlowKey, Tuple, flow_flags, protocol};
+
+/// Translates a packet of IP version `A` that came in, with its IP header at
+/// `network`.
+#[inline(always)]
+pub fn ingress<A, P, T>(packet: &mut P, network: usize, tables: &T, client: Client) -> Verdict<A>
+where
+    A: Version,
+    [A; 2]: Bytes,
+    P: Packet,
+    T: Tables<A>,
+{
+    let headers = match parse::<A, P>(packet, network) {
+        Ok(headers) => headers,
+        Err(skip) => {
+            count_skip(tables, skip);
+            return Verdict::Pass;
+        }
+    };
+    let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
+    if let Some(flow) = tables.find(&key)
+        && is_valid(tables, &flow, &headers)
+    {
+        let now = tables.now();
+        if touch(&flow, &headers, now) && flow.flags() & flow_flags::REPLY == 0 {
+            reassert_reply(tables, &flow, &headers, now);
+        }
+        return translate(packet, &headers, tables, &flow.tuple, flow.flags());
+    }
+    match open(&headers, tables, client) {
+        Ok(Some(opened)) => translate(packet, &headers, tables, &opened.tuple, opened.flags),
+        Ok(None) => Verdict::Pass,
+        Err(reason) => {
+            tables.count(reason);
+            Verdict::Drop
+        }
+    }
+}
+
+/// Counts a packet that is left alone for what it is.
+#[inline(always)]
+pub(super) fn count_skip<A: Version, T: Tables<A>>(tables: &T, skip: Skip) {
+    match skip {
+        Skip::Other => {}
+        Skip::Malformed => tables.count(Counter::Malformed),
+        Skip::Fragment => tables.count(Counter::Fragments),
+    }
+}
+
+/// Whether this packet still belongs to the flow that was found under its tuple.
+#[inline(always)]
+fn is_valid<A: Version, T: Tables<A>>(tables: &T, flow: &Flow<A>, headers: &Headers<A>) -> bool {
+    let is_reply = flow.flags() & flow_flags::REPLY != 0;
+    if !is_fresh(flow, headers.protocol, tables.now()) {
+        // Traffic in one direction only keeps the other record fresh.
+        return !is_reply
+            && tables
+                .find(&reply_key(flow, headers.protocol))
+                .is_some_and(|reply| is_fresh(&reply, headers.protocol, tables.now()));
+    }
+    if is_reply {
+        return true;
+    }
+    if headers.is_syn() {
+        // After a FIN or an RST of either side this is another connection.
+        return is_current(tables, flow)
+            && flow.flags() & flow_flags::CLOSING == 0
+            && tables
+                .find(&reply_key(flow, headers.protocol))
+                .is_none_or(|reply| reply.flags() & flow_flags::CLOSING == 0);
+    }
+    headers.protocol == protocol::TCP || is_current(tables, flow)
+}
+
+#[inline(always)]
+fn is_current<A: Version, T: Tables<A>>(tables: &T, flow: &Flow<A>) -> bool {
+    tables
+        .backend(flow.backend)
+        .is_some_and(|backend| backend.is_current(flow.generation))
+}
+
+/// Writes the translation into the packet and says where it goes.
+#[inline(always)]
+fn translate<A, P, T>(
+    packet: &mut P,
+    headers: &Headers<A>,
+    tables: &T,
+    tuple: &Tuple<A>,
+    flags: u32,
+) -> Verdict<A>
+where
+    A: Version,
+    [A; 2]: Bytes,
+    P: Packet,
+    T: Tables<A>,
+{
+    let is_sent_on = flags & flow_flags::REDIRECT != 0;
+    if is_sent_on && headers.ttl <= 1 {
+        tables.count(Counter::Unroutable);
+        return Verdict::Drop;
+    }
+    let mut done = rewrite(packet, headers, tuple);
+    if is_sent_on && done.is_some() {
+        done = decrement_ttl(packet, headers);
+        if flags & flow_flags::HAIRPIN != 0 && done.is_some() {
+            done = swap_link_addresses(packet, headers);
+        }
+    }
+    if done.is_none() {
+        tables.count(Counter::RewriteFailed);
+        return Verdict::Drop;
+    }
+    if !is_sent_on {
+        Verdict::Pass
+    } else if flags & flow_flags::HAIRPIN != 0 {
+        Verdict::Return
+    } else {
+        Verdict::Forward(*tuple)
+    }
+}

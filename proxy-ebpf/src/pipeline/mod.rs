@@ -1,0 +1,51 @@
+//! What happens to a packet at the edge where its client meets this node.
+//!
+//! [`ingress`] finds the packet's flow, or opens one if its destination is a
+//! frontend, and translates the destination (DNAT); where the reply would not
+//! come back this way by itself it also translates the source (SNAT) and asks
+//! the hook to send the packet on. [`egress`] gives the replies of the other
+//! flows the frontend's address back.
+//!
+//! A packet that is not for us, or that is malformed, leaves untouched.
+
+mod checksum;
+mod egress;
+mod flow;
+mod headers;
+mod ingress;
+mod open;
+mod packet;
+mod rewrite;
+mod tables;
+
+pub use checksum::Delta;
+pub use egress::egress;
+pub use headers::{Headers, Skip, Version, ethernet, parse};
+pub use ingress::ingress;
+pub use packet::{Covers, Packet};
+pub use tables::{Make, MakeError, Tables};
+
+use crate::layout::Tuple;
+
+/// Who sends through the device at which the program runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Client {
+    /// A pod of this node.
+    Pod,
+    /// Anybody else.
+    Outside,
+}
+
+/// What the hook shall do with the packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict<A> {
+    /// Let it go on through the stack.
+    Pass,
+    /// Drop it; the reason has been counted.
+    Drop,
+    /// Send it out again through the device that it came from; its link-layer
+    /// addresses have been swapped.
+    Return,
+    /// Send it on by a FIB lookup for this tuple, which the packet now has.
+    Forward(Tuple<A>),
+}

@@ -1,0 +1,47 @@
+//! Where a packet's bytes are: a socket buffer in the kernel, or plain memory.
+
+use super::Delta;
+use crate::layout::Bytes;
+
+/// What a change of bytes means to the checksum of the transport header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Covers {
+    /// The bytes belong to IPv4's pseudo header: also a checksum that hardware
+    /// will complete holds them.
+    Ipv4PseudoHeader,
+    /// The bytes belong to IPv6's pseudo header. IPv6 has no header checksum that
+    /// changes with them, so that a sum over the whole packet stays as it is.
+    Ipv6PseudoHeader,
+    /// The bytes belong to the transport header itself.
+    Header,
+}
+
+/// Access to a packet. Offsets count from the first byte that the hook sees.
+///
+/// Every access is checked; a failed write may leave earlier writes in place, so
+/// the caller drops such a packet.
+pub trait Packet {
+    /// Number of bytes.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies a value out, or `None` where the packet is too short.
+    fn read<T: Bytes>(&self, offset: usize) -> Option<T>;
+
+    /// Overwrites bytes, without regard to any checksum.
+    fn write<T: Bytes>(&mut self, offset: usize, value: &T) -> Option<()>;
+
+    /// Adjusts the IPv4 header checksum at `offset`.
+    fn adjust_ip_checksum(&mut self, offset: usize, delta: Delta) -> Option<()>;
+
+    /// Adjusts the TCP checksum at `offset`.
+    fn adjust_tcp_checksum(&mut self, offset: usize, delta: Delta, covers: Covers) -> Option<()>;
+
+    /// Adjusts the UDP checksum at `offset`: 0 means that there is none and
+    /// stays, and a sum of 0 is sent as all ones (RFC 768).
+    fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, covers: Covers) -> Option<()>;
+}

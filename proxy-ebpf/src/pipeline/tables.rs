@@ -1,0 +1,59 @@
+//! The maps as the pipeline sees them, and the little that it asks the kernel.
+
+use core::ops::Deref;
+
+use crate::layout::{Address, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, Settings};
+
+/// How [`Tables::make`] treats a record that is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Make {
+    /// Fail with [`MakeError::Exists`].
+    IfAbsent,
+    /// Replace it.
+    Replace,
+}
+
+/// Why a record was not made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MakeError {
+    /// There is one.
+    Exists,
+    /// There is no room.
+    Full,
+}
+
+/// The maps of one IP version, a clock, a source of chance, and the counters.
+///
+/// The flow table's part is `find`, `make` and `forget`; a record that was found
+/// is touched through its own atomic fields.
+pub trait Tables<A: Address> {
+    /// A flow record in place.
+    type Flow<'a>: Deref<Target = Flow<A>>
+    where
+        Self: 'a;
+
+    /// The frontend under `key`.
+    fn frontend(&self, key: &FrontendKey<A>) -> Option<Frontend>;
+    /// Whether NodePorts answer on `address`.
+    fn is_node_address(&self, address: &A) -> bool;
+    /// The backend index in the slot at `position`.
+    fn slot(&self, position: u32) -> Option<u32>;
+    /// The backend at `index`.
+    fn backend(&self, index: u32) -> Option<Backend<A>>;
+    /// What the agent has set.
+    fn settings(&self) -> Settings<A>;
+
+    /// The flow record under `key`.
+    fn find(&self, key: &FlowKey<A>) -> Option<Self::Flow<'_>>;
+    /// Makes a flow record.
+    fn make(&self, key: &FlowKey<A>, flow: &Flow<A>, how: Make) -> Result<(), MakeError>;
+    /// Removes a flow record, if it is there.
+    fn forget(&self, key: &FlowKey<A>);
+
+    /// The time in [`crate::layout::ticks`].
+    fn now(&self) -> u32;
+    /// Thirty-two random bits.
+    fn random(&self) -> u32;
+    /// Adds one to a counter.
+    fn count(&self, counter: Counter);
+}

@@ -1,0 +1,36 @@
+//! The eBPF programs, one file a hook.
+
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(
+        unsafe_code,
+        reason = "packet and map access, which the kernel's verifier proves safe"
+    )
+)]
+
+#[cfg(target_arch = "bpf")]
+mod forward;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod skb;
+#[cfg(target_arch = "bpf")]
+mod tc;
+
+/// The helpers that the programs call are open to GPL-compatible programs only.
+#[cfg(target_arch = "bpf")]
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// On the host there is nothing to run; the agent's build script builds this
+/// binary for the BPF target.
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

@@ -1,0 +1,144 @@
+//! The kernel's maps, and the pipeline's view of them.
+
+use aya_ebpf::bindings::{BPF_ANY, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use proxy_ebpf::layout::{
+    Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, NodeAddress, Settings, SlotPair, V4,
+    V6, ticks,
+};
+use proxy_ebpf::pipeline::{Make, MakeError, Tables};
+
+/// The agent sets every size before it loads the programs.
+const SIZED_BY_AGENT: u32 = 1;
+const EEXIST: i32 = -17;
+
+macro_rules! maps {
+    ($($address:ty: $frontends:ident $node_addresses:ident $backends:ident $flows:ident $settings:ident;)*) => {
+        $(
+            #[map]
+            static $frontends: HashMap<FrontendKey<$address>, Frontend> =
+                HashMap::with_max_entries(SIZED_BY_AGENT, BPF_F_NO_PREALLOC);
+            #[map]
+            static $node_addresses: HashMap<$address, NodeAddress> =
+                HashMap::with_max_entries(SIZED_BY_AGENT, BPF_F_NO_PREALLOC);
+            #[map]
+            static $backends: Array<Backend<$address>> =
+                Array::with_max_entries(SIZED_BY_AGENT, BPF_F_MMAPABLE);
+            #[map]
+            static $flows: LruHashMap<FlowKey<$address>, Flow<$address>> =
+                LruHashMap::with_max_entries(SIZED_BY_AGENT, 0);
+            #[map]
+            static $settings: Array<Settings<$address>> = Array::with_max_entries(1, 0);
+
+            impl Tables<$address> for Maps {
+                type Flow<'a> = &'a Flow<$address>;
+
+                #[inline(always)]
+                fn frontend(&self, key: &FrontendKey<$address>) -> Option<Frontend> {
+                    // SAFETY: not preallocated, so a deleted element is not reused
+                    // while this program runs.
+                    unsafe { $frontends.get(key) }.copied()
+                }
+
+                #[inline(always)]
+                fn is_node_address(&self, address: &$address) -> bool {
+                    $node_addresses.get_ptr(address).is_some()
+                }
+
+                #[inline(always)]
+                fn slot(&self, position: u32) -> Option<u32> {
+                    slot(position)
+                }
+
+                #[inline(always)]
+                fn backend(&self, index: u32) -> Option<Backend<$address>> {
+                    $backends.get(index).copied()
+                }
+
+                #[inline(always)]
+                fn settings(&self) -> Settings<$address> {
+                    $settings.get(0).copied().unwrap_or_default()
+                }
+
+                #[inline(always)]
+                fn find(&self, key: &FlowKey<$address>) -> Option<&Flow<$address>> {
+                    // SAFETY: the kernel may give an evicted record's memory to
+                    // another flow while it is read; every field is plain data, so
+                    // at worst one packet of an evicted flow goes astray.
+                    unsafe { $flows.get(key) }
+                }
+
+                #[inline(always)]
+                fn make(
+                    &self,
+                    key: &FlowKey<$address>,
+                    flow: &Flow<$address>,
+                    how: Make,
+                ) -> Result<(), MakeError> {
+                    let flags = match how {
+                        Make::IfAbsent => BPF_NOEXIST,
+                        Make::Replace => BPF_ANY,
+                    };
+                    $flows.insert(key, flow, flags.into()).map_err(|error| {
+                        if error == EEXIST {
+                            MakeError::Exists
+                        } else {
+                            MakeError::Full
+                        }
+                    })
+                }
+
+                #[inline(always)]
+                fn forget(&self, key: &FlowKey<$address>) {
+                    let _ = $flows.remove(key);
+                }
+
+                #[inline(always)]
+                fn now(&self) -> u32 {
+                    // SAFETY: reads the clock.
+                    ticks::from_nanoseconds(unsafe { bpf_ktime_get_ns() })
+                }
+
+                #[inline(always)]
+                fn random(&self) -> u32 {
+                    // SAFETY: reads the kernel's random state.
+                    unsafe { bpf_get_prandom_u32() }
+                }
+
+                #[inline(always)]
+                fn count(&self, counter: Counter) {
+                    count(counter);
+                }
+            }
+        )*
+    };
+}
+
+/// All maps.
+pub(crate) struct Maps;
+
+#[map]
+static SLOTS: Array<SlotPair> = Array::with_max_entries(SIZED_BY_AGENT, BPF_F_MMAPABLE);
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
+
+maps! {
+    V4: FRONTENDS_V4 NODE_ADDRS_V4 BACKENDS_V4 FLOWS_V4 SETTINGS_V4;
+    V6: FRONTENDS_V6 NODE_ADDRS_V6 BACKENDS_V6 FLOWS_V6 SETTINGS_V6;
+}
+
+#[inline(always)]
+fn slot(position: u32) -> Option<u32> {
+    let SlotPair([even, odd]) = *SLOTS.get(position >> 1)?;
+    Some(if position & 1 == 0 { even } else { odd })
+}
+
+#[inline(always)]
+pub(crate) fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: this CPU's own copy, and the program is not preempted by itself.
+        unsafe { *value += 1 };
+    }
+}

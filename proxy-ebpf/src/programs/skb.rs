@@ -1,0 +1,164 @@
+//! A socket buffer as the pipeline's packet.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::helpers::generated::{
+    bpf_csum_update, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_pull_data,
+    bpf_skb_store_bytes,
+};
+use aya_ebpf::programs::TcContext;
+use proxy_ebpf::layout::Bytes;
+use proxy_ebpf::pipeline::{Covers, Delta, Packet};
+
+/// Headers are read from the buffer's linear part. A buffer whose linear part is
+/// shorter than this gets it filled up: Ethernet, two VLAN tags, IPv6, extension
+/// headers and TCP fit.
+const LINEAR: u32 = 192;
+
+/// No offset of a header exceeds this; the verifier wants a bound, and IPv6
+/// extension headers can claim any length.
+const FARTHEST: usize = 0x7fff;
+
+/// `BPF_F_IPV6` of `bpf_l4_csum_replace`: leaves a checksum that covers the whole
+/// packet alone. Linux 6.16, and stable kernels since; others answer `EINVAL`.
+const BPF_F_IPV6: u64 = 1 << 7;
+
+/// A socket buffer.
+pub(crate) struct Skb {
+    raw: *mut __sk_buff,
+}
+
+impl Skb {
+    #[inline(always)]
+    pub(crate) fn new(ctx: &TcContext) -> Self {
+        Self {
+            raw: ctx.as_ptr().cast(),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn raw(&self) -> *mut __sk_buff {
+        self.raw
+    }
+
+    /// The EtherType that the stack has for it.
+    #[inline(always)]
+    pub(crate) fn protocol(&self) -> u16 {
+        // SAFETY: a field of the context, 16 bits in 32.
+        u16::from_be(unsafe { (*self.raw).protocol } as u16)
+    }
+
+    /// Index of the device at which the program runs.
+    #[inline(always)]
+    pub(crate) fn device(&self) -> u32 {
+        // SAFETY: a field of the context.
+        unsafe { (*self.raw).ifindex }
+    }
+
+    /// Brings the headers into the linear part.
+    #[inline(always)]
+    pub(crate) fn make_linear(&mut self) {
+        // SAFETY: fields of the context, and a helper that changes nothing where
+        // it fails: then the headers are read as cut short.
+        unsafe {
+            let linear = (*self.raw).data_end - (*self.raw).data;
+            let len = (*self.raw).len;
+            if linear < LINEAR && linear < len {
+                bpf_skb_pull_data(self.raw, if len < LINEAR { len } else { LINEAR });
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn adjust_transport(
+        &mut self,
+        offset: usize,
+        delta: Delta,
+        covers: Covers,
+        more: u64,
+    ) -> Option<()> {
+        let (offset, to) = (offset as u32, u64::from(delta.raw()));
+        // SAFETY: the helpers check the offset.
+        unsafe {
+            match covers {
+                Covers::Header => succeeded(bpf_l4_csum_replace(self.raw, offset, 0, to, more)),
+                Covers::Ipv4PseudoHeader => {
+                    let flags = more | u64::from(BPF_F_PSEUDO_HDR);
+                    succeeded(bpf_l4_csum_replace(self.raw, offset, 0, to, flags))
+                }
+                Covers::Ipv6PseudoHeader => {
+                    let flags = more | u64::from(BPF_F_PSEUDO_HDR);
+                    if bpf_l4_csum_replace(self.raw, offset, 0, to, flags | BPF_F_IPV6) == 0 {
+                        return Some(());
+                    }
+                    succeeded(bpf_l4_csum_replace(self.raw, offset, 0, to, flags))?;
+                    // The helper took the delta from a sum over the whole packet,
+                    // as is right for IPv4: give it back. Without such a sum this
+                    // fails and changes nothing.
+                    bpf_csum_update(self.raw, delta.raw());
+                    Some(())
+                }
+            }
+        }
+    }
+}
+
+fn succeeded(result: i64) -> Option<()> {
+    (result == 0).then_some(())
+}
+
+impl Packet for Skb {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        // SAFETY: a field of the context.
+        unsafe { (*self.raw).len as usize }
+    }
+
+    #[inline(always)]
+    fn read<T: Bytes>(&self, offset: usize) -> Option<T> {
+        if offset > FARTHEST {
+            return None;
+        }
+        // SAFETY: the verifier proves the bounds from this very check. The targets
+        // of eBPF that Kubernetes runs on load words from any address.
+        unsafe {
+            let start = (*self.raw).data as usize + offset;
+            if start + size_of::<T>() > (*self.raw).data_end as usize {
+                return None;
+            }
+            Some(*(start as *const T))
+        }
+    }
+
+    #[inline(always)]
+    fn write<T: Bytes>(&mut self, offset: usize, value: &T) -> Option<()> {
+        // SAFETY: the helper checks the offset, and `value` has no padding.
+        succeeded(unsafe {
+            bpf_skb_store_bytes(
+                self.raw,
+                offset as u32,
+                core::ptr::from_ref(value).cast(),
+                size_of::<T>() as u32,
+                0,
+            )
+        })
+    }
+
+    #[inline(always)]
+    fn adjust_ip_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
+        // SAFETY: the helper checks the offset.
+        succeeded(unsafe {
+            bpf_l3_csum_replace(self.raw, offset as u32, 0, u64::from(delta.raw()), 0)
+        })
+    }
+
+    #[inline(always)]
+    fn adjust_tcp_checksum(&mut self, offset: usize, delta: Delta, covers: Covers) -> Option<()> {
+        self.adjust_transport(offset, delta, covers, 0)
+    }
+
+    #[inline(always)]
+    fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, covers: Covers) -> Option<()> {
+        self.adjust_transport(offset, delta, covers, u64::from(BPF_F_MARK_MANGLED_0))
+    }
+}
