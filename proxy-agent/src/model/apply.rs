@@ -1,0 +1,175 @@
+//! Takes in one change of an object.
+//!
+//! Whatever a change can alter is touched before it is made: its desired state
+//! as it is then is what `take_changes` compares with.
+
+use std::net::IpAddr;
+
+use super::Model;
+use super::compute::{claims_of, zone_of};
+use super::desired::FrontendKind;
+use super::object::{EndpointSlice, Node, ObjectName, Service};
+use super::service::ServedService;
+use super::slice::Slice;
+use super::store::ServiceId;
+
+impl Model {
+    pub(super) fn put_service(&mut self, service: &Service) {
+        let external_ips = &self.settings.external_ips;
+        let served = ServedService::new(service, external_ips, &mut self.shared.strings);
+        if let Some(served) = served {
+            let id = self.entry(&service.name);
+            self.replace_service(id, Some(served));
+        } else {
+            self.remove_service(&service.name);
+        }
+    }
+
+    pub(super) fn remove_service(&mut self, name: &ObjectName) {
+        if let Some(id) = self.store.id(name) {
+            self.replace_service(id, None);
+            self.store.remove_if_empty(id);
+        }
+    }
+
+    fn replace_service(&mut self, id: ServiceId, new: Option<ServedService>) {
+        let Some(entry) = self.store.get(id) else {
+            return;
+        };
+        let old = entry.service.as_deref();
+        if old == new.as_ref() {
+            return;
+        }
+        let leaving: Vec<_> = claims_of(old, id).collect();
+        let coming: Vec<_> = claims_of(new.as_ref(), id).collect();
+        self.touch(id);
+        for (destination, claim) in leaving.iter().chain(&coming) {
+            let rivals: Vec<_> = self.claims.to(*destination).collect();
+            for rival in rivals {
+                self.touch(rival.service);
+            }
+            if claim.kind == FrontendKind::ClusterIp {
+                self.touch_external_ips(destination.address);
+            }
+        }
+
+        for (destination, claim) in leaving {
+            self.claims.remove(destination, claim);
+        }
+        for (destination, claim) in coming {
+            self.claims.insert(destination, claim);
+        }
+        if let Some(entry) = self.store.get_mut(id) {
+            entry.service = new.map(Box::new);
+        }
+    }
+
+    pub(super) fn put_slice(&mut self, slice: &EndpointSlice) {
+        let Some(new) = Slice::new(slice, &self.settings.node_name, &mut self.shared) else {
+            self.remove_slice(&slice.name);
+            return;
+        };
+        if let Some(before) = self.slices.get(&slice.name).copied()
+            && self.store.id(&slice.service) != Some(before)
+        {
+            // It names another Service than it did.
+            self.remove_slice(&slice.name);
+        }
+        let id = self.entry(&slice.service);
+        if self
+            .store
+            .get(id)
+            .is_some_and(|entry| entry.slices.contains(&new))
+        {
+            return;
+        }
+        self.touch(id);
+        let name = self.shared_name(&slice.name);
+        if let Some(entry) = self.store.get_mut(id) {
+            entry.replace_slice(&name.name.clone(), Some(new));
+        }
+        self.slices.insert(name, id);
+    }
+
+    pub(super) fn remove_slice(&mut self, name: &ObjectName) {
+        let Some(id) = self.slices.remove(name) else {
+            return;
+        };
+        self.touch(id);
+        if let Some(entry) = self.store.get_mut(id) {
+            entry.replace_slice(&name.name, None);
+        }
+        self.store.remove_if_empty(id);
+    }
+
+    pub(super) fn put_node(&mut self, node: Option<Node>) {
+        if self.zone() != node.as_ref().and_then(zone_of) {
+            let hinted: Vec<_> = self
+                .store
+                .iter()
+                .filter(|(_, entry)| entry.slices.iter().any(Slice::has_zone_hints))
+                .map(|(id, _)| id)
+                .collect();
+            for id in hinted {
+                self.touch(id);
+            }
+        }
+        let addresses = |node: Option<&Node>| -> Vec<IpAddr> {
+            node.map(|node| node.addresses.clone()).unwrap_or_default()
+        };
+        let old = addresses(self.node.as_ref());
+        let new = addresses(node.as_ref());
+        if old != new {
+            for address in old.into_iter().chain(new) {
+                self.touch_external_ips(address);
+            }
+        }
+        self.node = node;
+    }
+
+    /// Touches whoever has or wants `address` as an external IP, and thereby
+    /// whoever it could be lost to.
+    fn touch_external_ips(&mut self, address: IpAddr) {
+        let mut claims = self.claims.on(address);
+        if !claims.any(|claim| claim.kind == FrontendKind::ExternalIp) {
+            return;
+        }
+        drop(claims);
+        let all: Vec<_> = self.claims.on(address).collect();
+        for claim in all {
+            self.touch(claim.service);
+        }
+    }
+
+    /// Notes that something about a Service is about to change.
+    fn touch(&mut self, id: ServiceId) {
+        let Some(entry) = self.store.get(id) else {
+            return;
+        };
+        if let Some(touched) = &mut self.refusals_touched
+            && !touched.contains(&entry.name)
+        {
+            touched.insert(entry.name.clone());
+        }
+        if let Some(touched) = &self.touched
+            && !touched.contains_key(&entry.name)
+        {
+            let name = entry.name.clone();
+            let before = self.desired_ports(id, entry);
+            self.touched.get_or_insert_default().insert(name, before);
+        }
+    }
+
+    fn entry(&mut self, name: &ObjectName) -> ServiceId {
+        if let Some(id) = self.store.id(name) {
+            return id;
+        }
+        let name = self.shared_name(name);
+        self.store.add(name)
+    }
+
+    fn shared_name(&mut self, name: &ObjectName) -> ObjectName {
+        let namespace = self.shared.strings.intern(name.namespace.clone());
+        ObjectName::new(namespace, name.name.clone())
+    }
+}

@@ -1,0 +1,198 @@
+//! The desired state and the refusals of one Service, from what is known.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::Model;
+use super::address::special;
+use super::claims::{Claim, Destination};
+use super::desired::{DesiredPort, Frontend, FrontendKind, PortName};
+use super::endpoints::Sets;
+use super::object::{Family, ObjectName};
+use super::refusal::RefusalReason;
+use super::service::{Port, ServedService};
+use super::store::{Entry, ServiceId};
+
+/// The label by which a node's zone is known.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+impl Model {
+    /// The ports of a Service and what they should be.
+    pub(super) fn desired_ports(
+        &self,
+        id: ServiceId,
+        entry: &Entry,
+    ) -> Vec<(PortName, DesiredPort)> {
+        let Some(service) = &entry.service else {
+            return Vec::new();
+        };
+        let mut desired = Vec::new();
+        for family in service.families() {
+            for (position, port) in (0..).zip(&service.ports) {
+                let claims = service.port_claims(id, position, port, family);
+                let sets = Sets::new(
+                    &entry.slices,
+                    &port.name,
+                    port.protocol,
+                    family,
+                    self.zone(),
+                );
+                desired.push((
+                    port_name(&entry.name, port, family),
+                    DesiredPort {
+                        frontends: self.frontends(claims),
+                        endpoints: sets.endpoints,
+                        cluster: sets.cluster,
+                        local: sets.local,
+                        internal_policy: service.internal_policy,
+                        external_policy: service.external_policy,
+                        affinity: service.affinity,
+                    },
+                ));
+            }
+        }
+        desired
+    }
+
+    fn frontends(&self, claims: impl Iterator<Item = (Destination, Claim)>) -> Vec<Frontend> {
+        let mut frontends: Vec<_> = claims
+            .filter(|(destination, claim)| self.holder(*destination) == Some(*claim))
+            .map(|(destination, claim)| Frontend {
+                address: destination.address,
+                port: destination.port,
+                kind: claim.kind,
+            })
+            .collect();
+        frontends.sort_unstable();
+        frontends
+    }
+
+    /// All that is refused of a Service.
+    pub(super) fn refused(&self, id: ServiceId, entry: &Entry) -> BTreeSet<RefusalReason> {
+        let Some(service) = &entry.service else {
+            return BTreeSet::new();
+        };
+        let lost = service
+            .claims(id)
+            .filter_map(|(destination, claim)| self.lost(destination, claim));
+        let slices = entry.slices.iter().flat_map(|slice| &*slice.refusals);
+        let own = service.refusals.iter();
+        own.chain(slices).cloned().chain(lost).collect()
+    }
+
+    /// Why `claim` does not have what it wants. A port that wants one thing
+    /// twice, as its load balancer IP and its external IP, loses nothing.
+    fn lost(&self, destination: Destination, claim: Claim) -> Option<RefusalReason> {
+        if let Some(reason) = self.blocked(destination.address, claim) {
+            return Some(reason);
+        }
+        let holder = self.holder(destination)?;
+        if (holder.service, holder.port) == (claim.service, claim.port) {
+            return None;
+        }
+        let Destination {
+            address,
+            port,
+            protocol,
+        } = destination;
+        Some(RefusalReason::Taken {
+            address,
+            port,
+            protocol,
+            holder: self.store.get(holder.service)?.name.clone(),
+        })
+    }
+
+    /// Who has `destination`.
+    fn holder(&self, destination: Destination) -> Option<Claim> {
+        self.claims
+            .to(destination)
+            .filter(|claim| self.blocked(destination.address, *claim).is_none())
+            .min_by_key(|claim| self.rank(*claim))
+    }
+
+    /// The order in which claims win: a ClusterIP, which the API server
+    /// allocates so that nobody else has it, before all that people write;
+    /// then the oldest Service.
+    fn rank(&self, claim: Claim) -> impl Ord {
+        let is_written = claim.kind != FrontendKind::ClusterIp;
+        let entry = self.store.get(claim.service);
+        let created = entry
+            .and_then(|entry| entry.service.as_ref())
+            .map(|service| service.created);
+        let name = entry.map(|entry| &entry.name);
+        (is_written, created, name, claim.port, claim.kind)
+    }
+
+    /// An external IP can be written by anyone who may write a Service, so it
+    /// never takes an address that is somebody's already (CVE-2020-8554).
+    fn blocked(&self, address: IpAddr, claim: Claim) -> Option<RefusalReason> {
+        if claim.kind != FrontendKind::ExternalIp {
+            return None;
+        }
+        if self.is_node_address(address) {
+            return Some(RefusalReason::ExternalIpIsNodeAddress { address });
+        }
+        let holder = self
+            .claims
+            .on(address)
+            .filter(|other| other.kind == FrontendKind::ClusterIp && other.service != claim.service)
+            .min_by_key(|other| self.rank(*other))?;
+        Some(RefusalReason::ExternalIpIsClusterIp {
+            address,
+            holder: self.store.get(holder.service)?.name.clone(),
+        })
+    }
+
+    fn is_node_address(&self, address: IpAddr) -> bool {
+        let node = self.node.as_ref();
+        node.is_some_and(|node| node.addresses.contains(&address))
+    }
+
+    /// This node's zone.
+    pub(super) fn zone(&self) -> Option<&str> {
+        zone_of(self.node.as_ref()?)
+    }
+
+    /// The node's first address of each family.
+    pub(super) fn primary_addresses(&self) -> Vec<IpAddr> {
+        let Some(node) = &self.node else {
+            return Vec::new();
+        };
+        Family::ALL
+            .into_iter()
+            .filter_map(|family| {
+                node.addresses
+                    .iter()
+                    .copied()
+                    .find(|address| Family::of(*address) == family && special(*address).is_none())
+            })
+            .collect()
+    }
+}
+
+/// The zone that the labels of `node` name.
+pub(super) fn zone_of(node: &super::object::Node) -> Option<&str> {
+    let zone = node.labels.get(ZONE)?;
+    (!zone.is_empty()).then_some(zone)
+}
+
+fn port_name(service: &ObjectName, port: &Port, family: Family) -> PortName {
+    PortName {
+        service: service.clone(),
+        port: Arc::clone(&port.name),
+        protocol: port.protocol,
+        family,
+    }
+}
+
+/// The claims of a Service that may be absent.
+pub(super) fn claims_of(
+    service: Option<&ServedService>,
+    id: ServiceId,
+) -> impl Iterator<Item = (Destination, Claim)> {
+    service
+        .into_iter()
+        .flat_map(move |service| service.claims(id))
+}

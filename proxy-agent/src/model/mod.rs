@@ -1,0 +1,225 @@
+//! The model: Kubernetes objects in, what this node should serve out.
+//!
+//! ```text
+//!  Change ──► apply ──► Store (by Service: what is served of it, its slices)
+//!                  └──► Claims (who wants which destination)
+//!                                │ take_changes: of the touched Services only
+//!                                ▼
+//!                       (PortName, DesiredPort)
+//! ```
+//!
+//! It is pure: no I/O, no clock, nothing of Kubernetes or the kernel. What it
+//! wants is a function of the objects that are there, never of the order in
+//! which they came.
+//!
+//! The desired state is not stored. It is computed when asked for, and, before
+//! the first change to a Service since then, once more as it was: so the model
+//! knows what really changed, and its memory holds little more than the objects.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod apply;
+mod claims;
+mod compute;
+pub mod desired;
+mod endpoints;
+mod intern;
+pub mod object;
+pub mod refusal;
+mod service;
+mod slice;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+pub use address::AddressClass;
+pub use desired::{DesiredPort, PortName};
+pub use object::{Change, ObjectName};
+pub use refusal::{Refusal, RefusalReason};
+
+use claims::Claims;
+use intern::Interner;
+use object::Node;
+use slice::Shared;
+use store::{ServiceId, Store};
+
+/// What the model is told once, at the start.
+#[derive(Clone, Debug, Default)]
+pub struct ModelSettings {
+    /// The name of this node.
+    pub node_name: Arc<str>,
+    /// Where external IPs may be. None by default: whoever may write a Service
+    /// could otherwise take any traffic that passes this node (CVE-2020-8554).
+    pub external_ips: Vec<IpNet>,
+}
+
+/// The objects, and what follows from them for this node.
+#[derive(Debug)]
+pub struct Model {
+    settings: ModelSettings,
+    store: Store,
+    /// The Service that each slice belongs to.
+    slices: HashMap<ObjectName, ServiceId>,
+    claims: Claims,
+    node: Option<Node>,
+    shared: Shared,
+    services_listed: bool,
+    slices_listed: bool,
+    /// Services that something happened to since the desired state was handed
+    /// out, with what was handed out. `None` before the first time: all is new.
+    touched: Option<BTreeMap<ObjectName, Vec<(PortName, DesiredPort)>>>,
+    /// The same for refusals, of which what was handed out is kept below.
+    refusals_touched: Option<BTreeSet<ObjectName>>,
+    refused: HashMap<ObjectName, BTreeSet<RefusalReason>>,
+    node_addresses: Vec<IpAddr>,
+}
+
+impl Model {
+    /// A model that knows of no object.
+    pub fn new(settings: ModelSettings) -> Self {
+        Self {
+            settings,
+            store: Store::default(),
+            slices: HashMap::new(),
+            claims: Claims::default(),
+            node: None,
+            shared: Shared {
+                strings: Interner::new(),
+                zones: Interner::new(),
+            },
+            services_listed: false,
+            slices_listed: false,
+            touched: None,
+            refusals_touched: None,
+            refused: HashMap::new(),
+            node_addresses: Vec::new(),
+        }
+    }
+
+    /// Takes in a change. The cost depends on what it affects, not on how much
+    /// there is.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Service(service) => self.put_service(&service),
+            Change::ServiceGone(name) => self.remove_service(&name),
+            Change::EndpointSlice(slice) => self.put_slice(&slice),
+            Change::EndpointSliceGone(name) => self.remove_slice(&name),
+            Change::Node(node) => self.put_node(Some(node)),
+            Change::NodeGone => self.put_node(None),
+            Change::ServicesListed => self.services_listed = true,
+            Change::EndpointSlicesListed => self.slices_listed = true,
+        }
+    }
+
+    /// Whether the first lists of Services and of slices are complete.
+    /// Before that nothing may be programmed, and above all nothing removed.
+    pub fn is_complete(&self) -> bool {
+        self.services_listed && self.slices_listed
+    }
+
+    /// What changed since the last call, ordered by port; `None` for a port
+    /// that is gone. Nothing until the first lists are complete.
+    pub fn take_changes(&mut self) -> Vec<(PortName, Option<DesiredPort>)> {
+        if !self.is_complete() {
+            return Vec::new();
+        }
+        let Some(touched) = self.touched.replace(BTreeMap::new()) else {
+            let mut all: Vec<_> = self
+                .desired()
+                .map(|(port, desired)| (port, Some(desired)))
+                .collect();
+            all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+            return all;
+        };
+        let mut changes = BTreeMap::new();
+        for (service, before) in touched {
+            let mut before: BTreeMap<_, _> = before.into_iter().collect();
+            let after = self.store.by_name(&service);
+            for (port, desired) in after
+                .map(|(id, entry)| self.desired_ports(id, entry))
+                .unwrap_or_default()
+            {
+                if before.remove(&port).as_ref() != Some(&desired) {
+                    changes.insert(port, Some(desired));
+                }
+            }
+            changes.extend(before.into_keys().map(|port| (port, None)));
+        }
+        changes.into_iter().collect()
+    }
+
+    /// Refusals that are new since the last call; each is told once while it
+    /// persists. None until the first lists are complete.
+    pub fn take_refusals(&mut self) -> Vec<Refusal> {
+        if !self.is_complete() {
+            return Vec::new();
+        }
+        let touched = self.refusals_touched.replace(BTreeSet::new());
+        let touched = touched.unwrap_or_else(|| {
+            let all = self.store.iter().map(|(_, entry)| entry.name.clone());
+            all.collect()
+        });
+        let mut new = Vec::new();
+        for service in touched {
+            let refused = self
+                .store
+                .by_name(&service)
+                .map(|(id, entry)| self.refused(id, entry))
+                .unwrap_or_default();
+            let told = self.refused.remove(&service).unwrap_or_default();
+            new.extend(refused.difference(&told).map(|reason| Refusal {
+                service: service.clone(),
+                reason: reason.clone(),
+            }));
+            if !refused.is_empty() {
+                self.refused.insert(service, refused);
+            }
+        }
+        new
+    }
+
+    /// All that is refused at present, in no order that means anything.
+    pub fn refusals(&self) -> impl Iterator<Item = Refusal> {
+        self.store.iter().flat_map(|(id, entry)| {
+            self.refused(id, entry).into_iter().map(|reason| Refusal {
+                service: entry.name.clone(),
+                reason,
+            })
+        })
+    }
+
+    /// The addresses of this node on which every `NodePort` answers, sorted: its first
+    /// of each family.
+    pub fn node_addresses(&self) -> Vec<IpAddr> {
+        self.primary_addresses()
+    }
+
+    /// The same, where they changed since the last call.
+    pub fn take_node_addresses(&mut self) -> Option<Vec<IpAddr>> {
+        let addresses = self.primary_addresses();
+        if addresses == self.node_addresses {
+            return None;
+        }
+        self.node_addresses.clone_from(&addresses);
+        Some(addresses)
+    }
+
+    /// This node's object.
+    pub fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
+    /// All that this node should serve, in no order that means anything.
+    pub fn desired(&self) -> impl Iterator<Item = (PortName, DesiredPort)> {
+        self.store
+            .iter()
+            .flat_map(|(id, entry)| self.desired_ports(id, entry))
+    }
+}

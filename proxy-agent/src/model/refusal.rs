@@ -1,0 +1,161 @@
+//! What the model would not serve, and why.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::address::AddressClass;
+use super::object::{ObjectName, Protocol};
+
+/// One thing that the model refused of a Service; the rest of it works.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Refusal {
+    /// The Service.
+    pub service: ObjectName,
+    /// What, and why.
+    pub reason: RefusalReason,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "service {}: {}", self.service, self.reason)
+    }
+}
+
+/// Why a part of a Service is not served.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
+pub enum RefusalReason {
+    /// A text that should be an address.
+    #[error("the {role} {text:?} is not an IP address")]
+    NotAnAddress {
+        /// Where it stands.
+        role: AddressRole,
+        /// The text.
+        text: String,
+    },
+    /// An address that nothing may be served from or sent to.
+    #[error("the {role} {address} is {class}")]
+    SpecialAddress {
+        /// Where it stands.
+        role: AddressRole,
+        /// The address.
+        address: IpAddr,
+        /// What is special about it.
+        class: AddressClass,
+    },
+    /// An endpoint's address is of another family than its EndpointSlice.
+    #[error("the endpoint address {address} is not of its EndpointSlice's address type")]
+    WrongFamily {
+        /// The address.
+        address: IpAddr,
+    },
+    /// A port number that no packet can carry.
+    #[error("the {role} {number} of the port named {port:?} is not between 1 and 65535")]
+    PortNumber {
+        /// Where it stands.
+        role: PortRole,
+        /// The port's name.
+        port: Arc<str>,
+        /// The number.
+        number: i32,
+    },
+    /// Two ports of a Service share name and protocol; the first is served.
+    #[error("the port named {port:?} appears more than once for {protocol}")]
+    DuplicatePort {
+        /// The name.
+        port: Arc<str>,
+        /// The protocol.
+        protocol: Protocol,
+    },
+    /// An external IP outside of the ranges that the configuration allows.
+    #[error("the external IP {address} is in no range that the configuration allows")]
+    ExternalIpNotAllowed {
+        /// The address.
+        address: IpAddr,
+    },
+    /// An external IP that would take traffic away from a ClusterIP.
+    #[error("the external IP {address} is the cluster IP of the service {holder}")]
+    ExternalIpIsClusterIp {
+        /// The address.
+        address: IpAddr,
+        /// The Service whose ClusterIP it is.
+        holder: ObjectName,
+    },
+    /// An external IP that would take traffic away from this node.
+    #[error("the external IP {address} is an address of this node")]
+    ExternalIpIsNodeAddress {
+        /// The address.
+        address: IpAddr,
+    },
+    /// Another port, mostly of an older Service, has this destination.
+    #[error("{} is taken by the service {holder}", Destination(*address, *port, *protocol))]
+    Taken {
+        /// Its address; unspecified for a NodePort.
+        address: IpAddr,
+        /// Its port.
+        port: u16,
+        /// Its protocol.
+        protocol: Protocol,
+        /// The Service that has it.
+        holder: ObjectName,
+    },
+}
+
+/// Where a refused address stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AddressRole {
+    /// `spec.clusterIPs`
+    ClusterIp,
+    /// `status.loadBalancer.ingress`
+    LoadBalancer,
+    /// `spec.externalIPs`
+    ExternalIp,
+    /// `addresses` of an endpoint
+    Endpoint,
+}
+
+impl fmt::Display for AddressRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClusterIp => "cluster IP",
+            Self::LoadBalancer => "load balancer IP",
+            Self::ExternalIp => "external IP",
+            Self::Endpoint => "endpoint address",
+        })
+    }
+}
+
+/// Where a refused port number stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PortRole {
+    /// `spec.ports[].port`
+    Service,
+    /// `spec.ports[].nodePort`
+    Node,
+    /// `ports[].port` of an EndpointSlice
+    Endpoint,
+}
+
+impl fmt::Display for PortRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Service => "port",
+            Self::Node => "node port",
+            Self::Endpoint => "endpoint port",
+        })
+    }
+}
+
+/// Prints a destination; a NodePort's address says nothing.
+struct Destination(IpAddr, u16, Protocol);
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(address, port, protocol) = self;
+        match address {
+            _ if address.is_unspecified() => write!(f, "the node port {port}/{protocol}"),
+            IpAddr::V4(address) => write!(f, "{address}:{port}/{protocol}"),
+            IpAddr::V6(address) => write!(f, "[{address}]:{port}/{protocol}"),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! A Service as the model keeps it: parsed once, with what it refuses of it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::address::special;
+use super::claims::{Claim, Destination};
+use super::desired::FrontendKind;
+use super::intern::Interner;
+use super::object::{Family, Protocol, Service, ServicePort, ServiceType, TrafficPolicy};
+use super::refusal::{AddressRole, PortRole, RefusalReason};
+use super::store::ServiceId;
+
+/// A Service that is served.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ServedService {
+    pub(super) created: i64,
+    /// Families in which it has a ClusterIP, in the order of [`Family::ALL`].
+    families: [bool; 2],
+    /// Addresses that are its own; only of those families.
+    addresses: Box<[(IpAddr, FrontendKind)]>,
+    pub(super) ports: Box<[Port]>,
+    pub(super) internal_policy: TrafficPolicy,
+    pub(super) external_policy: TrafficPolicy,
+    pub(super) affinity: Option<u32>,
+    /// What is refused whatever else there is in the cluster.
+    pub(super) refusals: Box<[RefusalReason]>,
+}
+
+/// A port of a Service; its numbers are good.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Port {
+    pub(super) name: Arc<str>,
+    pub(super) protocol: Protocol,
+    number: u16,
+    on_nodes: Option<u16>,
+}
+
+impl ServedService {
+    /// Takes what can be served of `service`; `None` where that is nothing by
+    /// its kind: headless, without an address, or a mere name.
+    pub(super) fn new(
+        service: &Service,
+        external_ips: &[IpNet],
+        strings: &mut Interner<str>,
+    ) -> Option<Self> {
+        if service.kind == ServiceType::ExternalName || service.cluster_ips.is_empty() {
+            return None;
+        }
+        let mut refusals = Vec::new();
+        let addresses = Addresses::new(service, external_ips, &mut refusals);
+        let ports = ports(service, strings, &mut refusals);
+        refusals.sort_unstable();
+        refusals.dedup();
+        Some(Self {
+            created: service.created,
+            families: addresses.families,
+            addresses: addresses.own.into(),
+            ports: ports.into(),
+            internal_policy: service.internal_policy,
+            external_policy: match service.kind {
+                // The field means nothing where nothing comes from outside.
+                ServiceType::ClusterIp if service.external_ips.is_empty() => TrafficPolicy::Cluster,
+                _ => service.external_policy,
+            },
+            affinity: service.affinity,
+            refusals: refusals.into(),
+        })
+    }
+
+    /// The families in which it is served.
+    pub(super) fn families(&self) -> impl Iterator<Item = Family> {
+        let families = self.families;
+        Family::ALL
+            .into_iter()
+            .filter(move |family| families[*family as usize])
+    }
+
+    /// The destinations that the port at position `port` wants in `family`.
+    pub(super) fn port_claims(
+        &self,
+        id: ServiceId,
+        position: u32,
+        port: &Port,
+        family: Family,
+    ) -> impl Iterator<Item = (Destination, Claim)> {
+        let Port {
+            protocol,
+            number,
+            on_nodes,
+            ..
+        } = *port;
+        let own = self
+            .addresses
+            .iter()
+            .filter(move |(address, _)| Family::of(*address) == family)
+            .map(move |(address, kind)| (*address, number, *kind));
+        let node = on_nodes.map(|port| (unspecified(family), port, FrontendKind::NodePort));
+        own.chain(node).map(move |(address, port, kind)| {
+            let destination = Destination {
+                address,
+                port,
+                protocol,
+            };
+            let claim = Claim {
+                service: id,
+                port: position,
+                kind,
+            };
+            (destination, claim)
+        })
+    }
+
+    /// All destinations that it wants.
+    pub(super) fn claims(&self, id: ServiceId) -> impl Iterator<Item = (Destination, Claim)> {
+        self.families().flat_map(move |family| {
+            (0..)
+                .zip(&self.ports)
+                .flat_map(move |(at, port)| self.port_claims(id, at, port, family))
+        })
+    }
+}
+
+fn unspecified(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// The addresses of a Service, sorted out.
+struct Addresses {
+    families: [bool; 2],
+    own: Vec<(IpAddr, FrontendKind)>,
+}
+
+impl Addresses {
+    fn new(service: &Service, external_ips: &[IpNet], refusals: &mut Vec<RefusalReason>) -> Self {
+        let mut this = Self {
+            families: [false; 2],
+            own: Vec::new(),
+        };
+        for text in &service.cluster_ips {
+            let Some(address) = parse(text, AddressRole::ClusterIp, refusals) else {
+                continue;
+            };
+            // One address a family: the first.
+            let family = Family::of(address) as usize;
+            if !this.families[family] {
+                this.families[family] = true;
+                this.add(address, FrontendKind::ClusterIp, refusals);
+            }
+        }
+        for text in &service.load_balancer_ips {
+            if let Some(address) = parse(text, AddressRole::LoadBalancer, refusals)
+                && this.families[Family::of(address) as usize]
+            {
+                this.add(address, FrontendKind::LoadBalancer, refusals);
+            }
+        }
+        for text in &service.external_ips {
+            if let Some(address) = parse(text, AddressRole::ExternalIp, refusals)
+                && this.families[Family::of(address) as usize]
+            {
+                if external_ips.iter().any(|range| range.contains(&address)) {
+                    this.add(address, FrontendKind::ExternalIp, refusals);
+                } else {
+                    refusals.push(RefusalReason::ExternalIpNotAllowed { address });
+                }
+            }
+        }
+        this.own.sort_unstable();
+        this.own.dedup();
+        this
+    }
+
+    fn add(&mut self, address: IpAddr, kind: FrontendKind, refusals: &mut Vec<RefusalReason>) {
+        let Some(class) = special(address) else {
+            self.own.push((address, kind));
+            return;
+        };
+        let role = match kind {
+            FrontendKind::ClusterIp | FrontendKind::NodePort => AddressRole::ClusterIp,
+            FrontendKind::LoadBalancer => AddressRole::LoadBalancer,
+            FrontendKind::ExternalIp => AddressRole::ExternalIp,
+        };
+        refusals.push(RefusalReason::SpecialAddress {
+            role,
+            address,
+            class,
+        });
+    }
+}
+
+fn parse(text: &str, role: AddressRole, refusals: &mut Vec<RefusalReason>) -> Option<IpAddr> {
+    let parsed = text.parse().ok();
+    if parsed.is_none() {
+        let text = text.to_owned();
+        refusals.push(RefusalReason::NotAnAddress { role, text });
+    }
+    parsed
+}
+
+fn ports(
+    service: &Service,
+    strings: &mut Interner<str>,
+    refusals: &mut Vec<RefusalReason>,
+) -> Vec<Port> {
+    let mut ports: Vec<Port> = Vec::with_capacity(service.ports.len());
+    let has_node_ports = matches!(
+        service.kind,
+        ServiceType::NodePort | ServiceType::LoadBalancer
+    );
+    for asked in &service.ports {
+        let ServicePort { name, protocol, .. } = asked;
+        if ports
+            .iter()
+            .any(|port| port.name == *name && port.protocol == *protocol)
+        {
+            refusals.push(RefusalReason::DuplicatePort {
+                port: name.clone(),
+                protocol: *protocol,
+            });
+            continue;
+        }
+        let Some(number) = port_number(asked.port, PortRole::Service, name, refusals) else {
+            continue;
+        };
+        let on_nodes = (has_node_ports && asked.node_port != 0)
+            .then(|| port_number(asked.node_port, PortRole::Node, name, refusals))
+            .flatten();
+        ports.push(Port {
+            name: strings.intern(name.clone()),
+            protocol: *protocol,
+            number,
+            on_nodes,
+        });
+    }
+    ports
+}
+
+/// `number` as a port number, or a refusal.
+pub(super) fn port_number(
+    number: i32,
+    role: PortRole,
+    port: &Arc<str>,
+    refusals: &mut Vec<RefusalReason>,
+) -> Option<u16> {
+    let good = u16::try_from(number).ok().filter(|number| *number != 0);
+    if good.is_none() {
+        let port = port.clone();
+        refusals.push(RefusalReason::PortNumber { role, port, number });
+    }
+    good
+}

@@ -1,0 +1,180 @@
+//! How the model hands out what it knows. What it knows is tried in
+//! `tests/model_*.rs`.
+
+use super::desired::{DesiredPort, PortName};
+use super::object::{
+    Change, Endpoint, EndpointPort, EndpointSlice, Family, Node, ObjectName, Protocol, Service,
+    ServicePort, ServiceType, TrafficPolicy,
+};
+use super::{Model, ModelSettings};
+
+fn service(name: &str, address: &str) -> Change {
+    Change::Service(Service {
+        name: ObjectName::new("n", name),
+        created: 0,
+        kind: ServiceType::ClusterIp,
+        cluster_ips: vec![address.to_owned()],
+        external_ips: vec!["198.51.100.1".to_owned()],
+        load_balancer_ips: Vec::new(),
+        ports: vec![ServicePort {
+            name: "".into(),
+            protocol: Protocol::Tcp,
+            port: 80,
+            node_port: 0,
+        }],
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity: None,
+        source_ranges: Vec::new(),
+        health_check_node_port: None,
+    })
+}
+
+fn slice(name: &str, service: &str, addresses: &[&str]) -> Change {
+    let endpoint = |address: &&str| Endpoint {
+        address: (*address).to_owned(),
+        ready: true,
+        serving: true,
+        terminating: false,
+        node: None,
+        zone_hints: Vec::new(),
+        node_hints: Vec::new(),
+    };
+    Change::EndpointSlice(EndpointSlice {
+        name: ObjectName::new("n", name),
+        service: ObjectName::new("n", service),
+        family: Some(Family::V4),
+        ports: vec![EndpointPort {
+            name: "".into(),
+            protocol: Protocol::Tcp,
+            port: 8080,
+        }],
+        endpoints: addresses.iter().map(endpoint).collect(),
+        last_change_trigger: None,
+    })
+}
+
+fn node(addresses: &[&str]) -> Change {
+    Change::Node(Node {
+        name: "here".into(),
+        addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        ..Node::default()
+    })
+}
+
+fn model() -> Model {
+    Model::new(ModelSettings {
+        node_name: "here".into(),
+        ..ModelSettings::default()
+    })
+}
+
+fn complete() -> Model {
+    let mut model = model();
+    model.apply(Change::ServicesListed);
+    model.apply(Change::EndpointSlicesListed);
+    model
+}
+
+/// Name of the Service, and how many endpoints it has; `None` for gone.
+fn short(changes: Vec<(PortName, Option<DesiredPort>)>) -> Vec<(String, Option<usize>)> {
+    let short = |(port, desired): (PortName, Option<DesiredPort>)| {
+        let count = desired.map(|desired| desired.endpoints.len());
+        (port.service.name.to_string(), count)
+    };
+    changes.into_iter().map(short).collect()
+}
+
+#[test]
+fn nothing_is_handed_out_before_both_lists_are_complete() {
+    for lists in [
+        [Change::ServicesListed, Change::EndpointSlicesListed],
+        [Change::EndpointSlicesListed, Change::ServicesListed],
+    ] {
+        let mut model = model();
+        model.apply(service("a", "10.1.0.1"));
+        assert!(model.take_changes().is_empty());
+        let [first, second] = lists;
+        model.apply(first);
+        assert!(!model.is_complete());
+        assert!(model.take_changes().is_empty());
+        assert!(model.take_refusals().is_empty());
+        model.apply(second);
+        assert!(model.is_complete());
+        assert_eq!(short(model.take_changes()), [("a".to_owned(), Some(0))]);
+        assert_eq!(model.take_refusals().len(), 1);
+    }
+}
+
+#[test]
+fn only_ports_that_differ_from_what_was_handed_out_are_handed_out() {
+    let mut model = complete();
+    model.apply(service("a", "10.1.0.1"));
+    model.apply(service("b", "10.1.0.2"));
+    model.apply(slice("s", "b", &["10.0.0.1"]));
+    assert_eq!(model.take_changes().len(), 2);
+    // The same again.
+    model.apply(service("a", "10.1.0.1"));
+    model.apply(slice("s", "b", &["10.0.0.1"]));
+    assert!(model.take_changes().is_empty());
+    // There and back.
+    model.apply(slice("s", "b", &["10.0.0.1", "10.0.0.2"]));
+    model.apply(slice("s", "b", &["10.0.0.1"]));
+    assert!(model.take_changes().is_empty());
+    // Gone and made again.
+    model.apply(Change::ServiceGone(ObjectName::new("n", "b")));
+    model.apply(service("b", "10.1.0.2"));
+    assert!(model.take_changes().is_empty());
+    // Another slice that says nothing new.
+    model.apply(slice("t", "b", &["10.0.0.1"]));
+    assert!(model.take_changes().is_empty());
+    model.apply(slice("t", "b", &["10.0.0.3"]));
+    assert_eq!(short(model.take_changes()), [("b".to_owned(), Some(2))]);
+    model.apply(Change::ServiceGone(ObjectName::new("n", "b")));
+    assert_eq!(short(model.take_changes()), [("b".to_owned(), None)]);
+}
+
+#[test]
+fn a_refusal_is_told_once_while_it_persists_and_again_when_it_returns() {
+    let mut model = complete();
+    model.apply(service("a", "10.1.0.1"));
+    let told = model.take_refusals();
+    assert_eq!(
+        told.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["service n/a: the external IP 198.51.100.1 is in no range that the configuration allows"]
+    );
+    model.apply(service("a", "10.1.0.2"));
+    assert!(model.take_refusals().is_empty());
+    assert_eq!(model.refusals().count(), 1);
+    model.apply(Change::ServiceGone(ObjectName::new("n", "a")));
+    assert!(model.take_refusals().is_empty());
+    assert_eq!(model.refusals().count(), 0);
+    model.apply(service("a", "10.1.0.1"));
+    assert_eq!(model.take_refusals(), told);
+}
+
+#[test]
+fn node_ports_answer_on_the_first_address_of_each_family() {
+    let mut model = complete();
+    assert_eq!(model.take_node_addresses(), None);
+    model.apply(node(&[
+        "fe80::1",
+        "fd02::2",
+        "127.0.0.1",
+        "10.2.0.2",
+        "10.2.0.1",
+        "fd02::1",
+    ]));
+    let expected: Vec<std::net::IpAddr> =
+        vec!["10.2.0.2".parse().unwrap(), "fd02::2".parse().unwrap()];
+    assert_eq!(model.node_addresses(), expected);
+    assert_eq!(model.take_node_addresses(), Some(expected));
+    assert_eq!(model.take_node_addresses(), None);
+    model.apply(node(&["10.2.0.2", "fd02::2"]));
+    assert_eq!(model.take_node_addresses(), None);
+    model.apply(node(&["10.2.0.2"]));
+    assert_eq!(model.take_node_addresses().map(|all| all.len()), Some(1));
+    model.apply(Change::NodeGone);
+    assert_eq!(model.take_node_addresses(), Some(Vec::new()));
+    assert!(model.node().is_none());
+}
