@@ -1,0 +1,167 @@
+//! When to look at a folder again.
+//!
+//! inotify tells that something happened; what happened is then read from the
+//! folder itself. Two things only the events know: that a file was written
+//! though it looks the same, and that someone has written to a file and not yet
+//! closed it, so that it may be half of what it will be.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+use tokio::time::{Instant as Deadline, timeout, timeout_at};
+
+use super::folder::Hints;
+
+/// Events of one action arrive this close together.
+const QUIET: Duration = Duration::from_millis(5);
+/// A folder that is never quiet is read this often.
+const RESTLESS: Duration = Duration::from_millis(100);
+/// A file that was written and not closed is read after this time.
+const LEFT_OPEN: Duration = Duration::from_secs(1);
+/// A folder that is not there is looked for this often.
+const MISSING: Duration = Duration::from_millis(200);
+/// The folder is read this often without being asked: for a link to it that
+/// leads elsewhere now, and for file systems of which inotify knows little.
+const ANYWAY: Duration = Duration::from_secs(10);
+
+/// What the watcher's thread tells.
+#[derive(Debug, Default)]
+struct Shared {
+    wake: Notify,
+    files: Mutex<Files>,
+}
+
+#[derive(Debug, Default)]
+struct Files {
+    closed: Vec<OsString>,
+    /// Written, and not closed since.
+    open: HashMap<OsString, Instant>,
+}
+
+/// The events of a folder.
+#[derive(Debug)]
+pub(super) struct Events {
+    directory: PathBuf,
+    shared: Arc<Shared>,
+    watcher: RecommendedWatcher,
+    /// Device and inode of the folder that is watched.
+    watched: Option<(u64, u64)>,
+}
+
+impl Events {
+    pub(super) fn new(directory: PathBuf) -> notify::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let told = Arc::clone(&shared);
+        let watcher = notify::recommended_watcher(move |event| told.take(event))?;
+        let mut events = Self {
+            directory,
+            shared,
+            watcher,
+            watched: None,
+        };
+        events.follow()?;
+        Ok(events)
+    }
+
+    /// Sees to it that it is the folder of this name that is watched: it can
+    /// have been removed, made anew, or exchanged for another.
+    pub(super) fn follow(&mut self) -> notify::Result<()> {
+        let metadata = fs::metadata(&self.directory).ok();
+        let now = metadata.map(|metadata| (metadata.dev(), metadata.ino()));
+        if now == self.watched {
+            return Ok(());
+        }
+        if self.watched.take().is_some() {
+            // It fails where the folder's end has ended the watch as well.
+            drop(self.watcher.unwatch(&self.directory));
+        }
+        if now.is_some() {
+            self.watcher
+                .watch(&self.directory, RecursiveMode::NonRecursive)?;
+            self.watched = now;
+        }
+        Ok(())
+    }
+
+    /// What is known about files that should be read now.
+    pub(super) fn hints(&self) -> Hints {
+        let mut files = self.shared.files();
+        files.open.retain(|_, since| since.elapsed() < LEFT_OPEN);
+        Hints {
+            touched: files.closed.drain(..).collect(),
+            in_writing: files.open.keys().cloned().collect(),
+        }
+    }
+
+    /// Waits until there is a reason to look, and for the end of what is going
+    /// on.
+    pub(super) async fn next(&self, is_missing: bool) {
+        let at_most = if is_missing {
+            MISSING
+        } else {
+            self.shared.files().first_due().unwrap_or(ANYWAY)
+        };
+        let wake = &self.shared.wake;
+        if timeout(at_most, wake.notified()).await.is_err() {
+            return;
+        }
+        let end = Deadline::now() + RESTLESS;
+        while Deadline::now() < end {
+            let quiet = Deadline::now() + QUIET;
+            if timeout_at(quiet.min(end), wake.notified()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Files {
+    /// When the first of the open files is read nevertheless.
+    fn first_due(&self) -> Option<Duration> {
+        let ages = self.open.values().map(Instant::elapsed);
+        ages.max().map(|age| LEFT_OPEN.saturating_sub(age))
+    }
+}
+
+impl Shared {
+    fn files(&self) -> std::sync::MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, event: notify::Result<Event>) {
+        if let Ok(event) = event {
+            let names = event.paths.iter().filter_map(|path| path.file_name());
+            let mut files = self.files();
+            match event.kind {
+                EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
+                    for name in names {
+                        files.open.remove(name);
+                        files.closed.push(name.to_owned());
+                    }
+                }
+                // Our own reading would wake us.
+                EventKind::Access(_) => return,
+                EventKind::Modify(ModifyKind::Data(_)) => {
+                    for name in names {
+                        files.open.insert(name.to_owned(), Instant::now());
+                    }
+                }
+                EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => {
+                    for name in names {
+                        files.open.remove(name);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.wake.notify_one();
+    }
+}

@@ -1,0 +1,64 @@
+//! From what a file says to what the model is told.
+
+use std::fmt;
+
+use crate::model::object::{Change, ObjectName};
+use crate::source::{convert, select};
+
+use super::document::ApiObject;
+
+/// Which object it is. The order is that in which changes are reported: the
+/// node first, because it decides about the endpoints of all the others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    /// This node.
+    Node,
+    /// A Service.
+    Service(ObjectName),
+    /// An EndpointSlice.
+    EndpointSlice(ObjectName),
+}
+
+impl Key {
+    /// The change by which the object goes.
+    pub fn gone(&self) -> Change {
+        match self {
+            Self::Node => Change::NodeGone,
+            Self::Service(name) => Change::ServiceGone(name.clone()),
+            Self::EndpointSlice(name) => Change::EndpointSliceGone(name.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node => f.write_str("the Node"),
+            Self::Service(name) => write!(f, "the Service {name}"),
+            Self::EndpointSlice(name) => write!(f, "the EndpointSlice {name}"),
+        }
+    }
+}
+
+/// Which object it is, and the change by which it comes: none where the proxy
+/// does not select it. `None` for other nodes.
+pub fn take(object: ApiObject, node_name: &str) -> Option<(Key, Option<Change>)> {
+    Some(match object {
+        ApiObject::Service(object) => {
+            let taken = select::takes_service(&object);
+            let service = convert::service(*object)?;
+            let key = Key::Service(service.name.clone());
+            (key, taken.then_some(Change::Service(service)))
+        }
+        ApiObject::EndpointSlice(object) => {
+            let name = convert::object_name(&object.metadata)?;
+            let taken = select::takes_slice(&object);
+            let slice = convert::slice(*object).filter(|_| taken);
+            (Key::EndpointSlice(name), slice.map(Change::EndpointSlice))
+        }
+        ApiObject::Node(object) if select::takes_node(&object, node_name) => {
+            (Key::Node, convert::node(*object).map(Change::Node))
+        }
+        ApiObject::Node(_) => return None,
+    })
+}
