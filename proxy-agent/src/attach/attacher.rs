@@ -1,0 +1,202 @@
+//! Putting the programs on devices, and keeping them there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use aya::Ebpf;
+use aya::programs::links::LinkOrder;
+use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+
+use super::device::{Device, LinkLayer, Role, edges};
+use crate::maps::{MapError, ProgramName, classifier};
+
+/// Priority of our clsact filter at ingress: before a CNI's own, which shall see
+/// plain traffic between clients and pods.
+const FIRST_FILTER: u16 = 1;
+/// Priority of our clsact filter at egress: after a CNI's own.
+const LAST_FILTER: u16 = u16::MAX - 1;
+
+/// A device cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The object lacks a program.
+    #[error(transparent)]
+    Object(#[from] MapError),
+    /// The kernel refused both ways to attach.
+    #[error("cannot attach to {direction} of {device} (has the process CAP_NET_ADMIN?)")]
+    Refused {
+        /// The device's name.
+        device: String,
+        /// `ingress` or `egress`.
+        direction: &'static str,
+        /// Why.
+        #[source]
+        source: ProgramError,
+    },
+}
+
+/// What [`Attacher::reconcile`] did.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Devices that are served from now on.
+    pub attached: Vec<(String, Role)>,
+    /// Devices that are gone, or no edge any more.
+    pub detached: Vec<String>,
+    /// Devices that cannot be served; each is reported once.
+    pub failed: Vec<AttachError>,
+}
+
+/// Holds the programs, and a link for each direction of each edge device.
+///
+/// Dropping it detaches: surviving the agent will be a matter of pinning the
+/// links that are held here.
+pub struct Attacher {
+    programs: Ebpf,
+    attached: BTreeMap<u32, Attached>,
+    failed: BTreeSet<u32>,
+}
+
+struct Attached {
+    name: String,
+    role: Role,
+    link: LinkLayer,
+    /// Held for its effect: dropping a link detaches.
+    _links: [SchedClassifierLink; 2],
+}
+
+impl Attacher {
+    /// An attacher of loaded programs.
+    pub fn new(programs: Ebpf) -> Self {
+        Self {
+            programs,
+            attached: BTreeMap::new(),
+            failed: BTreeSet::new(),
+        }
+    }
+
+    /// Number of devices that are served.
+    pub fn served(&self) -> usize {
+        self.attached.len()
+    }
+
+    /// Makes the served devices the edges among `devices`.
+    ///
+    /// A device whose role changed gets its new programs before it loses the old
+    /// ones; a packet that meets both is translated once, because the second
+    /// program sees no Service address any more.
+    pub fn reconcile(&mut self, devices: &[Device], node: &BTreeSet<IpAddr>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let present: BTreeSet<u32> = edges(devices, node)
+            .map(|(device, _)| device.index)
+            .collect();
+        self.failed.retain(|index| present.contains(index));
+        for (device, role) in edges(devices, node) {
+            let is_served = self
+                .attached
+                .get(&device.index)
+                .is_some_and(|attached| attached.role == role && attached.link == device.link);
+            if is_served {
+                continue;
+            }
+            match self.attach(device, role) {
+                Ok(attached) => {
+                    outcome.attached.push((device.name.clone(), role));
+                    self.failed.remove(&device.index);
+                    self.attached.insert(device.index, attached);
+                }
+                Err(error) => {
+                    if self.failed.insert(device.index) {
+                        outcome.failed.push(error);
+                    }
+                }
+            }
+        }
+        self.attached.retain(|index, attached| {
+            let stays = present.contains(index);
+            if !stays {
+                outcome.detached.push(attached.name.clone());
+            }
+            stays
+        });
+        outcome
+    }
+
+    fn attach(&mut self, device: &Device, role: Role) -> Result<Attached, AttachError> {
+        let (ingress, egress) = programs_for(role, device.link);
+        Ok(Attached {
+            name: device.name.clone(),
+            role,
+            link: device.link,
+            _links: [
+                attach(
+                    classifier(&mut self.programs, ingress)?,
+                    &device.name,
+                    TcAttachType::Ingress,
+                )?,
+                attach(
+                    classifier(&mut self.programs, egress)?,
+                    &device.name,
+                    TcAttachType::Egress,
+                )?,
+            ],
+        })
+    }
+}
+
+fn programs_for(role: Role, link: LinkLayer) -> (ProgramName, ProgramName) {
+    match (role, link) {
+        (Role::Pod, LinkLayer::Ethernet) => (ProgramName::IngressPod, ProgramName::Egress),
+        (Role::Pod, LinkLayer::Ip) => (ProgramName::IngressPodIp, ProgramName::EgressIp),
+        (Role::Outside, LinkLayer::Ethernet) => (ProgramName::IngressOutside, ProgramName::Egress),
+        (Role::Outside, LinkLayer::Ip) => (ProgramName::IngressOutsideIp, ProgramName::EgressIp),
+    }
+}
+
+/// Attaches by tcx (Linux 6.6), or else by a clsact filter.
+fn attach(
+    program: &mut SchedClassifier,
+    device: &str,
+    to: TcAttachType,
+) -> Result<SchedClassifierLink, AttachError> {
+    let is_ingress = to == TcAttachType::Ingress;
+    let order = if is_ingress {
+        LinkOrder::first()
+    } else {
+        LinkOrder::last()
+    };
+    program
+        .attach_with_options(device, to, TcAttachOptions::TcxOrder(order))
+        .or_else(|_| attach_filter(program, device, to))
+        .and_then(|id| program.take_link(id))
+        .map_err(|source| AttachError::Refused {
+            device: device.to_owned(),
+            direction: if is_ingress { "ingress" } else { "egress" },
+            source,
+        })
+}
+
+/// Attaches a filter to the device's clsact qdisc, which is made if need be.
+fn attach_filter(
+    program: &mut SchedClassifier,
+    device: &str,
+    to: TcAttachType,
+) -> Result<tc::SchedClassifierLinkId, ProgramError> {
+    match tc::qdisc_add_clsact(device) {
+        Ok(()) | Err(TcError::AlreadyAttached) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let priority = if to == TcAttachType::Ingress {
+        FIRST_FILTER
+    } else {
+        LAST_FILTER
+    };
+    program.attach_with_options(
+        device,
+        to,
+        TcAttachOptions::Netlink(NlOptions {
+            priority,
+            ..NlOptions::default()
+        }),
+    )
+}

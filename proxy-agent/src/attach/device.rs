@@ -1,0 +1,173 @@
+//! What a network device is to the data path.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// A network device of this node's network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// What drives it, as far as it matters here.
+    pub kind: Kind,
+    /// What its packets start with.
+    pub link: LinkLayer,
+    /// Whether its other end is in another network namespace.
+    pub has_remote_peer: bool,
+    /// The device that it belongs to, as a bridge's port or a bond's member.
+    pub controller: Option<u32>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Kinds of device that are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `veth` or `netkit`: a cable between network namespaces.
+    Cable,
+    /// A bridge.
+    Bridge,
+    /// A bond or a team.
+    Bond,
+    /// The loopback device.
+    Loopback,
+    /// A device that carries nobody's traffic: `dummy`, `ifb`, `nlmon`, a VRF.
+    Internal,
+    /// Hardware, tunnels, VLANs and all others.
+    Other,
+}
+
+/// What a device's packets start with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LinkLayer {
+    /// An Ethernet header.
+    Ethernet,
+    /// An IP header.
+    Ip,
+}
+
+/// Who is behind an edge device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// A pod of this node.
+    Pod,
+    /// The rest of the world.
+    Outside,
+}
+
+/// The edge devices among `devices`, each with its role. `node` are the node's
+/// addresses.
+///
+/// An edge is where traffic enters or leaves the node's own network: hardware,
+/// tunnels, and the host ends of pods' devices. Bridges and bonds are not: their
+/// ports (a bridge's) or they themselves (a bond) are. A cable to another network
+/// namespace leads to a pod, unless it carries an address of the node: then the
+/// node itself is a container, and the cable its uplink.
+pub fn edges<'a>(
+    devices: &'a [Device],
+    node: &BTreeSet<IpAddr>,
+) -> impl Iterator<Item = (&'a Device, Role)> {
+    let bonds: BTreeSet<u32> = devices
+        .iter()
+        .filter(|device| device.kind == Kind::Bond)
+        .map(|device| device.index)
+        .collect();
+    let node = node.clone();
+    devices.iter().filter_map(move |device| {
+        let is_bond_member = device
+            .controller
+            .is_some_and(|controller| bonds.contains(&controller));
+        if is_bond_member {
+            return None;
+        }
+        match device.kind {
+            Kind::Bridge | Kind::Loopback | Kind::Internal => None,
+            Kind::Bond | Kind::Other => Some((device, Role::Outside)),
+            Kind::Cable => {
+                let is_uplink = device
+                    .addresses
+                    .iter()
+                    .any(|address| node.contains(address));
+                if device.has_remote_peer && !is_uplink {
+                    Some((device, Role::Pod))
+                } else {
+                    Some((device, Role::Outside))
+                }
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(index: u32, kind: Kind) -> Device {
+        Device {
+            index,
+            name: format!("d{index}"),
+            kind,
+            link: LinkLayer::Ethernet,
+            has_remote_peer: false,
+            controller: None,
+            addresses: Vec::new(),
+        }
+    }
+
+    fn roles(devices: &[Device], node: &[&str]) -> Vec<(u32, Role)> {
+        let node = node.iter().map(|text| text.parse().unwrap()).collect();
+        edges(devices, &node)
+            .map(|(device, role)| (device.index, role))
+            .collect()
+    }
+
+    #[test]
+    fn hardware_and_tunnels_lead_outside() {
+        assert_eq!(roles(&[device(2, Kind::Other)], &[]), [(2, Role::Outside)]);
+    }
+
+    #[test]
+    fn a_bridge_is_no_edge_but_its_ports_are() {
+        let mut port = device(3, Kind::Cable);
+        port.has_remote_peer = true;
+        port.controller = Some(2);
+        assert_eq!(
+            roles(&[device(2, Kind::Bridge), port], &[]),
+            [(3, Role::Pod)]
+        );
+    }
+
+    #[test]
+    fn a_bond_is_an_edge_but_its_members_are_not() {
+        let mut member = device(3, Kind::Other);
+        member.controller = Some(2);
+        assert_eq!(
+            roles(&[device(2, Kind::Bond), member], &[]),
+            [(2, Role::Outside)]
+        );
+    }
+
+    #[test]
+    fn a_cable_with_the_nodes_address_is_an_uplink() {
+        let mut uplink = device(2, Kind::Cable);
+        uplink.has_remote_peer = true;
+        uplink.addresses = vec!["192.0.2.1".parse().unwrap()];
+        let mut pod = device(3, Kind::Cable);
+        pod.has_remote_peer = true;
+        pod.addresses = vec!["10.244.1.1".parse().unwrap()];
+        assert_eq!(
+            roles(&[uplink, pod], &["192.0.2.1"]),
+            [(2, Role::Outside), (3, Role::Pod)]
+        );
+    }
+
+    #[test]
+    fn loopback_and_internal_devices_are_no_edges() {
+        assert_eq!(
+            roles(&[device(1, Kind::Loopback), device(2, Kind::Internal)], &[]),
+            []
+        );
+    }
+}

@@ -1,0 +1,12 @@
+//! Where the programs run: on every edge device of the node, as devices come and
+//! go.
+//!
+//! [`watch`](watch::DeviceWatch) knows the devices, [`device`] decides what each
+//! one is, and [`Attacher`] puts the programs there.
+
+mod attacher;
+pub mod device;
+mod watch;
+
+pub use attacher::{AttachError, Attacher, Outcome};
+pub use watch::{DeviceWatch, WatchError};

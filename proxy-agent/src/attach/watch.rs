@@ -1,0 +1,164 @@
+//! The node's devices, over rtnetlink.
+//!
+//! A notification only says that something changed; what is there is read anew
+//! each time. So a lost notification (the socket's buffer overran) costs nothing
+//! but a delay until the next one, and there is no second copy of the kernel's
+//! state to keep in step.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use futures::channel::mpsc::UnboundedReceiver;
+use futures::{StreamExt as _, TryStreamExt as _};
+use rtnetlink::packet_core::NetlinkMessage;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::{
+    InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage,
+};
+use rtnetlink::sys::SocketAddr;
+use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
+
+use super::device::{Device, Kind, LinkLayer};
+
+/// The devices cannot be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// No socket.
+    #[error("cannot open an rtnetlink socket")]
+    Socket(#[source] std::io::Error),
+    /// The kernel refused to list.
+    #[error("cannot list the node's devices over rtnetlink")]
+    List(#[source] rtnetlink::Error),
+    /// The connection ended.
+    #[error("the rtnetlink connection ended")]
+    Ended,
+}
+
+/// Watches the devices of the network namespace that it was opened in.
+pub struct DeviceWatch {
+    handle: Handle,
+    notifications: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
+}
+
+impl DeviceWatch {
+    /// Starts to watch; needs a tokio runtime.
+    pub fn open() -> Result<Self, WatchError> {
+        let (connection, handle, notifications) = new_multicast_connection(&[
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+        ])
+        .map_err(WatchError::Socket)?;
+        tokio::spawn(connection);
+        Ok(Self {
+            handle,
+            notifications,
+        })
+    }
+
+    /// Returns when something has changed; takes up all notifications that have
+    /// come so far. Safe to cancel.
+    pub async fn changed(&mut self) -> Result<(), WatchError> {
+        self.notifications.next().await.ok_or(WatchError::Ended)?;
+        while self.notifications.try_recv().is_ok() {}
+        Ok(())
+    }
+
+    /// The devices as they are now.
+    pub async fn list(&self) -> Result<Vec<Device>, WatchError> {
+        let links: Vec<LinkMessage> = self
+            .handle
+            .link()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(WatchError::List)?;
+        let addresses: Vec<AddressMessage> = self
+            .handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(WatchError::List)?;
+        let mut by_device: HashMap<u32, Vec<IpAddr>> = HashMap::new();
+        for message in addresses {
+            if let Some(address) = address_of(&message) {
+                by_device
+                    .entry(message.header.index)
+                    .or_default()
+                    .push(address);
+            }
+        }
+        Ok(links
+            .into_iter()
+            .map(|link| {
+                let addresses = by_device.remove(&link.header.index).unwrap_or_default();
+                device_of(link, addresses)
+            })
+            .collect())
+    }
+}
+
+/// The device's own address: on a point-to-point device `IFA_ADDRESS` is the
+/// other end's, and `IFA_LOCAL` its own (rtnetlink(7)).
+fn address_of(message: &AddressMessage) -> Option<IpAddr> {
+    let mut found = None;
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(address) => return Some(*address),
+            AddressAttribute::Address(address) => found = Some(*address),
+            _ => {}
+        }
+    }
+    found
+}
+
+fn device_of(message: LinkMessage, addresses: Vec<IpAddr>) -> Device {
+    let is_ethernet = message.header.link_layer_type == LinkLayerType::Ether;
+    let mut device = Device {
+        index: message.header.index,
+        name: String::new(),
+        kind: if message.header.link_layer_type == LinkLayerType::Loopback {
+            Kind::Loopback
+        } else {
+            Kind::Other
+        },
+        link: if is_ethernet {
+            LinkLayer::Ethernet
+        } else {
+            LinkLayer::Ip
+        },
+        has_remote_peer: false,
+        controller: None,
+        addresses,
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => device.name = name,
+            LinkAttribute::Controller(index) => device.controller = Some(index),
+            LinkAttribute::LinkNetNsId(_) => device.has_remote_peer = true,
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    if let LinkInfo::Kind(kind) = info {
+                        device.kind = kind_of(&kind);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    device
+}
+
+fn kind_of(kind: &InfoKind) -> Kind {
+    match kind {
+        InfoKind::Veth | InfoKind::Netkit => Kind::Cable,
+        InfoKind::Bridge => Kind::Bridge,
+        InfoKind::Bond | InfoKind::Team => Kind::Bond,
+        InfoKind::Dummy | InfoKind::Ifb | InfoKind::Nlmon | InfoKind::Vrf => Kind::Internal,
+        _ => Kind::Other,
+    }
+}

@@ -1,0 +1,186 @@
+//! The command line.
+
+mod logging;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Config, DEFAULT_MAPS, DEFAULT_NAT_PORTS, PortRange, Source};
+use crate::maps::MapSizes;
+
+/// The Kubernetes Service proxy on eBPF: sends Service traffic to backend Pods,
+/// in place of kube-proxy, with any CNI.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve this node's Services until stopped.
+    ///
+    /// Loads the eBPF programs, attaches them to every edge device (uplinks,
+    /// tunnels, host ends of pods' devices) as devices come and go, and keeps the
+    /// kernel's maps in step with the objects of the source. SIGINT and SIGTERM
+    /// stop it; the programs are detached then.
+    ///
+    /// Needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; Linux 5.15 or newer.
+    ///
+    /// Exit status: 0 when stopped by a signal, 1 when it could not start or
+    /// cannot go on, 2 for wrong usage.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunArgs>),
+}
+
+const RUN_EXAMPLES: &str = "Examples:
+  Serve the Services in a folder of manifests, as node1:
+    proxy-agent run --source files --manifests manifests/examples --node-name node1
+
+  The same with logs for a machine to read:
+    proxy-agent run --source files --manifests manifests/examples --node-name node1 --log-format json";
+
+/// Kinds of source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SourceKind {
+    /// A folder of YAML or JSON manifests, watched for changes.
+    Files,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Where Services, EndpointSlices and Nodes come from.
+    #[arg(long, value_enum, default_value_t = SourceKind::Files)]
+    source: SourceKind,
+
+    /// The folder of manifests, for `--source files`.
+    #[arg(long, value_name = "DIR", required_if_eq("source", "files"))]
+    manifests: PathBuf,
+
+    /// The name of the Node object that stands for this machine.
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    node_name: String,
+
+    /// Ports that flows get when they leave with this node's address. No socket of
+    /// the host, no NodePort and no ephemeral port may lie in it.
+    #[arg(long, value_name = "FIRST-LAST", default_value_t = DEFAULT_NAT_PORTS, value_parser = port_range)]
+    nat_ports: PortRange,
+
+    /// Give all outside traffic this node's address, also where the backend is
+    /// local and could see the client's.
+    #[arg(long)]
+    masquerade_all: bool,
+
+    #[command(flatten)]
+    maps: MapArgs,
+
+    #[command(flatten)]
+    log: logging::LogArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Map sizes (elements for each IP version)")]
+struct MapArgs {
+    /// Frontends: ClusterIPs, NodePorts and load balancer addresses, times ports.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAPS.frontends, value_parser = elements())]
+    map_frontends: u32,
+
+    /// Backends: endpoints, times Service ports.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAPS.backends, value_parser = elements())]
+    map_backends: u32,
+
+    /// Slots: places in endpoint sets; at least twice the backends. Shared by both
+    /// IP versions.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAPS.slots, value_parser = elements())]
+    map_slots: u32,
+
+    /// Flow records, two for each connection; the least recently used give way.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAPS.flows, value_parser = elements())]
+    map_flows: u32,
+}
+
+/// Sizes that the kernel can be asked for without doubt.
+fn elements() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(16..=1 << 26)
+}
+
+fn port_range(text: &str) -> Result<PortRange, String> {
+    let (first, last) = text
+        .split_once('-')
+        .ok_or("two ports with a dash between them are wanted, such as 61000-65535")?;
+    let port = |text: &str| {
+        text.trim()
+            .parse::<u16>()
+            .ok()
+            .filter(|port| *port >= 1024)
+            .ok_or_else(|| format!("`{text}` is no port from 1024 to 65535"))
+    };
+    let (first, last) = (port(first)?, port(last)?);
+    if first > last {
+        return Err(format!("{first} is greater than {last}"));
+    }
+    Ok(PortRange { first, last })
+}
+
+impl RunArgs {
+    fn config(&self) -> Config {
+        Config {
+            node_name: self.node_name.clone(),
+            source: match self.source {
+                SourceKind::Files => Source::Files(self.manifests.clone()),
+            },
+            maps: MapSizes {
+                frontends: self.maps.map_frontends,
+                backends: self.maps.map_backends,
+                slots: self.maps.map_slots,
+                flows: self.maps.map_flows,
+                ..DEFAULT_MAPS
+            },
+            nat_ports: self.nat_ports,
+            masquerade_all: self.masquerade_all,
+        }
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let Command::Run(args) = Cli::parse().command;
+    logging::start(&args.log);
+    match run::run(args.config()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_port_range_is_two_ports_in_order() {
+        assert_eq!(
+            port_range("61000-65535"),
+            Ok(PortRange {
+                first: 61_000,
+                last: 65_535
+            })
+        );
+        for wrong in ["61000", "65535-61000", "80-90", "61000-70000", "a-b"] {
+            assert!(port_range(wrong).is_err(), "{wrong}");
+        }
+    }
+}

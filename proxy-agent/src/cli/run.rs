@@ -1,0 +1,150 @@
+//! The command `run`: wires the source, the agent and the devices together.
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::{error, info, warn};
+
+use crate::agent::Agent;
+use crate::attach::{Attacher, DeviceWatch, Outcome};
+use crate::config::{Config, Source};
+use crate::maps::{self, KernelMaps};
+use crate::model::Change;
+use crate::plan::Retired;
+use crate::source::files;
+
+/// Batches of changes that may wait between the source and the model.
+const WAITING_BATCHES: usize = 64;
+
+/// Serves until a signal comes.
+pub(super) fn run(config: Config) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+
+    let loaded = maps::load(config.maps)?;
+    let mut devices = DeviceWatch::open()?;
+    let mut attacher = Attacher::new(loaded.programs);
+    let (sender, mut changes) = mpsc::channel(WAITING_BATCHES);
+    let source = start_source(&config, sender);
+    tokio::pin!(source);
+    let mut agent = Agent::new(&config, loaded.maps);
+    info!(node = config.node_name, "started");
+
+    let mut grace = Grace::default();
+    loop {
+        grace.begin(&mut agent);
+        tokio::select! {
+            // Objects before devices: a device is of no use without them.
+            biased;
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            ended = &mut source => return ended.context("the source of objects ended"),
+            Some(batch) = changes.recv() => {
+                take_in(&mut agent, batch, &mut changes);
+                if agent.take_node_change() {
+                    reconcile(&mut attacher, &devices, &agent).await?;
+                }
+            }
+            changed = devices.changed() => {
+                changed?;
+                reconcile(&mut attacher, &devices, &agent).await?;
+            }
+            retired = grace.over() => agent.reclaim(retired),
+        }
+    }
+    info!("stopped; the programs are detached");
+    Ok(())
+}
+
+/// The grace period under way, with what may be used again after it.
+#[derive(Default)]
+struct Grace {
+    waiting: Option<(JoinHandle<()>, Retired)>,
+}
+
+impl Grace {
+    /// Begins a grace period if there is need for one and none is under way.
+    fn begin(&mut self, agent: &mut Agent<KernelMaps>) {
+        if self.waiting.is_none() {
+            self.waiting = agent
+                .take_retired()
+                .map(|retired| (spawn_blocking(maps::wait_for_readers), retired));
+        }
+    }
+
+    /// Returns at its end; never while none is under way. Safe to cancel.
+    async fn over(&mut self) -> Retired {
+        let Some((wait, _)) = &mut self.waiting else {
+            return std::future::pending().await;
+        };
+        if let Err(error) = wait.await {
+            error!("waiting for a grace period failed: {error}");
+        }
+        self.waiting
+            .take()
+            .map(|(_, retired)| retired)
+            .unwrap_or_default()
+    }
+}
+
+/// Hands the agent a batch, and with it all that came meanwhile: under load
+/// changes are merged, when idle they are applied as they come.
+fn take_in(
+    agent: &mut Agent<KernelMaps>,
+    batch: Vec<Change>,
+    changes: &mut mpsc::Receiver<Vec<Change>>,
+) {
+    agent.apply(batch);
+    while let Ok(batch) = changes.try_recv() {
+        agent.apply(batch);
+    }
+    agent.program();
+}
+
+async fn start_source(config: &Config, sender: mpsc::Sender<Vec<Change>>) -> Result<()> {
+    match &config.source {
+        Source::Files(directory) => {
+            files::watch(directory, &config.node_name, sender).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn reconcile(
+    attacher: &mut Attacher,
+    devices: &DeviceWatch,
+    agent: &Agent<KernelMaps>,
+) -> Result<()> {
+    // Before the node's addresses are known an uplink may look like a pod's
+    // device, and nothing is programmed anyway.
+    if !agent.is_programmed() {
+        return Ok(());
+    }
+    let Outcome {
+        attached,
+        detached,
+        failed,
+    } = attacher.reconcile(&devices.list().await?, &agent.node_addresses());
+    for (device, role) in attached {
+        info!(device, ?role, "attached");
+    }
+    for device in detached {
+        info!(device, "detached");
+    }
+    for error in failed {
+        error!("{:#}", anyhow::Error::from(error));
+    }
+    if attacher.served() == 0 {
+        warn!("no edge device: this node has no uplink and no pod");
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! Every setting of the agent, with its default and the reason for it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::maps::MapSizes;
+use crate::plan::Capacity;
+
+/// The settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The name of the Node that the agent runs on.
+    pub node_name: String,
+    /// Where the objects come from.
+    pub source: Source,
+    /// How much the maps hold.
+    pub maps: MapSizes,
+    /// Source ports of flows that leave with this node's address.
+    pub nat_ports: PortRange,
+    /// Translate the source of all outside traffic, also for local backends.
+    pub masquerade_all: bool,
+}
+
+/// Where the objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A folder of manifests.
+    Files(PathBuf),
+}
+
+/// A range of ports, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The first port.
+    pub first: u16,
+    /// The last port.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// The number of ports.
+    pub fn count(self) -> u16 {
+        self.last.saturating_sub(self.first).saturating_add(1)
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+/// Map sizes for a cluster of 10,000 Services with ten endpoints each, with room
+/// for as many again: the kernel allocates hash entries as they are needed, so
+/// that unused room costs a bucket (8 to 16 bytes) each.
+pub const DEFAULT_MAPS: MapSizes = MapSizes {
+    // ClusterIP, NodePort and one VIP for each of some 20,000 ports.
+    frontends: 65_536,
+    backends: 262_144,
+    // Each endpoint takes a slot in the cluster set and perhaps one in the local
+    // set, and old and new set live side by side for a moment.
+    slots: 1_048_576,
+    // Preallocated by the kernel: 2 x 72 bytes a flow of IPv4.
+    flows: 131_072,
+    node_addresses: 1024,
+};
+
+/// Above Linux's default ephemeral range (32768 to 60999, `ip_local_port_range`)
+/// and above the default NodePort range (30000 to 32767): neither a socket of
+/// the host nor a NodePort has these ports by chance.
+pub const DEFAULT_NAT_PORTS: PortRange = PortRange {
+    first: 61_000,
+    last: 65_535,
+};
+
+impl Config {
+    /// What the planner needs to know of the maps.
+    pub fn capacity(&self) -> Capacity {
+        Capacity {
+            frontends: self.maps.frontends,
+            backends: self.maps.backends,
+            slots: self.maps.slots,
+        }
+    }
+}

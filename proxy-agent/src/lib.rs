@@ -1,0 +1,18 @@
+//! The agent: keeps the kernel's maps in step with a cluster's Services.
+//!
+//! ```text
+//!  source ─► model ─► plan ─► maps        attach: programs on edge devices
+//!            (pure)  (diff)  (kernel)     config, cli: settings and commands
+//! ```
+//!
+//! Data flows one way. [`agent`] joins the stages; each of them knows only its
+//! neighbours' types.
+
+pub mod agent;
+pub mod attach;
+pub mod cli;
+pub mod config;
+pub mod maps;
+pub mod model;
+pub mod plan;
+pub mod source;

@@ -1,0 +1,86 @@
+//! The maps in memory.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use proxy_ebpf::host::{Memory, Shared};
+use proxy_ebpf::layout::{V4, V6};
+
+use super::translate::{self, Either};
+use super::{MapError, Maps};
+use crate::model::object::Family;
+use crate::plan::Write;
+
+/// The maps in memory, as the packet pipeline can use them on the host.
+pub struct FakeMaps {
+    /// The maps of IPv4.
+    pub v4: Memory<V4>,
+    /// The maps of IPv6.
+    pub v6: Memory<V6>,
+}
+
+impl Default for FakeMaps {
+    fn default() -> Self {
+        let shared = Rc::new(Shared::default());
+        Self {
+            v4: Memory {
+                shared: Rc::clone(&shared),
+                ..Memory::default()
+            },
+            v6: Memory {
+                shared,
+                ..Memory::default()
+            },
+        }
+    }
+}
+
+impl Maps for FakeMaps {
+    fn write(&mut self, write: &Write) -> Result<(), MapError> {
+        match write {
+            Write::Backend { index, entry } => match translate::backend(entry) {
+                Either::V4(backend) => drop(self.v4.backends.insert(*index, backend)),
+                Either::V6(backend) => drop(self.v6.backends.insert(*index, backend)),
+            },
+            Write::Slots { start, backends } => {
+                let mut slots = self.v4.shared.slots.borrow_mut();
+                slots.extend((*start..).zip(backends.iter().copied()));
+            }
+            Write::Frontend { id, value } => match translate::frontend_key(id) {
+                Either::V4(key) => drop(self.v4.frontends.insert(key, *value)),
+                Either::V6(key) => drop(self.v6.frontends.insert(key, *value)),
+            },
+            Write::RemoveFrontend { id } => match translate::frontend_key(id) {
+                Either::V4(key) => drop(self.v4.frontends.remove(&key)),
+                Either::V6(key) => drop(self.v6.frontends.remove(&key)),
+            },
+            Write::EndBackend {
+                family,
+                index,
+                generation,
+            } => match family {
+                Family::V4 => {
+                    self.v4.backends.entry(*index).or_default().generation = *generation;
+                }
+                Family::V6 => {
+                    self.v6.backends.entry(*index).or_default().generation = *generation;
+                }
+            },
+            Write::NodeAddress { address } => match address {
+                IpAddr::V4(address) => drop(self.v4.node_addresses.insert(translate::v4(*address))),
+                IpAddr::V6(address) => drop(self.v6.node_addresses.insert(translate::v6(*address))),
+            },
+            Write::RemoveNodeAddress { address } => match address {
+                IpAddr::V4(address) => {
+                    self.v4.node_addresses.remove(&translate::v4(*address));
+                }
+                IpAddr::V6(address) => {
+                    self.v6.node_addresses.remove(&translate::v6(*address));
+                }
+            },
+            Write::SettingsV4(settings) => self.v4.settings = *settings,
+            Write::SettingsV6(settings) => self.v6.settings = *settings,
+        }
+        Ok(())
+    }
+}

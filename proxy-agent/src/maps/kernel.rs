@@ -1,0 +1,150 @@
+//! The maps in the kernel.
+
+use std::borrow::BorrowMut;
+use std::net::IpAddr;
+
+use aya::Pod;
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use proxy_ebpf::layout::{
+    Backend, Counter, Frontend, FrontendKey, NodeAddress, Settings, SlotPair, V4, V6,
+};
+
+use super::mapped::MappedArray;
+use super::translate::{self, Either};
+use super::{MapError, Maps};
+use crate::model::object::Family;
+use crate::plan::Write;
+
+/// The maps of one IP version.
+pub(super) struct FamilyMaps<A: Pod>
+where
+    FrontendKey<A>: Pod,
+    Backend<A>: Pod,
+    Settings<A>: Pod,
+{
+    pub(super) frontends: Table<FrontendKey<A>, Frontend>,
+    pub(super) node_addresses: Table<A, NodeAddress>,
+    pub(super) backends: MappedArray<Backend<A>>,
+    pub(super) settings: Array<MapData, Settings<A>>,
+}
+
+/// A hash map with its name, for errors.
+pub(super) struct Table<K, V> {
+    pub(super) name: &'static str,
+    pub(super) map: HashMap<MapData, K, V>,
+}
+
+impl<K: Pod, V: Pod> Table<K, V> {
+    fn set(&mut self, key: &K, value: &V) -> Result<(), MapError> {
+        let name = self.name;
+        self.map
+            .insert(key, value, 0)
+            .map_err(|source| MapError::Write { map: name, source })
+    }
+
+    fn remove(&mut self, key: &K) -> Result<(), MapError> {
+        match self.map.remove(key) {
+            Ok(()) | Err(aya::maps::MapError::KeyNotFound) => Ok(()),
+            Err(aya::maps::MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+            {
+                Ok(())
+            }
+            Err(source) => Err(MapError::Write {
+                map: self.name,
+                source,
+            }),
+        }
+    }
+}
+
+/// The maps in the kernel.
+pub struct KernelMaps {
+    pub(super) v4: FamilyMaps<V4>,
+    pub(super) v6: FamilyMaps<V6>,
+    pub(super) slots: MappedArray<SlotPair>,
+    pub(super) counters: PerCpuArray<MapData, u64>,
+}
+
+impl KernelMaps {
+    /// The value of a counter, over all CPUs.
+    pub fn counter(&self, counter: Counter) -> Result<u64, MapError> {
+        self.counters
+            .get(&(counter as u32), 0)
+            .map(|values| values.iter().sum())
+            .map_err(|source| MapError::Write {
+                map: "COUNTERS",
+                source,
+            })
+    }
+
+    /// Fills a run of slots, two in an element.
+    fn write_slots(&mut self, start: u32, backends: &[u32]) -> Result<(), MapError> {
+        for (position, backend) in (start..).zip(backends) {
+            let mut pair = self.slots.get(position >> 1)?;
+            pair.0[position as usize & 1] = *backend;
+            self.slots.set(position >> 1, pair)?;
+        }
+        Ok(())
+    }
+
+    fn end_backend(&mut self, family: Family, index: u32, generation: u32) -> Result<(), MapError> {
+        match family {
+            Family::V4 => {
+                let mut backend = self.v4.backends.get(index)?;
+                backend.generation = generation;
+                self.v4.backends.set(index, backend)
+            }
+            Family::V6 => {
+                let mut backend = self.v6.backends.get(index)?;
+                backend.generation = generation;
+                self.v6.backends.set(index, backend)
+            }
+        }
+    }
+}
+
+impl Maps for KernelMaps {
+    fn write(&mut self, write: &Write) -> Result<(), MapError> {
+        match write {
+            Write::Backend { index, entry } => match translate::backend(entry) {
+                Either::V4(backend) => self.v4.backends.set(*index, backend),
+                Either::V6(backend) => self.v6.backends.set(*index, backend),
+            },
+            Write::Slots { start, backends } => self.write_slots(*start, backends),
+            Write::Frontend { id, value } => match translate::frontend_key(id) {
+                Either::V4(key) => self.v4.frontends.set(&key, value),
+                Either::V6(key) => self.v6.frontends.set(&key, value),
+            },
+            Write::RemoveFrontend { id } => match translate::frontend_key(id) {
+                Either::V4(key) => self.v4.frontends.remove(&key),
+                Either::V6(key) => self.v6.frontends.remove(&key),
+            },
+            Write::EndBackend {
+                family,
+                index,
+                generation,
+            } => self.end_backend(*family, *index, *generation),
+            Write::NodeAddress { address } => match address {
+                IpAddr::V4(address) => self.v4.node_addresses.set(&translate::v4(*address), &1),
+                IpAddr::V6(address) => self.v6.node_addresses.set(&translate::v6(*address), &1),
+            },
+            Write::RemoveNodeAddress { address } => match address {
+                IpAddr::V4(address) => self.v4.node_addresses.remove(&translate::v4(*address)),
+                IpAddr::V6(address) => self.v6.node_addresses.remove(&translate::v6(*address)),
+            },
+            Write::SettingsV4(settings) => store(&mut self.v4.settings, "SETTINGS_V4", *settings),
+            Write::SettingsV6(settings) => store(&mut self.v6.settings, "SETTINGS_V6", *settings),
+        }
+    }
+}
+
+fn store<T: BorrowMut<MapData>, V: Pod>(
+    array: &mut Array<T, V>,
+    name: &'static str,
+    value: V,
+) -> Result<(), MapError> {
+    array
+        .set(0, value, 0)
+        .map_err(|source| MapError::Write { map: name, source })
+}

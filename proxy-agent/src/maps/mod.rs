@@ -1,0 +1,29 @@
+//! The kernel's maps: the only place in the agent that calls `bpf(2)`.
+//!
+//! [`Maps`] is what the rest of the agent sees of them. [`KernelMaps`] is the
+//! real thing; [`FakeMaps`] keeps the same content in memory, where the packet
+//! pipeline can run against it in tests.
+
+mod error;
+mod fake;
+mod grace;
+mod kernel;
+mod load;
+mod mapped;
+mod translate;
+
+pub use error::MapError;
+pub use fake::FakeMaps;
+pub use grace::wait_for_readers;
+pub use kernel::KernelMaps;
+pub(crate) use load::classifier;
+pub use load::{Loaded, MapSizes, ProgramName, load};
+pub use translate::{v4, v6};
+
+use crate::plan::Write;
+
+/// A place to which a plan can be written.
+pub trait Maps {
+    /// Carries out one write.
+    fn write(&mut self, write: &Write) -> Result<(), MapError>;
+}

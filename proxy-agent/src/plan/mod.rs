@@ -1,0 +1,15 @@
+//! From one desired state to the next, as an ordered list of map writes.
+//!
+//! The list's order is what makes updates atomic: backends, then slots, then the
+//! frontends that switch over to them; on the way down frontends go first. Slots
+//! and backends that are in use are never written over: a Service's new endpoints
+//! get a fresh span, and what they replace is handed back as [`Retired`], to be
+//! used again only after a grace period of the kernel's readers.
+
+mod planner;
+mod pool;
+mod span;
+mod write;
+
+pub use planner::{Capacity, Full, Plan, Planner, Refused, Retired};
+pub use write::{BackendEntry, FrontendId, Write};

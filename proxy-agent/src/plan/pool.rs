@@ -1,0 +1,88 @@
+//! Numbers from a fixed range: backend indices with their generations, and
+//! Service port ids.
+
+/// Numbers below a limit, each free or taken. What was given back is used before
+/// what never was, so that the part of a map that is in use stays small.
+#[derive(Debug)]
+pub(super) struct Pool {
+    limit: u32,
+    untouched: u32,
+    free: Vec<u32>,
+}
+
+impl Pool {
+    /// Numbers from 0 to `limit - 1`, all free.
+    pub(super) fn new(limit: u32) -> Self {
+        Self {
+            limit,
+            untouched: 0,
+            free: Vec::new(),
+        }
+    }
+
+    /// How many are free.
+    pub(super) fn available(&self) -> usize {
+        (self.limit - self.untouched) as usize + self.free.len()
+    }
+
+    /// Takes one.
+    pub(super) fn take(&mut self) -> Option<u32> {
+        if let Some(number) = self.free.pop() {
+            return Some(number);
+        }
+        if self.untouched == self.limit {
+            return None;
+        }
+        self.untouched += 1;
+        Some(self.untouched - 1)
+    }
+
+    /// Gives one back.
+    pub(super) fn give_back(&mut self, number: u32) {
+        self.free.push(number);
+    }
+}
+
+/// The backends of one IP version: indices, and how often each has been used.
+#[derive(Debug)]
+pub(super) struct Backends {
+    indices: Pool,
+    /// By index; odd while the index is in use.
+    generations: Vec<u32>,
+}
+
+impl Backends {
+    pub(super) fn new(limit: u32) -> Self {
+        Self {
+            indices: Pool::new(limit),
+            generations: Vec::new(),
+        }
+    }
+
+    pub(super) fn available(&self) -> usize {
+        self.indices.available()
+    }
+
+    /// Begins a life: an index and its new generation, odd.
+    pub(super) fn begin(&mut self) -> Option<(u32, u32)> {
+        let index = self.indices.take()?;
+        let at = index as usize;
+        if at >= self.generations.len() {
+            self.generations.resize(at + 1, 0);
+        }
+        self.generations[at] = self.generations[at].wrapping_add(1);
+        Some((index, self.generations[at]))
+    }
+
+    /// Ends a life: the generation that nobody's record matches, even. The index
+    /// is not free before [`Self::give_back`].
+    pub(super) fn end(&mut self, index: u32) -> u32 {
+        let generation = &mut self.generations[index as usize];
+        *generation = generation.wrapping_add(1);
+        *generation
+    }
+
+    pub(super) fn give_back(&mut self, index: u32) {
+        self.indices.give_back(index);
+    }
+}

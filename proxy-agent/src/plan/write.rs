@@ -1,0 +1,87 @@
+//! What the plan asks the maps to do.
+
+use std::net::IpAddr;
+
+use proxy_ebpf::layout::{Frontend, Settings, V4, V6};
+
+use crate::model::object::{Family, Protocol};
+
+/// A frontend's place in the kernel: the key under which packets find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FrontendId {
+    /// Its address; unspecified for a NodePort.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Its protocol.
+    pub protocol: Protocol,
+}
+
+/// One element of `BACKENDS_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendEntry {
+    /// The endpoint's address.
+    pub address: IpAddr,
+    /// The endpoint's port.
+    pub port: u16,
+    /// Whether it runs on this node.
+    pub local: bool,
+    /// The generation, odd.
+    pub generation: u32,
+    /// The Service port's id.
+    pub service: u32,
+}
+
+/// One write to the kernel's maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Fills a backend's element.
+    Backend {
+        /// Its index.
+        index: u32,
+        /// Its content.
+        entry: BackendEntry,
+    },
+    /// Fills a run of slots that no reader looks at yet.
+    Slots {
+        /// Position of the first one.
+        start: u32,
+        /// Backend indices.
+        backends: Vec<u32>,
+    },
+    /// Puts a frontend in place: the switch from old to new.
+    Frontend {
+        /// Its key.
+        id: FrontendId,
+        /// Its value.
+        value: Frontend,
+    },
+    /// Takes a frontend away.
+    RemoveFrontend {
+        /// Its key.
+        id: FrontendId,
+    },
+    /// Ends a backend's life: records that name it go stale.
+    EndBackend {
+        /// The IP family.
+        family: Family,
+        /// Its index.
+        index: u32,
+        /// The generation, even.
+        generation: u32,
+    },
+    /// Lets NodePorts answer on an address.
+    NodeAddress {
+        /// The address.
+        address: IpAddr,
+    },
+    /// Stops NodePorts from answering on an address.
+    RemoveNodeAddress {
+        /// The address.
+        address: IpAddr,
+    },
+    /// What the IPv4 programs need to know of the node.
+    SettingsV4(Settings<V4>),
+    /// What the IPv6 programs need to know of the node.
+    SettingsV6(Settings<V6>),
+}
