@@ -1,0 +1,25 @@
+//! The parts of the lab; [`Cluster`] is where to start.
+
+pub mod addresses;
+pub mod agent;
+pub mod client;
+pub mod cluster;
+pub mod directory;
+mod ip;
+pub mod load;
+pub mod manifests;
+pub mod namespace;
+pub mod node;
+pub mod process;
+pub mod server;
+
+pub use addresses::Family;
+pub use agent::Agent;
+pub use client::Tally;
+pub use cluster::{Cluster, Options};
+pub use directory::Directory;
+pub use load::Load;
+pub use manifests::Manifests;
+pub use namespace::Namespace;
+pub use node::{Node, Pod, PodNetwork};
+pub use process::Process;

@@ -1,0 +1,89 @@
+//! The real agent, on a node of the lab.
+
+use std::{ffi::OsStr, path::Path, process::ExitStatus, time::Duration};
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::{node::Node, process::Process};
+
+/// How long a start or a change may take before a test gives up on it.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A running agent; killed on drop.
+#[derive(Debug)]
+pub struct Agent {
+    process: Process,
+}
+
+impl Agent {
+    /// Starts the agent binary in a node's namespace, on a folder of manifests.
+    pub fn start(binary: &Path, node: &Node, manifests: &Path) -> Result<Self> {
+        Self::start_with(binary, node, manifests, &[] as &[&str])
+    }
+
+    /// The same, with further arguments.
+    pub fn start_with(
+        binary: &Path,
+        node: &Node,
+        manifests: &Path,
+        arguments: &[impl AsRef<OsStr>],
+    ) -> Result<Self> {
+        let mut command = node.namespace.command(binary);
+        command.args(["run", "--source", "files", "--manifests"]);
+        command.arg(manifests);
+        command.args(["--node-name", &node.name, "--log-format", "json"]);
+        command.args(arguments);
+        let process = Process::spawn(&format!("proxy-agent on {}", node.name), command)?;
+        Ok(Self { process })
+    }
+
+    /// This point in the log: take it before a change, to wait for the change's effect.
+    pub fn mark(&self) -> usize {
+        self.process.mark()
+    }
+
+    /// Waits until the agent has programmed its first full state.
+    pub fn wait_programmed(&self) -> Result<Value> {
+        self.wait_programmed_after(0)
+    }
+
+    /// Waits until the agent has programmed something after a mark.
+    pub fn wait_programmed_after(&self, mark: usize) -> Result<Value> {
+        self.wait_for(mark, |event| message(event) == Some("programmed"))
+    }
+
+    /// Waits until the programs are on a device.
+    pub fn wait_attached(&self, device: &str) -> Result<Value> {
+        self.wait_for(0, |event| {
+            message(event) == Some("attached") && event["fields"]["device"] == device
+        })
+    }
+
+    /// Waits for a log event after a mark, and returns it.
+    pub fn wait_for(&self, mark: usize, mut wanted: impl FnMut(&Value) -> bool) -> Result<Value> {
+        let line = self.process.wait_for_line_after(mark, TIMEOUT, |line| {
+            serde_json::from_str(line).is_ok_and(|event| wanted(&event))
+        })?;
+        Ok(serde_json::from_str(&line)?)
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> Vec<String> {
+        self.process.lines()
+    }
+
+    /// Ends the agent as Kubernetes does, with SIGTERM.
+    pub fn stop(self) -> Result<ExitStatus> {
+        self.process.terminate(TIMEOUT)
+    }
+}
+
+fn message(event: &Value) -> Option<&str> {
+    event["fields"]["message"].as_str()
+}

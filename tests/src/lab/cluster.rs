@@ -1,0 +1,114 @@
+//! The cluster: a fabric, an outside client, and two nodes with pods.
+
+use anyhow::Result;
+
+use super::{
+    addresses::{self, SERVICES_V4, SERVICES_V6},
+    directory::Directory,
+    namespace::Namespace,
+    node::{Node, Pod, PodNetwork},
+};
+
+/// What a cluster is to look like.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How pods are wired.
+    pub network: PodNetwork,
+    /// Pods on each node; more can be added later.
+    pub pods_per_node: u8,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            network: PodNetwork::default(),
+            pods_per_node: 3,
+        }
+    }
+}
+
+/// The whole lab. Fields drop in order: the inner namespaces before the fabric.
+#[derive(Debug)]
+pub struct Cluster {
+    /// `node1` and `node2`.
+    pub nodes: Vec<Node>,
+    /// A machine of the fabric that is no node; it reaches Services through node1.
+    pub client: Namespace,
+    _fabric: Namespace,
+    /// For files that live as long as the lab.
+    pub directory: Directory,
+}
+
+impl Cluster {
+    /// Lays out a cluster, after sweeping what crashed ones left.
+    pub fn new(options: Options) -> Result<Self> {
+        let directory = Directory::create()?;
+        let lab = directory.name();
+        let made = Namespace::create(lab, &["fabric", "client", "node1", "node2"])?;
+        let [fabric, client, first, second] =
+            <[_; 4]>::try_from(made).expect("one namespace for each role");
+        fabric.ip(&fabric_commands(&[
+            ("client", &client),
+            ("node1", &first),
+            ("node2", &second),
+        ]))?;
+        set_up_client(&client)?;
+        let mut nodes = vec![
+            Node::new(lab, 1, first, options.network)?,
+            Node::new(lab, 2, second, options.network)?,
+        ];
+        nodes[0].route_to(2)?;
+        nodes[1].route_to(1)?;
+        for node in &mut nodes {
+            for _ in 0..options.pods_per_node {
+                node.add_pod()?;
+            }
+        }
+        Ok(Self {
+            nodes,
+            client,
+            _fabric: fabric,
+            directory,
+        })
+    }
+
+    /// The pods of all nodes.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.nodes.iter().flat_map(|node| &node.pods)
+    }
+
+    /// A pod by its node's number and its own, both from 1.
+    pub fn pod(&self, node: usize, pod: usize) -> &Pod {
+        &self.nodes[node - 1].pods[pod - 1]
+    }
+}
+
+/// A bridge, with a port for each machine whose other end is that machine's `eth0`.
+fn fabric_commands(machines: &[(&str, &Namespace)]) -> Vec<String> {
+    let mut commands = vec![
+        // Snooping without a querier only delays neighbour discovery.
+        "link add fabric0 type bridge mcast_snooping 0".to_owned(),
+        "link set fabric0 up".to_owned(),
+    ];
+    for (port, machine) in machines {
+        let name = machine.name();
+        commands.push(format!(
+            "link add {port} type veth peer name eth0 netns {name}"
+        ));
+        commands.push(format!("link set {port} master fabric0 up"));
+    }
+    commands
+}
+
+/// The client knows the way to Services, as an outside router would, not to pods.
+fn set_up_client(client: &Namespace) -> Result<()> {
+    let own = addresses::client();
+    let via = addresses::node(1);
+    client.ip(&[
+        format!("addr add {}/24 dev eth0", own.v4),
+        format!("addr add {}/64 dev eth0", own.v6),
+        "link set eth0 up".into(),
+        format!("route add {SERVICES_V4} via {}", via.v4),
+        format!("route add {SERVICES_V6} via {}", via.v6),
+    ])
+}
