@@ -1,0 +1,60 @@
+//! `cargo xtask demo`: the proxy at work, for a person to watch.
+
+mod scale;
+mod stage;
+mod table;
+mod tour;
+
+use std::{io, process::ExitCode, thread, time::Instant};
+
+use anyhow::{Context as _, Result};
+use proxy_tests::lab::directory;
+
+use self::stage::Stage;
+use crate::{command, paths, setup, terminal};
+
+pub(crate) fn run(keep: bool) -> Result<ExitCode> {
+    setup::run()?;
+    terminal::heading("Build");
+    command::run(command::cargo().args(["build", "--release", "--package", "proxy-agent"]))?;
+    let started = Instant::now();
+    clean_up_on_interrupt()?;
+    let stage = Stage::set_up(&paths::target().join("release/proxy-agent"))?;
+
+    terminal::heading("Asking through every frontend");
+    let mut rows = tour::take(&stage);
+    terminal::heading("Scaling web while requests run");
+    rows.extend(scale::watch(&stage)?);
+    let good = table::conclude(&rows, started.elapsed());
+
+    if keep {
+        stage.print_directions();
+        wait_for_enter();
+    }
+    stage.take_down()?;
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Ctrl-C ends the process at once, without running any destructor.
+fn clean_up_on_interrupt() -> Result<()> {
+    ctrlc::set_handler(|| {
+        // Keeps the rest of us from telling what it makes of the ruins.
+        let _silence = io::stdout().lock();
+        eprintln!("\ninterrupted, cleaning up");
+        directory::abandon();
+        std::process::exit(130);
+    })
+    .context("cannot handle Ctrl-C")
+}
+
+/// Returns on Enter; without a terminal to press it, only Ctrl-C or a signal ends us.
+fn wait_for_enter() {
+    let mut line = String::new();
+    while !matches!(io::stdin().read_line(&mut line), Ok(1..)) {
+        thread::park();
+    }
+}

@@ -1,0 +1,71 @@
+//! The project's chores: `cargo xtask --help` lists them.
+
+mod command;
+mod demo;
+mod paths;
+mod setup;
+mod terminal;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The project's chores. From a fresh clone, `cargo xtask demo` does all it needs.
+///
+/// Everything runs on this machine, as root, in network namespaces that have no
+/// way out: no cluster, container runtime or virtual machine is needed.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Find or install what building and testing needs
+    ///
+    /// Run it again at any time: what is there is left as it is. The other
+    /// chores begin with it, so there is no need to call it by hand.
+    Setup,
+    /// Show the proxy at work in a cluster of namespaces
+    ///
+    /// Two nodes with three pods each and a client outside; real HTTP and DNS
+    /// servers, real clients, the real agent. Asks through every kind of
+    /// frontend, then scales a Service while requests run. The exit code is 0
+    /// only if every request was answered by the right pods.
+    Demo {
+        /// Leave the cluster up, and print how to look around in it
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Run all tests, those in the lab included
+    ///
+    /// Builds the agent for the end-to-end tests, then calls nextest.
+    #[command(after_help = "Example: cargo xtask test -- --no-capture -E 'test(hairpin)'")]
+    Test {
+        /// Passed on to `cargo nextest run`
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse().chore) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{} {error:#}", terminal::red("error:"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: &Chore) -> Result<ExitCode> {
+    match chore {
+        Chore::Setup => setup::run().map(|()| ExitCode::SUCCESS),
+        Chore::Demo { keep } => demo::run(*keep),
+        Chore::Test { arguments } => test::run(arguments),
+    }
+}
