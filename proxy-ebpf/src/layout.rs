@@ -252,6 +252,7 @@ pub struct Tuple<A> {
 
 impl<A: Copy> Tuple<A> {
     /// The tuple of an answer.
+    #[must_use]
     #[inline(always)]
     pub fn reversed(&self) -> Self {
         Self {

@@ -15,3 +15,7 @@
 pub mod host;
 pub mod layout;
 pub mod pipeline;
+
+#[cfg(test)]
+#[path = "../tests/pipeline/mod.rs"]
+mod pipeline_tests;

@@ -23,3 +23,4 @@
 //! namespaces. What a killed process leaves behind, the next lab sweeps.
 
 pub mod lab;
+pub mod packets;

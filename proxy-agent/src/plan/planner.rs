@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::net::IpAddr;
 
 use proxy_ebpf::layout::{self, Span, frontend_flags};
 
@@ -93,7 +92,8 @@ impl fmt::Display for Full {
 struct Programmed {
     service: u32,
     frontends: Vec<Frontend>,
-    backends: BTreeMap<(IpAddr, u16), Backend>,
+    /// Index of each endpoint's backend.
+    backends: BTreeMap<Endpoint, u32>,
     /// Backend indices of the cluster set, then of the local set: the content of
     /// `block`.
     slots: Vec<u32>,
@@ -132,13 +132,6 @@ impl Programmed {
             },
         }
     }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Backend {
-    index: u32,
-    generation: u32,
-    local: bool,
 }
 
 /// Knows what the kernel's maps hold and plans their changes.
@@ -340,12 +333,7 @@ impl Planner {
         let new_backends = desired
             .endpoints
             .iter()
-            .filter(|endpoint| {
-                old.is_none_or(|old| {
-                    !old.backends
-                        .contains_key(&(endpoint.address, endpoint.port))
-                })
-            })
+            .filter(|endpoint| old.is_none_or(|old| !old.backends.contains_key(endpoint)))
             .count();
         if new_backends > self.backends[at(name.family)].available() {
             return Err(Full::Backends);
@@ -377,52 +365,41 @@ impl Planner {
         Ok((service, block))
     }
 
-    /// Begins, keeps, changes and ends backends, so that `endpoints` are there.
+    /// Begins, keeps and ends backends, so that `endpoints` are there. An endpoint
+    /// that moved to another node with its address is another endpoint.
     fn change_backends(
         &mut self,
         family: Family,
         service: u32,
-        mut before: BTreeMap<(IpAddr, u16), Backend>,
+        mut before: BTreeMap<Endpoint, u32>,
         endpoints: &[Endpoint],
         draft: &mut Draft,
-    ) -> BTreeMap<(IpAddr, u16), Backend> {
+    ) -> BTreeMap<Endpoint, u32> {
         let pool = &mut self.backends[at(family)];
         let mut after = BTreeMap::new();
         for endpoint in endpoints {
-            let key = (endpoint.address, endpoint.port);
-            let kept = before.remove(&key);
-            let unchanged = kept.is_some_and(|kept| kept.local == endpoint.local);
-            let backend = match kept {
-                Some(kept) => Backend {
-                    local: endpoint.local,
-                    ..kept
-                },
-                // `has_room` has seen that there are enough.
-                None => match pool.begin() {
-                    Some((index, generation)) => Backend {
-                        index,
-                        generation,
-                        local: endpoint.local,
-                    },
-                    None => continue,
-                },
-            };
-            if !unchanged {
-                draft.backends.push(Write::Backend {
-                    index: backend.index,
-                    entry: BackendEntry {
-                        address: endpoint.address,
-                        port: endpoint.port,
-                        local: backend.local,
-                        generation: backend.generation,
-                        service,
-                    },
-                });
+            if let Some(index) = before.remove(endpoint) {
+                after.insert(*endpoint, index);
+                continue;
             }
-            after.insert(key, backend);
+            // `has_room` has seen that there are enough.
+            let Some((index, generation)) = pool.begin() else {
+                continue;
+            };
+            draft.backends.push(Write::Backend {
+                index,
+                entry: BackendEntry {
+                    address: endpoint.address,
+                    port: endpoint.port,
+                    local: endpoint.local,
+                    generation,
+                    service,
+                },
+            });
+            after.insert(*endpoint, index);
         }
-        for backend in before.into_values() {
-            end_backend(pool, family, backend.index, draft);
+        for index in before.into_values() {
+            end_backend(pool, family, index, draft);
         }
         after
     }
@@ -466,13 +443,9 @@ impl Planner {
         for frontend in &old.frontends {
             draft.dropped.push((id_of(name, frontend), name.clone()));
         }
-        for backend in old.backends.values() {
-            end_backend(
-                &mut self.backends[at(name.family)],
-                name.family,
-                backend.index,
-                draft,
-            );
+        let pool = &mut self.backends[at(name.family)];
+        for index in old.backends.values() {
+            end_backend(pool, name.family, *index, draft);
         }
         draft.retired.spans.push(old.block);
         draft.retired.services.push(old.service);
@@ -511,13 +484,12 @@ fn id_of(name: &PortName, frontend: &Frontend) -> FrontendId {
 }
 
 /// The backend indices of both sets, one behind the other.
-fn slots_of(desired: &DesiredPort, backends: &BTreeMap<(IpAddr, u16), Backend>) -> Vec<u32> {
+fn slots_of(desired: &DesiredPort, backends: &BTreeMap<Endpoint, u32>) -> Vec<u32> {
     desired
         .cluster
         .iter()
         .chain(&desired.local)
         .filter_map(|position| desired.endpoints.get(*position))
-        .filter_map(|endpoint| backends.get(&(endpoint.address, endpoint.port)))
-        .map(|backend| backend.index)
+        .filter_map(|endpoint| backends.get(endpoint).copied())
         .collect()
 }

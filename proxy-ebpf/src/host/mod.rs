@@ -1,7 +1,9 @@
 //! Packets and maps in memory, to run the pipeline outside the kernel.
 
 mod frame;
+mod hook;
 mod memory;
 
 pub use frame::Frame;
+pub use hook::{Action, Hook, Link, run};
 pub use memory::{Memory, Shared};

@@ -63,20 +63,26 @@ pub(super) fn reply_of<A: Copy>(flow: &Flow<A>, original: &Tuple<A>) -> Flow<A> 
     reply
 }
 
-/// Makes the reply record again where it was evicted, and keeps it fresh.
+/// Makes the reply record again where it was evicted, and keeps it fresh. False
+/// if another flow has taken its place: then the translated tuple is that flow's.
 #[inline(always)]
+#[must_use]
 pub(super) fn reassert_reply<A: Address, T: Tables<A>>(
     tables: &T,
     flow: &Flow<A>,
     headers: &Headers<A>,
     now: u32,
-) {
+) -> bool {
     let key = reply_key(flow, headers.protocol);
     if let Some(reply) = tables.find(&key) {
-        reply.seen.set(now);
-        return;
+        let is_own = reply.tuple == headers.tuple.reversed();
+        if is_own {
+            reply.seen.set(now);
+        }
+        return is_own;
     }
     let reply = reply_of(flow, &headers.tuple);
     // A full table, or another CPU that was faster: the next second tries again.
     let _ = tables.make(&key, &reply, Make::IfAbsent);
+    true
 }

@@ -59,6 +59,8 @@ impl<A> Headers<A> {
 /// What [`Version::network`] finds.
 pub struct Network<A> {
     pub(super) transport: usize,
+    /// Where the packet ends, by its own account; link-layer padding may follow.
+    pub(super) end: usize,
     pub(super) protocol: u8,
     pub(super) ttl: u8,
     pub(super) source: A,
@@ -170,9 +172,12 @@ impl Version for V4 {
         }
         let total_length = usize::from(u16::from_be(header.total_length));
         let present = packet.len().saturating_sub(offset);
-        let is_whole = (header_length <= total_length && total_length <= present)
-            || (total_length == 0 && present > LONGEST_PACKET);
-        if !is_whole {
+        let length = if total_length == 0 && present > LONGEST_PACKET {
+            present
+        } else {
+            total_length
+        };
+        if length < header_length || length > present {
             return Err(Skip::Malformed);
         }
         if u16::from_be(header.fragment) & IPV4_FRAGMENT != 0 {
@@ -180,6 +185,7 @@ impl Version for V4 {
         }
         Ok(Network {
             transport: offset + header_length,
+            end: offset + length,
             protocol: header.protocol,
             ttl: header.ttl,
             source: header.source,
@@ -215,13 +221,19 @@ impl Version for V6 {
         let present = packet
             .len()
             .saturating_sub(offset + size_of::<Ipv6Header>());
-        if payload > present || (payload == 0 && present <= LONGEST_PACKET && present != 0) {
+        let length = if payload == 0 && present > LONGEST_PACKET {
+            present
+        } else {
+            payload
+        };
+        if length > present || (length == 0 && present != 0) {
             return Err(Skip::Malformed);
         }
         let (transport, protocol) =
             walk_extensions(packet, offset + size_of::<Ipv6Header>(), header.next_header)?;
         Ok(Network {
             transport,
+            end: offset + size_of::<Ipv6Header>() + length,
             protocol,
             ttl: header.hop_limit,
             source: header.source,
@@ -284,17 +296,20 @@ pub fn ethernet<P: Packet>(packet: &P) -> Option<(usize, u16)> {
 #[inline(always)]
 pub fn parse<A: Version, P: Packet>(packet: &P, network: usize) -> Result<Headers<A>, Skip> {
     let found = A::network(packet, network)?;
+    let present = found.end.saturating_sub(found.transport);
     let (source_port, destination_port, tcp_flags) = match found.protocol {
         protocol::TCP => {
             let header: TcpHeader = packet.read(found.transport).ok_or(Skip::Malformed)?;
-            if header.data_offset >> 4 < 5 {
+            let length = usize::from(header.data_offset >> 4) * 4;
+            if length < size_of::<TcpHeader>() || length > present {
                 return Err(Skip::Malformed);
             }
             (header.source, header.destination, header.flags)
         }
         protocol::UDP => {
             let header: UdpHeader = packet.read(found.transport).ok_or(Skip::Malformed)?;
-            if usize::from(u16::from_be(header.length)) < size_of::<UdpHeader>() {
+            let length = usize::from(u16::from_be(header.length));
+            if length < size_of::<UdpHeader>() || length > present {
                 return Err(Skip::Malformed);
             }
             (header.source, header.destination, 0)

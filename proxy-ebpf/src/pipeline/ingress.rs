@@ -29,10 +29,11 @@ where
         && is_valid(tables, &flow, &headers)
     {
         let now = tables.now();
-        if touch(&flow, &headers, now) && flow.flags() & flow_flags::REPLY == 0 {
-            reassert_reply(tables, &flow, &headers, now);
+        let is_due = touch(&flow, &headers, now) && flow.flags() & flow_flags::REPLY == 0;
+        if !is_due || reassert_reply(tables, &flow, &headers, now) {
+            return translate(packet, &headers, tables, &flow.tuple, flow.flags());
         }
-        return translate(packet, &headers, tables, &flow.tuple, flow.flags());
+        tables.forget(&key);
     }
     match open(&headers, tables, client) {
         Ok(Some(opened)) => translate(packet, &headers, tables, &opened.tuple, opened.flags),

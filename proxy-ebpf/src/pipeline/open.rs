@@ -103,10 +103,6 @@ fn endpoint_set(frontend: &Frontend, client: Client) -> Result<Span, Counter> {
 
 /// Any one of the set, each as likely as the others.
 #[inline(always)]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "less than the span's length"
-)]
 fn pick<A: Version, T: Tables<A>>(tables: &T, set: Span) -> Result<(u32, Backend<A>), Counter> {
     let offset = ((u64::from(tables.random()) * u64::from(set.len)) >> 32) as u32;
     let index = tables

@@ -3,7 +3,7 @@
 //! Building for a BPF target needs a `core` for it and bpf-linker, whose LLVM
 //! must be at least as new as the compiler's. Two ways lead there, see [`Way`].
 //! Which one was taken is left in `target/ebpf-tools` for proxy-agent's build
-//! script: the toolchain's name in `toolchain`, the linker in `bin`.
+//! script: the toolchain's name in `toolchain`, the linker in `bin`, its LLVM in `lib`.
 
 use std::{
     fs,
@@ -76,11 +76,45 @@ impl Way {
             }
         };
         let tools = paths::ebpf_tools();
-        fs::create_dir_all(tools.join("bin"))
-            .with_context(|| format!("{}: mkdir", tools.display()))?;
-        write_if_different(&tools.join("toolchain"), &format!("{toolchain}\n"))?;
-        link_if_different(&tools.join("bin/bpf-linker"), &linker)
+        for folder in ["bin", "lib"] {
+            fs::create_dir_all(tools.join(folder))
+                .with_context(|| format!("{}: mkdir", tools.display()))?;
+        }
+        if self == Self::Distribution {
+            link_if_different(&tools.join("lib/libLLVM.so"), &compiler_llvm()?)?;
+        }
+        link_if_different(&tools.join("bin/bpf-linker"), &linker)?;
+        write_if_different(&tools.join("toolchain"), &format!("{toolchain}\n"))
     }
+}
+
+/// The LLVM of the distribution's compiler, which bpf-linker has to use too.
+fn compiler_llvm() -> Result<PathBuf> {
+    let version = command::output(command::outside(RUSTC).arg("-vV")).unwrap_or_default();
+    let name = llvm_library(&version).with_context(|| format!("{RUSTC} does not name its LLVM"))?;
+    let libraries =
+        command::output(command::outside("/sbin/ldconfig").arg("-p")).unwrap_or_default();
+    libraries
+        .lines()
+        .filter_map(|line| line.split_once(" => "))
+        .find(|(library, _)| library.trim().starts_with(&name))
+        .map(|(_, path)| PathBuf::from(path))
+        .with_context(|| {
+            format!("{name}, the LLVM of {RUSTC}, is not among the system's libraries")
+        })
+}
+
+/// The file name of the LLVM that `rustc -vV` tells of.
+fn llvm_library(version: &str) -> Option<String> {
+    let version = version
+        .lines()
+        .find_map(|line| line.strip_prefix("LLVM version: "))?;
+    let mut numbers = version.split('.');
+    Some(format!(
+        "libLLVM.so.{}.{} ",
+        numbers.next()?,
+        numbers.next()?
+    ))
 }
 
 /// Tells rustup of the distribution's compiler, unless it knows.
@@ -151,6 +185,13 @@ fn link_if_different(link: &Path, target: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_compiler_tells_its_llvm() {
+        let answer = "release: 1.96.0\nLLVM version: 22.1.8\n";
+        assert_eq!(llvm_library(answer).as_deref(), Some("libLLVM.so.22.1 "));
+        assert_eq!(llvm_library("release: 1.96.0"), None);
+    }
 
     #[test]
     fn a_compiler_tells_its_version() {

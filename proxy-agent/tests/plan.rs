@@ -1,0 +1,9 @@
+//! The plan, from objects to maps: what every prefix of it leaves behind, and
+//! where every history ends.
+
+#[path = "plan/full_maps.rs"]
+mod full_maps;
+#[path = "plan/histories.rs"]
+mod histories;
+#[path = "plan/view.rs"]
+mod view;

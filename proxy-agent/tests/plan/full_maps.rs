@@ -1,0 +1,141 @@
+//! Full maps: one Service is refused and stays as it was, the others work, and
+//! it is served once there is room.
+
+use std::sync::Arc;
+
+use proxy_agent::maps::{FakeMaps, Maps as _};
+use proxy_agent::model::desired::{DesiredPort, Endpoint, Frontend, FrontendKind, PortName};
+use proxy_agent::model::object::{Family, ObjectName, Protocol, TrafficPolicy};
+use proxy_agent::plan::{Capacity, Full, Plan, Planner};
+
+use crate::view::{View, view};
+
+fn port(name: &str) -> PortName {
+    PortName {
+        service: ObjectName::new("default", name),
+        port: Arc::from(""),
+        protocol: Protocol::Tcp,
+        family: Family::V4,
+    }
+}
+
+fn desired(cluster_ip: u8, endpoints: u8) -> DesiredPort {
+    DesiredPort {
+        frontends: vec![Frontend {
+            address: [10, 96, 0, cluster_ip].into(),
+            port: 80,
+            kind: FrontendKind::ClusterIp,
+        }],
+        endpoints: (1..=endpoints)
+            .map(|host| Endpoint {
+                address: [10, 244, cluster_ip, host].into(),
+                port: 8080,
+                local: false,
+            })
+            .collect(),
+        cluster: (0..usize::from(endpoints)).collect(),
+        local: Vec::new(),
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity: None,
+    }
+}
+
+fn write(maps: &mut FakeMaps, plan: &Plan) {
+    for write in &plan.writes {
+        maps.write(write).unwrap();
+    }
+}
+
+/// How many endpoints each frontend has, by the last byte of its address.
+fn sizes(view: &View) -> Vec<(u8, usize)> {
+    view.iter()
+        .map(|((address, _, _), served)| {
+            let cluster = &served.as_ref().unwrap().cluster;
+            (address[0].to_ne_bytes()[3], cluster.len())
+        })
+        .collect()
+}
+
+#[track_caller]
+fn refused_and_served_later(capacity: Capacity, full: Full) {
+    let mut planner = Planner::new(capacity);
+    let mut maps = FakeMaps::default();
+    let plan = planner.plan([
+        (port("a"), Some(desired(1, 3))),
+        (port("b"), Some(desired(2, 3))),
+    ]);
+    write(&mut maps, &plan);
+    assert_eq!(sizes(&view(&maps)), [(1, 3)], "only the first fits");
+    assert_eq!(plan.refused.len(), 1);
+    assert_eq!(plan.refused[0].port, port("b"));
+    assert_eq!(plan.refused[0].full, full);
+
+    let plan_of_removal = planner.plan([(port("a"), None)]);
+    write(&mut maps, &plan_of_removal);
+    let plan = planner.reclaim(plan.retired);
+    write(&mut maps, &plan);
+    let plan = planner.reclaim(plan_of_removal.retired);
+    write(&mut maps, &plan);
+    assert_eq!(sizes(&view(&maps)), [(2, 3)], "served once there is room");
+    assert_eq!(plan.refused, []);
+}
+
+const ROOMY: Capacity = Capacity {
+    frontends: 100,
+    backends: 100,
+    slots: 100,
+};
+
+#[test]
+fn no_room_for_a_frontend() {
+    let capacity = Capacity {
+        frontends: 1,
+        ..ROOMY
+    };
+    refused_and_served_later(capacity, Full::Frontends);
+}
+
+#[test]
+fn no_room_for_backends() {
+    let capacity = Capacity {
+        backends: 5,
+        ..ROOMY
+    };
+    refused_and_served_later(capacity, Full::Backends);
+}
+
+#[test]
+fn no_room_for_slots() {
+    let capacity = Capacity { slots: 5, ..ROOMY };
+    refused_and_served_later(capacity, Full::Slots);
+}
+
+#[test]
+fn a_port_that_cannot_grow_keeps_what_it_has() {
+    let capacity = Capacity { slots: 5, ..ROOMY };
+    let mut planner = Planner::new(capacity);
+    let mut maps = FakeMaps::default();
+    let plan = planner.plan([(port("a"), Some(desired(1, 3)))]);
+    write(&mut maps, &plan);
+    let plan = planner.plan([(port("a"), Some(desired(1, 4)))]);
+    write(&mut maps, &plan);
+    assert_eq!(plan.refused.len(), 1);
+    assert_eq!(sizes(&view(&maps)), [(1, 3)]);
+}
+
+#[test]
+fn one_changed_endpoint_costs_what_its_service_costs() {
+    let mut planner = Planner::new(Capacity {
+        frontends: 10_000,
+        backends: 10_000,
+        slots: 10_000,
+    });
+    let many = (0..200).map(|at| (port(&format!("s{at}")), Some(desired(at, 3))));
+    let _ = planner.plan(many);
+    let plan = planner.plan([(port("s7"), Some(desired(7, 4)))]);
+    // One backend, one run of slots, one frontend.
+    assert_eq!(plan.writes.len(), 3, "{:?}", plan.writes);
+    let plan = planner.plan([(port("s7"), Some(desired(7, 4)))]);
+    assert_eq!(plan.writes, [], "no change costs nothing");
+}

@@ -1,0 +1,110 @@
+//! When a flow is over because nothing was heard of it.
+
+use proxy_tests::packets::{Packet, tcp_flags};
+
+use super::lifetimes::Scene;
+
+use tcp_flags::{ACK, FIN, SYN};
+
+/// Seconds around the timeouts, with room for the clock's steps of 1.07 s.
+const UDP: u32 = 240;
+const TCP: u32 = 24 * 60 * 60;
+const TCP_CLOSING: u32 = 120;
+const MARGIN: u32 = 3;
+
+#[test]
+fn a_udp_flow_lives_as_long_as_it_is_used() {
+    for mut scene in Scene::all() {
+        assert_eq!(scene.udp(), scene.first);
+        scene.world.switch_sets(&[1]);
+        for _ in 0..3 {
+            scene.world.wait(UDP - MARGIN);
+            assert_eq!(scene.udp(), scene.first);
+        }
+        scene.world.wait(UDP + MARGIN);
+        assert_eq!(scene.udp(), scene.second);
+    }
+}
+
+#[test]
+fn a_tcp_connection_lives_for_a_day_without_packets() {
+    for mut scene in Scene::all() {
+        assert_eq!(scene.tcp(SYN), scene.first);
+        scene.world.switch_sets(&[1]);
+        scene.world.wait(TCP - MARGIN);
+        assert_eq!(scene.tcp(ACK), scene.first);
+        scene.world.wait(TCP + MARGIN);
+        assert_eq!(scene.tcp(ACK), scene.second);
+    }
+}
+
+#[test]
+fn a_tcp_connection_that_both_sides_have_closed_is_over_soon() {
+    for mut scene in Scene::all() {
+        assert_eq!(scene.tcp(SYN), scene.first);
+        let like = Packet::tcp(scene.client, scene.service, FIN | ACK);
+        scene.answer(&like);
+        scene.world.switch_sets(&[1]);
+        scene.world.wait(TCP_CLOSING - MARGIN);
+        assert_eq!(scene.tcp(ACK), scene.first);
+        scene.world.wait(TCP_CLOSING + MARGIN);
+        assert_eq!(scene.tcp(ACK), scene.second);
+    }
+}
+
+#[test]
+fn answers_keep_a_flow_alive() {
+    for mut scene in Scene::all() {
+        let packet = Packet::udp(scene.client, scene.service);
+        let (source, endpoint) = scene.world.ends(scene.hook, &packet);
+        scene.world.switch_sets(&[1]);
+        for _ in 0..3 {
+            scene.world.wait(UDP - MARGIN);
+            let came = scene.answer_of(endpoint, source, &packet);
+            assert_eq!(came, (scene.service, scene.client));
+        }
+        assert_eq!(scene.udp(), scene.first);
+    }
+}
+
+#[test]
+fn packets_of_the_client_keep_the_way_back_alive() {
+    for scene in Scene::all() {
+        let packet = Packet::udp(scene.client, scene.service);
+        let (source, endpoint) = scene.world.ends(scene.hook, &packet);
+        for _ in 0..3 {
+            scene.world.wait(UDP - MARGIN);
+            assert_eq!(scene.udp(), scene.first);
+        }
+        let came = scene.answer_of(endpoint, source, &packet);
+        assert_eq!(came, (scene.service, scene.client));
+    }
+}
+
+#[test]
+fn an_answer_after_the_end_of_a_flow_is_none_of_ours() {
+    for scene in Scene::all() {
+        let packet = Packet::udp(scene.client, scene.service);
+        let (source, endpoint) = scene.world.ends(scene.hook, &packet);
+        scene.world.wait(UDP + MARGIN);
+        let came = scene.answer_of(endpoint, source, &packet);
+        assert_eq!(came, (endpoint, source));
+    }
+}
+
+#[test]
+fn an_open_half_of_a_tcp_connection_outlives_the_closed_one() {
+    for mut scene in Scene::all() {
+        let fin = Packet::tcp(scene.client, scene.service, FIN | ACK);
+        let data = Packet::tcp(scene.client, scene.service, ACK);
+        assert_eq!(scene.tcp(SYN), scene.first);
+        let (source, endpoint) = scene.world.ends(scene.hook, &fin);
+        scene.world.switch_sets(&[1]);
+        for _ in 0..5 {
+            scene.world.wait(TCP_CLOSING - MARGIN);
+            let came = scene.answer_of(endpoint, source, &data);
+            assert_eq!(came, (scene.service, scene.client));
+        }
+        assert_eq!(scene.tcp(ACK), scene.first);
+    }
+}

@@ -1,0 +1,17 @@
+//! The pipeline against a second opinion.
+//!
+//! What a packet has to become is said by `proxy_tests::packets`, which shares no
+//! code with the pipeline: it describes the translated packet and builds it anew,
+//! with every checksum computed over all that it covers. So most tests compare whole
+//! packets, byte for byte.
+
+mod checksums;
+mod endpoints;
+mod expiry;
+mod lengths;
+mod lifetimes;
+mod live_flows;
+mod records;
+mod round_trips;
+mod untouched;
+mod world;

@@ -1,0 +1,120 @@
+//! The two records of a flow: one may be lost, and there may be no room.
+
+use proxy_tests::lab::Family;
+use proxy_tests::packets::{Hook, Packet, Stage};
+
+use super::lifetimes::Scene;
+use super::world::{World, at};
+use crate::host::Action;
+use crate::layout::{Counter, Edge};
+
+const UDP: u8 = 17;
+
+/// Where a scene's answers are looked up.
+fn reply_edge(from: std::net::SocketAddr, scene: &Scene) -> Edge {
+    if from == scene.client {
+        Edge::Egress
+    } else {
+        Edge::Ingress
+    }
+}
+
+#[test]
+fn a_lost_reply_record_is_made_again_within_two_seconds() {
+    for scene in Scene::all() {
+        let packet = Packet::udp(scene.client, scene.service);
+        let (source, endpoint) = scene.world.ends(scene.hook, &packet);
+        let edge = reply_edge(source, &scene);
+        scene.world.evict((endpoint, source), UDP, edge);
+        let came = scene.answer_of(endpoint, source, &packet);
+        assert_eq!(came, (endpoint, source), "there is no record");
+        scene.world.wait(2);
+        assert_eq!(scene.world.ends(scene.hook, &packet), (source, endpoint));
+        let came = scene.answer_of(endpoint, source, &packet);
+        assert_eq!(came, (scene.service, scene.client));
+    }
+}
+
+#[test]
+fn a_lost_forward_record_is_made_again_at_once() {
+    for scene in Scene::all() {
+        let packet = Packet::udp(scene.client, scene.service);
+        let ends = scene.world.ends(scene.hook, &packet);
+        let lost = (scene.client, scene.service);
+        scene.world.evict(lost, UDP, Edge::Ingress);
+        assert_eq!(scene.world.ends(scene.hook, &packet), ends);
+        let came = scene.answer_of(ends.1, ends.0, &packet);
+        assert_eq!(came, lost_reversed(lost));
+        assert_eq!(scene.world.flow_records(), 2);
+    }
+}
+
+fn lost_reversed<T>((a, b): (T, T)) -> (T, T) {
+    (b, a)
+}
+
+#[test]
+fn a_reply_record_that_is_made_again_takes_no_port_from_another_flow() {
+    // Two clients, one NAT port: the second gets the port that the first has lost.
+    let mut stage = Stage::usual();
+    stage.nat_ports = (40_000, 1);
+    for family in Family::BOTH {
+        let world = World::new(&stage);
+        let far = at(family, 3, 1, 8080);
+        let service = at(family, 9, 2, 80);
+        let client = |host| Packet::udp(at(family, 7, host, 50_000), service);
+        let (source, _) = world.ends(Hook::FromOutside, &client(1));
+        world.evict((far, source), UDP, Edge::Ingress);
+        let second = world.ends(Hook::FromOutside, &client(2));
+        assert_eq!(second, (source, far));
+        world.wait(2);
+        let first = world.send(Hook::FromOutside, &client(1));
+        let answer = Packet::udp(far, source);
+        let came = world.ends(Hook::FromOutside, &answer);
+        assert_eq!(came, (service, client(2).source));
+        // The first one must not go on with a port that is another's.
+        let went = client(1).endpoints_in(&first.1);
+        assert!(first.0 == Action::Drop || went != (source, far));
+    }
+}
+
+#[test]
+fn without_room_a_flow_is_dropped_and_leaves_no_half() {
+    for room in [0, 1] {
+        for scene in Scene::all() {
+            scene.world.shared.flow_capacity.set(room);
+            let packet = Packet::udp(scene.client, scene.service);
+            let (action, bytes) = scene.world.send(scene.hook, &packet);
+            assert_eq!(action, Action::Drop);
+            assert_eq!(bytes, packet.build());
+            assert_eq!(scene.world.counted(), [(Counter::FlowTableFull, 1)]);
+            assert_eq!(scene.world.flow_records(), 0, "with room for {room}");
+        }
+    }
+}
+
+#[test]
+fn without_room_the_flows_that_are_there_go_on() {
+    for scene in Scene::all() {
+        assert_eq!(scene.udp(), scene.first);
+        scene.world.shared.flow_capacity.set(2);
+        let mut other = Packet::udp(scene.client, scene.service);
+        other.source.set_port(1);
+        assert_eq!(scene.world.send(scene.hook, &other).0, Action::Drop);
+        assert_eq!(scene.udp(), scene.first);
+        let like = Packet::udp(scene.client, scene.service);
+        assert_eq!(scene.answer(&like), (scene.service, scene.client));
+    }
+}
+
+#[test]
+fn a_flow_is_counted_once() {
+    for scene in Scene::all() {
+        scene.udp();
+        scene.udp();
+        let like = Packet::udp(scene.client, scene.service);
+        scene.answer(&like);
+        assert_eq!(scene.world.counted(), [(Counter::FlowsMade, 1)]);
+        assert_eq!(scene.world.flow_records(), 2);
+    }
+}

@@ -1,0 +1,236 @@
+//! A node in memory, in the terms of `proxy_tests::packets`.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use proxy_tests::lab::Family;
+use proxy_tests::packets::{Hook, Packet, Stage, address};
+
+use crate::host::{self, Action, Frame, Link, Memory, Shared};
+use crate::layout::{
+    Address, Backend, Counter, Edge, FlowKey, Frontend, FrontendKey, Port, Settings, Span, Tuple,
+    V4, V6, backend_flags, frontend_flags, settings_flags, ticks,
+};
+use crate::pipeline::Client;
+
+/// A node in memory.
+pub(super) struct World {
+    pub(super) v4: Memory<V4>,
+    pub(super) v6: Memory<V6>,
+    pub(super) shared: Rc<Shared>,
+}
+
+/// An address of the layout, from one of the standard library.
+pub(super) trait FromIp: Address {
+    /// `None` if it is of the other family.
+    fn from_ip(address: IpAddr) -> Option<Self>;
+}
+
+fn words<const N: usize, const B: usize>(bytes: [u8; B]) -> [u32; N] {
+    std::array::from_fn(|at| {
+        let word = &bytes[at * 4..at * 4 + 4];
+        u32::from_ne_bytes(word.try_into().unwrap())
+    })
+}
+
+impl FromIp for V4 {
+    fn from_ip(address: IpAddr) -> Option<Self> {
+        match address {
+            IpAddr::V4(address) => Some(Self(words(address.octets()))),
+            IpAddr::V6(_) => None,
+        }
+    }
+}
+
+impl FromIp for V6 {
+    fn from_ip(address: IpAddr) -> Option<Self> {
+        match address {
+            IpAddr::V6(address) => Some(Self(words(address.octets()))),
+            IpAddr::V4(_) => None,
+        }
+    }
+}
+
+/// The key of a flow's record.
+pub(super) fn flow_key<A: FromIp>(
+    (source, destination): (SocketAddr, SocketAddr),
+    protocol: u8,
+    edge: Edge,
+) -> FlowKey<A> {
+    let tuple = Tuple {
+        source: A::from_ip(source.ip()).unwrap(),
+        destination: A::from_ip(destination.ip()).unwrap(),
+        source_port: Port::new(source.port()),
+        destination_port: Port::new(destination.port()),
+    };
+    FlowKey::new(tuple, protocol, edge)
+}
+
+/// The maps of one family. `flags` go to what the agent may set while packets run.
+fn memory<A: FromIp>(stage: &Stage, shared: &Rc<Shared>) -> Memory<A> {
+    let mut memory = Memory::<A> {
+        shared: Rc::clone(shared),
+        ..Memory::default()
+    };
+    for (index, backend) in (0..).zip(&stage.backends) {
+        let Some(address) = A::from_ip(backend.address.ip()) else {
+            continue;
+        };
+        let backend = Backend {
+            address,
+            port: Port::new(backend.address.port()),
+            flags: if backend.local {
+                backend_flags::LOCAL
+            } else {
+                0
+            },
+            generation: 1,
+            service: 0,
+        };
+        memory.backends.insert(index, backend);
+    }
+    for (service, frontend) in (0..).zip(&stage.frontends) {
+        let Some(address) = A::from_ip(frontend.address.ip()) else {
+            continue;
+        };
+        let flag = |is_set, bit| if is_set { bit } else { 0 };
+        let value = Frontend {
+            service,
+            flags: flag(frontend.external, frontend_flags::EXTERNAL)
+                | flag(frontend.local_policy, frontend_flags::LOCAL_POLICY),
+            affinity_seconds: 0,
+            cluster: span(shared, &frontend.cluster),
+            local: span(shared, &frontend.local),
+        };
+        let (port, protocol) = (frontend.address.port(), frontend.protocol.number());
+        let key = FrontendKey::new(address, Port::new(port), protocol);
+        memory.frontends.insert(key, value);
+    }
+    memory.node_addresses = stage.node.iter().copied().filter_map(A::from_ip).collect();
+    let node_address = stage.node.iter().copied().find_map(A::from_ip);
+    memory.settings = Settings {
+        node_address: node_address.unwrap_or_default(),
+        nat_first: stage.nat_ports.0,
+        nat_ports: stage.nat_ports.1,
+        flags: if stage.masquerade_all {
+            settings_flags::MASQUERADE_ALL
+        } else {
+            0
+        },
+    };
+    memory
+}
+
+/// Writes a set behind all others, with a gap.
+fn span(shared: &Shared, set: &[usize]) -> Span {
+    let mut slots = shared.slots.borrow_mut();
+    let start = slots.last_key_value().map_or(7, |(last, _)| last + 3);
+    let indices = set.iter().map(|&it| u32::try_from(it).unwrap());
+    slots.extend((start..).zip(indices));
+    let len = u32::try_from(set.len()).unwrap();
+    Span { start, len }
+}
+
+impl World {
+    pub(super) fn new(stage: &Stage) -> Self {
+        let shared = Rc::new(Shared::default());
+        // Long after boot, so that tests can also look back.
+        shared.now.set(1_000_000);
+        Self {
+            v4: memory(stage, &shared),
+            v6: memory(stage, &shared),
+            shared,
+        }
+    }
+
+    /// Runs a frame through a hook.
+    pub(super) fn run(&self, hook: Hook, bytes: &[u8], link: Link) -> (Action, Vec<u8>) {
+        let mut frame = Frame(bytes.to_vec());
+        let hook = match hook {
+            Hook::FromPod => host::Hook::Ingress(Client::Pod),
+            Hook::FromOutside => host::Hook::Ingress(Client::Outside),
+            Hook::Out => host::Hook::Egress,
+        };
+        let action = host::run(&mut frame, hook, link, &self.v4, &self.v6);
+        (action, frame.0)
+    }
+
+    /// Runs a packet through a hook of a device like the one it is made for.
+    pub(super) fn send(&self, hook: Hook, packet: &Packet) -> (Action, Vec<u8>) {
+        let link = match packet.link {
+            Some(_) => Link::Ethernet,
+            None => Link::Ip(packet.ether_type()),
+        };
+        self.run(hook, &packet.build(), link)
+    }
+
+    /// The same for a packet that must not be dropped; its addresses afterwards.
+    pub(super) fn ends(&self, hook: Hook, packet: &Packet) -> (SocketAddr, SocketAddr) {
+        let (action, bytes) = self.send(hook, packet);
+        assert_ne!(action, Action::Drop, "{packet:?}");
+        packet.endpoints_in(&bytes)
+    }
+
+    /// Lets time pass.
+    pub(super) fn wait(&self, seconds: u32) {
+        let now = self.shared.now.get();
+        self.shared.now.set(now + ticks::from_seconds(seconds));
+    }
+
+    /// Lets the time of an endpoint end, as the agent does.
+    pub(super) fn end_backend(&mut self, index: u32) {
+        if let Some(backend) = self.v4.backends.get_mut(&index) {
+            backend.generation += 1;
+        }
+        if let Some(backend) = self.v6.backends.get_mut(&index) {
+            backend.generation += 1;
+        }
+    }
+
+    /// Points all frontends' cluster sets to another set.
+    pub(super) fn switch_sets(&mut self, set: &[usize]) {
+        let cluster = span(&self.shared, set);
+        let v4 = self.v4.frontends.values_mut();
+        for frontend in v4.chain(self.v6.frontends.values_mut()) {
+            frontend.cluster = cluster;
+        }
+    }
+
+    /// Removes a flow's record, as the kernel does where memory is short.
+    pub(super) fn evict(&self, ends: (SocketAddr, SocketAddr), protocol: u8, edge: Edge) {
+        let removed = if ends.0.is_ipv4() {
+            let key = flow_key::<V4>(ends, protocol, edge);
+            self.v4.flows.borrow_mut().remove(&key).is_some()
+        } else {
+            let key = flow_key::<V6>(ends, protocol, edge);
+            self.v6.flows.borrow_mut().remove(&key).is_some()
+        };
+        assert!(removed, "there was no such record");
+    }
+
+    /// Flow records of both families.
+    pub(super) fn flow_records(&self) -> usize {
+        self.v4.flows.borrow().len() + self.v6.flows.borrow().len()
+    }
+
+    /// The counters that are not 0.
+    pub(super) fn counters(&self) -> Vec<(Counter, u64)> {
+        let all = Counter::ALL
+            .iter()
+            .map(|(it, _)| (*it, self.v4.counter(*it)));
+        all.filter(|(_, value)| *value != 0).collect()
+    }
+
+    /// The counters that are not 0 since the last call.
+    pub(super) fn counted(&self) -> Vec<(Counter, u64)> {
+        let counted = self.counters();
+        RefCell::borrow_mut(&self.shared.counters).clear();
+        counted
+    }
+}
+
+/// An endpoint in the tests' own network.
+pub(super) fn at(family: Family, network: u8, host: u8, port: u16) -> SocketAddr {
+    SocketAddr::new(address(family, network, host), port)
+}

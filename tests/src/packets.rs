@@ -1,0 +1,26 @@
+//! Packets for tests of the data path: described, built and checked.
+//!
+//! This is a second opinion: nothing here uses the pipeline or its layout. A
+//! [`Packet`] says what a packet is, [`Packet::build`] makes its bytes, with every
+//! checksum computed over all that it covers. What a translated packet has to look
+//! like is said by changing the description and building again, so tests compare
+//! whole packets, byte for byte.
+//!
+//! Random packets come from [`Choices`], a stream of bytes: a property test, a
+//! fuzzer or a plain generator of noise can be behind it.
+
+mod check;
+mod checksum;
+mod choices;
+mod fixtures;
+mod packet;
+mod random;
+mod seeds;
+mod stage;
+
+pub use check::{Checksums, Places};
+pub use choices::{Choices, noise};
+pub use fixtures::{Fixture, Outcome, fixtures};
+pub use packet::{Ethernet, Extension, Fragment, Network, Packet, Tag, Transport, tcp_flags};
+pub use seeds::{Script, Step, seeds};
+pub use stage::{Backend, Frontend, Hook, Protocol, Stage, address};

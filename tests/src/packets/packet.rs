@@ -1,0 +1,378 @@
+//! A packet's description, and its bytes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::checksum::{checksum, pseudo_header};
+
+/// What a packet is. Build it to get its bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Packet {
+    /// The Ethernet header, on devices that have one.
+    pub link: Option<Ethernet>,
+    /// Where it comes from.
+    pub source: SocketAddr,
+    /// Where it goes; of the same family.
+    pub destination: SocketAddr,
+    /// Time to live, or hop limit.
+    pub ttl: u8,
+    /// What else the IP header says.
+    pub network: Network,
+    /// The transport header.
+    pub transport: Transport,
+    /// What follows the transport header.
+    pub payload: Vec<u8>,
+    /// What follows the IP packet in the frame.
+    pub trailer: Vec<u8>,
+}
+
+/// An Ethernet header.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Ethernet {
+    /// Destination address.
+    pub destination: [u8; 6],
+    /// Source address.
+    pub source: [u8; 6],
+    /// VLAN tags, the outer first.
+    pub tags: Vec<Tag>,
+}
+
+/// A VLAN tag.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tag {
+    /// Its EtherType.
+    pub kind: u16,
+    /// Priority and identifier.
+    pub control: u16,
+}
+
+/// What an IP header says besides addresses and time to live.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Network {
+    /// Type of service, or traffic class.
+    pub service: u8,
+    /// IPv4's identification, or the lower part of IPv6's flow label.
+    pub identification: u16,
+    /// IPv4's flag.
+    pub dont_fragment: bool,
+    /// Options of IPv4; a multiple of 4 bytes, at most 40.
+    pub options: Vec<u8>,
+    /// Extension headers of IPv6.
+    pub extensions: Vec<Extension>,
+    /// The part of a whole that this is; the last of IPv6's extension headers.
+    pub fragment: Option<Fragment>,
+}
+
+/// An extension header of IPv6.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Extension {
+    /// Its protocol number.
+    pub kind: u8,
+    /// Its content behind the length; 6 bytes and a multiple of 8.
+    pub content: Vec<u8>,
+}
+
+/// Which part of a whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fragment {
+    /// In units of 8 bytes.
+    pub offset: u16,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+/// A transport header.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// TCP
+    Tcp {
+        /// Bits of [`tcp_flags`].
+        flags: u8,
+        /// Sequence and acknowledgment number.
+        numbers: [u32; 2],
+        /// Options; a multiple of 4 bytes, at most 40.
+        options: Vec<u8>,
+    },
+    /// UDP
+    Udp {
+        /// Whether there is one.
+        checksum: bool,
+    },
+    /// Another protocol, without a header.
+    Other(
+        /// Its number.
+        u8,
+    ),
+}
+
+/// Flags of TCP.
+pub mod tcp_flags {
+    /// No more data.
+    pub const FIN: u8 = 1;
+    /// A new connection.
+    pub const SYN: u8 = 2;
+    /// An end.
+    pub const RST: u8 = 4;
+    /// Acknowledges.
+    pub const ACK: u8 = 16;
+}
+
+impl Packet {
+    /// A plain packet.
+    pub fn new(source: SocketAddr, destination: SocketAddr, transport: Transport) -> Self {
+        Self {
+            link: Some(Ethernet {
+                destination: [2, 0, 0, 0, 0, 1],
+                source: [2, 0, 0, 0, 0, 2],
+                tags: Vec::new(),
+            }),
+            source,
+            destination,
+            ttl: 64,
+            network: Network::default(),
+            transport,
+            payload: b"payload".to_vec(),
+            trailer: Vec::new(),
+        }
+    }
+
+    /// A plain UDP packet.
+    pub fn udp(source: SocketAddr, destination: SocketAddr) -> Self {
+        Self::new(source, destination, Transport::Udp { checksum: true })
+    }
+
+    /// A plain TCP packet with these flags.
+    pub fn tcp(source: SocketAddr, destination: SocketAddr, flags: u8) -> Self {
+        let (numbers, options) = ([1_000_000, 2_000_000], Vec::new());
+        let transport = Transport::Tcp {
+            flags,
+            numbers,
+            options,
+        };
+        Self::new(source, destination, transport)
+    }
+
+    /// The same with other addresses and ports.
+    #[must_use]
+    pub fn between(&self, source: SocketAddr, destination: SocketAddr) -> Self {
+        Self {
+            source,
+            destination,
+            ..self.clone()
+        }
+    }
+
+    /// The same after a router.
+    #[must_use]
+    pub fn sent_on(mut self) -> Self {
+        self.ttl -= 1;
+        self
+    }
+
+    /// The same, back to where it came from.
+    #[must_use]
+    pub fn turned_back(mut self) -> Self {
+        if let Some(link) = &mut self.link {
+            std::mem::swap(&mut link.source, &mut link.destination);
+        }
+        self
+    }
+
+    /// Its protocol number.
+    pub fn protocol(&self) -> u8 {
+        match self.transport {
+            Transport::Tcp { .. } => 6,
+            Transport::Udp { .. } => 17,
+            Transport::Other(number) => number,
+        }
+    }
+
+    /// Its EtherType.
+    pub fn ether_type(&self) -> u16 {
+        if self.source.is_ipv4() {
+            0x0800
+        } else {
+            0x86dd
+        }
+    }
+
+    /// Offset of the IP header.
+    pub fn network_at(&self) -> usize {
+        let tags = |link: &Ethernet| 14 + 4 * link.tags.len();
+        self.link.as_ref().map_or(0, tags)
+    }
+
+    /// Offset of the transport header.
+    pub fn transport_at(&self) -> usize {
+        let network = if self.source.is_ipv4() {
+            20 + self.network.options.len()
+        } else {
+            let extensions = self.network.extensions.iter();
+            let fragment = if self.network.fragment.is_some() {
+                8
+            } else {
+                0
+            };
+            40 + extensions.map(|it| it.content.len() + 2).sum::<usize>() + fragment
+        };
+        self.network_at() + network
+    }
+
+    /// Where the IP packet ends.
+    pub fn end(&self) -> usize {
+        let header = match &self.transport {
+            Transport::Tcp { options, .. } => 20 + options.len(),
+            Transport::Udp { .. } => 8,
+            Transport::Other(_) => 0,
+        };
+        self.transport_at() + header + self.payload.len()
+    }
+
+    /// Its bytes.
+    pub fn build(&self) -> Vec<u8> {
+        let mut bytes = self.link_header();
+        let transport = self.transport_bytes();
+        match (self.source.ip(), self.destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                bytes.extend(self.ipv4_header(source, destination, transport.len()));
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                bytes.extend(self.ipv6_headers(source, destination, transport.len()));
+            }
+            _ => panic!("addresses of two families"),
+        }
+        bytes.extend(transport);
+        bytes.extend(&self.trailer);
+        bytes
+    }
+
+    /// Source and destination of a frame that has this packet's shape.
+    pub fn endpoints_in(&self, frame: &[u8]) -> (SocketAddr, SocketAddr) {
+        let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+        let (network, transport) = (self.network_at(), self.transport_at());
+        let address = |which: usize| -> IpAddr {
+            if self.source.is_ipv4() {
+                let at = network + 12 + 4 * which;
+                <[u8; 4]>::try_from(&frame[at..at + 4])
+                    .expect("4 bytes")
+                    .into()
+            } else {
+                let at = network + 8 + 16 * which;
+                <[u8; 16]>::try_from(&frame[at..at + 16])
+                    .expect("16 bytes")
+                    .into()
+            }
+        };
+        (
+            SocketAddr::new(address(0), port(transport)),
+            SocketAddr::new(address(1), port(transport + 2)),
+        )
+    }
+
+    fn link_header(&self) -> Vec<u8> {
+        let Some(link) = &self.link else {
+            return Vec::new();
+        };
+        let mut bytes = [link.destination, link.source].concat();
+        for tag in &link.tags {
+            bytes.extend(tag.kind.to_be_bytes());
+            bytes.extend(tag.control.to_be_bytes());
+        }
+        bytes.extend(self.ether_type().to_be_bytes());
+        bytes
+    }
+
+    fn ipv4_header(&self, source: Ipv4Addr, destination: Ipv4Addr, length: usize) -> Vec<u8> {
+        let network = &self.network;
+        let words = 5 + network.options.len() / 4;
+        let mut bytes = vec![
+            0x40 | u8::try_from(words).expect("options"),
+            network.service,
+        ];
+        bytes.extend(short(words * 4 + length));
+        bytes.extend(network.identification.to_be_bytes());
+        let fragment = network
+            .fragment
+            .map_or(0, |it| it.offset | if it.more { 0x2000 } else { 0 });
+        let flags = if network.dont_fragment { 0x4000 } else { 0 };
+        bytes.extend((fragment | flags).to_be_bytes());
+        bytes.extend([self.ttl, self.protocol(), 0, 0]);
+        bytes.extend(source.octets());
+        bytes.extend(destination.octets());
+        bytes.extend(&network.options);
+        let sum = checksum([&bytes[..]]);
+        bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    }
+
+    fn ipv6_headers(&self, source: Ipv6Addr, destination: Ipv6Addr, length: usize) -> Vec<u8> {
+        let network = &self.network;
+        let mut headers: Vec<(u8, Vec<u8>)> = Vec::new();
+        for extension in &network.extensions {
+            let units = (extension.content.len() + 2) / 8 - 1;
+            let mut bytes = vec![0, u8::try_from(units).expect("an extension header")];
+            bytes.extend(&extension.content);
+            headers.push((extension.kind, bytes));
+        }
+        if let Some(fragment) = network.fragment {
+            let position = fragment.offset << 3 | u16::from(fragment.more);
+            let [a, b] = position.to_be_bytes();
+            headers.push((44, vec![0, 0, a, b, 0, 0, 0, 1]));
+        }
+        // Each header tells the kind of the one behind it.
+        let mut next = self.protocol();
+        for (kind, bytes) in headers.iter_mut().rev() {
+            bytes[0] = next;
+            next = *kind;
+        }
+        let extensions: Vec<u8> = headers.into_iter().flat_map(|(_, bytes)| bytes).collect();
+        let first = 6 << 28 | u32::from(network.service) << 20 | u32::from(network.identification);
+        let mut bytes = first.to_be_bytes().to_vec();
+        bytes.extend(short(extensions.len() + length));
+        bytes.extend([next, self.ttl]);
+        bytes.extend(source.octets());
+        bytes.extend(destination.octets());
+        bytes.extend(extensions);
+        bytes
+    }
+
+    fn transport_bytes(&self) -> Vec<u8> {
+        let ports = [self.source.port(), self.destination.port()].map(u16::to_be_bytes);
+        let mut bytes = ports.concat();
+        let checksum_at = match &self.transport {
+            Transport::Other(_) => return self.payload.clone(),
+            Transport::Tcp {
+                flags,
+                numbers: [sequence, acknowledgment],
+                options,
+            } => {
+                bytes.extend(sequence.to_be_bytes());
+                bytes.extend(acknowledgment.to_be_bytes());
+                let words = u8::try_from(5 + options.len() / 4).expect("options");
+                bytes.extend([words << 4, *flags, 0x72, 0x10, 0, 0, 0, 0]);
+                bytes.extend(options);
+                Some(16)
+            }
+            Transport::Udp { checksum } => {
+                bytes.extend(short(8 + self.payload.len()));
+                bytes.extend([0, 0]);
+                checksum.then_some(6)
+            }
+        };
+        bytes.extend(&self.payload);
+        if let Some(at) = checksum_at {
+            let (source, destination) = (self.source.ip(), self.destination.ip());
+            let pseudo = pseudo_header(source, destination, self.protocol(), bytes.len());
+            let sum = checksum([&pseudo[..], &bytes]);
+            let is_udp = matches!(self.transport, Transport::Udp { .. });
+            let sum = if is_udp && sum == 0 { 0xffff } else { sum };
+            bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+        }
+        bytes
+    }
+}
+
+fn short(length: usize) -> [u8; 2] {
+    u16::try_from(length)
+        .expect("a packet's length")
+        .to_be_bytes()
+}

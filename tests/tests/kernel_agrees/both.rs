@@ -1,0 +1,227 @@
+//! The programs in the kernel beside the pipeline in memory.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result, ensure};
+use aya::programs::{TestRun as _, TestRunOptions};
+use proxy_agent::maps::{FakeMaps, Loaded, MapSizes, Maps as _, ProgramName, load};
+use proxy_agent::maps::{v4, v6};
+use proxy_agent::model::object;
+use proxy_agent::plan::{BackendEntry, FrontendId, Write};
+use proxy_ebpf::host::{self, Action, Frame, Link};
+use proxy_ebpf::layout::{Counter, Frontend, Settings, Span, frontend_flags, settings_flags};
+use proxy_ebpf::pipeline::Client;
+use proxy_tests::lab::{Directory, Namespace};
+use proxy_tests::packets::{Hook, Outcome, Protocol, Stage};
+
+/// What `BPF_PROG_TEST_RUN` returns: `TCX_NEXT`, `TC_ACT_SHOT`, `TC_ACT_REDIRECT`.
+const NEXT: i32 = -1;
+const SHOT: i32 = 2;
+const REDIRECT: i32 = 7;
+
+/// What a device's packets start with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Device {
+    /// An Ethernet header.
+    Ethernet,
+    /// IP. In a test run the kernel takes what lies at bytes 12 and 13 for the
+    /// EtherType, and lets the program begin at byte 0; the tests' addresses are
+    /// such that it is the right one.
+    Ip,
+}
+
+/// The same maps twice.
+pub(crate) struct Both {
+    kernel: Loaded,
+    host: FakeMaps,
+}
+
+/// Runs a test where every packet has a route, to a device that leads nowhere.
+pub(crate) fn in_a_namespace(work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    let directory = Directory::create()?;
+    let namespaces = Namespace::create(directory.name(), &["run"])?;
+    let namespace = &namespaces[0];
+    namespace.sysctl("net/ipv4/conf/all/forwarding", "1")?;
+    namespace.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+    let commands = [
+        "link add nowhere type dummy",
+        "link set nowhere up",
+        "address add 8.0.255.1/32 dev nowhere",
+        "address add fd00:0:86dd:255::1/128 dev nowhere",
+        "route add default dev nowhere",
+        "-6 route add default dev nowhere",
+    ];
+    namespace.ip(&commands.map(String::from))?;
+    namespace.run(work)?
+}
+
+impl Both {
+    /// Loads the programs, and writes the stage's content to both sides.
+    pub(crate) fn new(stage: &Stage) -> Result<Self> {
+        let sizes = MapSizes {
+            frontends: 256,
+            backends: 256,
+            slots: 256,
+            flows: 65_536,
+            node_addresses: 16,
+        };
+        let mut both = Self {
+            kernel: load(sizes).context("load the programs (root is needed)")?,
+            host: FakeMaps::default(),
+        };
+        for write in writes(stage) {
+            both.write(&write)?;
+        }
+        Ok(both)
+    }
+
+    /// Carries out a write on both sides.
+    pub(crate) fn write(&mut self, write: &Write) -> Result<()> {
+        self.kernel.maps.write(write)?;
+        self.host.write(write)?;
+        Ok(())
+    }
+
+    /// Runs a packet through both sides, which must agree; says what they say.
+    pub(crate) fn run(
+        &mut self,
+        hook: Hook,
+        device: Device,
+        bytes: &[u8],
+        what: &str,
+    ) -> Result<(Outcome, Vec<u8>)> {
+        let (kernel, kernel_bytes) = self.run_kernel(hook, device, bytes)?;
+        let (host, host_bytes) = self.run_host(hook, device, bytes);
+        assert_eq!(kernel, host, "verdicts of kernel and host, {what}");
+        assert_eq!(kernel_bytes, host_bytes, "bytes of kernel and host, {what}");
+        for (counter, name) in Counter::ALL {
+            let in_kernel = self.kernel.maps.counter(counter)?;
+            let on_host = self.host.v4.counter(counter);
+            assert_eq!(in_kernel, on_host, "{name} in kernel and host, {what}");
+        }
+        Ok((host, host_bytes))
+    }
+
+    fn run_kernel(
+        &mut self,
+        hook: Hook,
+        device: Device,
+        bytes: &[u8],
+    ) -> Result<(Outcome, Vec<u8>)> {
+        let name = match (hook, device) {
+            (Hook::FromPod, Device::Ethernet) => ProgramName::IngressPod,
+            (Hook::FromOutside, Device::Ethernet) => ProgramName::IngressOutside,
+            (Hook::Out, Device::Ethernet) => ProgramName::Egress,
+            (Hook::FromPod, Device::Ip) => ProgramName::IngressPodIp,
+            (Hook::FromOutside, Device::Ip) => ProgramName::IngressOutsideIp,
+            (Hook::Out, Device::Ip) => ProgramName::EgressIp,
+        };
+        let mut out = vec![0; bytes.len() + 64];
+        let result = self.kernel.program(name)?.test_run(TestRunOptions {
+            data_in: Some(bytes),
+            data_out: Some(&mut out),
+            ..TestRunOptions::new()
+        })?;
+        out.truncate(result.data_size_out as usize);
+        let outcome = match result.return_value.cast_signed() {
+            NEXT => Outcome::Passed,
+            SHOT => Outcome::Dropped,
+            REDIRECT => Outcome::SentOn,
+            other => anyhow::bail!("an unknown verdict: {other}"),
+        };
+        ensure!(out.len() == bytes.len(), "the length has changed");
+        Ok((outcome, out))
+    }
+
+    fn run_host(&self, hook: Hook, device: Device, bytes: &[u8]) -> (Outcome, Vec<u8>) {
+        let mut frame = Frame(bytes.to_vec());
+        let link = match device {
+            Device::Ethernet => Link::Ethernet,
+            Device::Ip => Link::Ip(u16::from_be_bytes([bytes[12], bytes[13]])),
+        };
+        let hook = match hook {
+            Hook::FromPod => host::Hook::Ingress(Client::Pod),
+            Hook::FromOutside => host::Hook::Ingress(Client::Outside),
+            Hook::Out => host::Hook::Egress,
+        };
+        let action = host::run(&mut frame, hook, link, &self.host.v4, &self.host.v6);
+        let outcome = match action {
+            Action::Pass => Outcome::Passed,
+            Action::Drop => Outcome::Dropped,
+            Action::Return | Action::Forward => Outcome::SentOn,
+        };
+        (outcome, frame.0)
+    }
+}
+
+/// The stage's content, as the agent would write it.
+fn writes(stage: &Stage) -> Vec<Write> {
+    let mut writes = Vec::new();
+    for (index, backend) in (0..).zip(&stage.backends) {
+        let entry = BackendEntry {
+            address: backend.address.ip(),
+            port: backend.address.port(),
+            local: backend.local,
+            generation: 1,
+            service: 0,
+        };
+        writes.push(Write::Backend { index, entry });
+    }
+    let mut next = 1;
+    for (service, frontend) in (0..).zip(&stage.frontends) {
+        let mut span = |set: &[usize]| {
+            let backends: Vec<_> = set
+                .iter()
+                .filter_map(|&it| u32::try_from(it).ok())
+                .collect();
+            let start = next;
+            let len = u32::try_from(backends.len()).unwrap_or(0);
+            next += len;
+            writes.push(Write::Slots { start, backends });
+            Span { start, len }
+        };
+        let (cluster, local) = (span(&frontend.cluster), span(&frontend.local));
+        let flag = |is_set, bit| if is_set { bit } else { 0 };
+        let value = Frontend {
+            service,
+            flags: flag(frontend.external, frontend_flags::EXTERNAL)
+                | flag(frontend.local_policy, frontend_flags::LOCAL_POLICY),
+            affinity_seconds: 0,
+            cluster,
+            local,
+        };
+        let id = FrontendId {
+            address: frontend.address.ip(),
+            port: frontend.address.port(),
+            protocol: match frontend.protocol {
+                Protocol::Tcp => object::Protocol::Tcp,
+                Protocol::Udp => object::Protocol::Udp,
+            },
+        };
+        writes.push(Write::Frontend { id, value });
+    }
+    let (nat_first, nat_ports) = stage.nat_ports;
+    let flags = if stage.masquerade_all {
+        settings_flags::MASQUERADE_ALL
+    } else {
+        0
+    };
+    for &address in &stage.node {
+        writes.push(Write::NodeAddress { address });
+        writes.push(match address {
+            IpAddr::V4(address) => Write::SettingsV4(Settings {
+                node_address: v4(address),
+                nat_first,
+                nat_ports,
+                flags,
+            }),
+            IpAddr::V6(address) => Write::SettingsV6(Settings {
+                node_address: v6(address),
+                nat_first,
+                nat_ports,
+                flags,
+            }),
+        });
+    }
+    writes
+}

@@ -1,0 +1,235 @@
+//! The kernel agrees with the host: the same packets through the loaded programs
+//! (`BPF_PROG_TEST_RUN`) and through the pipeline in memory, whose own tests say
+//! that it is right.
+//!
+//! Both sides get the same map content and the same packets in the same order.
+//! After each packet the bytes, the verdict and all counters are compared. Every
+//! endpoint set has one endpoint, so that nothing is up to chance.
+
+mod both;
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use both::{Both, Device, in_a_namespace};
+use proxy_agent::plan::Write;
+use proxy_tests::lab::Family;
+use proxy_tests::packets::{
+    Choices, Hook, Outcome, Packet, Protocol, Stage, address, fixtures, noise, tcp_flags,
+};
+
+/// Packets in a test with random ones.
+const PACKETS: u64 = 4000;
+
+#[test]
+fn on_the_fixtures() -> Result<()> {
+    in_a_namespace(|| {
+        let (stage, table) = fixtures();
+        let mut both = Both::new(&stage)?;
+        for fixture in table {
+            let bytes = fixture.packet.build();
+            let (outcome, after) =
+                both.run(fixture.hook, Device::Ethernet, &bytes, &fixture.name)?;
+            assert_eq!(outcome, fixture.outcome, "{}", fixture.name);
+            assert_eq!(after, fixture.becomes.build(), "{}", fixture.name);
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn on_the_fixtures_without_ethernet_headers() -> Result<()> {
+    in_a_namespace(|| {
+        let (stage, table) = fixtures();
+        let mut both = Both::new(&stage)?;
+        for mut fixture in table {
+            fixture.packet.link = None;
+            fixture.becomes.link = None;
+            let bytes = fixture.packet.build();
+            let (outcome, after) = both.run(fixture.hook, Device::Ip, &bytes, &fixture.name)?;
+            assert_eq!(outcome, fixture.outcome, "{}", fixture.name);
+            assert_eq!(after, fixture.becomes.build(), "{}", fixture.name);
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn on_random_conversations() -> Result<()> {
+    in_a_namespace(|| converse(&Stage::usual(), Device::Ethernet, 1))
+}
+
+#[test]
+fn on_random_conversations_without_ethernet_headers() -> Result<()> {
+    in_a_namespace(|| converse(&Stage::usual(), Device::Ip, 2))
+}
+
+#[test]
+fn on_random_conversations_where_ports_are_short() -> Result<()> {
+    let stage = Stage {
+        nat_ports: (40_000, 3),
+        ..Stage::usual()
+    };
+    in_a_namespace(|| converse(&stage, Device::Ethernet, 3))
+}
+
+#[test]
+fn on_random_conversations_where_all_is_masqueraded() -> Result<()> {
+    let stage = Stage {
+        masquerade_all: true,
+        ..Stage::usual()
+    };
+    in_a_namespace(|| converse(&stage, Device::Ethernet, 4))
+}
+
+#[test]
+fn on_damaged_packets() -> Result<()> {
+    in_a_namespace(|| {
+        let mut both = Both::new(&Stage::usual())?;
+        for seed in 0..PACKETS {
+            let chance = noise(seed | 5 << 40, 256);
+            let mut choices = Choices::new(&chance);
+            let packet = Packet::random(&mut choices, client(&mut choices_of(seed)), {
+                service(&mut choices_of(seed))
+            });
+            let mut bytes = packet.build();
+            let end = packet.network_at() + 80;
+            for _ in 0..choices.below(4) {
+                let at = choices.below(end.min(bytes.len()));
+                bytes[at] = choices.byte();
+            }
+            if choices.seldom(3) {
+                bytes.truncate(14 + choices.below(bytes.len() - 14));
+            }
+            let hook = choices.one_of(&[Hook::FromOutside, Hook::FromPod, Hook::Out]);
+            both.run(hook, Device::Ethernet, &bytes, &format!("seed {seed}"))?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn on_what_happens_when_an_endpoint_leaves() -> Result<()> {
+    in_a_namespace(|| {
+        let mut both = Both::new(&Stage::usual())?;
+        for family in Family::BOTH {
+            let client = SocketAddr::new(address(family, 7, 7), 50_000);
+            let service = SocketAddr::new(address(family, 9, 2), 80);
+            let packets = [
+                Packet::udp(client, service),
+                Packet::tcp(client, service, tcp_flags::SYN),
+                Packet::tcp(client, service, tcp_flags::ACK),
+                Packet::tcp(client, service, tcp_flags::FIN | tcp_flags::ACK),
+                Packet::tcp(client, service, tcp_flags::SYN),
+            ];
+            let mut run = |both: &mut Both, when| -> Result<()> {
+                for packet in &packets {
+                    let hook = Hook::FromOutside;
+                    both.run(hook, Device::Ethernet, &packet.build(), when)?;
+                }
+                Ok(())
+            };
+            run(&mut both, "before")?;
+            let (index, family) = match family {
+                Family::V4 => (1, proxy_agent::model::object::Family::V4),
+                Family::V6 => (3, proxy_agent::model::object::Family::V6),
+            };
+            both.write(&Write::EndBackend {
+                family,
+                index,
+                generation: 2,
+            })?;
+            run(&mut both, "after")?;
+        }
+        Ok(())
+    })
+}
+
+fn choices_of(seed: u64) -> Choices<'static> {
+    Choices::new(noise(seed, 64).leak())
+}
+
+fn client(choices: &mut Choices<'_>) -> SocketAddr {
+    let family = choices.one_of(&Family::BOTH);
+    // Outsiders, pods, and the near endpoint itself.
+    let (network, host) = choices.one_of(&[(7, 1), (7, 2), (7, 3), (2, 2), (2, 1)]);
+    let port = choices.one_of(&[50_000, 50_001, 40_000, 8080]);
+    SocketAddr::new(address(family, network, host), port)
+}
+
+fn service(choices: &mut Choices<'_>) -> SocketAddr {
+    let family = choices.one_of(&Family::BOTH);
+    let (network, host, port) = choices.one_of(&[
+        (9, 1, 80),
+        (9, 2, 80),
+        (9, 3, 80),
+        (9, 4, 443),
+        (9, 5, 80),
+        (9, 6, 80),
+        (1, 1, 30_080),
+        (1, 1, 30_081),
+        (1, 2, 30_081),
+        (2, 1, 8080),
+    ]);
+    SocketAddr::new(address(family, network, host), port)
+}
+
+/// Clients send, and whoever they have reached answers, packets of every shape.
+fn converse(stage: &Stage, device: Device, seed: u64) -> Result<()> {
+    let mut both = Both::new(stage)?;
+    let mut sent: Vec<(Hook, Packet)> = Vec::new();
+    let mut seen = [0; 3];
+    for number in 0..PACKETS {
+        let chance = noise(number << 8 | seed, 256);
+        let mut choices = Choices::new(&chance);
+        let (hook, packet) = match sent.len() {
+            known @ 1.. if choices.byte() & 1 == 0 => {
+                let (hook, packet) = &sent[choices.below(known)];
+                let answer = packet.between(packet.destination, packet.source);
+                (
+                    choices.one_of(&[*hook, Hook::Out]),
+                    answer.reshaped(&mut choices),
+                )
+            }
+            _ => {
+                // Family first: both ends take it from the same byte.
+                let from = choices.bytes(1);
+                let mut rest = [from, choices.bytes(2)].concat();
+                let source = client(&mut Choices::new(&rest));
+                rest[1..].copy_from_slice(choices.bytes(2));
+                let destination = service(&mut Choices::new(&rest));
+                let hook = choices.one_of(&[Hook::FromOutside, Hook::FromPod]);
+                let protocol = choices.one_of(&Protocol::BOTH);
+                let flags = choices.one_of(&[
+                    tcp_flags::SYN,
+                    tcp_flags::ACK,
+                    tcp_flags::ACK,
+                    tcp_flags::FIN | tcp_flags::ACK,
+                    tcp_flags::RST,
+                ]);
+                let packet = match protocol {
+                    Protocol::Tcp => Packet::tcp(source, destination, flags),
+                    Protocol::Udp => Packet::udp(source, destination),
+                };
+                (hook, packet.reshaped(&mut choices))
+            }
+        };
+        let mut packet = packet;
+        if device == Device::Ip {
+            packet.link = None;
+        }
+        if choices.seldom(16) {
+            packet.ttl = 1;
+        }
+        let what = format!("number {number}: {hook:?} {packet:?}");
+        let (outcome, after) = both.run(hook, device, &packet.build(), &what)?;
+        seen[outcome as usize] += 1;
+        if outcome != Outcome::Dropped {
+            let (source, destination) = packet.endpoints_in(&after);
+            sent.push((hook, packet.between(source, destination)));
+        }
+    }
+    println!("{seen:?} were passed, dropped and sent on");
+    assert!(seen.iter().all(|&count| count > 100), "{seen:?}");
+    Ok(())
+}
