@@ -58,7 +58,7 @@ struct RunArgs {
     source: SourceKind,
 
     /// The folder of manifests, for `--source files`.
-    #[arg(long, value_name = "DIR", required_if_eq("source", "files"))]
+    #[arg(long, value_name = "DIR")]
     manifests: PathBuf,
 
     /// The name of the Node object that stands for this machine.

@@ -67,6 +67,16 @@ pub enum RefusalReason {
         /// The protocol.
         protocol: Protocol,
     },
+    /// A load balancer address that only some sources may use: the data path cannot
+    /// tell sources apart yet, and must not let in those that are not listed.
+    #[error(
+        "the load balancer IP {address} is not served: its loadBalancerSourceRanges \
+         cannot be enforced yet"
+    )]
+    SourceRangesNotEnforced {
+        /// The address.
+        address: IpAddr,
+    },
     /// An external IP outside of the ranges that the configuration allows.
     #[error("the external IP {address} is in no range that the configuration allows")]
     ExternalIpNotAllowed {

@@ -153,10 +153,15 @@ impl Addresses {
                 this.add(address, FrontendKind::ClusterIp, refusals);
             }
         }
+        let is_restricted = restricts_sources(service);
         for text in &service.load_balancer_ips {
             if let Some(address) = parse(text, AddressRole::LoadBalancer, refusals)
                 && this.families[Family::of(address) as usize]
             {
+                if is_restricted {
+                    refusals.push(RefusalReason::SourceRangesNotEnforced { address });
+                    continue;
+                }
                 this.add(address, FrontendKind::LoadBalancer, refusals);
             }
         }
@@ -192,6 +197,17 @@ impl Addresses {
             class,
         });
     }
+}
+
+/// Whether `loadBalancerSourceRanges` lets less than everybody in; a range of
+/// length zero lets in all.
+fn restricts_sources(service: &Service) -> bool {
+    let lets_all_in = |text: &String| {
+        text.trim()
+            .parse::<IpNet>()
+            .is_ok_and(|range| range.prefix_len() == 0)
+    };
+    !service.source_ranges.is_empty() && !service.source_ranges.iter().any(lets_all_in)
 }
 
 fn parse(text: &str, role: AddressRole, refusals: &mut Vec<RefusalReason>) -> Option<IpAddr> {
