@@ -105,6 +105,13 @@ impl<M: Maps> Agent<M> {
         );
     }
 
+    /// Tries again what a map refused.
+    pub fn retry(&mut self) {
+        if !self.owed.is_empty() {
+            self.carry_out(Plan::default());
+        }
+    }
+
     /// Takes what was replaced so far and may be used again after a grace period;
     /// hand it to [`Self::reclaim`] then. Nothing while a map owes a write: what
     /// that write should have replaced is still in use.
@@ -131,8 +138,8 @@ impl<M: Maps> Agent<M> {
     }
 
     /// The addresses of this node.
-    pub fn node_addresses(&self) -> BTreeSet<IpAddr> {
-        self.node_addresses.clone()
+    pub fn node_addresses(&self) -> &BTreeSet<IpAddr> {
+        &self.node_addresses
     }
 
     /// The writes that follow from a change of the node's addresses.

@@ -17,6 +17,18 @@ const FIRST_FILTER: u16 = 1;
 /// Priority of our clsact filter at egress: after a CNI's own.
 const LAST_FILTER: u16 = u16::MAX - 1;
 
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AttachWay {
+    /// By tcx where the kernel has it, else by a clsact filter.
+    #[default]
+    Auto,
+    /// By tcx only (Linux 6.6).
+    Tcx,
+    /// By clsact filters only.
+    Clsact,
+}
+
 /// A device cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
@@ -53,6 +65,7 @@ pub struct Outcome {
 /// links that are held here.
 pub struct Attacher {
     programs: Ebpf,
+    way: AttachWay,
     attached: BTreeMap<u32, Attached>,
     failed: BTreeSet<u32>,
 }
@@ -67,9 +80,10 @@ struct Attached {
 
 impl Attacher {
     /// An attacher of loaded programs.
-    pub fn new(programs: Ebpf) -> Self {
+    pub fn new(programs: Ebpf, way: AttachWay) -> Self {
         Self {
             programs,
+            way,
             attached: BTreeMap::new(),
             failed: BTreeSet::new(),
         }
@@ -129,18 +143,36 @@ impl Attacher {
             role,
             link: device.link,
             _links: [
-                attach(
-                    classifier(&mut self.programs, ingress)?,
-                    &device.name,
-                    TcAttachType::Ingress,
-                )?,
-                attach(
-                    classifier(&mut self.programs, egress)?,
-                    &device.name,
-                    TcAttachType::Egress,
-                )?,
+                self.attach_program(ingress, &device.name, TcAttachType::Ingress)?,
+                self.attach_program(egress, &device.name, TcAttachType::Egress)?,
             ],
         })
+    }
+
+    fn attach_program(
+        &mut self,
+        name: ProgramName,
+        device: &str,
+        to: TcAttachType,
+    ) -> Result<SchedClassifierLink, AttachError> {
+        let program = classifier(&mut self.programs, name)?;
+        let attached = match self.way {
+            AttachWay::Tcx => attach_tcx(program, device, to),
+            AttachWay::Clsact => attach_filter(program, device, to),
+            AttachWay::Auto => {
+                attach_tcx(program, device, to).or_else(|_| attach_filter(program, device, to))
+            }
+        };
+        attached
+            .and_then(|id| program.take_link(id))
+            .map_err(|source| AttachError::Refused {
+                device: device.to_owned(),
+                direction: match to {
+                    TcAttachType::Egress => "egress",
+                    _ => "ingress",
+                },
+                source,
+            })
     }
 }
 
@@ -153,27 +185,18 @@ fn programs_for(role: Role, link: LinkLayer) -> (ProgramName, ProgramName) {
     }
 }
 
-/// Attaches by tcx (Linux 6.6), or else by a clsact filter.
-fn attach(
+/// Attaches by tcx: first of all at ingress, last of all at egress.
+fn attach_tcx(
     program: &mut SchedClassifier,
     device: &str,
     to: TcAttachType,
-) -> Result<SchedClassifierLink, AttachError> {
-    let is_ingress = to == TcAttachType::Ingress;
-    let order = if is_ingress {
+) -> Result<tc::SchedClassifierLinkId, ProgramError> {
+    let order = if to == TcAttachType::Ingress {
         LinkOrder::first()
     } else {
         LinkOrder::last()
     };
-    program
-        .attach_with_options(device, to, TcAttachOptions::TcxOrder(order))
-        .or_else(|_| attach_filter(program, device, to))
-        .and_then(|id| program.take_link(id))
-        .map_err(|source| AttachError::Refused {
-            device: device.to_owned(),
-            direction: if is_ingress { "ingress" } else { "egress" },
-            source,
-        })
+    program.attach_with_options(device, to, TcAttachOptions::TcxOrder(order))
 }
 
 /// Attaches a filter to the device's clsact qdisc, which is made if need be.

@@ -8,5 +8,5 @@ mod attacher;
 pub mod device;
 mod watch;
 
-pub use attacher::{AttachError, Attacher, Outcome};
+pub use attacher::{AttachError, AttachWay, Attacher, Outcome};
 pub use watch::{DeviceWatch, WatchError};

@@ -30,9 +30,6 @@ pub enum WatchError {
     /// The kernel refused to list.
     #[error("cannot list the node's devices over rtnetlink")]
     List(#[source] rtnetlink::Error),
-    /// The connection ended.
-    #[error("the rtnetlink connection ended")]
-    Ended,
 }
 
 /// Watches the devices of the network namespace that it was opened in.
@@ -58,11 +55,13 @@ impl DeviceWatch {
     }
 
     /// Returns when something has changed; takes up all notifications that have
-    /// come so far. Safe to cancel.
-    pub async fn changed(&mut self) -> Result<(), WatchError> {
-        self.notifications.next().await.ok_or(WatchError::Ended)?;
+    /// come so far. Never returns after the connection has ended; then
+    /// [`Self::list`] fails. Safe to cancel.
+    pub async fn changed(&mut self) {
+        if self.notifications.next().await.is_none() {
+            std::future::pending::<()>().await;
+        }
         while self.notifications.try_recv().is_ok() {}
-        Ok(())
     }
 
     /// The devices as they are now.

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod logging;
+mod preflight;
 mod run;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::attach::AttachWay;
 use crate::config::{Config, DEFAULT_MAPS, DEFAULT_NAT_PORTS, PortRange, Source};
 use crate::maps::MapSizes;
 
@@ -29,7 +31,7 @@ enum Command {
     /// kernel's maps in step with the objects of the source. SIGINT and SIGTERM
     /// stop it; the programs are detached then.
     ///
-    /// Needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; Linux 5.15 or newer.
+    /// Needs root, or the capabilities BPF, `NET_ADMIN` and PERFMON; Linux 5.15 or newer.
     ///
     /// Exit status: 0 when stopped by a signal, 1 when it could not start or
     /// cannot go on, 2 for wrong usage.
@@ -49,6 +51,17 @@ const RUN_EXAMPLES: &str = "Examples:
 enum SourceKind {
     /// A folder of YAML or JSON manifests, watched for changes.
     Files,
+}
+
+/// Ways to attach programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AttachKind {
+    /// tcx where the kernel has it (Linux 6.6), else clsact filters.
+    Auto,
+    /// Only tcx.
+    Tcx,
+    /// Only clsact filters, for tools that do not know tcx.
+    Clsact,
 }
 
 #[derive(Debug, Args)]
@@ -75,6 +88,10 @@ struct RunArgs {
     #[arg(long)]
     masquerade_all: bool,
 
+    /// How programs are attached to devices.
+    #[arg(long, value_enum, value_name = "WAY", default_value_t = AttachKind::Auto)]
+    attach: AttachKind,
+
     #[command(flatten)]
     maps: MapArgs,
 
@@ -84,6 +101,7 @@ struct RunArgs {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Map sizes (elements for each IP version)")]
+#[expect(clippy::struct_field_names, reason = "the fields name the options")]
 struct MapArgs {
     /// Frontends: ClusterIPs, NodePorts and load balancer addresses, times ports.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAPS.frontends, value_parser = elements())]
@@ -142,6 +160,11 @@ impl RunArgs {
             },
             nat_ports: self.nat_ports,
             masquerade_all: self.masquerade_all,
+            attach: match self.attach {
+                AttachKind::Auto => AttachWay::Auto,
+                AttachKind::Tcx => AttachWay::Tcx,
+                AttachKind::Clsact => AttachWay::Clsact,
+            },
         }
     }
 }

@@ -1,11 +1,14 @@
 //! The command `run`: wires the source, the agent and the devices together.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
+use super::preflight;
 use crate::agent::Agent;
 use crate::attach::{Attacher, DeviceWatch, Outcome};
 use crate::config::{Config, Source};
@@ -16,6 +19,10 @@ use crate::source::files;
 
 /// Batches of changes that may wait between the source and the model.
 const WAITING_BATCHES: usize = 64;
+
+/// How often the devices are looked over and owed writes tried again without a
+/// cause: a notification can be lost, and what was refused may be possible now.
+const REVIEW_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Serves until a signal comes.
 pub(super) fn run(config: Config) -> Result<()> {
@@ -30,9 +37,10 @@ async fn serve(config: Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
+    preflight::warn_of_port_overlap(config.nat_ports);
     let loaded = maps::load(config.maps)?;
     let mut devices = DeviceWatch::open()?;
-    let mut attacher = Attacher::new(loaded.programs);
+    let mut attacher = Attacher::new(loaded.programs, config.attach);
     let (sender, mut changes) = mpsc::channel(WAITING_BATCHES);
     let source = start_source(&config, sender);
     tokio::pin!(source);
@@ -40,6 +48,7 @@ async fn serve(config: Config) -> Result<()> {
     info!(node = config.node_name, "started");
 
     let mut grace = Grace::default();
+    let mut review = tokio::time::interval(REVIEW_INTERVAL);
     loop {
         grace.begin(&mut agent);
         tokio::select! {
@@ -51,12 +60,13 @@ async fn serve(config: Config) -> Result<()> {
             Some(batch) = changes.recv() => {
                 take_in(&mut agent, batch, &mut changes);
                 if agent.take_node_change() {
-                    reconcile(&mut attacher, &devices, &agent).await?;
+                    reconcile(&mut attacher, &mut devices, &agent).await;
                 }
             }
-            changed = devices.changed() => {
-                changed?;
-                reconcile(&mut attacher, &devices, &agent).await?;
+            () = devices.changed() => reconcile(&mut attacher, &mut devices, &agent).await,
+            _ = review.tick() => {
+                agent.retry();
+                reconcile(&mut attacher, &mut devices, &agent).await;
             }
             retired = grace.over() => agent.reclaim(retired),
         }
@@ -119,21 +129,29 @@ async fn start_source(config: &Config, sender: mpsc::Sender<Vec<Change>>) -> Res
     Ok(())
 }
 
-async fn reconcile(
-    attacher: &mut Attacher,
-    devices: &DeviceWatch,
-    agent: &Agent<KernelMaps>,
-) -> Result<()> {
+/// Makes the served devices the edge devices that there are.
+async fn reconcile(attacher: &mut Attacher, devices: &mut DeviceWatch, agent: &Agent<KernelMaps>) {
     // Before the node's addresses are known an uplink may look like a pod's
     // device, and nothing is programmed anyway.
     if !agent.is_programmed() {
-        return Ok(());
+        return;
     }
+    let present = match devices.list().await {
+        Ok(present) => present,
+        Err(error) => {
+            warn!("{:#}; to be tried again", anyhow::Error::from(error));
+            match DeviceWatch::open() {
+                Ok(fresh) => *devices = fresh,
+                Err(error) => error!("{:#}", anyhow::Error::from(error)),
+            }
+            return;
+        }
+    };
     let Outcome {
         attached,
         detached,
         failed,
-    } = attacher.reconcile(&devices.list().await?, &agent.node_addresses());
+    } = attacher.reconcile(&present, agent.node_addresses());
     for (device, role) in attached {
         info!(device, ?role, "attached");
     }
@@ -143,8 +161,4 @@ async fn reconcile(
     for error in failed {
         error!("{:#}", anyhow::Error::from(error));
     }
-    if attacher.served() == 0 {
-        warn!("no edge device: this node has no uplink and no pod");
-    }
-    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::attach::AttachWay;
 use crate::maps::MapSizes;
 use crate::plan::Capacity;
 
@@ -19,6 +20,8 @@ pub struct Config {
     pub nat_ports: PortRange,
     /// Translate the source of all outside traffic, also for local backends.
     pub masquerade_all: bool,
+    /// How programs are attached to devices.
+    pub attach: AttachWay,
 }
 
 /// Where the objects come from.

@@ -352,15 +352,10 @@ impl Planner {
             .ok()
             .and_then(|len| self.slots.allocate(len))
             .ok_or(Full::Slots)?;
-        let service = match old {
-            Some(old) => old.service,
-            None => match self.services.take() {
-                Some(service) => service,
-                None => {
-                    self.slots.free(block);
-                    return Err(Full::Frontends);
-                }
-            },
+        let service = old.map_or_else(|| self.services.take(), |old| Some(old.service));
+        let Some(service) = service else {
+            self.slots.free(block);
+            return Err(Full::Frontends);
         };
         Ok((service, block))
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use proxy_agent::agent::Agent;
+use proxy_agent::attach::AttachWay;
 use proxy_agent::config::{Config, DEFAULT_MAPS, DEFAULT_NAT_PORTS, Source};
 use proxy_agent::model::object::{
     Change, Endpoint, EndpointPort, EndpointSlice, Family, Node, ObjectName, Protocol, Service,
@@ -167,6 +168,7 @@ pub(crate) fn agent() -> Agent<Filmed> {
         maps: DEFAULT_MAPS,
         nat_ports: DEFAULT_NAT_PORTS,
         masquerade_all: false,
+        attach: AttachWay::Auto,
     };
     Agent::new(&config, Filmed::default())
 }
