@@ -113,6 +113,9 @@ impl Attacher {
             if is_served {
                 continue;
             }
+            if !self.attached.contains_key(&device.index) {
+                remove_stale_filters(&device.name);
+            }
             match self.attach(device, role) {
                 Ok(attached) => {
                     outcome.attached.push((device.name.clone(), role));
@@ -199,6 +202,17 @@ fn attach_tcx(
     program.attach_with_options(device, to, TcAttachOptions::TcxOrder(order))
 }
 
+/// Removes the filters that an agent which was killed has left behind; unlike tcx
+/// links they outlive it. A device has none of this agent's own yet.
+fn remove_stale_filters(device: &str) {
+    for name in ProgramName::ALL {
+        for to in [TcAttachType::Ingress, TcAttachType::Egress] {
+            // Mostly there is none, or not even a qdisc.
+            let _ = tc::qdisc_detach_program(device, to, name.as_str());
+        }
+    }
+}
+
 /// Attaches a filter to the device's clsact qdisc, which is made if need be.
 fn attach_filter(
     program: &mut SchedClassifier,
@@ -206,7 +220,8 @@ fn attach_filter(
     to: TcAttachType,
 ) -> Result<tc::SchedClassifierLinkId, ProgramError> {
     match tc::qdisc_add_clsact(device) {
-        Ok(()) | Err(TcError::AlreadyAttached) => {}
+        Ok(()) => {}
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
         Err(error) => return Err(error.into()),
     }
     let priority = if to == TcAttachType::Ingress {

@@ -43,18 +43,18 @@ pub fn run(frame: &mut Frame, hook: Hook, link: Link, v4: &Memory<V4>, v6: &Memo
     };
     match (header, hook) {
         (Some((network, V4::ETHERTYPE)), Hook::Ingress(client)) => {
-            action(ingress(frame, network, v4, client))
+            action(&ingress(frame, network, v4, client))
         }
-        (Some((network, V4::ETHERTYPE)), Hook::Egress) => action(egress(frame, network, v4)),
+        (Some((network, V4::ETHERTYPE)), Hook::Egress) => action(&egress(frame, network, v4)),
         (Some((network, V6::ETHERTYPE)), Hook::Ingress(client)) => {
-            action(ingress(frame, network, v6, client))
+            action(&ingress(frame, network, v6, client))
         }
-        (Some((network, V6::ETHERTYPE)), Hook::Egress) => action(egress(frame, network, v6)),
+        (Some((network, V6::ETHERTYPE)), Hook::Egress) => action(&egress(frame, network, v6)),
         _ => Action::Pass,
     }
 }
 
-fn action<A>(verdict: Verdict<A>) -> Action {
+fn action<A>(verdict: &Verdict<A>) -> Action {
     match verdict {
         Verdict::Pass => Action::Pass,
         Verdict::Drop => Action::Drop,

@@ -1,0 +1,12 @@
+//! End to end: the real agent in network namespaces, asked by real clients.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
+
+mod connections;
+mod devices;
+mod frontends;
+mod life;
+mod mistakes;
+mod policies;
+mod scale;
+mod sources;
+mod world;
