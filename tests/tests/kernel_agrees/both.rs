@@ -36,6 +36,11 @@ pub(crate) struct Both {
     host: FakeMaps,
 }
 
+/// What the kernel takes for a test run at least: since Linux 6.18 an Ethernet
+/// header and an IP header of the version that the `EtherType` names
+/// (`bpf_prog_test_run_skb`, net/bpf/test_run.c).
+pub(crate) const SHORTEST: usize = 14 + 40;
+
 /// Runs a test where every packet has a route, to a device that leads nowhere.
 pub(crate) fn in_a_namespace(work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     let directory = Directory::create()?;
@@ -44,12 +49,13 @@ pub(crate) fn in_a_namespace(work: impl FnOnce() -> Result<()> + Send) -> Result
     namespace.sysctl("net/ipv4/conf/all/forwarding", "1")?;
     namespace.sysctl("net/ipv6/conf/all/forwarding", "1")?;
     let commands = [
-        "link add nowhere type dummy",
+        "link add nowhere type veth peer name cable-end",
+        "link set cable-end up",
         "link set nowhere up",
         "address add 8.0.255.1/32 dev nowhere",
         "address add fd00:0:86dd:255::1/128 dev nowhere",
         "route add default dev nowhere",
-        "-6 route add default dev nowhere",
+        "route add ::/0 dev nowhere",
     ];
     namespace.ip(&commands.map(String::from))?;
     namespace.run(work)?

@@ -11,7 +11,7 @@ mod both;
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use both::{Both, Device, in_a_namespace};
+use both::{Both, Device, SHORTEST, in_a_namespace};
 use proxy_agent::plan::Write;
 use proxy_tests::lab::Family;
 use proxy_tests::packets::{
@@ -45,6 +45,10 @@ fn on_the_fixtures_without_ethernet_headers() -> Result<()> {
         for mut fixture in table {
             fixture.packet.link = None;
             fixture.becomes.link = None;
+            // Without an Ethernet header the kernel takes the IP header's first
+            // bytes for one, and wants as much again behind it.
+            fixture.packet.payload.resize(SHORTEST, 0);
+            fixture.becomes.payload.resize(SHORTEST, 0);
             let bytes = fixture.packet.build();
             let (outcome, after) = both.run(fixture.hook, Device::Ip, &bytes, &fixture.name)?;
             assert_eq!(outcome, fixture.outcome, "{}", fixture.name);
@@ -86,6 +90,7 @@ fn on_random_conversations_where_all_is_masqueraded() -> Result<()> {
 fn on_damaged_packets() -> Result<()> {
     in_a_namespace(|| {
         let mut both = Both::new(&Stage::usual())?;
+        let mut too_short = 0;
         for seed in 0..PACKETS {
             let chance = noise(seed | 5 << 40, 256);
             let mut choices = Choices::new(&chance);
@@ -101,9 +106,15 @@ fn on_damaged_packets() -> Result<()> {
             if choices.seldom(3) {
                 bytes.truncate(14 + choices.below(bytes.len() - 14));
             }
+            if bytes.len() < SHORTEST {
+                too_short += 1;
+                continue;
+            }
             let hook = choices.one_of(&[Hook::FromOutside, Hook::FromPod, Hook::Out]);
             both.run(hook, Device::Ethernet, &bytes, &format!("seed {seed}"))?;
         }
+        println!("{too_short} of {PACKETS} were too short for a test run");
+        assert!(too_short < PACKETS / 2);
         Ok(())
     })
 }
@@ -217,6 +228,7 @@ fn converse(stage: &Stage, device: Device, seed: u64) -> Result<()> {
         let mut packet = packet;
         if device == Device::Ip {
             packet.link = None;
+            packet.payload.resize(SHORTEST.max(packet.payload.len()), 0);
         }
         if choices.seldom(16) {
             packet.ttl = 1;
