@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use proxy_ebpf::layout::{Settings, settings_flags};
+use proxy_ebpf::layout::{Settings, V4, V6, settings_flags};
 use tracing::{error, info, warn};
 
 use crate::config::Config;
-use crate::maps::{self, MapError, Maps};
+use crate::maps::{MapError, Maps};
 use crate::model::{Change, Model, ModelSettings};
 use crate::plan::{Plan, Planner, Retired, Write};
 
@@ -193,11 +193,11 @@ fn report(write: &Write, error: MapError) {
 /// The settings of both families for a node with `addresses`.
 fn settings_writes(nat: &NatSettings, addresses: &BTreeSet<IpAddr>) -> [Write; 2] {
     let v4 = addresses.iter().find_map(|address| match address {
-        IpAddr::V4(address) => Some(maps::v4(*address)),
+        IpAddr::V4(address) => Some(V4::from(*address)),
         IpAddr::V6(_) => None,
     });
     let v6 = addresses.iter().find_map(|address| match address {
-        IpAddr::V6(address) => Some(maps::v6(*address)),
+        IpAddr::V6(address) => Some(V6::from(*address)),
         IpAddr::V4(_) => None,
     });
     [

@@ -11,6 +11,7 @@
 use core::cell::Cell;
 use core::fmt::Debug;
 use core::hash::Hash;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// The version of this layout; maps are pinned under it.
 pub const VERSION: u32 = 1;
@@ -60,6 +61,25 @@ impl Address for V6 {
     fn words(&self) -> &[u32] {
         &self.0
     }
+}
+
+impl From<Ipv4Addr> for V4 {
+    fn from(address: Ipv4Addr) -> Self {
+        Self([u32::from(address).to_be()])
+    }
+}
+
+impl From<Ipv6Addr> for V6 {
+    fn from(address: Ipv6Addr) -> Self {
+        let bits = u128::from(address);
+        Self([96, 64, 32, 0].map(|shift| word(bits >> shift).to_be()))
+    }
+}
+
+/// The lowest 32 bits.
+#[expect(clippy::cast_possible_truncation, reason = "cut off on purpose")]
+const fn word(bits: u128) -> u32 {
+    bits as u32
 }
 
 /// A transport port, in network byte order.

@@ -2,6 +2,7 @@
 
 mod command;
 mod demo;
+mod fuzz;
 mod paths;
 mod setup;
 mod terminal;
@@ -50,6 +51,15 @@ enum Chore {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Fuzz the packet pipeline for a while
+    ///
+    /// libFuzzer, guided by coverage, on the host; begins with the tests' packets
+    /// and with what it found before. An input that breaks something is kept.
+    Fuzz {
+        /// How long
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        seconds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -67,5 +77,6 @@ fn run(chore: &Chore) -> Result<ExitCode> {
         Chore::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Chore::Demo { keep } => demo::run(*keep),
         Chore::Test { arguments } => test::run(arguments),
+        Chore::Fuzz { seconds } => fuzz::run(*seconds).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -15,7 +15,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     command::run(command::cargo().args(["build", "--package", "proxy-agent"]))?;
     terminal::heading("Test");
     let mut nextest = command::cargo();
-    nextest.args(["nextest", "run"]);
+    nextest.args(["nextest", "run", "--no-fail-fast"]);
     for package in ["proxy-ebpf", "proxy-agent", "proxy-tests", "xtask"] {
         nextest.args(["--package", package]);
     }

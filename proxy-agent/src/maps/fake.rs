@@ -67,15 +67,15 @@ impl Maps for FakeMaps {
                 }
             },
             Write::NodeAddress { address } => match address {
-                IpAddr::V4(address) => drop(self.v4.node_addresses.insert(translate::v4(*address))),
-                IpAddr::V6(address) => drop(self.v6.node_addresses.insert(translate::v6(*address))),
+                IpAddr::V4(address) => drop(self.v4.node_addresses.insert((*address).into())),
+                IpAddr::V6(address) => drop(self.v6.node_addresses.insert((*address).into())),
             },
             Write::RemoveNodeAddress { address } => match address {
                 IpAddr::V4(address) => {
-                    self.v4.node_addresses.remove(&translate::v4(*address));
+                    self.v4.node_addresses.remove(&(*address).into());
                 }
                 IpAddr::V6(address) => {
-                    self.v6.node_addresses.remove(&translate::v6(*address));
+                    self.v6.node_addresses.remove(&(*address).into());
                 }
             },
             Write::SettingsV4(settings) => self.v4.settings = *settings,

@@ -126,12 +126,12 @@ impl Maps for KernelMaps {
                 generation,
             } => self.end_backend(*family, *index, *generation),
             Write::NodeAddress { address } => match address {
-                IpAddr::V4(address) => self.v4.node_addresses.set(&translate::v4(*address), &1),
-                IpAddr::V6(address) => self.v6.node_addresses.set(&translate::v6(*address), &1),
+                IpAddr::V4(address) => self.v4.node_addresses.set(&(*address).into(), &1),
+                IpAddr::V6(address) => self.v6.node_addresses.set(&(*address).into(), &1),
             },
             Write::RemoveNodeAddress { address } => match address {
-                IpAddr::V4(address) => self.v4.node_addresses.remove(&translate::v4(*address)),
-                IpAddr::V6(address) => self.v6.node_addresses.remove(&translate::v6(*address)),
+                IpAddr::V4(address) => self.v4.node_addresses.remove(&(*address).into()),
+                IpAddr::V6(address) => self.v6.node_addresses.remove(&(*address).into()),
             },
             Write::SettingsV4(settings) => store(&mut self.v4.settings, "SETTINGS_V4", *settings),
             Write::SettingsV6(settings) => store(&mut self.v6.settings, "SETTINGS_V6", *settings),

@@ -18,7 +18,6 @@ pub use grace::wait_for_readers;
 pub use kernel::KernelMaps;
 pub(crate) use load::classifier;
 pub use load::{Loaded, MapSizes, ProgramName, load};
-pub use translate::{v4, v6};
 
 use crate::plan::Write;
 

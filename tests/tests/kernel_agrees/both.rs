@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions};
 use proxy_agent::maps::{FakeMaps, Loaded, MapSizes, Maps as _, ProgramName, load};
-use proxy_agent::maps::{v4, v6};
 use proxy_agent::model::object;
 use proxy_agent::plan::{BackendEntry, FrontendId, Write};
 use proxy_ebpf::host::{self, Action, Frame, Link};
@@ -216,13 +215,13 @@ fn writes(stage: &Stage) -> Vec<Write> {
         writes.push(Write::NodeAddress { address });
         writes.push(match address {
             IpAddr::V4(address) => Write::SettingsV4(Settings {
-                node_address: v4(address),
+                node_address: address.into(),
                 nat_first,
                 nat_ports,
                 flags,
             }),
             IpAddr::V6(address) => Write::SettingsV6(Settings {
-                node_address: v6(address),
+                node_address: address.into(),
                 nat_first,
                 nat_ports,
                 flags,

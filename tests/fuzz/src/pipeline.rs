@@ -1,0 +1,59 @@
+//! Fuzzes the packet pipeline on the host: any bytes as frames, one after the
+//! other, on a node with some Services.
+//!
+//! Whatever comes in, nothing panics; a frame keeps its length; only addresses,
+//! ports and checksums change, and time to live and link-layer addresses where it
+//! is sent on; a checksum that was right stays right; and what is no whole TCP or
+//! UDP packet is not touched at all.
+#![no_main]
+
+mod node;
+
+use libfuzzer_sys::fuzz_target;
+use node::Node;
+use proxy_ebpf::host::Action;
+use proxy_tests::packets::{Checksums, Places, Script, Step};
+
+fuzz_target!(|bytes: &[u8]| {
+    let script = Script::decode(bytes);
+    let mut node = Node::new(script.state);
+    for step in &script.steps {
+        node.happen(step.event);
+        let (action, after) = node.run(step);
+        check(step, action, &after);
+    }
+});
+
+fn check(step: &Step, action: Action, after: &[u8]) {
+    let before = &step.frame[..];
+    assert_eq!(before.len(), after.len(), "the length has changed");
+    if action == Action::Drop {
+        return;
+    }
+    let places = if step.bare {
+        Places::of_packet(before, 0, node::is_ipv4(before))
+    } else {
+        Places::of_frame(before)
+    };
+    let Some(places) = places else {
+        assert_eq!(before, after, "no packet of ours, and touched");
+        return;
+    };
+    let is_sent_on = matches!(action, Action::Return | Action::Forward);
+    for at in 0..before.len() {
+        let may_change = places.is_of_translation(at)
+            || (is_sent_on && (at == places.ttl() || (at < 12 && !step.bare)));
+        assert!(
+            may_change || before[at] == after[at],
+            "byte {at} has changed"
+        );
+    }
+    let was = Checksums::of(before, &places);
+    let is = Checksums::of(after, &places);
+    if was.network == Some(true) {
+        assert_eq!(is.network, Some(true), "the IPv4 checksum broke");
+    }
+    if was.transport == Some(true) {
+        assert_eq!(is.transport, Some(true), "the transport checksum broke");
+    }
+}
