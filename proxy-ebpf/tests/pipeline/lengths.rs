@@ -172,7 +172,7 @@ fn a_tcp_header_shorter_than_its_fixed_part() {
         let packet = tcp(family);
         for words in 0..5 {
             is_malformed(&packet, |bytes| {
-                bytes[packet.transport_at() + 12] = words << 4
+                bytes[packet.transport_at() + 12] = words << 4;
             });
         }
     }
@@ -188,7 +188,7 @@ fn a_tcp_header_longer_than_the_packet() {
         };
         for words in 7..16 {
             is_malformed(&packet, |bytes| {
-                bytes[packet.transport_at() + 12] = words << 4
+                bytes[packet.transport_at() + 12] = words << 4;
             });
         }
     }
@@ -200,7 +200,7 @@ fn a_udp_length_shorter_than_its_header() {
         let packet = udp(family);
         for length in 0..8 {
             is_malformed(&packet, |bytes| {
-                put(bytes, packet.transport_at() + 4, length)
+                put(bytes, packet.transport_at() + 4, length);
             });
         }
     }
