@@ -37,7 +37,7 @@ pub(crate) struct Both {
 
 /// What the kernel takes for a test run at least: since Linux 6.18 an Ethernet
 /// header and an IP header of the version that the `EtherType` names
-/// (`bpf_prog_test_run_skb`, net/bpf/test_run.c).
+/// (`bpf_prog_test_run_skb` in `net/bpf/test_run.c`).
 pub(crate) const SHORTEST: usize = 14 + 40;
 
 /// Runs a test where every packet has a route, to a device that leads nowhere.

@@ -133,7 +133,7 @@ fn on_what_happens_when_an_endpoint_leaves() -> Result<()> {
                 Packet::tcp(client, service, tcp_flags::FIN | tcp_flags::ACK),
                 Packet::tcp(client, service, tcp_flags::SYN),
             ];
-            let mut run = |both: &mut Both, when| -> Result<()> {
+            let run = |both: &mut Both, when| -> Result<()> {
                 for packet in &packets {
                     let hook = Hook::FromOutside;
                     both.run(hook, Device::Ethernet, &packet.build(), when)?;
@@ -189,7 +189,7 @@ fn service(choices: &mut Choices<'_>) -> SocketAddr {
 fn converse(stage: &Stage, device: Device, seed: u64) -> Result<()> {
     let mut both = Both::new(stage)?;
     let mut sent: Vec<(Hook, Packet)> = Vec::new();
-    let mut seen = [0; 3];
+    let mut outcomes = [0; 3];
     for number in 0..PACKETS {
         let chance = noise(number << 8 | seed, 256);
         let mut choices = Choices::new(&chance);
@@ -235,13 +235,13 @@ fn converse(stage: &Stage, device: Device, seed: u64) -> Result<()> {
         }
         let what = format!("number {number}: {hook:?} {packet:?}");
         let (outcome, after) = both.run(hook, device, &packet.build(), &what)?;
-        seen[outcome as usize] += 1;
+        outcomes[outcome as usize] += 1;
         if outcome != Outcome::Dropped {
             let (source, destination) = packet.endpoints_in(&after);
             sent.push((hook, packet.between(source, destination)));
         }
     }
-    println!("{seen:?} were passed, dropped and sent on");
-    assert!(seen.iter().all(|&count| count > 100), "{seen:?}");
+    println!("{outcomes:?} were passed, dropped and sent on");
+    assert!(outcomes.iter().all(|&count| count > 100), "{outcomes:?}");
     Ok(())
 }
