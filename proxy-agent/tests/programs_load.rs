@@ -30,9 +30,8 @@ fn every_program_passes_the_verifier() {
         let verified = info.verified_instruction_count().unwrap_or_default();
         let size = info.size_translated().unwrap_or_default() / 8;
         println!(
-            "{:<20} {size:>6} instructions, {verified:>7} verified, loaded in {:?}",
+            "{:<20} {size:>6} instructions, {verified:>7} verified",
             name.as_str(),
-            info.loaded_at(),
         );
         assert!(
             verified < 500_000,

@@ -410,7 +410,8 @@ pub enum Counter {
     Malformed = 3,
     /// Fragments; passed untouched.
     Fragments = 4,
-    /// New connections to a Service without endpoints; dropped.
+    /// New connections to a Service without endpoints; TCP is reset, the rest is
+    /// dropped.
     NoEndpoints = 5,
     /// New connections under a Local policy without local endpoints; dropped.
     NoLocalEndpoints = 6,
@@ -525,4 +526,6 @@ macro_rules! primitive_bytes {
     };
 }
 
-primitive_bytes!(u8, u16, u32, [u8; 2], [u16; 2], [u16; 6], [V4; 2], [V6; 2]);
+primitive_bytes!(
+    u8, u16, u32, [u8; 2], [u16; 2], [u16; 6], [u32; 3], [V4; 2], [V6; 2]
+);

@@ -24,6 +24,8 @@ pub struct Headers<A> {
     pub network: usize,
     /// Offset of the transport header.
     pub transport: usize,
+    /// Offset of the first byte behind the IP packet.
+    pub end: usize,
     /// IP protocol number.
     pub protocol: u8,
     /// Time to live, or hop limit.
@@ -319,6 +321,7 @@ pub fn parse<A: Version, P: Packet>(packet: &P, network: usize) -> Result<Header
     Ok(Headers {
         network,
         transport: found.transport,
+        end: found.end,
         protocol: found.protocol,
         ttl: found.ttl,
         tcp_flags,

@@ -3,7 +3,8 @@
 use super::flow::{is_fresh, reassert_reply, reply_key, touch};
 use super::headers::{Headers, Skip, Version, parse};
 use super::open::open;
-use super::rewrite::{decrement_ttl, rewrite, swap_link_addresses};
+use super::reject::into_reset;
+use super::rewrite::{rewrite, set_ttl, swap_link_addresses};
 use super::{Client, Packet, Tables, Verdict};
 use crate::layout::{Bytes, Counter, Edge, Flow, FlowKey, Tuple, flow_flags, protocol};
 
@@ -40,8 +41,25 @@ where
         Ok(None) => Verdict::Pass,
         Err(reason) => {
             tables.count(reason);
-            Verdict::Drop
+            refuse(packet, &headers, reason)
         }
+    }
+}
+
+/// What becomes of a packet that opens no flow. Only where nobody could answer is
+/// the client told; everything else looks like a loss, which may pass.
+#[inline(always)]
+fn refuse<A, P>(packet: &mut P, headers: &Headers<A>, reason: Counter) -> Verdict<A>
+where
+    A: Version,
+    [A; 2]: Bytes,
+    P: Packet,
+{
+    let is_told = reason == Counter::NoEndpoints && headers.protocol == protocol::TCP;
+    if is_told && into_reset(packet, headers).is_some() {
+        Verdict::Return
+    } else {
+        Verdict::Drop
     }
 }
 
@@ -109,7 +127,8 @@ where
     }
     let mut done = rewrite(packet, headers, tuple);
     if is_sent_on && done.is_some() {
-        done = decrement_ttl(packet, headers);
+        // As whoever sends a packet on has to (RFC 1812, section 5.3.1).
+        done = set_ttl(packet, headers, headers.ttl.saturating_sub(1));
         if flags & flow_flags::HAIRPIN != 0 && done.is_some() {
             done = swap_link_addresses(packet, headers);
         }

@@ -15,6 +15,7 @@ mod headers;
 mod ingress;
 mod open;
 mod packet;
+mod reject;
 mod rewrite;
 mod tables;
 

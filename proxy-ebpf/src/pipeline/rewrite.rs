@@ -35,14 +35,13 @@ where
     packet.write(headers.transport, &port_word(to))
 }
 
-/// Takes one from the time to live, as whoever sends a packet on has to
-/// (RFC 1812, section 5.3.1). The caller has seen that it is greater than 1.
+/// Sets the time to live, or hop limit.
 #[inline(always)]
-pub(super) fn decrement_ttl<A: Version, P: Packet>(
+pub(super) fn set_ttl<A: Version, P: Packet>(
     packet: &mut P,
     headers: &Headers<A>,
+    ttl: u8,
 ) -> Option<()> {
-    let ttl = headers.ttl.saturating_sub(1);
     packet.write(headers.network + A::TTL, &ttl)?;
     if let Some(checksum) = A::CHECKSUM {
         // The 16-bit word is time to live, then protocol.

@@ -127,6 +127,17 @@ impl Scenes<'_> {
         self.add(name, hook, packet, Outcome::SentOn, becomes);
     }
 
+    fn is_reset(&mut self, name: &str, hook: Hook, ends: Ends) {
+        let packet = self.packet(ends);
+        let mut reset = packet.between(ends.1, ends.0).turned_back();
+        reset.ttl = 64;
+        if let Transport::Tcp { flags, numbers, .. } = &mut reset.transport {
+            *flags = tcp_flags::RST;
+            *numbers = [numbers[1], 0];
+        }
+        self.add(name, hook, packet, Outcome::SentOn, reset);
+    }
+
     fn is_dropped(&mut self, name: &str, hook: Hook, ends: Ends) {
         let packet = self.packet(ends);
         self.add(name, hook, packet.clone(), Outcome::Dropped, packet);
@@ -206,7 +217,10 @@ impl Scenes<'_> {
     fn policies(&mut self) {
         let (pod, far) = (self.at(2, 2, 50_010), self.far());
         let ends = (self.client(), self.service(3));
-        self.is_dropped("no endpoints", Hook::FromOutside, ends);
+        match self.protocol {
+            Protocol::Tcp => self.is_reset("no endpoints", Hook::FromOutside, ends),
+            Protocol::Udp => self.is_dropped("no endpoints", Hook::FromOutside, ends),
+        }
         let ends = (self.client(), self.service(5));
         let name = "external policy Local without endpoints";
         self.is_dropped(name, Hook::FromOutside, ends);

@@ -6,8 +6,10 @@ use std::process::{Command, Output};
 use anyhow::Result;
 use proxy_tests::lab::{Family, Namespace, PodNetwork, client};
 
-use crate::world::{EDGE_NODE_PORT, World, cluster_ip};
+use crate::world::{EDGE_NODE_PORT, WEB_NODE_PORT, World, cluster_ip};
 
+/// curl's exit status where the connection was refused (curl(1)).
+const REFUSED: i32 = 7;
 /// curl's exit status where nothing answered in time (curl(1)).
 const TIMED_OUT: i32 = 28;
 
@@ -62,13 +64,18 @@ fn internal_policy_local_keeps_to_the_node() -> Result<()> {
 }
 
 #[test]
-fn a_service_without_endpoints_answers_nobody_and_then_somebody() -> Result<()> {
+fn a_service_without_endpoints_refuses_at_once() -> Result<()> {
     let world = World::new(PodNetwork::Bridge)?;
     world.scale("web", &[])?;
-    let frontend = SocketAddr::new(cluster_ip("web", Family::V4), 80);
-    let from = &world.cluster.pod(1, 3).namespace;
-    assert_ne!(ask_in_vain(from, frontend), Some(0));
+    let inside = &world.cluster.pod(1, 3).namespace;
+    for family in Family::BOTH {
+        let frontend = SocketAddr::new(cluster_ip("web", family), 80);
+        assert_eq!(ask_in_vain(inside, frontend), Some(REFUSED));
+        let node_port = world.node_port(1, family, WEB_NODE_PORT);
+        assert_eq!(ask_in_vain(&world.cluster.client, node_port), Some(REFUSED));
+    }
     world.scale("web", &[(2, 2)])?;
-    assert_eq!(client::http(from, frontend)?, "pod-2-2");
+    let frontend = SocketAddr::new(cluster_ip("web", Family::V4), 80);
+    assert_eq!(client::http(inside, frontend)?, "pod-2-2");
     Ok(())
 }
