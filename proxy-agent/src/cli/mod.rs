@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::attach::AttachWay;
 use crate::config::{Config, DEFAULT_MAPS, DEFAULT_NAT_PORTS, PortRange, Source};
 use crate::maps::MapSizes;
+use crate::source::kube::KubeSettings;
 
 /// The Kubernetes Service proxy on eBPF: sends Service traffic to backend Pods,
 /// in place of kube-proxy, with any CNI.
@@ -40,6 +41,9 @@ enum Command {
 }
 
 const RUN_EXAMPLES: &str = "Examples:
+  Serve a cluster's Services, as this machine's Node:
+    proxy-agent run --node-name node1 --kubeconfig /etc/kubernetes/proxy.conf
+
   Serve the Services in a folder of manifests, as node1:
     proxy-agent run --source files --manifests manifests/examples --node-name node1
 
@@ -49,6 +53,8 @@ const RUN_EXAMPLES: &str = "Examples:
 /// Kinds of source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum SourceKind {
+    /// The cluster's API server.
+    Kube,
     /// A folder of YAML or JSON manifests, watched for changes.
     Files,
 }
@@ -67,12 +73,23 @@ enum AttachKind {
 #[derive(Debug, Args)]
 struct RunArgs {
     /// Where Services, EndpointSlices and Nodes come from.
-    #[arg(long, value_enum, default_value_t = SourceKind::Files)]
+    #[arg(long, value_enum, default_value_t = SourceKind::Kube)]
     source: SourceKind,
 
     /// The folder of manifests, for `--source files`.
-    #[arg(long, value_name = "DIR")]
-    manifests: PathBuf,
+    #[arg(long, value_name = "DIR", required_if_eq("source", "files"))]
+    manifests: Option<PathBuf>,
+
+    /// A kubeconfig file, for `--source kube`; without one the pod's service account
+    /// is used.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// The API server's address, in place of the configured one, such as
+    /// `https://192.0.2.1:6443`. It must not be the address of the Service
+    /// `kubernetes`, which this proxy itself makes reachable.
+    #[arg(long, value_name = "URL")]
+    master: Option<String>,
 
     /// The name of the Node object that stands for this machine.
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
@@ -148,8 +165,12 @@ impl RunArgs {
     fn config(&self) -> Config {
         Config {
             node_name: self.node_name.clone(),
-            source: match self.source {
-                SourceKind::Files => Source::Files(self.manifests.clone()),
+            source: match (self.source, &self.manifests) {
+                (SourceKind::Files, Some(manifests)) => Source::Files(manifests.clone()),
+                _ => Source::Kube(KubeSettings {
+                    kubeconfig: self.kubeconfig.clone(),
+                    master: self.master.clone(),
+                }),
             },
             maps: MapSizes {
                 frontends: self.maps.map_frontends,

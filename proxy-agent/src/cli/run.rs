@@ -15,7 +15,7 @@ use crate::config::{Config, Source};
 use crate::maps::{self, KernelMaps};
 use crate::model::Change;
 use crate::plan::Retired;
-use crate::source::files;
+use crate::source::{files, kube};
 
 /// Batches of changes that may wait between the source and the model.
 const WAITING_BATCHES: usize = 64;
@@ -122,6 +122,9 @@ fn take_in(
 
 async fn start_source(config: &Config, sender: mpsc::Sender<Vec<Change>>) -> Result<()> {
     match &config.source {
+        Source::Kube(settings) => {
+            kube::watch(settings, &config.node_name, sender).await?;
+        }
         Source::Files(directory) => {
             files::watch(directory, &config.node_name, sender).await?;
         }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::attach::AttachWay;
 use crate::maps::MapSizes;
 use crate::plan::Capacity;
+use crate::source::kube::KubeSettings;
 
 /// The settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Config {
 /// Where the objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
+    /// The API server.
+    Kube(KubeSettings),
     /// A folder of manifests.
     Files(PathBuf),
 }

@@ -11,6 +11,7 @@
 
 pub mod convert;
 pub mod files;
+pub mod kube;
 pub mod select;
 
 #[cfg(test)]

@@ -78,7 +78,15 @@ fn an_agent_without_capabilities_says_what_it_lacks() -> Result<()> {
     let (status, output) = run_to_its_end(
         &cluster,
         &["setpriv", "--bounding-set=-all", "--inh-caps=-all"],
-        &["run", "--manifests", &folder, "--node-name", "node1"],
+        &[
+            "run",
+            "--source",
+            "files",
+            "--manifests",
+            &folder,
+            "--node-name",
+            "node1",
+        ],
     )?;
     assert_eq!(status, 1, "{output}");
     assert!(output.contains("CAP_BPF"), "{output}");
@@ -107,7 +115,11 @@ fn a_folder_that_is_not_there_is_named() -> Result<()> {
 #[test]
 fn wrong_usage_is_told_from_failure() -> Result<()> {
     let cluster = Cluster::new(Options::default())?;
-    let (status, output) = run_to_its_end(&cluster, &[], &["run", "--node-name", "node1"])?;
+    let (status, output) = run_to_its_end(
+        &cluster,
+        &[],
+        &["run", "--source", "files", "--node-name", "node1"],
+    )?;
     assert_eq!(status, 2, "{output}");
     assert!(output.contains("--manifests"), "{output}");
     Ok(())

@@ -1,0 +1,98 @@
+//! The kinds of object that are watched, and the selectors that go to the server.
+
+use std::fmt::Debug;
+
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Resource;
+use serde::de::DeserializeOwned;
+
+use crate::model::object::{Change, ObjectName};
+use crate::source::{convert, select};
+
+/// A kind of object that is watched.
+pub(super) trait Watched:
+    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static
+{
+    /// What the log calls them.
+    const PLURAL: &'static str;
+    /// Label selector.
+    const LABELS: Option<&'static str>;
+    /// What says that the first list is complete.
+    const LISTED: Option<Change>;
+
+    /// Field selector.
+    fn fields(node_name: &str) -> Option<String>;
+    /// The object as the model wants it; `None` where it is none of ours.
+    fn reduce(self, node_name: &str) -> Option<Change>;
+    /// The news that it is gone.
+    fn gone(name: ObjectName) -> Change;
+
+    /// Its name; the namespace of a Node is empty.
+    fn object_name(&self) -> Option<ObjectName> {
+        let meta = self.meta();
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        Some(ObjectName::new(namespace, meta.name.as_deref()?))
+    }
+}
+
+impl Watched for Service {
+    const PLURAL: &'static str = "services";
+    const LABELS: Option<&'static str> = Some("!service.kubernetes.io/service-proxy-name");
+    const LISTED: Option<Change> = Some(Change::ServicesListed);
+
+    fn fields(_: &str) -> Option<String> {
+        Some("spec.clusterIP!=None".to_owned())
+    }
+
+    fn reduce(self, _: &str) -> Option<Change> {
+        let is_ours = select::takes_service(&self);
+        is_ours
+            .then(|| convert::service(self))?
+            .map(Change::Service)
+    }
+
+    fn gone(name: ObjectName) -> Change {
+        Change::ServiceGone(name)
+    }
+}
+
+impl Watched for EndpointSlice {
+    const PLURAL: &'static str = "endpointslices";
+    const LABELS: Option<&'static str> = Some("!service.kubernetes.io/headless");
+    const LISTED: Option<Change> = Some(Change::EndpointSlicesListed);
+
+    fn fields(_: &str) -> Option<String> {
+        None
+    }
+
+    fn reduce(self, _: &str) -> Option<Change> {
+        let is_ours = select::takes_slice(&self);
+        is_ours
+            .then(|| convert::slice(self))?
+            .map(Change::EndpointSlice)
+    }
+
+    fn gone(name: ObjectName) -> Change {
+        Change::EndpointSliceGone(name)
+    }
+}
+
+impl Watched for Node {
+    const PLURAL: &'static str = "nodes";
+    const LABELS: Option<&'static str> = None;
+    const LISTED: Option<Change> = None;
+
+    fn fields(node_name: &str) -> Option<String> {
+        Some(format!("metadata.name={node_name}"))
+    }
+
+    fn reduce(self, node_name: &str) -> Option<Change> {
+        let is_ours = select::takes_node(&self, node_name);
+        is_ours.then(|| convert::node(self))?.map(Change::Node)
+    }
+
+    fn gone(_: ObjectName) -> Change {
+        Change::NodeGone
+    }
+}
