@@ -1,6 +1,11 @@
 //! The real agent, on a node of the lab.
 
-use std::{ffi::OsStr, path::Path, process::ExitStatus, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    path::Path,
+    process::ExitStatus,
+    time::Duration,
+};
 
 use anyhow::Result;
 use serde_json::Value;
@@ -29,10 +34,29 @@ impl Agent {
         manifests: &Path,
         arguments: &[impl AsRef<OsStr>],
     ) -> Result<Self> {
+        let mut source = vec![
+            OsString::from("--source"),
+            "files".into(),
+            "--manifests".into(),
+            manifests.into(),
+        ];
+        source.extend(
+            arguments
+                .iter()
+                .map(|argument| argument.as_ref().to_owned()),
+        );
+        Self::run(binary, node, &source)
+    }
+
+    /// Starts it on a node, as the Node of the same name of an API server.
+    pub fn start_at(binary: &Path, node: &Node, master: &str) -> Result<Self> {
+        let source = ["--source", "kube", "--master", master].map(OsString::from);
+        Self::run(binary, node, &source)
+    }
+
+    fn run(binary: &Path, node: &Node, arguments: &[OsString]) -> Result<Self> {
         let mut command = node.namespace.command(binary);
-        command.args(["run", "--source", "files", "--manifests"]);
-        command.arg(manifests);
-        command.args(["--node-name", &node.name, "--log-format", "json"]);
+        command.args(["run", "--node-name", &node.name, "--log-format", "json"]);
         command.args(arguments);
         let process = Process::spawn(&format!("proxy-agent on {}", node.name), command)?;
         Ok(Self { process })

@@ -101,6 +101,8 @@ fn a_folder_that_is_not_there_is_named() -> Result<()> {
         &[],
         &[
             "run",
+            "--source",
+            "files",
             "--manifests",
             "/nowhere/at/all",
             "--node-name",

@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    fn service(name: &str, labels: Value) -> Service {
+    fn service(name: &str, labels: &Value) -> Service {
         serde_json::from_value(json!({
             "metadata": {"name": name, "namespace": "default", "labels": labels},
             "spec": {"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"]},
@@ -102,7 +102,7 @@ mod tests {
     }
 
     fn plain(name: &str) -> Service {
-        service(name, json!({}))
+        service(name, &json!({}))
     }
 
     /// What changes say, in short.
@@ -168,7 +168,7 @@ mod tests {
         let mut tracker = Tracker::new("here");
         run(&mut tracker, listed(&["a"]));
         let label = json!({"service.kubernetes.io/service-proxy-name": "other"});
-        let other = Event::Apply(service("a", label));
+        let other = Event::Apply(service("a", &label));
         assert_eq!(run(&mut tracker, vec![other.clone(), other]), ["-a"]);
         assert_eq!(run(&mut tracker, vec![Event::Delete(plain("a"))]), [""; 0]);
     }

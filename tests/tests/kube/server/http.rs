@@ -148,7 +148,7 @@ fn watch(state: &Arc<State>, kind: Kind, selector: Selector, parameters: &Parame
     let timeout = parameters
         .get("timeoutSeconds")
         .and_then(|text| text.parse().ok())
-        .map_or(Duration::from_secs(300), Duration::from_secs);
+        .map_or(Duration::from_mins(5), Duration::from_secs);
     let from = parameters
         .get("resourceVersion")
         .and_then(|text| text.parse().ok())

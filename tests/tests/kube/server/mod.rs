@@ -6,7 +6,7 @@ mod http;
 mod selector;
 mod store;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -46,8 +46,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one on a port of its own.
+    /// Starts one on a port of its own of this machine.
     pub(crate) async fn start(offer: Offer) -> Result<Self> {
+        Self::start_on(Ipv4Addr::LOCALHOST.into(), offer).await
+    }
+
+    /// Starts one on a port of its own of an address.
+    pub(crate) async fn start_on(address: IpAddr, offer: Offer) -> Result<Self> {
         let (wake, _) = tokio::sync::watch::channel(0);
         let state = Arc::new(State {
             store: std::sync::Mutex::default(),
@@ -57,7 +62,7 @@ impl Server {
             is_down: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = TcpListener::bind((address, 0)).await?;
         let address = listener.local_addr()?;
         let task = tokio::spawn(http::serve(listener, Arc::clone(&state)));
         Ok(Self {
