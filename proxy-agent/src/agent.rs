@@ -7,14 +7,17 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use proxy_ebpf::layout::{Settings, V4, V6, settings_flags};
 use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::maps::{MapError, Maps};
+use crate::model::object::Family;
 use crate::model::{Change, Model, ModelSettings};
 use crate::plan::{Plan, Planner, Retired, Write};
+use crate::serve::{FamilyReport, MapUsage, Report};
 
 /// Joins model, plan and maps.
 pub struct Agent<M> {
@@ -29,6 +32,9 @@ pub struct Agent<M> {
     node_addresses: BTreeSet<IpAddr>,
     node_changed: bool,
     is_programmed: bool,
+    last_updated: Option<SystemTime>,
+    /// Since when the maps owe a write.
+    owing_since: Option<Instant>,
 }
 
 struct NatSettings {
@@ -61,6 +67,8 @@ impl<M: Maps> Agent<M> {
             node_addresses: BTreeSet::new(),
             node_changed: false,
             is_programmed: false,
+            last_updated: None,
+            owing_since: None,
         }
     }
 
@@ -126,6 +134,32 @@ impl<M: Maps> Agent<M> {
         self.carry_out(plan);
     }
 
+    /// How the agent is; `devices` and `counters` are known to others.
+    pub fn report(&self, devices: usize, counters: Vec<(&'static str, u64)>) -> Report {
+        // Both families are programmed in one pass.
+        let families = Family::ALL.map(|family| FamilyReport {
+            family,
+            last_updated: self.last_updated,
+            pending_for: self.owing_since.map(|since| since.elapsed()),
+        });
+        Report {
+            families: families.to_vec(),
+            node_eligible: self.model.node().is_some_and(|node| node.is_eligible),
+            devices,
+            ports: self.planner.programmed(),
+            maps: self
+                .planner
+                .usage()
+                .map(|(map, used, capacity)| MapUsage {
+                    map,
+                    used,
+                    capacity,
+                })
+                .to_vec(),
+            counters,
+        }
+    }
+
     /// Whether the first state is in the maps.
     pub fn is_programmed(&self) -> bool {
         self.is_programmed
@@ -176,6 +210,12 @@ impl<M: Maps> Agent<M> {
             }
         }
         self.retired.extend(plan.retired);
+        if self.owed.is_empty() {
+            self.owing_since = None;
+            self.last_updated = Some(SystemTime::now());
+        } else {
+            self.owing_since.get_or_insert_with(Instant::now);
+        }
     }
 }
 

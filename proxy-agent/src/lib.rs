@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  source ─► model ─► plan ─► maps        attach: programs on edge devices
-//!            (pure)  (diff)  (kernel)     config, cli: settings and commands
+//!            (pure)  (diff)  (kernel)     serve: health and metrics
+//!                                         config, cli: settings and commands
 //! ```
 //!
 //! Data flows one way. [`agent`] joins the stages; each of them knows only its
@@ -15,4 +16,5 @@ pub mod config;
 pub mod maps;
 pub mod model;
 pub mod plan;
+pub mod serve;
 pub mod source;

@@ -151,6 +151,7 @@ prop_compose! {
     ) -> Node {
         let label = |zone: &str| ("topology.kubernetes.io/zone".to_owned(), zone.to_owned());
         Node {
+            is_eligible: true,
             name: "here".into(),
             labels: zone.into_iter().map(label).collect(),
             addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),

@@ -9,6 +9,7 @@
 //! Random packets come from [`Choices`], a stream of bytes: a property test, a
 //! fuzzer or a plain generator of noise can be behind it.
 
+mod build;
 mod check;
 mod checksum;
 mod choices;

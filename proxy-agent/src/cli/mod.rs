@@ -4,13 +4,17 @@ mod logging;
 mod preflight;
 mod run;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::attach::AttachWay;
-use crate::config::{Config, DEFAULT_MAPS, DEFAULT_NAT_PORTS, PortRange, Source};
+use crate::config::{
+    Config, DEFAULT_HEALTH_ADDRESS, DEFAULT_MAPS, DEFAULT_METRICS_ADDRESS, DEFAULT_NAT_PORTS,
+    PortRange, Source,
+};
 use crate::maps::MapSizes;
 use crate::source::kube::KubeSettings;
 
@@ -109,6 +113,14 @@ struct RunArgs {
     #[arg(long, value_enum, value_name = "WAY", default_value_t = AttachKind::Auto)]
     attach: AttachKind,
 
+    /// Where `/healthz` (for load balancers) and `/livez` (for probes) answer.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = DEFAULT_HEALTH_ADDRESS)]
+    healthz_bind_address: SocketAddr,
+
+    /// Where `/metrics` answers.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = DEFAULT_METRICS_ADDRESS)]
+    metrics_bind_address: SocketAddr,
+
     #[command(flatten)]
     maps: MapArgs,
 
@@ -181,6 +193,8 @@ impl RunArgs {
             },
             nat_ports: self.nat_ports,
             masquerade_all: self.masquerade_all,
+            health_address: self.healthz_bind_address,
+            metrics_address: self.metrics_bind_address,
             attach: match self.attach {
                 AttachKind::Auto => AttachWay::Auto,
                 AttachKind::Tcx => AttachWay::Tcx,

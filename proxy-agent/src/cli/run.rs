@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use proxy_ebpf::layout::Counter;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -15,10 +16,14 @@ use crate::config::{Config, Source};
 use crate::maps::{self, KernelMaps};
 use crate::model::Change;
 use crate::plan::Retired;
+use crate::serve::{self, Asker, Report};
 use crate::source::{files, kube};
 
 /// Batches of changes that may wait between the source and the model.
 const WAITING_BATCHES: usize = 64;
+
+/// Requests for a report that may wait.
+const WAITING_QUERIES: usize = 16;
 
 /// How often the devices are looked over and owed writes tried again without a
 /// cause: a notification can be lost, and what was refused may be possible now.
@@ -30,10 +35,10 @@ pub(super) fn run(config: Config) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?
-        .block_on(serve(config))
+        .block_on(run_until_signal(config))
 }
 
-async fn serve(config: Config) -> Result<()> {
+async fn run_until_signal(config: Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
@@ -44,6 +49,10 @@ async fn serve(config: Config) -> Result<()> {
     let (sender, mut changes) = mpsc::channel(WAITING_BATCHES);
     let source = start_source(&config, sender);
     tokio::pin!(source);
+    let (asker, mut queries) = mpsc::channel(WAITING_QUERIES);
+    let asker = Asker::new(asker);
+    tokio::spawn(serve::health(config.health_address, asker.clone()));
+    tokio::spawn(serve::metrics(config.metrics_address, asker));
     let mut agent = Agent::new(&config, loaded.maps);
     info!(node = config.node_name, "started");
 
@@ -68,11 +77,23 @@ async fn serve(config: Config) -> Result<()> {
                 agent.retry();
                 reconcile(&mut attacher, &mut devices, &agent).await;
             }
+            Some(query) = queries.recv() => {
+                // Who asked may have gone.
+                let _ = query.send(report(&agent, &attacher));
+            }
             retired = grace.over() => agent.reclaim(retired),
         }
     }
     info!("stopped; the programs are detached");
     Ok(())
+}
+
+/// How the agent is, for whoever asks over HTTP.
+fn report(agent: &Agent<KernelMaps>, attacher: &Attacher) -> Report {
+    let counters = Counter::ALL
+        .into_iter()
+        .filter_map(|(counter, name)| Some((name, agent.maps().counter(counter).ok()?)));
+    agent.report(attacher.served(), counters.collect())
 }
 
 /// The grace period under way, with what may be used again after it.

@@ -1,6 +1,7 @@
 //! Every setting of the agent, with its default and the reason for it.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::attach::AttachWay;
@@ -21,6 +22,10 @@ pub struct Config {
     pub nat_ports: PortRange,
     /// Translate the source of all outside traffic, also for local backends.
     pub masquerade_all: bool,
+    /// Where `/healthz` and `/livez` answer.
+    pub health_address: SocketAddr,
+    /// Where `/metrics` answers.
+    pub metrics_address: SocketAddr,
     /// How programs are attached to devices.
     pub attach: AttachWay,
 }
@@ -55,6 +60,12 @@ impl fmt::Display for PortRange {
         write!(f, "{}-{}", self.first, self.last)
     }
 }
+
+/// kube-proxy's port, on all addresses: load balancers ask it from outside.
+pub const DEFAULT_HEALTH_ADDRESS: &str = "0.0.0.0:10256";
+
+/// kube-proxy's port, for this machine only.
+pub const DEFAULT_METRICS_ADDRESS: &str = "127.0.0.1:10249";
 
 /// Map sizes for a cluster of 10,000 Services with ten endpoints each, with room
 /// for as many again: the kernel allocates hash entries as they are needed, so

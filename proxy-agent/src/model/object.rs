@@ -217,6 +217,9 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// `spec.podCIDRs`
     pub pod_cidrs: Vec<IpNet>,
+    /// Whether load balancers should send traffic here: it is not being deleted, and
+    /// not tainted for the cluster autoscaler to delete it.
+    pub is_eligible: bool,
 }
 
 /// A change of one object, or the news that the first full list of a kind is

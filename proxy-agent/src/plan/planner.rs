@@ -180,6 +180,29 @@ impl Planner {
         self.ports.len()
     }
 
+    /// Elements in use and elements that there are, by map. What waits for a grace
+    /// period counts as in use.
+    pub fn usage(&self) -> [(&'static str, u64, u64); 5] {
+        let count = |used: usize| u64::try_from(used).unwrap_or(u64::MAX);
+        let (frontends, backends) = (self.capacity.frontends, self.capacity.backends);
+        let slots = u64::from(self.capacity.slots);
+        [
+            ("FRONTENDS_V4", self.frontends[0].into(), frontends.into()),
+            ("FRONTENDS_V6", self.frontends[1].into(), frontends.into()),
+            (
+                "BACKENDS_V4",
+                count(self.backends[0].used()),
+                backends.into(),
+            ),
+            (
+                "BACKENDS_V6",
+                count(self.backends[1].used()),
+                backends.into(),
+            ),
+            ("SLOTS", slots - self.slots.available(), slots),
+        ]
+    }
+
     /// Plans the step to new desired states; `None` is a port that is gone.
     ///
     /// Ports come and change before others go, so a frontend that moves from one

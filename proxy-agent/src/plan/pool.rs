@@ -20,6 +20,11 @@ impl Pool {
         }
     }
 
+    /// How many are taken.
+    pub(super) fn used(&self) -> usize {
+        self.untouched as usize - self.free.len()
+    }
+
     /// How many are free.
     pub(super) fn available(&self) -> usize {
         (self.limit - self.untouched) as usize + self.free.len()
@@ -61,6 +66,10 @@ impl Backends {
 
     pub(super) fn available(&self) -> usize {
         self.indices.available()
+    }
+
+    pub(super) fn used(&self) -> usize {
+        self.indices.used()
     }
 
     /// Begins a life: an index and its new generation, odd.

@@ -24,6 +24,11 @@ impl Spans {
         spans
     }
 
+    /// How many slots are free.
+    pub(super) fn available(&self) -> u64 {
+        self.by_start.values().map(|len| u64::from(*len)).sum()
+    }
+
     /// A free run of `len` slots, or `None` where no run is that long.
     pub(super) fn allocate(&mut self, len: u32) -> Option<Span> {
         if len == 0 {

@@ -18,6 +18,8 @@ pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The annotation that says when the change happened that a slice reports.
 pub const LAST_CHANGE_TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
+/// The taint by which the cluster autoscaler marks a Node that it will delete.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 /// The API server's default of `clientIP.timeoutSeconds`: three hours.
 const AFFINITY_SECONDS: u32 = 10_800;
 /// The longest that the API server admits: a day.
@@ -127,7 +129,13 @@ pub fn node(object: core::Node) -> Option<Node> {
             .filter_map(|address| address.address.parse::<IpAddr>().ok())
     };
     let spec = object.spec.unwrap_or_default();
+    let is_marked = spec
+        .taints
+        .iter()
+        .flatten()
+        .any(|taint| taint.key == TO_BE_DELETED);
     Some(Node {
+        is_eligible: object.metadata.deletion_timestamp.is_none() && !is_marked,
         name,
         labels: object.metadata.labels.unwrap_or_default(),
         addresses: of_type("InternalIP").chain(of_type("ExternalIP")).collect(),

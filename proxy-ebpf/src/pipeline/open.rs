@@ -75,6 +75,10 @@ fn find_frontend<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> 
         headers.tuple.destination_port,
         headers.protocol,
     );
+    // Nobody's address is the zero one, under which NodePorts lie.
+    if key.address == A::default() {
+        return None;
+    }
     if let Some(frontend) = tables.frontend(&key) {
         return Some(frontend);
     }

@@ -106,6 +106,15 @@ fn a_node_port_answers_on_node_addresses_only() {
             let to = goes_to(&world, Hook::FromOutside, elsewhere, protocol);
             assert_eq!(to, elsewhere);
         }
+        // NodePorts lie under this address in the map, and nobody has it.
+        let nobody = SocketAddr::new(
+            match family {
+                Family::V4 => [0; 4].into(),
+                Family::V6 => [0; 16].into(),
+            },
+            30_080,
+        );
+        assert_eq!(goes_to(&world, Hook::FromOutside, nobody, protocol), nobody);
         let other_port = at(family, 1, 1, 30_081);
         let to = goes_to(&world, Hook::FromOutside, other_port, protocol);
         assert_eq!(to, other_port);

@@ -69,6 +69,11 @@ impl Node {
         }
     }
 
+    /// Whether no packet can belong to a flow.
+    pub fn has_no_flows(&self) -> bool {
+        self.v4.flows.borrow().is_empty() && self.v6.flows.borrow().is_empty()
+    }
+
     /// Runs a frame through the pipeline.
     pub fn run(&self, step: &Step) -> (Action, Vec<u8>) {
         let mut frame = Frame(step.frame.clone());

@@ -9,4 +9,5 @@ mod mistakes;
 mod policies;
 mod scale;
 mod sources;
+mod telling;
 mod world;

@@ -1,0 +1,175 @@
+//! `/healthz` for load balancers, `/livez` for the kubelet, as kube-proxy has them
+//! (`pkg/proxy/healthcheck/proxy_health.go`).
+
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use k8s_openapi::jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Asker, Report};
+use crate::model::object::Family;
+
+pub(super) fn router(asker: Asker) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/livez", get(livez))
+        .with_state(asker)
+}
+
+/// 200 while this node should get traffic from a load balancer.
+async fn healthz(State(asker): State<Asker>) -> Response {
+    match asker.ask().await {
+        Ok(report) => answer(&report, report.is_healthy() && report.node_eligible),
+        Err(late) => late,
+    }
+}
+
+/// 200 while there is no reason to restart the agent.
+async fn livez(State(asker): State<Asker>) -> Response {
+    match asker.ask().await {
+        Ok(report) => answer(&report, report.is_healthy()),
+        Err(late) => late,
+    }
+}
+
+/// The body; the order of the fields is that of kube-proxy's.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    last_updated: String,
+    current_time: String,
+    node_eligible: bool,
+    healthy: bool,
+    status: Status,
+}
+
+#[derive(Serialize)]
+struct Status {
+    #[serde(rename = "IPv4")]
+    v4: FamilyStatus,
+    #[serde(rename = "IPv6")]
+    v6: FamilyStatus,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FamilyStatus {
+    last_updated: String,
+    healthy: bool,
+}
+
+fn answer(report: &Report, is_good: bool) -> Response {
+    let family = |family| {
+        let found = report.families.iter().find(|found| found.family == family);
+        FamilyStatus {
+            last_updated: time(found.and_then(|found| found.last_updated)),
+            healthy: found.is_none_or(super::FamilyReport::is_healthy),
+        }
+    };
+    let body = Body {
+        last_updated: time(report.last_updated()),
+        current_time: time(Some(SystemTime::now())),
+        node_eligible: report.node_eligible,
+        healthy: report.is_healthy(),
+        status: Status {
+            v4: family(Family::V4),
+            v6: family(Family::V6),
+        },
+    };
+    let code = if is_good {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let mut headers = HeaderMap::new();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, json);
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    match serde_json::to_string(&body) {
+        Ok(body) => (code, headers, body).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// RFC 3339; the zero time of Go where there is none, as kube-proxy's clients know.
+fn time(time: Option<SystemTime>) -> String {
+    time.and_then(|time| Timestamp::try_from(time).ok())
+        .map_or_else(
+            || "0001-01-01T00:00:00Z".to_owned(),
+            |time| time.to_string(),
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::body::to_bytes;
+    use serde_json::{Value, json};
+
+    use super::super::FamilyReport;
+    use super::*;
+
+    fn report(pending: Option<u64>, node_eligible: bool) -> Report {
+        let family = |family, pending_for| FamilyReport {
+            family,
+            last_updated: Some(SystemTime::UNIX_EPOCH),
+            pending_for,
+        };
+        Report {
+            families: vec![
+                family(Family::V4, pending.map(Duration::from_secs)),
+                family(Family::V6, None),
+            ],
+            node_eligible,
+            devices: 1,
+            ports: 1,
+            maps: Vec::new(),
+            counters: Vec::new(),
+        }
+    }
+
+    async fn body_of(response: Response) -> (u16, Value) {
+        let code = response.status().as_u16();
+        let bytes = to_bytes(response.into_body(), 4096).await.unwrap();
+        (code, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_body_is_kube_proxys() {
+        let report = report(None, true);
+        let (code, mut body) = body_of(answer(&report, true)).await;
+        assert_eq!(code, 200);
+        assert!(body["currentTime"].as_str().unwrap().ends_with('Z'));
+        body["currentTime"] = json!("now");
+        let epoch = "1970-01-01T00:00:00Z";
+        let family = json!({"lastUpdated": epoch, "healthy": true});
+        let expected = json!({
+            "lastUpdated": epoch, "currentTime": "now", "nodeEligible": true,
+            "healthy": true, "status": {"IPv4": family, "IPv6": family},
+        });
+        assert_eq!(body, expected);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_waits_for_more_than_a_minute_makes_unhealthy() {
+        assert!(report(Some(60), true).is_healthy());
+        let late = report(Some(61), true);
+        assert!(!late.is_healthy());
+        let (code, body) = body_of(answer(&late, late.is_healthy())).await;
+        assert_eq!(code, 503);
+        assert_eq!(body["status"]["IPv4"]["healthy"], false);
+        assert_eq!(body["status"]["IPv6"]["healthy"], true);
+    }
+
+    #[test]
+    fn no_time_yet_is_gos_zero_time() {
+        assert_eq!(time(None), "0001-01-01T00:00:00Z");
+    }
+}

@@ -1,0 +1,77 @@
+//! What the agent says of itself over HTTP: health for load balancers and probes,
+//! metrics for Prometheus.
+//!
+//! A request asks the agent's own loop for a [`Report`] and answers with that. So
+//! what is said is never stale, and an agent whose loop hangs is not healthy: it
+//! does not answer in time.
+
+mod health;
+mod metrics;
+mod report;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info};
+
+pub use report::{FamilyReport, MapUsage, Report};
+
+/// How long the loop may take to report. It programs a hundred thousand Services in
+/// less.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A request for a report.
+pub type Query = oneshot::Sender<Report>;
+
+/// Where requests go to ask the agent's loop.
+#[derive(Clone)]
+pub struct Asker(mpsc::Sender<Query>);
+
+impl Asker {
+    /// Asks by a channel that the agent's loop reads.
+    pub fn new(queries: mpsc::Sender<Query>) -> Self {
+        Self(queries)
+    }
+
+    /// The agent's report, or the answer to a request that cannot have one.
+    async fn ask(&self) -> Result<Report, Response> {
+        let late = || {
+            let text = "the agent does not report in time\n";
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        };
+        let (query, report) = oneshot::channel();
+        self.0.send(query).await.map_err(|_| late())?;
+        match tokio::time::timeout(REPORT_TIMEOUT, report).await {
+            Ok(Ok(report)) => Ok(report),
+            _ => Err(late()),
+        }
+    }
+}
+
+/// Serves `/healthz` and `/livez` on `address`, for as long as the agent runs.
+pub async fn health(address: SocketAddr, asker: Asker) {
+    serve("health", address, health::router(asker)).await;
+}
+
+/// Serves `/metrics`, `/healthz` and `/proxyMode` on `address`, for as long as the
+/// agent runs.
+pub async fn metrics(address: SocketAddr, asker: Asker) {
+    serve("metrics", address, metrics::router(asker)).await;
+}
+
+/// An address that cannot be had is an error in the log: the data path matters more.
+async fn serve(what: &'static str, address: SocketAddr, router: Router) {
+    let served = async {
+        let listener = TcpListener::bind(address).await?;
+        info!(what, %address, "listening");
+        axum::serve(listener, router).await
+    };
+    if let Err(error) = served.await {
+        error!(what, %address, "cannot serve (is the port taken?): {error}");
+    }
+}
