@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::checksum::{checksum, pseudo_header};
-use super::{Ethernet, Packet, Transport};
+use super::{Packet, Transport};
 
 impl Packet {
     /// Its bytes.
