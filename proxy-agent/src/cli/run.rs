@@ -61,11 +61,18 @@ async fn run_until_signal(config: Config) -> Result<()> {
     loop {
         grace.begin(&mut agent);
         tokio::select! {
-            // Objects before devices: a device is of no use without them.
+            // What is quick and must not starve comes first: under a flood of changes
+            // probes are answered, and slots become free again. Objects come before
+            // devices, which are of no use without them.
             biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             ended = &mut source => return ended.context("the source of objects ended"),
+            Some(query) = queries.recv() => {
+                // Who asked may have gone.
+                let _ = query.send(report(&agent, &attacher));
+            }
+            retired = grace.over() => agent.reclaim(retired),
             Some(batch) = changes.recv() => {
                 take_in(&mut agent, batch, &mut changes);
                 if agent.take_node_change() {
@@ -77,11 +84,6 @@ async fn run_until_signal(config: Config) -> Result<()> {
                 agent.retry();
                 reconcile(&mut attacher, &mut devices, &agent).await;
             }
-            Some(query) = queries.recv() => {
-                // Who asked may have gone.
-                let _ = query.send(report(&agent, &attacher));
-            }
-            retired = grace.over() => agent.reclaim(retired),
         }
     }
     info!("stopped; the programs are detached");
