@@ -1,4 +1,4 @@
-//! The programs that the lab and its tests call.
+//! The programs that the lab and its tests call, and the compilers of C.
 
 use crate::{command, terminal};
 
@@ -13,7 +13,12 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
     Tool { program, package }
 }
 
-const TOOLS: [Tool; 9] = [
+const TOOLS: [Tool; 12] = [
+    // rustc links by the first, the TLS library is built by it, and libFuzzer by the
+    // second.
+    tool("cc", "gcc"),
+    tool("c++", "g++"),
+    tool("setpriv", "util-linux"),
     tool("ip", "iproute2"),
     tool("nsenter", "util-linux"),
     tool("curl", "curl"),
