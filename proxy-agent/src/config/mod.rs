@@ -1,5 +1,7 @@
 //! Every setting of the agent, with its default and the reason for it.
 
+pub mod kube_proxy;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;

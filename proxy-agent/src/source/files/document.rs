@@ -86,7 +86,7 @@ pub fn parse(text: &str, format: Format) -> Result<Document, DocumentError> {
 /// Splits at the markers `---` and `...`, which at the start of a line are
 /// markers even inside a block scalar. Each document comes with the number of
 /// lines before it.
-fn yaml_documents(text: &str) -> Vec<(u64, &str)> {
+pub(crate) fn yaml_documents(text: &str) -> Vec<(u64, &str)> {
     let mut documents = Vec::new();
     let (mut start, mut start_line, mut at) = (0, 0, 0);
     let mut has_content = false;

@@ -1,0 +1,80 @@
+//! What a changed file changes at run time.
+
+use super::own::OwnSettings;
+use super::settings::{LogSettings, Settings};
+
+/// The names of settings that changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Those that take effect at once.
+    pub hot: Vec<&'static str>,
+    /// Those that need a restart.
+    pub restart: Vec<&'static str>,
+}
+
+/// What is different in `new`.
+pub fn diff(old: &Settings, new: &Settings) -> Changes {
+    // Taken apart so that a new setting cannot be forgotten here.
+    let Settings {
+        node_name,
+        bind_address,
+        health_address,
+        metrics_address,
+        masquerade_all,
+        sync_period,
+        min_sync_period,
+        node_port_addresses,
+        detect_local,
+        kubeconfig,
+        log: LogSettings { level, json },
+        oom_score_adj,
+        own:
+            OwnSettings {
+                maps,
+                nat_ports,
+                attach,
+                external_ips,
+            },
+    } = old;
+    let mut changes = Changes::default();
+    for (name, is_changed) in [
+        ("bindAddress", *bind_address != new.bind_address),
+        ("masqueradeAll", *masquerade_all != new.masquerade_all),
+        ("syncPeriod", *sync_period != new.sync_period),
+        ("minSyncPeriod", *min_sync_period != new.min_sync_period),
+        (
+            "nodePortAddresses",
+            *node_port_addresses != new.node_port_addresses,
+        ),
+        ("detectLocal", *detect_local != new.detect_local),
+        ("logging.verbosity", *level != new.log.level),
+        ("oomScoreAdj", *oom_score_adj != new.oom_score_adj),
+        ("externalIPs", *external_ips != new.own.external_ips),
+    ] {
+        if is_changed {
+            changes.hot.push(name);
+        }
+    }
+    for (name, is_changed) in [
+        // All that is known is this node's.
+        ("hostnameOverride", *node_name != new.node_name),
+        // Sockets, of which others may hold the new ones: better known at a start.
+        ("healthzBindAddress", *health_address != new.health_address),
+        (
+            "metricsBindAddress",
+            *metrics_address != new.metrics_address,
+        ),
+        ("clientConnection.kubeconfig", *kubeconfig != new.kubeconfig),
+        ("logging.format", *json != new.log.json),
+        // The kernel's maps have one size for life.
+        ("mapSizes", *maps != new.own.maps),
+        // Flows have ports of the old range.
+        ("natPorts", *nat_ports != new.own.nat_ports),
+        ("attach", *attach != new.own.attach),
+    ] {
+        if is_changed {
+            changes.restart.push(name);
+        }
+    }
+    changes
+}

@@ -1,0 +1,212 @@
+//! The fields of `KubeProxyConfiguration`, of kube-proxy 1.33 to 1.36, with those
+//! that older versions had and files still have
+//! (<https://kubernetes.io/docs/reference/config-api/kube-proxy-config.v1alpha1/>).
+
+use super::field::{Field, Kind, nothing, of_modes, used};
+use Kind::{
+    Bool, Cidrs, Duration, DurationOrNanos, Flags, Integer, Number, OneOf, PortRange, Quantity,
+    Text, Texts, Verbosities, Version,
+};
+
+/// kube-proxy's modes on Linux; the empty one is iptables.
+const MODES: &[&str] = &["", "iptables", "ipvs", "nftables"];
+
+/// Those that read `iptables.masqueradeAll`.
+const NOT_NFTABLES: &[&str] = &["", "iptables", "ipvs"];
+const IPTABLES: &[&str] = &["", "iptables"];
+const IPVS: &[&str] = &["ipvs"];
+const NFTABLES: &[&str] = &["nftables"];
+
+const LOCAL_MODES: &[&str] = &[
+    "",
+    "ClusterCIDR",
+    "NodeCIDR",
+    "BridgeInterface",
+    "InterfaceNamePrefix",
+];
+
+const FALSE: &[&str] = &["false"];
+const NO_TEXT: &[&str] = &[""];
+const NONE: &[&str] = &[""];
+const ZERO: &[&str] = &["0s"];
+const ANY_INT: Kind = Integer(i32::MIN as i64, i32::MAX as i64);
+const COUNT: Kind = Integer(0, i32::MAX as i64);
+const BIT: Kind = Integer(0, 31);
+const BUFFER: &[&str] = &["", "0"];
+const SYNC: &[&str] = &["0s", "30s"];
+const MIN_SYNC: &[&str] = &["0s", "1s"];
+
+const FEATURES: &str = "kube-proxy's feature gates mean nothing to this proxy";
+const CLIENT: &str = "the client of the API server sees to it";
+const LOGS: &str = "logs are written at once to standard error; levels by module are set with \
+                    --log-level";
+const MARKS: &str = "packets are not marked";
+const SYSTEM: &str = "connections are tracked in this proxy's own maps; conntrack is left as it is";
+const NO_IPVS: &str = "IPVS is not used";
+const WINDOWS: &str = "it is for Windows";
+const GONE: &str = "kube-proxy has no such field any more";
+
+/// The fields.
+pub(super) const FIELDS: &[Field] = &[
+    used("apiVersion", Text),
+    used("kind", Text),
+    // It has none, but kind's template gives it a name.
+    used("metadata.name", Text),
+    nothing("featureGates", Flags, NONE, FEATURES),
+    used("clientConnection.kubeconfig", Text),
+    nothing("clientConnection.acceptContentTypes", Text, NO_TEXT, CLIENT),
+    nothing(
+        "clientConnection.contentType",
+        Text,
+        &["", "application/vnd.kubernetes.protobuf"],
+        CLIENT,
+    ),
+    nothing("clientConnection.qps", Number, &["0", "5"], CLIENT),
+    nothing("clientConnection.burst", COUNT, &["0", "10"], CLIENT),
+    used("logging.format", OneOf(&["", "text", "json"])),
+    used("logging.verbosity", Integer(0, u32::MAX as i64)),
+    nothing(
+        "logging.flushFrequency",
+        DurationOrNanos,
+        &["0s", "5s"],
+        LOGS,
+    ),
+    nothing("logging.vmodule", Verbosities, NONE, LOGS),
+    nothing("logging.options.text.splitStream", Bool, FALSE, LOGS),
+    nothing(
+        "logging.options.text.infoBufferSize",
+        Quantity,
+        BUFFER,
+        LOGS,
+    ),
+    nothing("logging.options.json.splitStream", Bool, FALSE, LOGS),
+    nothing(
+        "logging.options.json.infoBufferSize",
+        Quantity,
+        BUFFER,
+        LOGS,
+    ),
+    used("hostnameOverride", Text),
+    used("bindAddress", Text),
+    used("healthzBindAddress", Text),
+    used("metricsBindAddress", Text),
+    nothing(
+        "bindAddressHardFail",
+        Bool,
+        FALSE,
+        "a port that cannot be had is an error in the log; Services are served all the same",
+    ),
+    nothing("enableProfiling", Bool, FALSE, "there is no /debug/pprof"),
+    nothing(
+        "showHiddenMetricsForVersion",
+        Version,
+        NO_TEXT,
+        "no metrics are hidden",
+    ),
+    used("mode", OneOf(MODES)),
+    nothing("iptables.masqueradeBit", BIT, &["14"], MARKS),
+    of_modes("iptables.masqueradeAll", Bool, NOT_NFTABLES, FALSE),
+    nothing(
+        "iptables.localhostNodePorts",
+        Bool,
+        &["true"],
+        "packets to loopback addresses are never routed to NodePorts",
+    ),
+    nothing(
+        "iptables.snatNodeInternalIP",
+        Bool,
+        FALSE,
+        "the source is the node's address on the way to the backend",
+    ),
+    of_modes("iptables.syncPeriod", Duration, IPTABLES, SYNC),
+    of_modes("iptables.minSyncPeriod", Duration, IPTABLES, MIN_SYNC),
+    of_modes("ipvs.syncPeriod", Duration, IPVS, SYNC),
+    of_modes("ipvs.minSyncPeriod", Duration, IPVS, ZERO),
+    nothing(
+        "ipvs.scheduler",
+        Text,
+        &["", "rr"],
+        "each connection picks an endpoint at random",
+    ),
+    nothing("ipvs.excludeCIDRs", Cidrs, NONE, NO_IPVS),
+    nothing(
+        "ipvs.strictARP",
+        Bool,
+        FALSE,
+        "no address of a Service is put on a device, so that none is answered for",
+    ),
+    nothing("ipvs.tcpTimeout", Duration, ZERO, NO_IPVS),
+    nothing("ipvs.tcpFinTimeout", Duration, ZERO, NO_IPVS),
+    nothing("ipvs.udpTimeout", Duration, ZERO, NO_IPVS),
+    nothing(
+        "ipvs.masqueradeAll",
+        Bool,
+        FALSE,
+        "kube-proxy has no such field, and in mode ipvs reads iptables.masqueradeAll",
+    ),
+    nothing("nftables.masqueradeBit", BIT, &["14"], MARKS),
+    of_modes("nftables.masqueradeAll", Bool, NFTABLES, FALSE),
+    of_modes("nftables.syncPeriod", Duration, NFTABLES, SYNC),
+    of_modes("nftables.minSyncPeriod", Duration, NFTABLES, MIN_SYNC),
+    nothing("winkernel.networkName", Text, NO_TEXT, WINDOWS),
+    nothing("winkernel.sourceVip", Text, NO_TEXT, WINDOWS),
+    nothing("winkernel.enableDSR", Bool, FALSE, WINDOWS),
+    nothing("winkernel.rootHnsEndpointName", Text, NO_TEXT, WINDOWS),
+    nothing("winkernel.forwardHealthCheckVip", Bool, FALSE, WINDOWS),
+    nothing("windowsRunAsService", Bool, FALSE, WINDOWS),
+    used("detectLocalMode", OneOf(LOCAL_MODES)),
+    used("detectLocal.bridgeInterface", Text),
+    used("detectLocal.interfaceNamePrefix", Text),
+    used("clusterCIDR", Text),
+    used("nodePortAddresses", Texts),
+    used("oomScoreAdj", Integer(-1000, 1000)),
+    // For the fields of conntrack, 0 asks kube-proxy to leave the system's value.
+    nothing("conntrack.maxPerCore", COUNT, &["0", "32768"], SYSTEM),
+    nothing("conntrack.min", COUNT, &["0", "131072"], SYSTEM),
+    nothing(
+        "conntrack.tcpEstablishedTimeout",
+        Duration,
+        &["0s", "24h0m0s"],
+        SYSTEM,
+    ),
+    nothing(
+        "conntrack.tcpCloseWaitTimeout",
+        Duration,
+        &["0s", "1h0m0s"],
+        SYSTEM,
+    ),
+    nothing("conntrack.tcpBeLiberal", Bool, FALSE, SYSTEM),
+    nothing("conntrack.udpTimeout", Duration, ZERO, SYSTEM),
+    nothing("conntrack.udpStreamTimeout", Duration, ZERO, SYSTEM),
+    nothing(
+        "configSyncPeriod",
+        Duration,
+        &["0s", "15m0s"],
+        "what was watched is not gone through again for no cause",
+    ),
+    nothing(
+        "portRange",
+        PortRange,
+        NO_TEXT,
+        "kube-proxy makes no use of it either",
+    ),
+    nothing("udpIdleTimeout", Duration, &["0s", "250ms"], GONE),
+    nothing("resourceContainer", Text, &["", "/kube-proxy"], GONE),
+    nothing("conntrack.max", ANY_INT, &["0"], GONE),
+];
+
+/// The fields of `ProxyAgentConfiguration`.
+pub(super) const OWN_FIELDS: &[Field] = &[
+    used("apiVersion", Text),
+    used("kind", Text),
+    used("mapSizes.frontends", ELEMENTS),
+    used("mapSizes.backends", ELEMENTS),
+    used("mapSizes.slots", ELEMENTS),
+    used("mapSizes.flows", ELEMENTS),
+    used("natPorts", Text),
+    used("attach", OneOf(&["", "auto", "tcx", "clsact"])),
+    used("externalIPs", Texts),
+];
+
+/// Sizes of maps that the kernel can be asked for without doubt.
+const ELEMENTS: Kind = Integer(16, 1 << 26);

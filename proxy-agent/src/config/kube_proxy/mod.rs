@@ -1,0 +1,167 @@
+//! kube-proxy's configuration file, which works here unchanged.
+//!
+//! The file is a `KubeProxyConfiguration`. Behind it, as a document of its own, may
+//! stand a `ProxyAgentConfiguration` with what kube-proxy has no setting for;
+//! kube-proxy reads the first document of a file only, so that both can share one
+//! (docs/adr/0004).
+//!
+//! ```text
+//!  text ─► tree ─► check ─────────► settings   diff: what can change at run time
+//!        (places)  (fields: tables)  (typed)
+//! ```
+//!
+//! What kube-proxy accepts is accepted, but for fields that it does not know either:
+//! those it passes over with a warning, and here they are errors, since the setting
+//! that was meant is not in force. A field that kube-proxy knows and that has no
+//! effect here is told by [`Parsed::ignored`].
+
+mod address;
+mod check;
+mod diff;
+mod duration;
+mod error;
+mod field;
+mod fields;
+mod own;
+mod ports;
+mod settings;
+mod tree;
+
+use std::path::Path;
+
+use crate::source::files::document::yaml_documents;
+
+pub use address::{NodePortAddresses, Ranges};
+pub use diff::{Changes, diff};
+pub use error::ConfigError;
+pub use own::OwnSettings;
+pub use settings::{
+    DEFAULT_MIN_SYNC_PERIOD, DEFAULT_SYNC_PERIOD, DetectLocal, LogLevel, LogSettings, Settings,
+};
+
+use check::Values;
+use error::{Mistake, Place};
+use field::{Effect, Setting};
+use fields::{FIELDS, OWN_FIELDS};
+use tree::{Node, Value};
+
+/// The document that kube-proxy reads.
+const KUBE_PROXY: (&str, &str) = ("kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration");
+
+/// The document of this proxy's own settings.
+const OWN: (&str, &str) = ("proxy-agent/v1alpha1", "ProxyAgentConfiguration");
+
+/// What is in a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// The settings.
+    pub settings: Settings,
+    /// What has no effect here though the file asks for it.
+    pub ignored: Vec<IgnoredField>,
+}
+
+/// A field that has no effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IgnoredField {
+    /// Its path, such as `ipvs.scheduler`.
+    pub path: &'static str,
+    /// Its line in the file.
+    pub line: u64,
+    /// Why it has none.
+    pub reason: String,
+}
+
+/// Reads `text`, which is the content of `file`, in YAML or JSON.
+pub fn parse(text: &str, file: &Path) -> Result<Parsed, ConfigError> {
+    parse_documents(text).map_err(|mistake| mistake.in_file(file))
+}
+
+fn parse_documents(text: &str) -> Result<Parsed, Mistake> {
+    // Some editors put one at the start.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (mut kube_proxy, mut own) = (None, None);
+    for (lines_before, document) in yaml_documents(text) {
+        let document = tree::read(document, lines_before)?;
+        let (taken, fields) = match kind(&document)? {
+            kind if kind == KUBE_PROXY => (&mut kube_proxy, FIELDS),
+            _ => (&mut own, OWN_FIELDS),
+        };
+        let values = Values::of(&document, fields)?;
+        if taken.replace(values).is_some() {
+            let reason = "there is a document of this kind before";
+            return Err(Mistake::new(document.place, "kind", reason));
+        }
+    }
+    let Some(kube_proxy) = kube_proxy else {
+        let (version, kind) = KUBE_PROXY;
+        let reason = format!("there is no document of kind {kind} ({version})");
+        return Err(Mistake::new(Place { line: 1, column: 1 }, "", reason));
+    };
+    let mut settings = Settings::of(&kube_proxy)?;
+    if let Some(own) = own {
+        settings.own = OwnSettings::of(&own)?;
+    }
+    let mode = kube_proxy.text("mode").unwrap_or_default();
+    let mut ignored: Vec<_> = kube_proxy
+        .iter()
+        .filter_map(|setting| ignored(setting, mode))
+        .collect();
+    ignored.sort_by_key(|field| field.line);
+    Ok(Parsed { settings, ignored })
+}
+
+/// `apiVersion` and `kind`, if they are of a document that may be here.
+fn kind(document: &Node) -> Result<(&'static str, &'static str), Mistake> {
+    let Value::Map(entries) = &document.value else {
+        let reason = format!("a group of fields is wanted, not {}", document.value.kind());
+        return Err(Mistake::new(document.place, "", reason));
+    };
+    let find = |name: &str| {
+        entries
+            .iter()
+            .find(|(key, _)| key.name == name)
+            .map(|(_, node)| node)
+            .ok_or_else(|| Mistake::new(document.place, name, "is missing"))
+    };
+    let wrong = |path: &str, node: &Node, wanted: &str| {
+        let reason = format!("{wanted} is wanted, not {}", node.value.kind());
+        Mistake::new(node.place, path, reason)
+    };
+    let is = |node: &Node, wanted: &str| matches!(&node.value, Value::Text(text) if text == wanted);
+    let kind = find("kind")?;
+    let known = [KUBE_PROXY, OWN]
+        .into_iter()
+        .find(|(_, known)| is(kind, known))
+        .ok_or_else(|| wrong("kind", kind, &format!("`{}` or `{}`", KUBE_PROXY.1, OWN.1)))?;
+    let version = find("apiVersion")?;
+    if !is(version, known.0) {
+        return Err(wrong("apiVersion", version, &format!("`{}`", known.0)));
+    }
+    Ok(known)
+}
+
+/// What to say of a field that has no effect, if there is need to.
+fn ignored(setting: &Setting, mode: &str) -> Option<IgnoredField> {
+    let (defaults, reason) = match setting.field.effect {
+        Effect::Used => return None,
+        Effect::OfModes(modes, _) if modes.contains(&mode) => return None,
+        Effect::OfModes(modes, defaults) => {
+            let mode = if mode.is_empty() { "iptables" } else { mode };
+            let of = modes.iter().find(|mode| !mode.is_empty());
+            let of = of.copied().unwrap_or_default();
+            (
+                defaults,
+                format!("it is of mode {of}, and the mode is {mode}"),
+            )
+        }
+        Effect::Nothing(defaults, reason) => (defaults, reason.to_owned()),
+    };
+    if defaults.iter().any(|default| setting.value.is(default)) {
+        return None;
+    }
+    Some(IgnoredField {
+        path: setting.field.path,
+        line: setting.place.line,
+        reason,
+    })
+}

@@ -1,0 +1,73 @@
+//! The settings that kube-proxy has none for.
+
+use ipnet::IpNet;
+
+use crate::attach::AttachWay;
+use crate::config::{DEFAULT_MAPS, DEFAULT_NAT_PORTS, PortRange};
+use crate::maps::MapSizes;
+
+use super::address::range;
+use super::check::Values;
+use super::error::Mistake;
+use super::settings::mistake;
+
+/// The settings of `ProxyAgentConfiguration`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnSettings {
+    /// How much the maps hold.
+    pub maps: MapSizes,
+    /// Source ports of flows that leave with this node's address.
+    pub nat_ports: PortRange,
+    /// How programs are attached to devices. By default by tcx where the kernel has
+    /// it, for other users of clsact cannot displace that.
+    pub attach: AttachWay,
+    /// Where `spec.externalIPs` may be. By default nowhere, since whoever may write a
+    /// Service could take any traffic with them (CVE-2020-8554).
+    pub external_ips: Vec<IpNet>,
+}
+
+impl Default for OwnSettings {
+    fn default() -> Self {
+        Self {
+            maps: DEFAULT_MAPS,
+            nat_ports: DEFAULT_NAT_PORTS,
+            attach: AttachWay::Auto,
+            external_ips: Vec::new(),
+        }
+    }
+}
+
+impl OwnSettings {
+    /// The settings of a `ProxyAgentConfiguration`.
+    pub(super) fn of(values: &Values) -> Result<Self, Mistake> {
+        let mut own = Self::default();
+        for (path, size) in [
+            ("mapSizes.frontends", &mut own.maps.frontends),
+            ("mapSizes.backends", &mut own.maps.backends),
+            ("mapSizes.slots", &mut own.maps.slots),
+            ("mapSizes.flows", &mut own.maps.flows),
+        ] {
+            if let Some(value) = values.integer(path) {
+                *size = u32::try_from(value).unwrap_or(u32::MAX);
+            }
+        }
+        if let Some(text) = values.text("natPorts") {
+            own.nat_ports = text
+                .parse()
+                .map_err(|why: String| mistake(values, "natPorts", why))?;
+        }
+        own.attach = match values.text("attach") {
+            Some("tcx") => AttachWay::Tcx,
+            Some("clsact") => AttachWay::Clsact,
+            _ => AttachWay::Auto,
+        };
+        for (number, (place, text)) in values.texts("externalIPs").iter().enumerate() {
+            let net = range(text).ok_or_else(|| {
+                let reason = format!("`{text}` is no address range such as `192.0.2.0/24`");
+                Mistake::new(*place, &format!("externalIPs[{number}]"), reason)
+            })?;
+            own.external_ips.push(net);
+        }
+        Ok(own)
+    }
+}

@@ -1,0 +1,5 @@
+//! Configuration files of the kinds of clusters that there are, and mistakes in them.
+
+mod mistakes;
+mod real_files;
+mod reload;

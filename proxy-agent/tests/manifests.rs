@@ -1,0 +1,300 @@
+//! The manifests are what the API takes, to the last field, and ask for no more rights
+//! than are needed.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, PodSpec, Probe, ServiceAccount, VolumeMount,
+};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::serde::Serialize;
+use k8s_openapi::serde::de::DeserializeOwned;
+use proxy_agent::config::kube_proxy::{Parsed, parse};
+use serde_json::{Value, json};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests")
+}
+
+/// The documents of a file.
+fn documents(file: &str) -> Vec<Value> {
+    let text = fs::read_to_string(folder().join(file)).unwrap();
+    serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// `document` as an object of the API, all of whose fields are the API's.
+fn strictly<T: DeserializeOwned + Serialize>(document: &Value) -> T {
+    let object: T = serde_json::from_value(document.clone()).unwrap();
+    let known = serde_json::to_value(&object).unwrap();
+    let mut lost = Vec::new();
+    find_lost("", document, &known, &mut lost);
+    assert!(lost.is_empty(), "the API does not know {lost:?}");
+    object
+}
+
+/// The paths in `written` that are not in `known`, or not so.
+fn find_lost(path: &str, written: &Value, known: &Value, lost: &mut Vec<String>) {
+    match (written, known) {
+        (Value::Object(written), Value::Object(known)) => {
+            for (key, value) in written {
+                let path = format!("{path}.{key}");
+                match known.get(key) {
+                    Some(known) => find_lost(&path, value, known, lost),
+                    None => lost.push(path),
+                }
+            }
+        }
+        (Value::Array(written), Value::Array(known)) if written.len() == known.len() => {
+            for (number, (value, known)) in written.iter().zip(known).enumerate() {
+                find_lost(&format!("{path}[{number}]"), value, known, lost);
+            }
+        }
+        _ if written == known => {}
+        _ => lost.push(path.to_owned()),
+    }
+}
+
+fn only<T: DeserializeOwned + Serialize>(file: &str) -> T {
+    let documents = documents(file);
+    assert_eq!(documents.len(), 1, "{file}");
+    strictly(&documents[0])
+}
+
+fn pod() -> PodSpec {
+    let daemon_set: DaemonSet = only("daemonset.yaml");
+    daemon_set.spec.unwrap().template.spec.unwrap()
+}
+
+fn container() -> Container {
+    let mut containers = pod().containers;
+    assert_eq!(containers.len(), 1);
+    containers.remove(0)
+}
+
+#[test]
+fn what_the_api_does_not_know_is_found() {
+    let mut document = documents("daemonset.yaml").remove(0);
+    document["spec"]["template"]["spec"]["hostNetwrok"] = json!(true);
+    document["spec"]["template"]["spec"]["containers"][0]["securityContext"]["caps"] = json!([]);
+    let object: DaemonSet = serde_json::from_value(document.clone()).unwrap();
+    let mut lost = Vec::new();
+    let known = serde_json::to_value(&object).unwrap();
+    find_lost("", &document, &known, &mut lost);
+    lost.sort();
+    assert_eq!(
+        lost,
+        [
+            ".spec.template.spec.containers[0].securityContext.caps",
+            ".spec.template.spec.hostNetwrok",
+        ]
+    );
+}
+
+#[test]
+fn kustomization_lists_every_file() {
+    let kustomization = &documents("kustomization.yaml")[0];
+    assert_eq!(
+        kustomization["apiVersion"],
+        "kustomize.config.k8s.io/v1beta1"
+    );
+    assert_eq!(kustomization["kind"], "Kustomization");
+    assert_eq!(kustomization["namespace"], "kube-system");
+    let listed: BTreeSet<_> = kustomization["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|name| name.as_str().unwrap().to_owned())
+        .collect();
+    let mut present: BTreeSet<_> = fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_type().unwrap().is_file())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .filter(|name| Path::new(name).extension().is_some_and(|end| end == "yaml"))
+        .collect();
+    present.remove("kustomization.yaml");
+    assert_eq!(listed, present);
+}
+
+#[test]
+fn names_and_labels_agree() {
+    let account: ServiceAccount = only("serviceaccount.yaml");
+    let config: ConfigMap = only("configmap.yaml");
+    let daemon_set: DaemonSet = only("daemonset.yaml");
+    for metadata in [&account.metadata, &config.metadata, &daemon_set.metadata] {
+        assert_eq!(metadata.name.as_deref(), Some("proxy-agent"));
+        assert_eq!(metadata.namespace.as_deref(), Some("kube-system"));
+    }
+    let spec = daemon_set.spec.unwrap();
+    let labels = spec.template.metadata.unwrap().labels;
+    assert_eq!(spec.selector.match_labels, labels);
+    assert_eq!(spec.selector.match_labels, daemon_set.metadata.labels);
+    let pod = spec.template.spec.unwrap();
+    assert_eq!(pod.service_account_name, account.metadata.name);
+}
+
+#[test]
+fn rights_are_those_that_are_needed_and_no_more() {
+    let documents = documents("rbac.yaml");
+    assert_eq!(documents.len(), 2);
+    let role: ClusterRole = strictly(&documents[0]);
+    let right = |groups: &[&str], resource: &str, verbs: &[&str]| PolicyRule {
+        api_groups: Some(groups.iter().map(ToString::to_string).collect()),
+        resources: Some(vec![resource.to_owned()]),
+        verbs: verbs.iter().map(ToString::to_string).collect(),
+        ..PolicyRule::default()
+    };
+    let read = ["get", "list", "watch"];
+    let wanted = vec![
+        right(&[""], "services", &read),
+        right(&["discovery.k8s.io"], "endpointslices", &read),
+        right(&["networking.k8s.io"], "servicecidrs", &read),
+        right(&[""], "nodes", &read),
+        right(&["", "events.k8s.io"], "events", &["create", "patch"]),
+    ];
+    assert_eq!(role.rules, Some(wanted));
+    assert_eq!(role.aggregation_rule, None);
+
+    let binding: ClusterRoleBinding = strictly(&documents[1]);
+    assert_eq!(binding.role_ref.kind, "ClusterRole");
+    assert_eq!(Some(binding.role_ref.name), role.metadata.name);
+    let subjects = binding.subjects.unwrap();
+    assert_eq!(subjects.len(), 1);
+    assert_eq!(subjects[0].kind, "ServiceAccount");
+    assert_eq!(subjects[0].name, "proxy-agent");
+    assert_eq!(subjects[0].namespace.as_deref(), Some("kube-system"));
+}
+
+#[test]
+fn the_agent_has_the_capabilities_that_it_needs_and_no_more() {
+    let context = container().security_context.unwrap();
+    let capabilities = context.capabilities.unwrap();
+    assert_eq!(capabilities.drop.unwrap(), ["ALL"]);
+    assert_eq!(capabilities.add.unwrap(), ["BPF", "NET_ADMIN", "PERFMON"]);
+    assert_eq!(context.privileged, Some(false));
+    assert_eq!(context.allow_privilege_escalation, Some(false));
+    assert_eq!(context.read_only_root_filesystem, Some(true));
+    assert_eq!(context.run_as_user, Some(0));
+    let seccomp = pod().security_context.unwrap().seccomp_profile.unwrap();
+    assert_eq!(seccomp.type_, "RuntimeDefault");
+}
+
+#[test]
+fn only_the_init_container_is_privileged_and_it_mounts_for_the_host() {
+    let pod = pod();
+    let init = pod.init_containers.unwrap();
+    assert_eq!(init.len(), 1);
+    assert_eq!(init[0].image, pod.containers[0].image);
+    let context = init[0].security_context.as_ref().unwrap();
+    assert_eq!(context.privileged, Some(true));
+    assert_eq!(context.read_only_root_filesystem, Some(true));
+    let propagation = |container: &Container| {
+        let mounts = container.volume_mounts.as_ref().unwrap();
+        let mount = mounts.iter().find(|mount| mount.name == "bpffs").unwrap();
+        mount.mount_propagation.clone()
+    };
+    assert_eq!(propagation(&init[0]).as_deref(), Some("Bidirectional"));
+    let seen = propagation(&pod.containers[0]);
+    assert_eq!(seen.as_deref(), Some("HostToContainer"));
+}
+
+#[test]
+fn the_agent_runs_on_every_node_before_all_else() {
+    let daemon_set: DaemonSet = only("daemonset.yaml");
+    let strategy = daemon_set.spec.unwrap().update_strategy.unwrap();
+    assert_eq!(strategy.type_.as_deref(), Some("RollingUpdate"));
+    let pod = pod();
+    assert_eq!(pod.host_network, Some(true));
+    assert_eq!(pod.host_pid, None);
+    assert_eq!(pod.host_ipc, None);
+    assert_eq!(
+        pod.priority_class_name.as_deref(),
+        Some("system-node-critical")
+    );
+    let tolerations = pod.tolerations.unwrap();
+    assert_eq!(tolerations.len(), 1);
+    assert_eq!(tolerations[0].operator.as_deref(), Some("Exists"));
+    assert_eq!(
+        (&tolerations[0].key, &tolerations[0].effect),
+        (&None, &None)
+    );
+}
+
+#[test]
+fn the_probes_ask_where_the_agent_answers() {
+    let container = container();
+    let asked = |probe: Option<Probe>| {
+        let get = probe.unwrap().http_get.unwrap();
+        assert_eq!(get.port, IntOrString::Int(10256));
+        assert_eq!(get.host.as_deref(), Some("127.0.0.1"));
+        get.path.unwrap()
+    };
+    assert_eq!(asked(container.startup_probe), "/livez");
+    assert_eq!(asked(container.liveness_probe), "/livez");
+    assert_eq!(asked(container.readiness_probe), "/healthz");
+}
+
+#[test]
+fn the_agent_gets_its_configuration_and_its_nodes_name() {
+    let container = container();
+    let args = container.args.unwrap();
+    assert_eq!(args, ["run", "--config", "/etc/proxy-agent/config.conf"]);
+    let env = container.env.unwrap();
+    assert_eq!(env.len(), 1);
+    assert_eq!(env[0].name, "NODE_NAME");
+    let field = env[0].value_from.clone().unwrap().field_ref.unwrap();
+    assert_eq!(field.field_path, "spec.nodeName");
+
+    let mounts: Vec<VolumeMount> = container.volume_mounts.unwrap();
+    let config: Vec<_> = mounts
+        .iter()
+        .filter(|mount| mount.name == "config")
+        .collect();
+    let paths: Vec<_> = config
+        .iter()
+        .map(|mount| mount.mount_path.as_str())
+        .collect();
+    assert_eq!(paths, ["/etc/proxy-agent", "/var/lib/kube-proxy"]);
+    assert!(config.iter().all(|mount| mount.read_only == Some(true)));
+}
+
+#[test]
+fn kube_proxys_own_configuration_counts_where_there_is_one() {
+    let volumes = pod().volumes.unwrap();
+    let volume = volumes
+        .iter()
+        .find(|volume| volume.name == "config")
+        .unwrap();
+    let sources = volume.projected.clone().unwrap().sources.unwrap();
+    let maps: Vec<_> = sources
+        .into_iter()
+        .map(|source| source.config_map.unwrap())
+        .map(|map| {
+            // With items, the API refuses two files of one name.
+            assert_eq!(map.items, None);
+            (map.name, map.optional)
+        })
+        .collect();
+    assert_eq!(
+        maps,
+        [
+            ("proxy-agent".to_owned(), None),
+            ("kube-proxy".to_owned(), Some(true)),
+        ]
+    );
+}
+
+#[test]
+fn the_configuration_spells_out_the_defaults() {
+    let config: ConfigMap = only("configmap.yaml");
+    let data = config.data.unwrap();
+    assert_eq!(data.keys().collect::<Vec<_>>(), ["config.conf"]);
+    let parsed = parse(&data["config.conf"], Path::new("config.conf"));
+    assert_eq!(parsed, Ok(Parsed::default()));
+}
