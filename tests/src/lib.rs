@@ -22,5 +22,6 @@
 //! Everything is a guard: dropping it ends the processes and removes the
 //! namespaces. What a killed process leaves behind, the next lab sweeps.
 
+pub mod apiserver;
 pub mod lab;
 pub mod packets;

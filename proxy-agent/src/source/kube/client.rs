@@ -1,13 +1,108 @@
 //! The client of the API server.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper_util::client::legacy::{Client as HttpClient, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
 use kube::Client;
+use kube::client::{Body, ConfigExt as _};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use tower::util::option_layer;
+use tower::{BoxError, Layer as _, ServiceExt as _};
+use tracing::{debug, warn};
 
 use super::{KubeError, KubeSettings};
 
-/// A client for the configured server; does not talk to it yet. Tokens and
-/// certificates in files are read again as they change.
-pub(super) async fn connect(settings: &KubeSettings) -> Result<Client, KubeError> {
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A watch may have nothing to say for minutes, and a peer that is gone says nothing
+/// either: the kernel asks after so much silence ...
+const KEEPALIVE_TIME: Duration = Duration::from_secs(20);
+/// ... and again at this interval ...
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// ... so many times. So a node that is cut off from the server knows within 35
+/// seconds; client-go takes 45 (HTTP/2 pings).
+const KEEPALIVE_RETRIES: u32 = 3;
+/// What was sent must be acknowledged within this time (`TCP_USER_TIMEOUT`, tcp(7)).
+const USER_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// The way to the server: a client, made anew from the files where they may have
+/// changed.
+///
+/// kube reads a token file again once a minute, and the pod's certificate of the
+/// server's authority too. It does not so with a kubeconfig, nor with certificates
+/// that one names; and a token that was revoked need not live on for a minute.
+#[derive(Debug)]
+pub(super) struct Connection {
+    settings: KubeSettings,
+    current: Mutex<Current>,
+}
+
+/// A client, and how many there were before it.
+#[derive(Clone)]
+struct Current {
+    client: Client,
+    number: u64,
+}
+
+impl std::fmt::Debug for Current {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Current").field(&self.number).finish()
+    }
+}
+
+impl Connection {
+    /// Makes the first client; does not talk to the server yet.
+    pub(super) async fn open(settings: &KubeSettings) -> Result<Self, KubeError> {
+        let client = make(settings).await?;
+        Ok(Self {
+            settings: settings.clone(),
+            current: Mutex::new(Current { client, number: 0 }),
+        })
+    }
+
+    /// The client, and its number for [`Self::renew`].
+    pub(super) fn client(&self) -> (Client, u64) {
+        let Current { client, number } = self.current().clone();
+        (client, number)
+    }
+
+    /// After trouble with a client: makes a new one, unless somebody else has.
+    /// Files that cannot be used, as while they are written, change nothing.
+    pub(super) async fn renew(&self, number: u64) {
+        if self.current().number != number {
+            return;
+        }
+        match make(&self.settings).await {
+            Ok(client) => {
+                let mut current = self.current();
+                if current.number == number {
+                    debug!("made a new client");
+                    *current = Current {
+                        client,
+                        number: number.wrapping_add(1),
+                    };
+                }
+            }
+            Err(error) => warn!("{:#}; going on as before", anyhow::Error::from(error)),
+        }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client for the configured server. Files are read, and a credential plugin may
+/// run, so it happens beside the runtime's thread.
+async fn make(settings: &KubeSettings) -> Result<Client, KubeError> {
+    let config = configure(settings).await?;
+    let made = tokio::task::spawn_blocking(move || build(&config)).await;
+    made.unwrap_or_else(|_| Err(KubeError::Interrupted))
+}
+
+async fn configure(settings: &KubeSettings) -> Result<Config, KubeError> {
     let mut config = match &settings.kubeconfig {
         Some(path) => {
             let bad = |source: KubeconfigError| KubeError::Kubeconfig {
@@ -35,5 +130,33 @@ pub(super) async fn connect(settings: &KubeSettings) -> Result<Client, KubeError
                 master: master.clone(),
             })?;
     }
-    Client::try_from(config).map_err(|error| KubeError::Client(Box::new(error)))
+    if let Some(proxy) = config.proxy_url {
+        return Err(KubeError::Proxy {
+            proxy: proxy.to_string(),
+        });
+    }
+    Ok(config)
+}
+
+/// kube's own layers on a connector that notices dead peers; kube's connector
+/// leaves that to the kernel's defaults, which are hours.
+fn build(config: &Config) -> Result<Client, KubeError> {
+    let bad = |error| KubeError::Client(Box::new(error));
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    connector.set_keepalive(Some(KEEPALIVE_TIME));
+    connector.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    connector.set_tcp_user_timeout(Some(USER_TIMEOUT));
+    let connector = config
+        .rustls_https_connector_with_connector(connector)
+        .map_err(bad)?;
+    let service = HttpClient::builder(TokioExecutor::new()).build::<_, Body>(connector);
+    let service = service.map_err(BoxError::from);
+    let service = config.extra_headers_layer().map_err(bad)?.layer(service);
+    let service = option_layer(config.auth_layer().map_err(bad)?).layer(service);
+    let service = config.base_uri_layer().layer(service);
+    Ok(Client::new(service, config.default_namespace.as_str()))
 }

@@ -1,33 +1,30 @@
 //! The API server as the source of objects.
 //!
-//! Three watches, each with its own list, its own backoff and its own idea of what
-//! is there ([`track`]). kube's watcher resumes broken streams, lists again where
-//! the server has forgotten too much, and gives up a stream that has gone silent;
-//! here its events become [`Change`]s, and what vanished while nobody watched is
-//! reported as gone.
+//! Three watches ([`follow`]), each with its own list, its own backoff and its own
+//! idea of what is there ([`track`]), over one [`client`] that is made anew where its
+//! credentials may have changed. Trouble with the server changes nothing here: what
+//! was reported stays reported until a complete list or a watch says otherwise.
 
 mod client;
+mod follow;
+mod pace;
 mod resource;
 mod track;
+mod trouble;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use futures::stream::{BoxStream, select_all};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::FutureExt as _;
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::watcher::{self, InitialListStrategy};
-use kube::runtime::{WatchStreamExt as _, watcher::watcher};
-use kube::{Api, Client};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
 
 use crate::model::object::Change;
 
-use client::connect;
-use resource::Watched;
-use track::Tracker;
+use client::Connection;
+use follow::Follower;
+pub use pace::Pace;
 
 /// How to reach the API server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,20 +57,22 @@ pub enum KubeError {
         /// What was given.
         master: String,
     },
+    /// The kubeconfig wants a proxy in between.
+    #[error("the kubeconfig's proxy-url {proxy} is not supported")]
+    Proxy {
+        /// The proxy.
+        proxy: String,
+    },
     /// The client cannot be built, mostly for a bad certificate.
     #[error("cannot set up the client of the API server")]
     Client(#[source] Box<kube::Error>),
+    /// The runtime stops.
+    #[error("interrupted while setting up the client of the API server")]
+    Interrupted,
 }
 
-/// The longest that a watch runs before it is begun anew where it stopped; a stream
-/// that went silent is noticed five seconds later.
-const WATCH_SECONDS: u32 = 240;
-
-/// How many changes that are there at once go into one batch.
+/// The most changes that go into one batch.
 const BATCH: usize = 1024;
-
-/// How long the server may take to say its version.
-const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends the objects of the API server and then what changes, until nobody listens
 /// any more. Trouble with the server is waited out, with backoff and jitter.
@@ -86,84 +85,45 @@ pub async fn watch(
     node_name: &str,
     changes: mpsc::Sender<Vec<Change>>,
 ) -> Result<(), KubeError> {
-    let client = connect(settings).await?;
-    let strategy = list_strategy(&client).await;
-    let mut all = select_all([
-        follow::<Service>(&client, node_name, &strategy),
-        follow::<EndpointSlice>(&client, node_name, &strategy),
-        follow::<Node>(&client, node_name, &strategy),
-    ])
-    .ready_chunks(BATCH);
-    while let Some(batch) = all.next().await {
-        let batch: Vec<Change> = batch.into_iter().flatten().collect();
-        if !batch.is_empty() && changes.send(batch).await.is_err() {
-            break;
-        }
+    watch_at_pace(settings, Pace::default(), node_name, changes).await
+}
+
+/// [`watch`] with another patience than the default one.
+///
+/// # Errors
+///
+/// The configuration cannot be used.
+pub async fn watch_at_pace(
+    settings: &KubeSettings,
+    pace: Pace,
+    node_name: &str,
+    changes: mpsc::Sender<Vec<Change>>,
+) -> Result<(), KubeError> {
+    let connection = Connection::open(settings).await?;
+    let (sender, receiver) = mpsc::channel(BATCH);
+    let services = Follower::<Service>::new(&connection, node_name, pace, sender.clone());
+    let slices = Follower::<EndpointSlice>::new(&connection, node_name, pace, sender.clone());
+    let nodes = Follower::<Node>::new(&connection, node_name, pace, sender);
+    let followers = join_all([
+        services.run().boxed(),
+        slices.run().boxed(),
+        nodes.run().boxed(),
+    ]);
+    tokio::select! {
+        () = changes.closed() => {}
+        () = merge(receiver, &changes) => {}
+        _ = followers => {}
     }
     Ok(())
 }
 
-/// Streaming lists, where the server has them by default: since 1.32
-/// (`WatchList` among Kubernetes' feature gates). A server that cannot be asked is
-/// listed page by page, which all of them can do.
-async fn list_strategy(client: &Client) -> InitialListStrategy {
-    let version = tokio::time::timeout(VERSION_TIMEOUT, client.apiserver_version()).await;
-    let has_streaming = match version {
-        Ok(Ok(version)) => {
-            info!(version = version.git_version, "reached the API server");
-            let digits = |text: &str| text.trim_end_matches('+').parse::<u32>().unwrap_or(0);
-            (digits(&version.major), digits(&version.minor)) >= (1, 32)
+/// Sends what there is at a moment as one batch. Where nobody takes batches, changes
+/// wait here, then the followers do, and then the server.
+async fn merge(mut receiver: mpsc::Receiver<Change>, changes: &mpsc::Sender<Vec<Change>>) {
+    let mut batch = Vec::new();
+    while receiver.recv_many(&mut batch, BATCH).await > 0 {
+        if changes.send(std::mem::take(&mut batch)).await.is_err() {
+            return;
         }
-        Ok(Err(error)) => {
-            warn!("the API server is not reached yet: {error}");
-            false
-        }
-        Err(_) => {
-            warn!("the API server does not answer yet");
-            false
-        }
-    };
-    if has_streaming {
-        InitialListStrategy::StreamingList
-    } else {
-        InitialListStrategy::ListWatch
     }
-}
-
-/// Changes of one kind of object, without end.
-fn follow<K: Watched>(
-    client: &Client,
-    node_name: &str,
-    strategy: &InitialListStrategy,
-) -> BoxStream<'static, Vec<Change>> {
-    let config = watcher::Config {
-        label_selector: K::LABELS.map(str::to_owned),
-        field_selector: K::fields(node_name),
-        timeout: Some(WATCH_SECONDS),
-        initial_list_strategy: strategy.clone(),
-        ..watcher::Config::default()
-    };
-    let mut tracker = Tracker::new(node_name);
-    watcher(Api::<K>::all(client.clone()), config)
-        .inspect_err(|error| warn!("{}: {}", K::PLURAL, chain(error)))
-        .default_backoff()
-        .filter_map(move |event| {
-            let changes = event.ok().map(|event| tracker.take(event));
-            std::future::ready(changes)
-        })
-        .boxed()
-}
-
-/// An error with all its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let more = next.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = next.source();
-    }
-    text
 }

@@ -27,13 +27,6 @@ pub(super) trait Watched:
     fn reduce(self, node_name: &str) -> Option<Change>;
     /// The news that it is gone.
     fn gone(name: ObjectName) -> Change;
-
-    /// Its name; the namespace of a Node is empty.
-    fn object_name(&self) -> Option<ObjectName> {
-        let meta = self.meta();
-        let namespace = meta.namespace.as_deref().unwrap_or_default();
-        Some(ObjectName::new(namespace, meta.name.as_deref()?))
-    }
 }
 
 impl Watched for Service {

@@ -1,21 +1,21 @@
-//! From a watcher's events to changes: what is there by name, so that a new list
-//! tells what has vanished.
+//! From objects to changes: what is there by name, so that a new list tells what has
+//! vanished.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::marker::PhantomData;
-
-use kube::runtime::watcher::Event;
 
 use super::resource::Watched;
 use crate::model::object::{Change, ObjectName};
+use crate::source::convert;
 
 /// What is known of one kind of object.
 pub(super) struct Tracker<K> {
     node_name: String,
-    /// Names of what was reported and not reported as gone.
-    known: HashSet<ObjectName>,
-    /// While a list runs: what of `known` it has not named so far.
-    missing: Option<HashSet<ObjectName>>,
+    /// What was reported and not reported as gone, each with the number of the list
+    /// that named it last.
+    known: HashMap<ObjectName, u64>,
+    /// The number of the list that runs or ran last.
+    list: u64,
     was_listed: bool,
     kind: PhantomData<fn(K)>,
 }
@@ -25,60 +25,54 @@ impl<K: Watched> Tracker<K> {
     pub(super) fn new(node_name: &str) -> Self {
         Self {
             node_name: node_name.to_owned(),
-            known: HashSet::new(),
-            missing: None,
+            known: HashMap::new(),
+            list: 0,
             was_listed: false,
             kind: PhantomData,
         }
     }
 
-    /// The changes that an event means.
-    pub(super) fn take(&mut self, event: Event<K>) -> Vec<Change> {
-        match event {
-            Event::Apply(object) | Event::InitApply(object) => {
-                self.apply(object).into_iter().collect()
-            }
-            Event::Delete(object) => object
-                .object_name()
-                .and_then(|name| self.remove(name))
-                .into_iter()
-                .collect(),
-            Event::Init => {
-                self.missing = Some(self.known.clone());
-                Vec::new()
-            }
-            Event::InitDone => self.end_list(),
-        }
+    /// A list begins, perhaps after one that broke off.
+    pub(super) fn begin_list(&mut self) {
+        self.list += 1;
     }
 
-    fn apply(&mut self, object: K) -> Option<Change> {
-        let name = object.object_name()?;
-        if let Some(missing) = &mut self.missing {
-            missing.remove(&name);
-        }
+    /// The object is there, or was changed.
+    pub(super) fn apply(&mut self, object: K) -> Option<Change> {
+        let name = convert::object_name(object.meta())?;
         match object.reduce(&self.node_name) {
             Some(change) => {
-                self.known.insert(name);
+                // The name that the change has already: the same memory.
+                let name = match &change {
+                    Change::Service(service) => service.name.clone(),
+                    Change::EndpointSlice(slice) => slice.name.clone(),
+                    _ => name,
+                };
+                self.known.insert(name, self.list);
                 Some(change)
             }
             None => self.remove(name),
         }
     }
 
-    fn remove(&mut self, name: ObjectName) -> Option<Change> {
-        if let Some(missing) = &mut self.missing {
-            missing.remove(&name);
-        }
-        self.known.remove(&name).then(|| K::gone(name))
+    /// The object was deleted, or the selectors no longer take it.
+    pub(super) fn delete(&mut self, object: &K) -> Option<Change> {
+        convert::object_name(object.meta()).and_then(|name| self.remove(name))
     }
 
-    /// What the list has not named is gone. A list that broke off never gets here:
-    /// it begins anew, and nothing is taken for gone before one is complete.
-    fn end_list(&mut self) -> Vec<Change> {
-        let mut changes = Vec::new();
-        for name in self.missing.take().unwrap_or_default() {
-            changes.extend(self.remove(name));
-        }
+    fn remove(&mut self, name: ObjectName) -> Option<Change> {
+        self.known.remove(&name).map(|_| K::gone(name))
+    }
+
+    /// The list is complete: what it has not named is gone. A list that broke off
+    /// never gets here, and so nothing is taken for gone before one is complete.
+    pub(super) fn end_list(&mut self) -> Vec<Change> {
+        let list = self.list;
+        let mut changes: Vec<Change> = self
+            .known
+            .extract_if(|_, named| *named != list)
+            .map(|(name, _)| K::gone(name))
+            .collect();
         if !std::mem::replace(&mut self.was_listed, true) {
             changes.extend(K::LISTED);
         }
@@ -118,58 +112,68 @@ mod tests {
             .collect()
     }
 
-    fn run(tracker: &mut Tracker<Service>, events: Vec<Event<Service>>) -> Vec<String> {
-        let changes: Vec<_> = events
-            .into_iter()
-            .flat_map(|event| tracker.take(event))
+    fn apply(tracker: &mut Tracker<Service>, names: &[&str]) -> Vec<String> {
+        let changes: Vec<_> = names
+            .iter()
+            .filter_map(|name| tracker.apply(plain(name)))
             .collect();
         short(&changes)
     }
 
-    fn listed(names: &[&str]) -> Vec<Event<Service>> {
-        let mut events = vec![Event::Init];
-        events.extend(names.iter().map(|name| Event::InitApply(plain(name))));
-        events.push(Event::InitDone);
-        events
+    /// A whole list.
+    fn list(tracker: &mut Tracker<Service>, names: &[&str]) -> Vec<String> {
+        tracker.begin_list();
+        let mut changes = apply(tracker, names);
+        changes.extend(short(&tracker.end_list()));
+        changes
     }
 
     #[test]
     fn the_first_list_is_told_once() {
         let mut tracker = Tracker::new("here");
-        assert_eq!(
-            run(&mut tracker, listed(&["a", "b"])),
-            ["+a", "+b", "listed"]
-        );
-        assert_eq!(run(&mut tracker, listed(&["a", "b"])), ["+a", "+b"]);
+        assert_eq!(list(&mut tracker, &["a", "b"]), ["+a", "+b", "listed"]);
+        assert_eq!(list(&mut tracker, &["a", "b"]), ["+a", "+b"]);
     }
 
     #[test]
     fn what_a_new_list_does_not_name_is_gone() {
         let mut tracker = Tracker::new("here");
-        run(&mut tracker, listed(&["a", "b", "c"]));
-        let mut changes = run(&mut tracker, listed(&["b"]));
+        list(&mut tracker, &["a", "b", "c"]);
+        apply(&mut tracker, &["d"]);
+        let mut changes = list(&mut tracker, &["b"]);
         changes.sort();
-        assert_eq!(changes, ["+b", "-a", "-c"]);
-        assert_eq!(run(&mut tracker, listed(&["b"])), ["+b"]);
+        assert_eq!(changes, ["+b", "-a", "-c", "-d"]);
+        assert_eq!(list(&mut tracker, &["b"]), ["+b"]);
     }
 
     #[test]
     fn a_list_that_breaks_off_takes_nothing_away() {
         let mut tracker = Tracker::new("here");
-        run(&mut tracker, listed(&["a", "b"]));
-        let broken = vec![Event::Init, Event::InitApply(plain("b")), Event::Init];
-        assert_eq!(run(&mut tracker, broken), ["+b"]);
-        let rest = vec![Event::InitApply(plain("a")), Event::InitDone];
-        assert_eq!(run(&mut tracker, rest), ["+a", "-b"]);
+        list(&mut tracker, &["a", "b"]);
+        tracker.begin_list();
+        assert_eq!(apply(&mut tracker, &["b"]), ["+b"]);
+        assert_eq!(list(&mut tracker, &["a"]), ["+a", "-b"]);
+    }
+
+    #[test]
+    fn what_a_list_names_and_a_change_then_deletes_is_gone_once() {
+        let mut tracker = Tracker::new("here");
+        list(&mut tracker, &["a"]);
+        tracker.begin_list();
+        apply(&mut tracker, &["a"]);
+        let gone = tracker.delete(&plain("a"));
+        assert_eq!(short(gone.as_slice()), ["-a"]);
+        assert!(tracker.end_list().is_empty());
     }
 
     #[test]
     fn an_object_that_the_selectors_no_longer_take_is_gone_once() {
         let mut tracker = Tracker::new("here");
-        run(&mut tracker, listed(&["a"]));
+        list(&mut tracker, &["a"]);
         let label = json!({"service.kubernetes.io/service-proxy-name": "other"});
-        let other = Event::Apply(service("a", &label));
-        assert_eq!(run(&mut tracker, vec![other.clone(), other]), ["-a"]);
-        assert_eq!(run(&mut tracker, vec![Event::Delete(plain("a"))]), [""; 0]);
+        let gone = tracker.apply(service("a", &label));
+        assert_eq!(short(gone.as_slice()), ["-a"]);
+        assert!(tracker.apply(service("a", &label)).is_none());
+        assert!(tracker.delete(&plain("a")).is_none());
     }
 }

@@ -1,0 +1,285 @@
+//! Follows one kind of object: a list, then a watch from where the list stood, then
+//! the next watch from where the last one stopped; a new list only where the server
+//! has forgotten what came since.
+//!
+//! Written here and not taken from kube's runtime, whose watcher lists and begins
+//! watches without a time limit, never lists anew when the beginning of a watch is
+//! answered by 410, asks without a pause while a server ends each watch at once, and
+//! has to be told whether the server has streaming lists.
+
+use std::pin::Pin;
+
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use kube::Api;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::{debug, info, warn};
+
+use super::client::Connection;
+use super::pace::{Backoff, Pace};
+use super::resource::Watched;
+use super::track::Tracker;
+use super::trouble::Trouble;
+use crate::model::object::Change;
+
+/// Marks the bookmark that ends a list which comes as a watch.
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+
+type Events<K> = Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<K>>> + Send>>;
+
+/// What follows one kind of object.
+pub(super) struct Follower<'a, K> {
+    connection: &'a Connection,
+    node_name: &'a str,
+    pace: Pace,
+    changes: mpsc::Sender<Change>,
+    tracker: Tracker<K>,
+    /// The resource version to go on from; `None` where a list is needed.
+    position: Option<String>,
+    /// Whether to try the next list as a stream. After each list that failed it is
+    /// the other way's turn, for a server may fail at one of them alone.
+    streams: bool,
+    /// Whether to list without pages: the server forgot a list between two pages.
+    whole: bool,
+    /// When the watch of this attempt began, its list being complete.
+    watching: Option<Instant>,
+    /// Whether that watch brought anything.
+    heard: bool,
+}
+
+impl<'a, K: Watched> Follower<'a, K> {
+    pub(super) fn new(
+        connection: &'a Connection,
+        node_name: &'a str,
+        pace: Pace,
+        changes: mpsc::Sender<Change>,
+    ) -> Self {
+        Self {
+            connection,
+            node_name,
+            pace,
+            changes,
+            tracker: Tracker::new(node_name),
+            position: None,
+            streams: true,
+            whole: false,
+            watching: None,
+            heard: false,
+        }
+    }
+
+    /// Reports changes until nobody listens.
+    pub(super) async fn run(mut self) {
+        let mut backoff = Backoff::new(self.pace);
+        let mut is_troubled = false;
+        loop {
+            let (client, number) = self.connection.client();
+            self.watching = None;
+            self.heard = false;
+            let ended = self.attempt(&Api::all(client)).await;
+            let has_settled = self
+                .watching
+                .is_some_and(|began| began.elapsed() >= self.pace.settled);
+            if has_settled || self.heard {
+                backoff.reset();
+                if std::mem::take(&mut is_troubled) {
+                    info!("{}: followed again", K::PLURAL);
+                }
+            }
+            let trouble = match ended {
+                Ok(()) if has_settled => continue,
+                Ok(()) => None,
+                Err(Trouble::Unheard) => return,
+                Err(trouble) => Some(trouble),
+            };
+            let wait = backoff.next();
+            if let Some(trouble) = trouble {
+                warn!("{}: {trouble}; going on in {wait:.1?}", K::PLURAL);
+                is_troubled = true;
+                self.learn_from(&trouble, number).await;
+            } else {
+                debug!("{}: the watch ended early", K::PLURAL);
+            }
+            sleep(wait).await;
+        }
+    }
+
+    /// What to do otherwise next time.
+    async fn learn_from(&mut self, trouble: &Trouble, client: u64) {
+        if self.position.is_none() {
+            self.streams = !self.streams;
+        } else if trouble.is_expired() {
+            self.position = None;
+        }
+        if trouble.may_be_of_credentials() {
+            self.connection.renew(client).await;
+        }
+    }
+
+    /// A list if one is needed, and one watch, which ends in order with `Ok`.
+    async fn attempt(&mut self, api: &Api<K>) -> Result<(), Trouble> {
+        let mut events = None;
+        if self.position.is_none() {
+            events = self.list_by_stream(api).await?;
+            if events.is_none() {
+                self.list_by_pages(api).await?;
+            }
+        }
+        let (events, deadline) = match events {
+            Some(events) => events,
+            None => self.begin_watch(api, false).await?,
+        };
+        self.watch(events, deadline).await
+    }
+
+    /// Begins a watch; with a list before it if wanted. Also says when the server
+    /// should have ended it.
+    async fn begin_watch(
+        &self,
+        api: &Api<K>,
+        with_list: bool,
+    ) -> Result<(Events<K>, Instant), Trouble> {
+        let seconds = self.pace.watch_seconds();
+        let parameters = WatchParams {
+            label_selector: K::LABELS.map(str::to_owned),
+            field_selector: K::fields(self.node_name),
+            timeout: Some(seconds),
+            bookmarks: true,
+            send_initial_events: with_list,
+        };
+        let deadline = Instant::now() + std::time::Duration::from_secs(seconds.into());
+        // A list without a version is one of the newest state: a server that lags
+        // behind would else take us back in time.
+        let version = self.position.as_deref().unwrap_or_default();
+        let events = timeout(self.pace.answer, api.watch(&parameters, version))
+            .await
+            .map_err(|_| Trouble::Silent(self.pace.answer))??;
+        Ok((events.boxed(), deadline + self.pace.grace))
+    }
+
+    /// A list that comes as the beginning of a watch; `None` where the server has no
+    /// such thing, or where it is not its turn.
+    async fn list_by_stream(
+        &mut self,
+        api: &Api<K>,
+    ) -> Result<Option<(Events<K>, Instant)>, Trouble> {
+        if !self.streams {
+            return Ok(None);
+        }
+        let (mut events, deadline) = match self.begin_watch(api, true).await {
+            Err(trouble) if trouble.is_unknown_request() => {
+                debug!("{}: no streaming lists: {trouble}", K::PLURAL);
+                return Ok(None);
+            }
+            other => other?,
+        };
+        self.tracker.begin_list();
+        loop {
+            let event = timeout(self.pace.answer, events.try_next())
+                .await
+                .map_err(|_| Trouble::Silent(self.pace.answer))??;
+            match event.ok_or(Trouble::Incomplete)? {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    let change = self.tracker.apply(object);
+                    self.report(change).await?;
+                }
+                WatchEvent::Deleted(object) => {
+                    let change = self.tracker.delete(&object);
+                    self.report(change).await?;
+                }
+                WatchEvent::Bookmark(bookmark) => {
+                    let metadata = bookmark.metadata;
+                    if metadata.annotations.contains_key(INITIAL_EVENTS_END) {
+                        self.end_list(metadata.resource_version).await?;
+                        return Ok(Some((events, deadline)));
+                    }
+                }
+                WatchEvent::Error(status) => return Err(Trouble::Refused(status)),
+            }
+        }
+    }
+
+    /// A list in pages, each of them one answer.
+    async fn list_by_pages(&mut self, api: &Api<K>) -> Result<(), Trouble> {
+        self.tracker.begin_list();
+        let mut parameters = ListParams {
+            label_selector: K::LABELS.map(str::to_owned),
+            field_selector: K::fields(self.node_name),
+            limit: (!self.whole).then_some(self.pace.page),
+            ..ListParams::default()
+        };
+        loop {
+            let answer = timeout(self.pace.answer, api.list(&parameters)).await;
+            let page = match answer {
+                Ok(page) => page.map_err(Trouble::from),
+                Err(_) => Err(Trouble::Silent(self.pace.answer)),
+            };
+            let page = page.inspect_err(|trouble| self.whole |= trouble.is_expired())?;
+            for object in page.items {
+                let change = self.tracker.apply(object);
+                self.report(change).await?;
+            }
+            parameters.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if parameters.continue_token.is_none() {
+                let version = page.metadata.resource_version.unwrap_or_default();
+                return self.end_list(version).await;
+            }
+        }
+    }
+
+    /// A list is complete.
+    async fn end_list(&mut self, version: String) -> Result<(), Trouble> {
+        let gone = self.tracker.end_list();
+        self.report(gone).await?;
+        self.move_to(Some(version));
+        self.streams = true;
+        self.whole = false;
+        debug!("{}: listed", K::PLURAL);
+        Ok(())
+    }
+
+    /// What a watch brings, until the server ends it.
+    async fn watch(&mut self, mut events: Events<K>, deadline: Instant) -> Result<(), Trouble> {
+        self.watching = Some(Instant::now());
+        loop {
+            let event = timeout_at(deadline, events.try_next())
+                .await
+                .map_err(|_| Trouble::Overdue)??;
+            let Some(event) = event else {
+                return Ok(());
+            };
+            let version = match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    let version = object.meta().resource_version.clone();
+                    let change = self.tracker.apply(object);
+                    self.report(change).await?;
+                    version
+                }
+                WatchEvent::Deleted(object) => {
+                    let change = self.tracker.delete(&object);
+                    self.report(change).await?;
+                    object.meta().resource_version.clone()
+                }
+                WatchEvent::Bookmark(bookmark) => Some(bookmark.metadata.resource_version),
+                WatchEvent::Error(status) => return Err(Trouble::Refused(status)),
+            };
+            self.heard = true;
+            self.move_to(version);
+        }
+    }
+
+    /// All up to this version was reported.
+    fn move_to(&mut self, version: Option<String>) {
+        let version = version.filter(|version| !version.is_empty());
+        self.position = version.or(self.position.take());
+    }
+
+    async fn report(&self, changes: impl IntoIterator<Item = Change>) -> Result<(), Trouble> {
+        for change in changes {
+            let sent = self.changes.send(change).await;
+            sent.map_err(|_| Trouble::Unheard)?;
+        }
+        Ok(())
+    }
+}

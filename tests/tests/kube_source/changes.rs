@@ -1,0 +1,152 @@
+//! A server that is well.
+
+use anyhow::Result;
+use proxy_agent::source::kube::{KubeSettings, watch};
+use proxy_tests::apiserver::Options;
+use serde_json::json;
+
+use crate::listener::{Listener, PATIENCE, QUICK, acquainted, server};
+use crate::objects::{labelled, service, service_at, slice};
+
+fn changes_are_told(streaming_lists: bool) -> Result<()> {
+    let (server, mut listener) = acquainted(streaming_lists, QUICK)?;
+    server.apply(service("c"));
+    server.apply(service_at("a", "10.96.0.9"));
+    server.delete("Service", "default", "b");
+    listener.until_services(&["a", "c"])?;
+    assert_eq!(listener.services["a"], "10.96.0.9");
+    server.delete("EndpointSlice", "default", "a-1");
+    listener.until(|heard| heard.slices.is_empty())?;
+    server.delete("Node", "", "there");
+    server.delete("Node", "", "here");
+    listener.until(|heard| heard.nodes.is_empty())?;
+    assert_eq!(listener.gone, ["b", "a-1", "node"]);
+    assert_eq!(listener.lists, 2);
+    Ok(())
+}
+
+#[test]
+fn changes_are_told_after_lists_in_pages() -> Result<()> {
+    changes_are_told(false)
+}
+
+#[test]
+fn changes_are_told_after_lists_that_come_as_watches() -> Result<()> {
+    changes_are_told(true)
+}
+
+#[test]
+fn requests_are_those_of_kube_proxy() -> Result<()> {
+    let (server, _listener) = acquainted(true, QUICK)?;
+    let requests = server.requests();
+    assert_eq!(requests.len(), 3, "{requests:#?}");
+    for request in &requests {
+        assert!(request.is_streaming_list());
+        assert_eq!(request.parameter("allowWatchBookmarks"), Some("true"));
+        assert_eq!(request.parameter("resourceVersion"), None);
+        let seconds: u32 = request.parameter("timeoutSeconds").unwrap().parse()?;
+        assert!((180..=300).contains(&seconds));
+        let labels = request.parameter("labelSelector");
+        let fields = request.parameter("fieldSelector");
+        let wanted = match request.path.as_str() {
+            "/api/v1/services" => (
+                Some("!service.kubernetes.io/service-proxy-name"),
+                Some("spec.clusterIP!=None"),
+            ),
+            "/apis/discovery.k8s.io/v1/endpointslices" => {
+                (Some("!service.kubernetes.io/headless"), None)
+            }
+            "/api/v1/nodes" => (None, Some("metadata.name=here")),
+            other => panic!("{other}"),
+        };
+        assert_eq!((labels, fields), wanted);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_without_streaming_lists_is_listed_without_a_wait() -> Result<()> {
+    let (server, _listener) = acquainted(false, QUICK)?;
+    for kind in ["services", "endpointslices", "nodes"] {
+        let requests = server.requests();
+        let mut of_kind = requests.iter().filter(|request| request.is_of(kind));
+        assert!(of_kind.next().unwrap().is_streaming_list());
+        let list = of_kind.next().unwrap();
+        assert!(!list.is_watch());
+        assert_eq!(list.parameter("limit"), Some("100"));
+    }
+    Ok(())
+}
+
+#[test]
+fn labels_and_addresses_take_objects_away_and_bring_them_back() -> Result<()> {
+    let (server, mut listener) = acquainted(true, QUICK)?;
+    let other_proxy = "service.kubernetes.io/service-proxy-name";
+    server.apply(labelled(service("a"), other_proxy));
+    listener.until_services(&["b"])?;
+    server.apply(service("a"));
+    listener.until_services(&["a", "b"])?;
+    let mut headless = service("b");
+    headless["spec"]["clusterIP"] = json!("None");
+    server.apply(headless);
+    listener.until_services(&["a"])?;
+    server.apply(labelled(
+        slice("a-1", "a"),
+        "service.kubernetes.io/headless",
+    ));
+    listener.until(|heard| heard.slices.is_empty())?;
+    assert_eq!(listener.gone, ["a", "b", "a-1"]);
+    Ok(())
+}
+
+fn many_are_told(streaming_lists: bool) -> Result<()> {
+    let server = server(Options {
+        streaming_lists,
+        ..Options::default()
+    })?;
+    for number in 0..2000u32 {
+        let [.., high, low] = number.to_be_bytes();
+        let address = format!("10.97.{high}.{low}");
+        server.apply(service_at(&format!("s{number:04}"), &address));
+    }
+    let mut listener = Listener::of(&server, QUICK);
+    listener.until(|heard| heard.lists == 2 && !heard.nodes.is_empty())?;
+    assert_eq!(listener.services.len(), 2002);
+    assert_eq!(listener.reports, 2003, "each once");
+    let requests = server.requests();
+    let services = requests.iter().filter(|request| request.is_of("services"));
+    let pages = services.filter(|request| !request.is_watch()).count();
+    assert_eq!(pages, if streaming_lists { 0 } else { 21 });
+    for number in 0..2000u32 {
+        server.delete("Service", "default", &format!("s{number:04}"));
+    }
+    listener.until_services(&["a", "b"])?;
+    assert_eq!(listener.gone.len(), 2000);
+    Ok(())
+}
+
+#[test]
+fn thousands_are_told_in_pages() -> Result<()> {
+    many_are_told(false)
+}
+
+#[test]
+fn thousands_are_told_by_a_watch() -> Result<()> {
+    many_are_told(true)
+}
+
+#[tokio::test]
+async fn the_source_ends_when_nobody_listens() -> Result<()> {
+    let server = server(Options::default())?;
+    let settings = KubeSettings {
+        kubeconfig: None,
+        master: Some(server.url()),
+    };
+    let (sender, mut changes) = tokio::sync::mpsc::channel(1);
+    let source = tokio::spawn(async move { watch(&settings, "here", sender).await });
+    tokio::time::timeout(PATIENCE, changes.recv()).await?;
+    // Nothing happens any more that would have to be told.
+    drop(changes);
+    tokio::time::timeout(PATIENCE, source).await???;
+    Ok(())
+}
