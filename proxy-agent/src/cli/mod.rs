@@ -101,7 +101,7 @@ struct RunArgs {
 
     /// Ports that flows get when they leave with this node's address. No socket of
     /// the host, no NodePort and no ephemeral port may lie in it.
-    #[arg(long, value_name = "FIRST-LAST", default_value_t = DEFAULT_NAT_PORTS, value_parser = port_range)]
+    #[arg(long, value_name = "FIRST-LAST", default_value_t = DEFAULT_NAT_PORTS)]
     nat_ports: PortRange,
 
     /// Give all outside traffic this node's address, also where the backend is
@@ -153,24 +153,6 @@ struct MapArgs {
 /// Sizes that the kernel can be asked for without doubt.
 fn elements() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(16..=1 << 26)
-}
-
-fn port_range(text: &str) -> Result<PortRange, String> {
-    let (first, last) = text
-        .split_once('-')
-        .ok_or("two ports with a dash between them are wanted, such as 61000-65535")?;
-    let port = |text: &str| {
-        text.trim()
-            .parse::<u16>()
-            .ok()
-            .filter(|port| *port >= 1024)
-            .ok_or_else(|| format!("`{text}` is no port from 1024 to 65535"))
-    };
-    let (first, last) = (port(first)?, port(last)?);
-    if first > last {
-        return Err(format!("{first} is greater than {last}"));
-    }
-    Ok(PortRange { first, last })
 }
 
 impl RunArgs {
@@ -226,19 +208,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_port_range_is_two_ports_in_order() {
-        assert_eq!(
-            port_range("61000-65535"),
-            Ok(PortRange {
-                first: 61_000,
-                last: 65_535
-            })
-        );
-        for wrong in ["61000", "65535-61000", "80-90", "61000-70000", "a-b"] {
-            assert!(port_range(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -1,10 +1,12 @@
 //! Every setting of the agent, with its default and the reason for it.
 
 pub mod kube_proxy;
+mod port_range;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+pub use port_range::PortRange;
 
 use crate::attach::AttachWay;
 use crate::maps::MapSizes;
@@ -41,28 +43,6 @@ pub enum Source {
     Files(PathBuf),
 }
 
-/// A range of ports, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortRange {
-    /// The first port.
-    pub first: u16,
-    /// The last port.
-    pub last: u16,
-}
-
-impl PortRange {
-    /// The number of ports.
-    pub fn count(self) -> u16 {
-        self.last.saturating_sub(self.first).saturating_add(1)
-    }
-}
-
-impl fmt::Display for PortRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.first, self.last)
-    }
-}
-
 /// kube-proxy's port, on all addresses: load balancers ask it from outside.
 pub const DEFAULT_HEALTH_ADDRESS: &str = "0.0.0.0:10256";
 
@@ -71,7 +51,7 @@ pub const DEFAULT_METRICS_ADDRESS: &str = "127.0.0.1:10249";
 
 /// Map sizes for a cluster of 10,000 Services with ten endpoints each, with room
 /// for as many again: the kernel allocates hash entries as they are needed, so
-/// that unused room costs a bucket (8 to 16 bytes) each.
+/// that unused room costs little more than a bucket of the table each.
 pub const DEFAULT_MAPS: MapSizes = MapSizes {
     // ClusterIP, NodePort and one VIP for each of some 20,000 ports.
     frontends: 65_536,
@@ -79,7 +59,7 @@ pub const DEFAULT_MAPS: MapSizes = MapSizes {
     // Each endpoint takes a slot in the cluster set and perhaps one in the local
     // set, and old and new set live side by side for a moment.
     slots: 1_048_576,
-    // Preallocated by the kernel: 2 x 72 bytes a flow of IPv4.
+    // Preallocated by the kernel; a flow takes two records, one for each direction.
     flows: 131_072,
     node_addresses: 1024,
 };

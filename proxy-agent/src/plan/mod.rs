@@ -6,10 +6,13 @@
 //! get a fresh span, and what they replace is handed back as [`Retired`], to be
 //! used again only after a grace period of the kernel's readers.
 
+mod outcome;
 mod planner;
 mod pool;
+mod programmed;
 mod span;
 mod write;
 
-pub use planner::{Capacity, Full, Plan, Planner, Refused, Retired};
+pub use outcome::{Full, Plan, Refused, Retired};
+pub use planner::{Capacity, Planner};
 pub use write::{BackendEntry, FrontendId, Write};

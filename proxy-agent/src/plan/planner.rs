@@ -2,15 +2,16 @@
 //! desired.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 
-use proxy_ebpf::layout::{self, Span, frontend_flags};
+use proxy_ebpf::layout::Span;
 
+use super::outcome::{Full, Plan, Refused, Retired};
 use super::pool::{Backends, Pool};
+use super::programmed::Programmed;
 use super::span::Spans;
 use super::write::{BackendEntry, FrontendId, Write};
-use crate::model::desired::{DesiredPort, Endpoint, Frontend, FrontendKind, PortName};
-use crate::model::object::{Family, TrafficPolicy};
+use crate::model::desired::{DesiredPort, Endpoint, Frontend, PortName};
+use crate::model::object::Family;
 
 /// How much the maps hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,117 +22,6 @@ pub struct Capacity {
     pub backends: u32,
     /// Slots.
     pub slots: u32,
-}
-
-/// What to write, in this order, and what is free after it and a grace period.
-#[derive(Debug, Default)]
-pub struct Plan {
-    /// The writes.
-    pub writes: Vec<Write>,
-    /// What they replace.
-    pub retired: Retired,
-    /// Ports for which a map has no room; they stay as they were.
-    pub refused: Vec<Refused>,
-}
-
-/// Elements that running programs may still look at.
-#[derive(Debug, Default, PartialEq, Eq)]
-#[must_use = "what is not reclaimed is lost"]
-pub struct Retired {
-    spans: Vec<Span>,
-    backends: Vec<(Family, u32)>,
-    services: Vec<u32>,
-}
-
-impl Retired {
-    /// Whether there is nothing to wait for.
-    pub fn is_empty(&self) -> bool {
-        self.spans.is_empty() && self.backends.is_empty() && self.services.is_empty()
-    }
-
-    /// Adds what another plan has retired.
-    pub fn extend(&mut self, other: Self) {
-        self.spans.extend(other.spans);
-        self.backends.extend(other.backends);
-        self.services.extend(other.services);
-    }
-}
-
-/// A port that could not be programmed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// The port.
-    pub port: PortName,
-    /// The map without room.
-    pub full: Full,
-}
-
-/// A map without room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
-    /// `FRONTENDS_*`
-    Frontends,
-    /// `BACKENDS_*`
-    Backends,
-    /// `SLOTS`
-    Slots,
-}
-
-impl fmt::Display for Full {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Frontends => "the map of frontends is full (setting maps.frontends)",
-            Self::Backends => "the map of backends is full (setting maps.backends)",
-            Self::Slots => "the map of slots is full (setting maps.slots)",
-        })
-    }
-}
-
-/// A port as it is in the kernel.
-#[derive(Debug)]
-struct Programmed {
-    service: u32,
-    frontends: Vec<Frontend>,
-    /// Index of each endpoint's backend.
-    backends: BTreeMap<Endpoint, u32>,
-    /// Backend indices of the cluster set, then of the local set: the content of
-    /// `block`.
-    slots: Vec<u32>,
-    block: Span,
-    /// How many of `slots` are the cluster set.
-    cluster: u32,
-    internal_policy: TrafficPolicy,
-    external_policy: TrafficPolicy,
-    affinity_seconds: u32,
-}
-
-impl Programmed {
-    /// The value of its frontends of one kind.
-    fn value(&self, kind: FrontendKind) -> layout::Frontend {
-        let (external, policy) = match kind {
-            FrontendKind::ClusterIp => (0, self.internal_policy),
-            FrontendKind::LoadBalancer | FrontendKind::ExternalIp | FrontendKind::NodePort => {
-                (frontend_flags::EXTERNAL, self.external_policy)
-            }
-        };
-        let local = match policy {
-            TrafficPolicy::Cluster => 0,
-            TrafficPolicy::Local => frontend_flags::LOCAL_POLICY,
-        };
-        layout::Frontend {
-            service: self.service,
-            flags: external | local,
-            affinity_seconds: self.affinity_seconds,
-            cluster: Span {
-                start: self.block.start,
-                len: self.cluster,
-            },
-            local: Span {
-                start: self.block.start + self.cluster,
-                len: self.block.len - self.cluster,
-            },
-        }
-    }
 }
 
 /// Knows what the kernel's maps hold and plans their changes.

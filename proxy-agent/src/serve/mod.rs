@@ -21,8 +21,7 @@ use tracing::{error, info};
 
 pub use report::{FamilyReport, MapUsage, Report};
 
-/// How long the loop may take to report. It programs a hundred thousand Services in
-/// less.
+/// How long the loop may take to report; a probe's own limit is mostly shorter.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request for a report.

@@ -23,7 +23,6 @@ mod error;
 mod field;
 mod fields;
 mod own;
-mod ports;
 mod settings;
 mod tree;
 

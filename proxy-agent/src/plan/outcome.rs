@@ -1,0 +1,73 @@
+//! What comes of planning: writes, what they retire, and what found no room.
+
+use std::fmt;
+
+use proxy_ebpf::layout::Span;
+
+use super::write::Write;
+use crate::model::desired::PortName;
+use crate::model::object::Family;
+
+/// What to write, in this order, and what is free after it and a grace period.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The writes.
+    pub writes: Vec<Write>,
+    /// What they replace.
+    pub retired: Retired,
+    /// Ports for which a map has no room; they stay as they were.
+    pub refused: Vec<Refused>,
+}
+
+/// Elements that running programs may still look at.
+#[derive(Debug, Default, PartialEq, Eq)]
+#[must_use = "what is not reclaimed is lost"]
+pub struct Retired {
+    pub(super) spans: Vec<Span>,
+    pub(super) backends: Vec<(Family, u32)>,
+    pub(super) services: Vec<u32>,
+}
+
+impl Retired {
+    /// Whether there is nothing to wait for.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty() && self.backends.is_empty() && self.services.is_empty()
+    }
+
+    /// Adds what another plan has retired.
+    pub fn extend(&mut self, other: Self) {
+        self.spans.extend(other.spans);
+        self.backends.extend(other.backends);
+        self.services.extend(other.services);
+    }
+}
+
+/// A port that could not be programmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The port.
+    pub port: PortName,
+    /// The map without room.
+    pub full: Full,
+}
+
+/// A map without room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// `FRONTENDS_*`
+    Frontends,
+    /// `BACKENDS_*`
+    Backends,
+    /// `SLOTS`
+    Slots,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Frontends => "the map of frontends is full (--map-frontends)",
+            Self::Backends => "the map of backends is full (--map-backends)",
+            Self::Slots => "the map of slots is full (--map-slots)",
+        })
+    }
+}
