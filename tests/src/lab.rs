@@ -8,6 +8,7 @@ pub mod directory;
 mod ip;
 pub mod load;
 pub mod manifests;
+pub mod mirror;
 pub mod namespace;
 pub mod node;
 pub mod process;

@@ -3,9 +3,12 @@
 
 mod connections;
 mod devices;
+mod faults;
+mod flows;
 mod frontends;
 mod life;
 mod mistakes;
+mod peers;
 mod policies;
 mod scale;
 mod sources;
