@@ -86,3 +86,25 @@ pub(super) fn reassert_reply<A: Address, T: Tables<A>>(
     let _ = tables.make(&key, &reply, Make::IfAbsent);
     true
 }
+
+/// A plain connection begins: where a flow that has ended was translated to its very
+/// tuple, that flow's reply record goes, or it would give the plain connection's
+/// replies a Service's address. The client may come by another node this time, where
+/// the Service was translated. A flow that goes on keeps its record: a SYN from
+/// somebody who pretends to be its client must not cut it.
+#[inline(always)]
+pub(super) fn release_tuple<A: Address, T: Tables<A>>(tables: &T, headers: &Headers<A>) {
+    let key = FlowKey::new(headers.tuple.reversed(), headers.protocol, Edge::Egress);
+    let Some(reply) = tables.find(&key) else {
+        return;
+    };
+    let original = FlowKey::new(reply.tuple.reversed(), headers.protocol, Edge::Ingress);
+    let is_closing = |flow: &Flow<A>| flow.flags() & flow_flags::CLOSING != 0;
+    let is_over = is_closing(&reply)
+        || tables
+            .find(&original)
+            .is_none_or(|forward| is_closing(&forward));
+    if is_over {
+        tables.forget(&key);
+    }
+}

@@ -2,7 +2,7 @@
 //! other flow has.
 
 use super::Client;
-use super::flow::{is_fresh, reply_key, reply_of};
+use super::flow::{is_fresh, release_tuple, reply_key, reply_of};
 use super::headers::{Headers, Version};
 use super::tables::{Make, MakeError, Tables};
 use crate::layout::{
@@ -30,6 +30,9 @@ pub(super) fn open<A: Version, T: Tables<A>>(
     client: Client,
 ) -> Result<Option<Opened<A>>, Counter> {
     let Some(frontend) = find_frontend(headers, tables) else {
+        if headers.is_syn() {
+            release_tuple(tables, headers);
+        }
         return Ok(None);
     };
     let (index, backend) = pick(tables, endpoint_set(&frontend, client)?)?;

@@ -11,6 +11,7 @@ mod expiry;
 mod lengths;
 mod lifetimes;
 mod live_flows;
+mod plain;
 mod records;
 mod rejects;
 mod round_trips;

@@ -10,6 +10,7 @@ mod life;
 mod mistakes;
 mod peers;
 mod policies;
+mod reuse;
 mod scale;
 mod sources;
 mod telling;
