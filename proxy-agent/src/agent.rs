@@ -4,72 +4,74 @@
 //! the model's changes into the plan, the plan into the maps. It does no I/O of
 //! its own but for the maps.
 
+mod node;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use proxy_ebpf::layout::{Settings, V4, V6, settings_flags};
 use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::Settings;
 use crate::maps::{MapError, Maps};
 use crate::model::object::Family;
 use crate::model::{Change, Model, ModelSettings};
-use crate::plan::{Plan, Planner, Retired, Write};
+use crate::plan::{Capacity, Plan, Planner, Retired, Write};
 use crate::serve::{FamilyReport, MapUsage, Report};
+
+use node::NodeState;
 
 /// Joins model, plan and maps.
 pub struct Agent<M> {
     model: Model,
     planner: Planner,
     maps: M,
-    settings: NatSettings,
+    node: NodeState,
     retired: Retired,
     /// Writes that a map refused; they go first the next time, and until they
     /// succeed nothing that they replace is used again.
     owed: Vec<Write>,
-    node_addresses: BTreeSet<IpAddr>,
     node_changed: bool,
     is_programmed: bool,
     last_updated: Option<SystemTime>,
+    /// Since when a change waits to be programmed.
+    waiting_since: Option<Instant>,
     /// Since when the maps owe a write.
     owing_since: Option<Instant>,
-}
-
-struct NatSettings {
-    first: u16,
-    count: u16,
-    flags: u32,
+    /// A change that waits for longer is a sign of bad health.
+    patience: Duration,
 }
 
 impl<M: Maps> Agent<M> {
-    /// An agent for empty maps.
-    pub fn new(config: &Config, maps: M) -> Self {
+    /// An agent for empty maps, on the node of this name.
+    pub fn new(node_name: &str, settings: &Settings, maps: M) -> Self {
+        let sizes = &settings.own.maps;
         Self {
-            model: Model::new(ModelSettings {
-                node_name: Arc::from(config.node_name.as_str()),
-                ..ModelSettings::default()
+            model: Model::new(node_name, model_settings(settings)),
+            planner: Planner::new(Capacity {
+                frontends: sizes.frontends,
+                backends: sizes.backends,
+                slots: sizes.slots,
             }),
-            planner: Planner::new(config.capacity()),
             maps,
-            settings: NatSettings {
-                first: config.nat_ports.first,
-                count: config.nat_ports.count(),
-                flags: if config.masquerade_all {
-                    settings_flags::MASQUERADE_ALL
-                } else {
-                    0
-                },
-            },
+            node: NodeState::new(settings),
             retired: Retired::default(),
             owed: Vec::new(),
-            node_addresses: BTreeSet::new(),
             node_changed: false,
             is_programmed: false,
             last_updated: None,
+            waiting_since: None,
             owing_since: None,
+            patience: patience(settings),
         }
+    }
+
+    /// Takes in the settings that may change at run time; the rest stays as it is.
+    pub fn configure(&mut self, settings: &Settings) {
+        self.node.configure(settings);
+        self.patience = patience(settings);
+        self.model.configure(model_settings(settings));
+        self.note_change();
     }
 
     /// The maps.
@@ -82,14 +84,28 @@ impl<M: Maps> Agent<M> {
         for change in changes {
             self.model.apply(change);
         }
+        self.note_change();
+    }
+
+    /// Takes in the addresses that this node's devices have.
+    pub fn set_local_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.model.set_local_addresses(addresses);
+        self.note_change();
+    }
+
+    fn note_change(&mut self) {
+        if self.is_programmed {
+            self.waiting_since.get_or_insert_with(Instant::now);
+        }
     }
 
     /// Brings the maps to what the model wants; nothing until the first lists are
-    /// complete.
-    pub fn program(&mut self) {
+    /// complete. Returns whether there was something to do.
+    pub fn program(&mut self) -> bool {
         if !self.model.is_complete() {
-            return;
+            return false;
         }
+        self.waiting_since = None;
         for refusal in self.model.take_refusals() {
             warn!(service = %refusal.service, "refused: {}", refusal.reason);
         }
@@ -98,7 +114,7 @@ impl<M: Maps> Agent<M> {
         let ports = changes.len();
         let is_first = !std::mem::replace(&mut self.is_programmed, true);
         if ports == 0 && writes.is_empty() && !is_first {
-            return;
+            return false;
         }
         let mut plan = self.planner.plan(changes);
         writes.append(&mut plan.writes);
@@ -111,6 +127,7 @@ impl<M: Maps> Agent<M> {
             served = self.planner.programmed(),
             "programmed"
         );
+        true
     }
 
     /// Tries again what a map refused.
@@ -137,10 +154,12 @@ impl<M: Maps> Agent<M> {
     /// How the agent is; `devices` and `counters` are known to others.
     pub fn report(&self, devices: usize, counters: Vec<(&'static str, u64)>) -> Report {
         // Both families are programmed in one pass.
+        let pending_since = self.owing_since.into_iter().chain(self.waiting_since).min();
         let families = Family::ALL.map(|family| FamilyReport {
             family,
             last_updated: self.last_updated,
-            pending_for: self.owing_since.map(|since| since.elapsed()),
+            pending_for: pending_since.map(|since| since.elapsed()),
+            patience: self.patience,
         });
         Report {
             families: families.to_vec(),
@@ -171,30 +190,18 @@ impl<M: Maps> Agent<M> {
         std::mem::take(&mut self.node_changed)
     }
 
-    /// The addresses of this node.
-    pub fn node_addresses(&self) -> &BTreeSet<IpAddr> {
-        &self.node_addresses
+    /// The addresses by which this node is known.
+    pub fn own_addresses(&self) -> &BTreeSet<IpAddr> {
+        &self.node.addresses().own
     }
 
-    /// The writes that follow from a change of the node's addresses.
+    /// The writes that follow from a change of the node's addresses or settings.
     fn node_writes(&mut self) -> Vec<Write> {
-        let now: BTreeSet<IpAddr> = self.model.node_addresses().into_iter().collect();
-        if self.is_programmed && now == self.node_addresses {
-            return Vec::new();
+        let now = self.model.node_addresses();
+        if !self.is_programmed || now.own != *self.own_addresses() {
+            self.node_changed = true;
         }
-        let mut writes = settings_writes(&self.settings, &now).to_vec();
-        writes.extend(
-            now.difference(&self.node_addresses)
-                .map(|address| Write::NodeAddress { address: *address }),
-        );
-        writes.extend(
-            self.node_addresses
-                .difference(&now)
-                .map(|address| Write::RemoveNodeAddress { address: *address }),
-        );
-        self.node_addresses = now;
-        self.node_changed = true;
-        writes
+        self.node.writes(now)
     }
 
     /// Writes what is owed and then the plan; what a map refuses is owed.
@@ -230,28 +237,15 @@ fn report(write: &Write, error: MapError) {
     }
 }
 
-/// The settings of both families for a node with `addresses`.
-fn settings_writes(nat: &NatSettings, addresses: &BTreeSet<IpAddr>) -> [Write; 2] {
-    let v4 = addresses.iter().find_map(|address| match address {
-        IpAddr::V4(address) => Some(V4::from(*address)),
-        IpAddr::V6(_) => None,
-    });
-    let v6 = addresses.iter().find_map(|address| match address {
-        IpAddr::V6(address) => Some(V6::from(*address)),
-        IpAddr::V4(_) => None,
-    });
-    [
-        Write::SettingsV4(Settings {
-            node_address: v4.unwrap_or_default(),
-            nat_first: nat.first,
-            nat_ports: nat.count,
-            flags: nat.flags,
-        }),
-        Write::SettingsV6(Settings {
-            node_address: v6.unwrap_or_default(),
-            nat_first: nat.first,
-            nat_ports: nat.count,
-            flags: nat.flags,
-        }),
-    ]
+/// kube-proxy too gives a change twice the period in which it goes through everything.
+fn patience(settings: &Settings) -> Duration {
+    settings.sync_period.saturating_mul(2)
+}
+
+fn model_settings(settings: &Settings) -> ModelSettings {
+    ModelSettings {
+        external_ips: settings.own.external_ips.clone(),
+        bind_address: settings.bind_address,
+        node_port_addresses: settings.node_port_addresses.clone(),
+    }
 }

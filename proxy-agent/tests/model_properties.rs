@@ -189,12 +189,13 @@ fn gone(key: &Key) -> Change {
 }
 
 fn empty_model() -> Model {
-    Model::new(ModelSettings {
-        node_name: "here".into(),
+    let settings = ModelSettings {
         external_ips: ["10.0.0.0/8", "fd00::/8"]
             .map(|range| range.parse().expect("a range"))
             .to_vec(),
-    })
+        ..ModelSettings::default()
+    };
+    Model::new("here", settings)
 }
 
 fn complete(model: &mut Model) {

@@ -3,19 +3,24 @@
 use std::io::IsTerminal as _;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+
+use crate::config::{LogLevel, LogSettings};
 
 /// How to log.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Logging (to standard error)")]
 pub(super) struct LogArgs {
-    /// Text for people, or one JSON object a line.
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
+    /// Text for people, or one JSON object a line; by default text.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
 
-    /// Level, or levels by module, such as `info` or `warn,proxy_agent::source=debug`.
-    #[arg(long, value_name = "FILTER", default_value = "info")]
-    log_level: String,
+    /// Level, or levels by module, such as `info` or `warn,proxy_agent::source=debug`;
+    /// by default `info`.
+    #[arg(long, value_name = "FILTER")]
+    log_level: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -24,20 +29,59 @@ enum LogFormat {
     Json,
 }
 
-/// Starts to log; with `info` where the filter makes no sense.
-pub(super) fn start(args: &LogArgs) {
-    let (filter, error) = match EnvFilter::try_new(&args.log_level) {
-        Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info"), Some(error)),
+impl LogArgs {
+    /// Whether JSON is asked for, or not.
+    pub(super) fn json(&self) -> Option<bool> {
+        self.log_format.map(|format| format == LogFormat::Json)
+    }
+
+    /// The settings where a configuration file has nothing to say.
+    pub(super) fn without_file(&self) -> LogSettings {
+        LogSettings {
+            json: self.json().unwrap_or_default(),
+            ..LogSettings::default()
+        }
+    }
+}
+
+/// The level in force, which can be changed unless the command line has set it.
+pub(super) struct Level(Option<reload::Handle<EnvFilter, Registry>>);
+
+impl Level {
+    /// Logs at `level` from now on.
+    pub(super) fn set(&self, level: LogLevel) {
+        let Some(filter) = &self.0 else { return };
+        if let Err(error) = filter.reload(EnvFilter::new(level.name())) {
+            tracing::warn!("the log level stays as it is: {error}");
+        }
+    }
+}
+
+/// Starts to log; at the configured level where the filter of the command line makes
+/// no sense.
+pub(super) fn start(args: &LogArgs, settings: LogSettings) -> Level {
+    let given = args.log_level.as_deref().map(EnvFilter::try_new);
+    let is_given = matches!(given, Some(Ok(_)));
+    let configured = || EnvFilter::new(settings.level.name());
+    let (filter, error) = match given {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (configured(), Some(error)),
+        None => (configured(), None),
     };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match args.log_format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => builder.json().init(),
+    let (filter, handle) = reload::Layer::new(filter);
+    let events = fmt::layer().with_writer(std::io::stderr);
+    let events = if settings.json {
+        events.json().boxed()
+    } else {
+        events.with_ansi(std::io::stderr().is_terminal()).boxed()
+    };
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(events)
+        .init();
+    if let (Some(error), Some(filter)) = (error, &args.log_level) {
+        let name = settings.level.name();
+        tracing::warn!("--log-level `{filter}`: {error}; logging `{name}`");
     }
-    if let Some(error) = error {
-        tracing::warn!("--log-level `{}`: {error}; logging `info`", args.log_level);
-    }
+    Level((!is_given).then_some(handle))
 }

@@ -9,10 +9,14 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
-use super::preflight;
+use super::configuration::Configuration;
+use super::logging::Level;
+use super::pace::Pace;
+use super::{preflight, process};
 use crate::agent::Agent;
 use crate::attach::{Attacher, DeviceWatch, Outcome};
-use crate::config::{Config, Source};
+use crate::config::kube_proxy::Parsed;
+use crate::config::{ConfigFile, FileError, Source};
 use crate::maps::{self, KernelMaps};
 use crate::model::Change;
 use crate::plan::Retired;
@@ -30,34 +34,49 @@ const WAITING_QUERIES: usize = 16;
 const REVIEW_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Serves until a signal comes.
-pub(super) fn run(config: Config) -> Result<()> {
+pub(super) fn run(
+    configuration: Configuration,
+    file: Option<ConfigFile>,
+    level: &Level,
+) -> Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?
-        .block_on(run_until_signal(config))
+        .block_on(run_until_signal(configuration, file, level))
 }
 
-async fn run_until_signal(config: Config) -> Result<()> {
+async fn run_until_signal(
+    mut configuration: Configuration,
+    file: Option<ConfigFile>,
+    level: &Level,
+) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
 
-    preflight::warn_of_port_overlap(config.nat_ports);
-    let loaded = maps::load(config.maps)?;
+    configuration.name_ignored();
+    let settings = configuration.settings();
+    preflight::warn_of_port_overlap(settings.own.nat_ports);
+    process::set_oom_score_adj(settings.oom_score_adj);
+    let node_name = configuration.node_name();
+    let loaded = maps::load(settings.own.maps)?;
     let mut devices = DeviceWatch::open()?;
-    let mut attacher = Attacher::new(loaded.programs, config.attach);
+    let mut attacher = Attacher::new(loaded.programs, settings.own.attach);
     let (sender, mut changes) = mpsc::channel(WAITING_BATCHES);
-    let source = start_source(&config, sender);
+    let source = start_source(configuration.source(), &node_name, sender);
     tokio::pin!(source);
     let (asker, mut queries) = mpsc::channel(WAITING_QUERIES);
     let asker = Asker::new(asker);
-    tokio::spawn(serve::health(config.health_address, asker.clone()));
-    tokio::spawn(serve::metrics(config.metrics_address, asker));
-    let mut agent = Agent::new(&config, loaded.maps);
-    info!(node = config.node_name, "started");
+    tokio::spawn(serve::health(settings.health_address, asker.clone()));
+    tokio::spawn(serve::metrics(settings.metrics_address, asker));
+    let mut reads = follow(file);
+    let mut agent = Agent::new(&node_name, settings, loaded.maps);
+    let mut pace = Pace::new(settings.min_sync_period);
+    info!(node = node_name, "started");
 
     let mut grace = Grace::default();
     let mut review = tokio::time::interval(REVIEW_INTERVAL);
+    reconcile(&mut attacher, &mut devices, &mut agent).await;
     loop {
         grace.begin(&mut agent);
         tokio::select! {
@@ -73,21 +92,48 @@ async fn run_until_signal(config: Config) -> Result<()> {
                 let _ = query.send(report(&agent, &attacher));
             }
             retired = grace.over() => agent.reclaim(retired),
-            Some(batch) = changes.recv() => {
-                take_in(&mut agent, batch, &mut changes);
+            () = pace.due() => {
+                pace.done(agent.program());
                 if agent.take_node_change() {
-                    reconcile(&mut attacher, &mut devices, &agent).await;
+                    reconcile(&mut attacher, &mut devices, &mut agent).await;
                 }
             }
-            () = devices.changed() => reconcile(&mut attacher, &mut devices, &agent).await,
+            Some(batch) = changes.recv() => {
+                take_in(&mut agent, batch, &mut changes);
+                pace.want();
+            }
+            Some(read) = reads.recv() => {
+                if configuration.take(read) {
+                    let settings = configuration.settings();
+                    level.set(settings.log.level);
+                    process::set_oom_score_adj(settings.oom_score_adj);
+                    pace.set_period(settings.min_sync_period);
+                    agent.configure(settings);
+                    pace.want();
+                }
+            }
+            () = devices.changed() => {
+                reconcile(&mut attacher, &mut devices, &mut agent).await;
+                pace.want();
+            }
             _ = review.tick() => {
                 agent.retry();
-                reconcile(&mut attacher, &mut devices, &agent).await;
+                reconcile(&mut attacher, &mut devices, &mut agent).await;
+                pace.want();
             }
         }
     }
     info!("stopped; the programs are detached");
     Ok(())
+}
+
+/// What the configuration file holds, whenever that has changed.
+fn follow(file: Option<ConfigFile>) -> mpsc::Receiver<Result<Parsed, FileError>> {
+    let (sender, reads) = mpsc::channel(1);
+    if let Some(file) = file {
+        tokio::spawn(file.follow(sender));
+    }
+    reads
 }
 
 /// How the agent is, for whoever asks over HTTP.
@@ -130,7 +176,7 @@ impl Grace {
 }
 
 /// Hands the agent a batch, and with it all that came meanwhile: under load
-/// changes are merged, when idle they are applied as they come.
+/// changes are merged, when idle they are programmed as they come.
 fn take_in(
     agent: &mut Agent<KernelMaps>,
     batch: Vec<Change>,
@@ -140,28 +186,27 @@ fn take_in(
     while let Ok(batch) = changes.try_recv() {
         agent.apply(batch);
     }
-    agent.program();
 }
 
-async fn start_source(config: &Config, sender: mpsc::Sender<Vec<Change>>) -> Result<()> {
-    match &config.source {
-        Source::Kube(settings) => {
-            kube::watch(settings, &config.node_name, sender).await?;
-        }
-        Source::Files(directory) => {
-            files::watch(directory, &config.node_name, sender).await?;
-        }
+async fn start_source(
+    source: Source,
+    node_name: &str,
+    sender: mpsc::Sender<Vec<Change>>,
+) -> Result<()> {
+    match source {
+        Source::Kube(settings) => kube::watch(&settings, node_name, sender).await?,
+        Source::Files(directory) => files::watch(&directory, node_name, sender).await?,
     }
     Ok(())
 }
 
-/// Makes the served devices the edge devices that there are.
-async fn reconcile(attacher: &mut Attacher, devices: &mut DeviceWatch, agent: &Agent<KernelMaps>) {
-    // Before the node's addresses are known an uplink may look like a pod's
-    // device, and nothing is programmed anyway.
-    if !agent.is_programmed() {
-        return;
-    }
+/// Tells the agent the addresses of the node's devices, and makes the served devices
+/// the edge devices that there are.
+async fn reconcile(
+    attacher: &mut Attacher,
+    devices: &mut DeviceWatch,
+    agent: &mut Agent<KernelMaps>,
+) {
     let present = match devices.list().await {
         Ok(present) => present,
         Err(error) => {
@@ -173,11 +218,18 @@ async fn reconcile(attacher: &mut Attacher, devices: &mut DeviceWatch, agent: &A
             return;
         }
     };
+    let addresses = present.iter().flat_map(|device| &device.addresses);
+    agent.set_local_addresses(addresses.copied().collect());
+    // Before the node's addresses are known an uplink may look like a pod's
+    // device, and nothing is programmed anyway.
+    if !agent.is_programmed() {
+        return;
+    }
     let Outcome {
         attached,
         detached,
         failed,
-    } = attacher.reconcile(&present, agent.node_addresses());
+    } = attacher.reconcile(&present, agent.own_addresses());
     for (device, role) in attached {
         info!(device, ?role, "attached");
     }

@@ -1,38 +1,21 @@
 //! Every setting of the agent, with its default and the reason for it.
+//!
+//! [`Settings`] holds them. They come of kube-proxy's configuration file
+//! ([`kube_proxy`]), which is read and watched by [`ConfigFile`]; the command line
+//! overrides them.
 
+mod file;
 pub mod kube_proxy;
 mod port_range;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use file::{ConfigFile, FileError};
+pub use kube_proxy::{LogLevel, LogSettings, OwnSettings, Settings};
 pub use port_range::PortRange;
 
-use crate::attach::AttachWay;
 use crate::maps::MapSizes;
-use crate::plan::Capacity;
 use crate::source::kube::KubeSettings;
-
-/// The settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// The name of the Node that the agent runs on.
-    pub node_name: String,
-    /// Where the objects come from.
-    pub source: Source,
-    /// How much the maps hold.
-    pub maps: MapSizes,
-    /// Source ports of flows that leave with this node's address.
-    pub nat_ports: PortRange,
-    /// Translate the source of all outside traffic, also for local backends.
-    pub masquerade_all: bool,
-    /// Where `/healthz` and `/livez` answer.
-    pub health_address: SocketAddr,
-    /// Where `/metrics` answers.
-    pub metrics_address: SocketAddr,
-    /// How programs are attached to devices.
-    pub attach: AttachWay,
-}
 
 /// Where the objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,12 +25,6 @@ pub enum Source {
     /// A folder of manifests.
     Files(PathBuf),
 }
-
-/// kube-proxy's port, on all addresses: load balancers ask it from outside.
-pub const DEFAULT_HEALTH_ADDRESS: &str = "0.0.0.0:10256";
-
-/// kube-proxy's port, for this machine only.
-pub const DEFAULT_METRICS_ADDRESS: &str = "127.0.0.1:10249";
 
 /// Map sizes for a cluster of 10,000 Services with ten endpoints each, with room
 /// for as many again: the kernel allocates hash entries as they are needed, so
@@ -71,14 +48,3 @@ pub const DEFAULT_NAT_PORTS: PortRange = PortRange {
     first: 61_000,
     last: 65_535,
 };
-
-impl Config {
-    /// What the planner needs to know of the maps.
-    pub fn capacity(&self) -> Capacity {
-        Capacity {
-            frontends: self.maps.frontends,
-            backends: self.maps.backends,
-            slots: self.maps.slots,
-        }
-    }
-}

@@ -15,8 +15,7 @@ use super::store::ServiceId;
 
 impl Model {
     pub(super) fn put_service(&mut self, service: &Service) {
-        let external_ips = &self.settings.external_ips;
-        let served = ServedService::new(service, external_ips, &mut self.shared.strings);
+        let served = ServedService::new(service, &mut self.shared.strings);
         if let Some(served) = served {
             let id = self.entry(&service.name);
             self.replace_service(id, Some(served));
@@ -65,7 +64,7 @@ impl Model {
     }
 
     pub(super) fn put_slice(&mut self, slice: &EndpointSlice) {
-        let Some(new) = Slice::new(slice, &self.settings.node_name, &mut self.shared) else {
+        let Some(new) = Slice::new(slice, &self.node_name, &mut self.shared) else {
             self.remove_slice(&slice.name);
             return;
         };
@@ -129,7 +128,7 @@ impl Model {
 
     /// Touches whoever has or wants `address` as an external IP, and thereby
     /// whoever it could be lost to.
-    fn touch_external_ips(&mut self, address: IpAddr) {
+    pub(super) fn touch_external_ips(&mut self, address: IpAddr) {
         let mut claims = self.claims.on(address);
         if !claims.any(|claim| claim.kind == FrontendKind::ExternalIp) {
             return;

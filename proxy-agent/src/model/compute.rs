@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Model;
-use super::address::special;
 use super::claims::{Claim, Destination};
 use super::desired::{DesiredPort, Frontend, FrontendKind, PortName};
 use super::endpoints::Sets;
@@ -76,9 +75,18 @@ impl Model {
         let lost = service
             .claims(id)
             .filter_map(|(destination, claim)| self.lost(destination, claim));
+        let not_allowed = service
+            .external_ips()
+            .filter(|address| !self.allows_external_ip(*address))
+            .map(|address| RefusalReason::ExternalIpNotAllowed { address });
         let slices = entry.slices.iter().flat_map(|slice| &*slice.refusals);
-        let own = service.refusals.iter();
-        own.chain(slices).cloned().chain(lost).collect()
+        let own = service.refusals.iter().chain(slices).cloned();
+        own.chain(lost).chain(not_allowed).collect()
+    }
+
+    fn allows_external_ip(&self, address: IpAddr) -> bool {
+        let mut allowed = self.settings.external_ips.iter();
+        allowed.any(|range| range.contains(&address))
     }
 
     /// Why `claim` does not have what it wants. A port that wants one thing
@@ -126,10 +134,14 @@ impl Model {
     }
 
     /// An external IP can be written by anyone who may write a Service, so it
-    /// never takes an address that is somebody's already (CVE-2020-8554).
+    /// needs leave, and never takes an address that is somebody's already
+    /// (CVE-2020-8554).
     fn blocked(&self, address: IpAddr, claim: Claim) -> Option<RefusalReason> {
         if claim.kind != FrontendKind::ExternalIp {
             return None;
+        }
+        if !self.allows_external_ip(address) {
+            return Some(RefusalReason::ExternalIpNotAllowed { address });
         }
         if self.is_node_address(address) {
             return Some(RefusalReason::ExternalIpIsNodeAddress { address });
@@ -145,30 +157,9 @@ impl Model {
         })
     }
 
-    fn is_node_address(&self, address: IpAddr) -> bool {
-        let node = self.node.as_ref();
-        node.is_some_and(|node| node.addresses.contains(&address))
-    }
-
     /// This node's zone.
     pub(super) fn zone(&self) -> Option<&str> {
         zone_of(self.node.as_ref()?)
-    }
-
-    /// The node's first address of each family.
-    pub(super) fn primary_addresses(&self) -> Vec<IpAddr> {
-        let Some(node) = &self.node else {
-            return Vec::new();
-        };
-        Family::ALL
-            .into_iter()
-            .filter_map(|family| {
-                node.addresses
-                    .iter()
-                    .copied()
-                    .find(|address| Family::of(*address) == family && special(*address).is_none())
-            })
-            .collect()
     }
 }
 

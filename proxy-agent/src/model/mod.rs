@@ -25,6 +25,7 @@ mod compute;
 pub mod desired;
 mod endpoints;
 mod intern;
+mod node;
 pub mod object;
 pub mod refusal;
 mod service;
@@ -41,6 +42,7 @@ use ipnet::IpNet;
 
 pub use address::AddressClass;
 pub use desired::{DesiredPort, PortName};
+pub use node::{NodeAddresses, NodePortAddresses};
 pub use object::{Change, ObjectName};
 pub use refusal::{Refusal, RefusalReason};
 
@@ -50,19 +52,22 @@ use object::Node;
 use slice::Shared;
 use store::{ServiceId, Store};
 
-/// What the model is told once, at the start.
+/// What decides beside the objects.
 #[derive(Clone, Debug, Default)]
 pub struct ModelSettings {
-    /// The name of this node.
-    pub node_name: Arc<str>,
     /// Where external IPs may be. None by default: whoever may write a Service
     /// could otherwise take any traffic that passes this node (CVE-2020-8554).
     pub external_ips: Vec<IpNet>,
+    /// This node's primary address, in place of the first that its object lists.
+    pub bind_address: Option<IpAddr>,
+    /// Which of its addresses answer on `NodePorts`.
+    pub node_port_addresses: NodePortAddresses,
 }
 
 /// The objects, and what follows from them for this node.
 #[derive(Debug)]
 pub struct Model {
+    node_name: Arc<str>,
     settings: ModelSettings,
     store: Store,
     /// The Service that each slice belongs to.
@@ -78,13 +83,15 @@ pub struct Model {
     /// The same for refusals, of which what was handed out is kept below.
     refusals_touched: Option<BTreeSet<ObjectName>>,
     refused: HashMap<ObjectName, BTreeSet<RefusalReason>>,
-    node_addresses: Vec<IpAddr>,
+    /// The addresses of this node's devices.
+    local_addresses: BTreeSet<IpAddr>,
 }
 
 impl Model {
-    /// A model that knows of no object.
-    pub fn new(settings: ModelSettings) -> Self {
+    /// A model that knows of no object, for the node of this name.
+    pub fn new(node_name: &str, settings: ModelSettings) -> Self {
         Self {
+            node_name: node_name.into(),
             settings,
             store: Store::default(),
             slices: HashMap::new(),
@@ -99,7 +106,7 @@ impl Model {
             touched: None,
             refusals_touched: None,
             refused: HashMap::new(),
-            node_addresses: Vec::new(),
+            local_addresses: BTreeSet::new(),
         }
     }
 
@@ -193,22 +200,6 @@ impl Model {
                 reason,
             })
         })
-    }
-
-    /// The addresses of this node on which every `NodePort` answers, sorted: its first
-    /// of each family.
-    pub fn node_addresses(&self) -> Vec<IpAddr> {
-        self.primary_addresses()
-    }
-
-    /// The same, where they changed since the last call.
-    pub fn take_node_addresses(&mut self) -> Option<Vec<IpAddr>> {
-        let addresses = self.primary_addresses();
-        if addresses == self.node_addresses {
-            return None;
-        }
-        self.node_addresses.clone_from(&addresses);
-        Some(addresses)
     }
 
     /// This node's object.

@@ -41,16 +41,12 @@ pub(super) struct Port {
 impl ServedService {
     /// Takes what can be served of `service`; `None` where that is nothing by
     /// its kind: headless, without an address, or a mere name.
-    pub(super) fn new(
-        service: &Service,
-        external_ips: &[IpNet],
-        strings: &mut Interner<str>,
-    ) -> Option<Self> {
+    pub(super) fn new(service: &Service, strings: &mut Interner<str>) -> Option<Self> {
         if service.kind == ServiceType::ExternalName || service.cluster_ips.is_empty() {
             return None;
         }
         let mut refusals = Vec::new();
-        let addresses = Addresses::new(service, external_ips, &mut refusals);
+        let addresses = Addresses::new(service, &mut refusals);
         let ports = ports(service, strings, &mut refusals);
         refusals.sort_unstable();
         refusals.dedup();
@@ -76,6 +72,13 @@ impl ServedService {
         Family::ALL
             .into_iter()
             .filter(move |family| families[*family as usize])
+    }
+
+    /// Its external IPs, allowed or not.
+    pub(super) fn external_ips(&self) -> impl Iterator<Item = IpAddr> {
+        let own = self.addresses.iter();
+        own.filter(|(_, kind)| *kind == FrontendKind::ExternalIp)
+            .map(|(address, _)| *address)
     }
 
     /// The destinations that the port at position `port` wants in `family`.
@@ -137,7 +140,7 @@ struct Addresses {
 }
 
 impl Addresses {
-    fn new(service: &Service, external_ips: &[IpNet], refusals: &mut Vec<RefusalReason>) -> Self {
+    fn new(service: &Service, refusals: &mut Vec<RefusalReason>) -> Self {
         let mut this = Self {
             families: [false; 2],
             own: Vec::new(),
@@ -169,11 +172,7 @@ impl Addresses {
             if let Some(address) = parse(text, AddressRole::ExternalIp, refusals)
                 && this.families[Family::of(address) as usize]
             {
-                if external_ips.iter().any(|range| range.contains(&address)) {
-                    this.add(address, FrontendKind::ExternalIp, refusals);
-                } else {
-                    refusals.push(RefusalReason::ExternalIpNotAllowed { address });
-                }
+                this.add(address, FrontendKind::ExternalIp, refusals);
             }
         }
         this.own.sort_unstable();

@@ -1,12 +1,15 @@
 //! How the model hands out what it knows. What it knows is tried in
 //! `tests/model_*.rs`.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use super::desired::{DesiredPort, PortName};
 use super::object::{
     Change, Endpoint, EndpointPort, EndpointSlice, Family, Node, ObjectName, Protocol, Service,
     ServicePort, ServiceType, TrafficPolicy,
 };
-use super::{Model, ModelSettings};
+use super::{Model, ModelSettings, NodeAddresses, NodePortAddresses};
 
 fn service(name: &str, address: &str) -> Change {
     Change::Service(Service {
@@ -63,10 +66,7 @@ fn node(addresses: &[&str]) -> Change {
 }
 
 fn model() -> Model {
-    Model::new(ModelSettings {
-        node_name: "here".into(),
-        ..ModelSettings::default()
-    })
+    Model::new("here", ModelSettings::default())
 }
 
 fn complete() -> Model {
@@ -153,10 +153,19 @@ fn a_refusal_is_told_once_while_it_persists_and_again_when_it_returns() {
     assert_eq!(model.take_refusals(), told);
 }
 
+fn texts(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<String> {
+    let addresses = addresses.into_iter();
+    addresses.map(|address| address.to_string()).collect()
+}
+
+fn local(addresses: &[&str]) -> BTreeSet<IpAddr> {
+    addresses.iter().map(|text| text.parse().unwrap()).collect()
+}
+
 #[test]
-fn node_ports_answer_on_the_first_address_of_each_family() {
+fn a_nodes_primary_addresses_are_the_first_of_each_family_that_will_do() {
     let mut model = complete();
-    assert_eq!(model.take_node_addresses(), None);
+    assert_eq!(model.node_addresses(), NodeAddresses::default());
     model.apply(node(&[
         "fe80::1",
         "fd02::2",
@@ -165,16 +174,123 @@ fn node_ports_answer_on_the_first_address_of_each_family() {
         "10.2.0.1",
         "fd02::1",
     ]));
-    let expected: Vec<std::net::IpAddr> =
-        vec!["10.2.0.2".parse().unwrap(), "fd02::2".parse().unwrap()];
-    assert_eq!(model.node_addresses(), expected);
-    assert_eq!(model.take_node_addresses(), Some(expected));
-    assert_eq!(model.take_node_addresses(), None);
-    model.apply(node(&["10.2.0.2", "fd02::2"]));
-    assert_eq!(model.take_node_addresses(), None);
-    model.apply(node(&["10.2.0.2"]));
-    assert_eq!(model.take_node_addresses().map(|all| all.len()), Some(1));
+    let addresses = model.node_addresses();
+    assert_eq!(texts(addresses.primary), ["10.2.0.2", "fd02::2"]);
+    assert_eq!(texts(addresses.node_ports), ["10.2.0.2", "fd02::2"]);
+    assert_eq!(addresses.own.len(), 6);
+
+    let with_address = |address: &str| ModelSettings {
+        bind_address: Some(address.parse().unwrap()),
+        ..ModelSettings::default()
+    };
+    model.configure(with_address("10.2.0.9"));
+    let addresses = model.node_addresses();
+    assert_eq!(texts(addresses.primary), ["10.2.0.9", "fd02::2"]);
+    // One by which no reply would come back is none.
+    model.configure(with_address("127.0.0.1"));
+    let addresses = model.node_addresses();
+    assert_eq!(texts(addresses.primary), ["10.2.0.2", "fd02::2"]);
     model.apply(Change::NodeGone);
-    assert_eq!(model.take_node_addresses(), Some(Vec::new()));
+    assert_eq!(model.node_addresses().primary, [] as [IpAddr; 0]);
     assert!(model.node().is_none());
+}
+
+#[test]
+fn node_ports_answer_on_the_local_addresses_that_are_configured() {
+    let mut model = complete();
+    model.apply(node(&["10.2.0.1", "fd02::1"]));
+    let devices = [
+        "127.0.0.1",
+        "10.2.0.1",
+        "10.3.0.1",
+        "::1",
+        "fd02::1",
+        "fd03::1",
+    ];
+    model.set_local_addresses(local(&devices));
+    for (primary, v4, v6, expected) in [
+        (true, &[][..], &[][..], &["10.2.0.1", "fd02::1"][..]),
+        (
+            false,
+            &["0.0.0.0/0"],
+            &["::/0"],
+            &["10.2.0.1", "10.3.0.1", "fd02::1", "fd03::1"],
+        ),
+        (false, &["127.0.0.0/8"], &["::1/128"], &[]),
+        (
+            false,
+            &["10.3.0.0/16"],
+            &["fd03::/16"],
+            &["10.3.0.1", "fd03::1"],
+        ),
+        (
+            true,
+            &["10.3.0.0/16"],
+            &[],
+            &["10.2.0.1", "10.3.0.1", "fd02::1"],
+        ),
+    ] {
+        model.configure(ModelSettings {
+            node_port_addresses: NodePortAddresses {
+                primary,
+                v4: v4.iter().map(|range| range.parse().unwrap()).collect(),
+                v6: v6.iter().map(|range| range.parse().unwrap()).collect(),
+            },
+            ..ModelSettings::default()
+        });
+        let found = texts(model.node_addresses().node_ports);
+        assert_eq!(found, expected, "{primary} {v4:?} {v6:?}");
+    }
+    model.set_local_addresses(local(&["10.3.0.1", "10.3.0.2"]));
+    let found = texts(model.node_addresses().node_ports);
+    // The primary ones answer also where another machine translates to them.
+    let expected = ["10.2.0.1", "10.3.0.1", "10.3.0.2", "fd02::1"];
+    assert_eq!(found, expected);
+}
+
+/// The addresses of the Service `a` and what is refused of it, where they changed.
+fn served(model: &mut Model) -> (Vec<String>, Vec<String>) {
+    let changes = model.take_changes();
+    let frontends = changes.into_iter().filter_map(|(_, port)| port);
+    let frontends = frontends.flat_map(|port| port.frontends);
+    let refusals = model.take_refusals();
+    (
+        texts(frontends.map(|frontend| frontend.address)),
+        refusals
+            .iter()
+            .map(|refusal| refusal.reason.to_string())
+            .collect(),
+    )
+}
+
+#[test]
+fn external_ips_follow_the_ranges_and_the_nodes_addresses_at_run_time() {
+    let mut model = complete();
+    model.apply(service("a", "10.1.0.1"));
+    let (addresses, refusals) = served(&mut model);
+    assert_eq!(addresses, ["10.1.0.1"]);
+    assert!(refusals[0].contains("in no range"), "{refusals:?}");
+
+    let allowing = |range: &str| ModelSettings {
+        external_ips: vec![range.parse().unwrap()],
+        ..ModelSettings::default()
+    };
+    model.configure(allowing("198.51.100.0/24"));
+    let both = ["10.1.0.1", "198.51.100.1"].map(str::to_owned).to_vec();
+    assert_eq!(served(&mut model), (both.clone(), vec![]));
+    // The same again is no change.
+    model.configure(allowing("198.51.100.0/24"));
+    assert_eq!(served(&mut model), (vec![], vec![]));
+
+    model.set_local_addresses(local(&["198.51.100.1"]));
+    let (addresses, refusals) = served(&mut model);
+    assert_eq!(addresses, ["10.1.0.1"]);
+    assert!(refusals[0].contains("of this node"), "{refusals:?}");
+    model.set_local_addresses(local(&[]));
+    assert_eq!(served(&mut model), (both, vec![]));
+
+    model.configure(allowing("203.0.113.0/24"));
+    let (addresses, refusals) = served(&mut model);
+    assert_eq!(addresses, ["10.1.0.1"]);
+    assert!(refusals[0].contains("in no range"), "{refusals:?}");
 }

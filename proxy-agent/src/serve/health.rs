@@ -121,6 +121,7 @@ mod tests {
             family,
             last_updated: Some(SystemTime::UNIX_EPOCH),
             pending_for,
+            patience: Duration::from_mins(1),
         };
         Report {
             families: vec![

@@ -30,6 +30,8 @@ pub struct FamilyReport {
     pub last_updated: Option<SystemTime>,
     /// For how long a change has been waiting.
     pub pending_for: Option<Duration>,
+    /// How long one may wait: twice `syncPeriod`, as in kube-proxy.
+    pub patience: Duration,
 }
 
 /// How full a map is.
@@ -43,14 +45,11 @@ pub struct MapUsage {
     pub capacity: u64,
 }
 
-/// Twice kube-proxy's `syncPeriod`: a change that waited longer makes unhealthy.
-const PENDING_LIMIT: Duration = Duration::from_mins(1);
-
 impl FamilyReport {
     /// Whether no change has waited for too long.
     pub fn is_healthy(&self) -> bool {
         self.pending_for
-            .is_none_or(|pending| pending <= PENDING_LIMIT)
+            .is_none_or(|pending| pending <= self.patience)
     }
 }
 

@@ -30,7 +30,6 @@ fn each_setting_is_changed_at_run_time_or_asks_for_a_restart() {
             None,
         ),
         ("nodePortAddresses: [all]", Some("nodePortAddresses"), None),
-        ("clusterCIDR: 10.0.0.0/8", Some("detectLocal"), None),
         ("logging: {verbosity: 4}", Some("logging.verbosity"), None),
         ("oomScoreAdj: -1", Some("oomScoreAdj"), None),
         (&own("externalIPs: [10.0.0.0/8]"), Some("externalIPs"), None),
@@ -75,7 +74,7 @@ fn each_setting_is_changed_at_run_time_or_asks_for_a_restart() {
 
 #[test]
 fn a_field_without_effect_changes_nothing() {
-    let changed = settings("ipvs: {scheduler: sh}\nconntrack: {maxPerCore: 1}");
+    let changed = settings("ipvs: {scheduler: sh}\nclusterCIDR: 10.0.0.0/8");
     assert_eq!(diff(&Settings::default(), &changed), Changes::default());
 }
 

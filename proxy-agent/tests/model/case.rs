@@ -171,12 +171,13 @@ impl Case {
 
     fn model(&self) -> Model {
         let allowed = self.steps[0].remarks("allow");
-        let mut model = Model::new(ModelSettings {
-            node_name: "here".into(),
+        let settings = ModelSettings {
             external_ips: allowed
                 .map(|range| range.parse().expect("a range"))
                 .collect(),
-        });
+            ..ModelSettings::default()
+        };
+        let mut model = Model::new("here", settings);
         model.apply(Change::ServicesListed);
         model.apply(Change::EndpointSlicesListed);
         model

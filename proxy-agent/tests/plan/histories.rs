@@ -6,11 +6,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use proxy_agent::agent::Agent;
-use proxy_agent::attach::AttachWay;
-use proxy_agent::config::{
-    Config, DEFAULT_HEALTH_ADDRESS, DEFAULT_MAPS, DEFAULT_METRICS_ADDRESS, DEFAULT_NAT_PORTS,
-    Source,
-};
+use proxy_agent::config::Settings;
 use proxy_agent::model::object::{
     Change, Endpoint, EndpointPort, EndpointSlice, Family, Node, ObjectName, Protocol, Service,
     ServicePort, ServiceType, TrafficPolicy,
@@ -165,17 +161,7 @@ fn node() -> Change {
 }
 
 pub(crate) fn agent() -> Agent<Filmed> {
-    let config = Config {
-        node_name: "here".to_owned(),
-        source: Source::Files("unused".into()),
-        maps: DEFAULT_MAPS,
-        nat_ports: DEFAULT_NAT_PORTS,
-        masquerade_all: false,
-        health_address: DEFAULT_HEALTH_ADDRESS.parse().unwrap(),
-        metrics_address: DEFAULT_METRICS_ADDRESS.parse().unwrap(),
-        attach: AttachWay::Auto,
-    };
-    Agent::new(&config, Filmed::default())
+    Agent::new("here", &Settings::default(), Filmed::default())
 }
 
 /// The objects that are there, as changes.

@@ -48,6 +48,11 @@ impl World {
             network,
             ..Options::default()
         })?;
+        Self::on(cluster, arguments)
+    }
+
+    /// The same, on a cluster that is there.
+    pub(crate) fn on(cluster: Cluster, arguments: &[&str]) -> Result<Self> {
         let directory = cluster.directory.path();
         let manifests = Manifests::copy_examples(directory)?;
         let http = server::start_http(directory, cluster.pods())?;

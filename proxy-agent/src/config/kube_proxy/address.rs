@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::error::{Mistake, Place};
+use crate::model::NodePortAddresses;
 
 /// An address; as in Kubernetes the parts of an IPv4 address may begin with zeros.
 pub(super) fn ip(text: &str) -> Option<IpAddr> {
@@ -58,117 +59,71 @@ pub(super) fn endpoint(text: &str, port: u16) -> Result<SocketAddr, String> {
     Ok((address, port).into())
 }
 
-/// The range of each IP version.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ranges {
-    /// The range of IPv4.
-    pub v4: Option<Ipv4Net>,
-    /// The range of IPv6.
-    pub v6: Option<Ipv6Net>,
+/// Checks a text of one range, or one of each IP version with a comma between them.
+pub(super) fn check_ranges(text: &str) -> Result<(), String> {
+    let mut is_taken = [false; 2];
+    for part in text.split(',') {
+        let part = part.trim();
+        let Some(net) = range(part) else {
+            return Err(format!(
+                "`{part}` is no address range such as `10.100.0.0/16` or `fd00:100::/48`"
+            ));
+        };
+        let version = usize::from(net.addr().is_ipv6());
+        if std::mem::replace(&mut is_taken[version], true) {
+            return Err("there may be one range of each IP version".to_owned());
+        }
+    }
+    Ok(())
 }
 
-impl Ranges {
-    /// One range, or one of each IP version with a comma between them.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let mut ranges = Self::default();
-        for part in text.split(',') {
-            let part = part.trim();
-            let taken = match range(part) {
-                Some(IpNet::V4(net)) => ranges.v4.replace(net).is_some(),
-                Some(IpNet::V6(net)) => ranges.v6.replace(net).is_some(),
+/// The addresses in a list of ranges and the words `primary`, `localhost` and
+/// `all`. An IP version that the list does not speak of has all addresses, as
+/// kube-proxy has it.
+pub(super) fn node_port_addresses(
+    texts: &[(Place, String)],
+    path: &str,
+) -> Result<NodePortAddresses, Mistake> {
+    let mut found = NodePortAddresses {
+        primary: false,
+        v4: Vec::new(),
+        v6: Vec::new(),
+    };
+    if texts.is_empty() {
+        return Ok(NodePortAddresses::default());
+    }
+    for (number, (place, text)) in texts.iter().enumerate() {
+        let words: &[&str] = match text.as_str() {
+            "primary" => {
+                found.primary = true;
+                continue;
+            }
+            "localhost" => &["127.0.0.0/8", "::1/128"],
+            "all" => &["0.0.0.0/0", "::/0"],
+            text => &[text],
+        };
+        for word in words {
+            match range(word) {
+                Some(IpNet::V4(net)) => found.v4.push(net),
+                Some(IpNet::V6(net)) => found.v6.push(net),
                 None => {
-                    return Err(format!(
-                        "`{part}` is no address range such as `10.100.0.0/16` or `fd00:100::/48`"
-                    ));
-                }
-            };
-            if taken {
-                return Err("there may be one range of each IP version".to_owned());
-            }
-        }
-        Ok(ranges)
-    }
-}
-
-/// Which of the node's addresses answer on `NodePorts`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodePortAddresses {
-    /// The node's primary address of each IP version.
-    pub primary: bool,
-    /// Those of IPv4 in these ranges.
-    pub v4: Vec<Ipv4Net>,
-    /// Those of IPv6 in these ranges.
-    pub v6: Vec<Ipv6Net>,
-}
-
-impl Default for NodePortAddresses {
-    /// Primary addresses, as in kube-proxy's mode nftables: on all addresses (the
-    /// default of its other modes) `NodePorts` would also be open on networks that
-    /// were not meant to see them.
-    fn default() -> Self {
-        Self {
-            primary: true,
-            v4: Vec::new(),
-            v6: Vec::new(),
-        }
-    }
-}
-
-impl NodePortAddresses {
-    /// The addresses in a list of ranges and the words `primary`, `localhost` and
-    /// `all`. An IP version that the list does not speak of has all addresses, as
-    /// kube-proxy has it.
-    pub(super) fn parse(texts: &[(Place, String)], path: &str) -> Result<Self, Mistake> {
-        let mut found = Self {
-            primary: false,
-            v4: Vec::new(),
-            v6: Vec::new(),
-        };
-        if texts.is_empty() {
-            return Ok(Self::default());
-        }
-        for (number, (place, text)) in texts.iter().enumerate() {
-            let words: &[&str] = match text.as_str() {
-                "primary" => {
-                    found.primary = true;
-                    continue;
-                }
-                "localhost" => &["127.0.0.0/8", "::1/128"],
-                "all" => &["0.0.0.0/0", "::/0"],
-                text => &[text],
-            };
-            for word in words {
-                match range(word) {
-                    Some(IpNet::V4(net)) => found.v4.push(net),
-                    Some(IpNet::V6(net)) => found.v6.push(net),
-                    None => {
-                        let path = format!("{path}[{number}]");
-                        let reason = format!(
-                            "`{text}` is no address range such as `10.0.0.0/8`, nor `primary`, \
-                             `localhost` or `all`"
-                        );
-                        return Err(Mistake::new(*place, &path, reason));
-                    }
+                    let path = format!("{path}[{number}]");
+                    let reason = format!(
+                        "`{text}` is no address range such as `10.0.0.0/8`, nor `primary`, \
+                         `localhost` or `all`"
+                    );
+                    return Err(Mistake::new(*place, &path, reason));
                 }
             }
         }
-        if !found.primary && found.v4.is_empty() {
-            found.v4.push(Ipv4Net::default());
-        }
-        if !found.primary && found.v6.is_empty() {
-            found.v6.push(Ipv6Net::default());
-        }
-        Ok(found)
     }
-
-    /// Whether NodePorts answer on `address`, which may be the node's primary one.
-    pub fn allow(&self, address: IpAddr, is_primary: bool) -> bool {
-        let in_range = match address {
-            IpAddr::V4(address) => self.v4.iter().any(|net| net.contains(&address)),
-            IpAddr::V6(address) => self.v6.iter().any(|net| net.contains(&address)),
-        };
-        in_range || self.primary && is_primary
+    if !found.primary && found.v4.is_empty() {
+        found.v4.push(Ipv4Net::default());
     }
+    if !found.primary && found.v6.is_empty() {
+        found.v6.push(Ipv6Net::default());
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -200,7 +155,7 @@ mod tests {
                 .iter()
                 .map(|text| (Place::default(), (*text).to_owned()))
                 .collect();
-            NodePortAddresses::parse(&texts, "nodePortAddresses").unwrap()
+            node_port_addresses(&texts, "nodePortAddresses").unwrap()
         };
         let one: IpAddr = "10.1.2.3".parse().unwrap();
         let other: IpAddr = "192.0.2.1".parse().unwrap();

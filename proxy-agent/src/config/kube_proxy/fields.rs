@@ -42,6 +42,8 @@ const LOGS: &str = "logs are written at once to standard error; levels by module
                     --log-level";
 const MARKS: &str = "packets are not marked";
 const SYSTEM: &str = "connections are tracked in this proxy's own maps; conntrack is left as it is";
+const DEVICE: &str = "clients that are Pods of this node are known by the device that their packets \
+                      come by";
 const NO_IPVS: &str = "IPVS is not used";
 const WINDOWS: &str = "it is for Windows";
 const GONE: &str = "kube-proxy has no such field any more";
@@ -154,10 +156,15 @@ pub(super) const FIELDS: &[Field] = &[
     nothing("winkernel.rootHnsEndpointName", Text, NO_TEXT, WINDOWS),
     nothing("winkernel.forwardHealthCheckVip", Bool, FALSE, WINDOWS),
     nothing("windowsRunAsService", Bool, FALSE, WINDOWS),
-    used("detectLocalMode", OneOf(LOCAL_MODES)),
-    used("detectLocal.bridgeInterface", Text),
-    used("detectLocal.interfaceNamePrefix", Text),
-    used("clusterCIDR", Text),
+    nothing(
+        "detectLocalMode",
+        OneOf(LOCAL_MODES),
+        &["", "ClusterCIDR"],
+        DEVICE,
+    ),
+    nothing("detectLocal.bridgeInterface", Text, NO_TEXT, DEVICE),
+    nothing("detectLocal.interfaceNamePrefix", Text, NO_TEXT, DEVICE),
+    nothing("clusterCIDR", Text, NO_TEXT, DEVICE),
     used("nodePortAddresses", Texts),
     used("oomScoreAdj", Integer(-1000, 1000)),
     // For the fields of conntrack, 0 asks kube-proxy to leave the system's value.

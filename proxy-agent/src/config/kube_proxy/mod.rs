@@ -30,13 +30,10 @@ use std::path::Path;
 
 use crate::source::files::document::yaml_documents;
 
-pub use address::{NodePortAddresses, Ranges};
 pub use diff::{Changes, diff};
 pub use error::ConfigError;
 pub use own::OwnSettings;
-pub use settings::{
-    DEFAULT_MIN_SYNC_PERIOD, DEFAULT_SYNC_PERIOD, DetectLocal, LogLevel, LogSettings, Settings,
-};
+pub use settings::{DEFAULT_MIN_SYNC_PERIOD, DEFAULT_SYNC_PERIOD, LogLevel, LogSettings, Settings};
 
 use check::Values;
 use error::{Mistake, Place};

@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::address::{NodePortAddresses, Ranges, endpoint, ip};
+use super::address::{check_ranges, endpoint, ip, node_port_addresses};
 use super::check::Values;
 use super::error::Mistake;
 use super::own::OwnSettings;
+use crate::model::NodePortAddresses;
 
 /// kube-proxy's ports, which load balancers, probes and scrapers know.
 const HEALTH_PORT: u16 = 10_256;
@@ -46,8 +47,6 @@ pub struct Settings {
     pub min_sync_period: Duration,
     /// Which of the node's addresses answer on `NodePorts`.
     pub node_port_addresses: NodePortAddresses,
-    /// How to know clients that are Pods of the cluster.
-    pub detect_local: DetectLocal,
     /// The kubeconfig file. By default there is none: the Pod's service account is
     /// used.
     pub kubeconfig: Option<PathBuf>,
@@ -58,23 +57,6 @@ pub struct Settings {
     pub oom_score_adj: Option<i16>,
     /// What kube-proxy has no setting for.
     pub own: OwnSettings,
-}
-
-/// How to know clients that are Pods.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum DetectLocal {
-    /// By the device that they come by. This is the default, as it needs no setting
-    /// and holds for every way to give out addresses.
-    #[default]
-    Device,
-    /// By a range of addresses.
-    ClusterCidr(Ranges),
-    /// By the Node's Pod range.
-    NodeCidr,
-    /// By a bridge.
-    BridgeInterface(String),
-    /// By the beginning of their device's name.
-    InterfaceNamePrefix(String),
 }
 
 /// How to log.
@@ -129,7 +111,6 @@ impl Default for Settings {
             sync_period: DEFAULT_SYNC_PERIOD,
             min_sync_period: DEFAULT_MIN_SYNC_PERIOD,
             node_port_addresses: NodePortAddresses::default(),
-            detect_local: DetectLocal::default(),
             kubeconfig: None,
             log: LogSettings::default(),
             oom_score_adj: None,
@@ -155,8 +136,8 @@ impl Settings {
             _ => "iptables.masqueradeAll",
         });
         let path = "nodePortAddresses";
-        settings.node_port_addresses = NodePortAddresses::parse(values.texts(path), path)?;
-        settings.detect_local = detect_local(values)?;
+        settings.node_port_addresses = node_port_addresses(values.texts(path), path)?;
+        check_detect_local(values)?;
         settings.kubeconfig = values
             .text("clientConnection.kubeconfig")
             .map(PathBuf::from);
@@ -232,28 +213,23 @@ impl Settings {
     }
 }
 
-fn detect_local(values: &Values) -> Result<DetectLocal, Mistake> {
-    let name = |path: &str, mode: &str| {
+/// Nothing here depends on these fields, but a mistake in them is one all the same.
+fn check_detect_local(values: &Values) -> Result<(), Mistake> {
+    let needs = |path: &str, mode: &str| {
         let reason = format!("{mode} needs detectLocal.{path}");
-        values
-            .text(&format!("detectLocal.{path}"))
-            .map(str::to_owned)
-            .ok_or_else(|| mistake(values, "detectLocalMode", reason))
+        match values.text(&format!("detectLocal.{path}")) {
+            Some(_) => Ok(()),
+            None => Err(mistake(values, "detectLocalMode", reason)),
+        }
     };
     match values.text("detectLocalMode") {
-        Some("NodeCIDR") => Ok(DetectLocal::NodeCidr),
-        Some(mode @ "BridgeInterface") => {
-            name("bridgeInterface", mode).map(DetectLocal::BridgeInterface)
-        }
-        Some(mode @ "InterfaceNamePrefix") => {
-            name("interfaceNamePrefix", mode).map(DetectLocal::InterfaceNamePrefix)
-        }
-        // kube-proxy's default too. It does without if there is no range.
+        Some(mode @ "BridgeInterface") => needs("bridgeInterface", mode),
+        Some(mode @ "InterfaceNamePrefix") => needs("interfaceNamePrefix", mode),
+        Some("NodeCIDR") => Ok(()),
+        // kube-proxy's default too.
         _ => match values.text("clusterCIDR") {
-            Some(text) => Ranges::parse(text)
-                .map(DetectLocal::ClusterCidr)
-                .map_err(|why| mistake(values, "clusterCIDR", why)),
-            None => Ok(DetectLocal::Device),
+            Some(text) => check_ranges(text).map_err(|why| mistake(values, "clusterCIDR", why)),
+            None => Ok(()),
         },
     }
 }

@@ -1,11 +1,11 @@
-//! When to look at a folder again.
+//! When to look at a folder again; the configuration file is watched by it too.
 //!
 //! inotify tells that something happened; what happened is then read from the
 //! folder itself. Two things only the events know: that a file was written
 //! though it looks the same, and that someone has written to a file and not yet
 //! closed it, so that it may be half of what it will be.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -18,8 +18,6 @@ use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use tokio::time::{Instant as Deadline, timeout, timeout_at};
 
-use super::folder::Hints;
-
 /// Events of one action arrive this close together.
 const QUIET: Duration = Duration::from_millis(5);
 /// A folder that is never quiet is read this often.
@@ -31,6 +29,16 @@ const MISSING: Duration = Duration::from_millis(200);
 /// The folder is read this often without being asked: for a link to it that
 /// leads elsewhere now, and for file systems of which inotify knows little.
 const ANYWAY: Duration = Duration::from_secs(10);
+
+/// What is known about the folder's files beside what they look like.
+#[derive(Debug, Default)]
+pub(crate) struct Hints {
+    /// Files to read though they look the same: two writes can be so close
+    /// together that they leave one time and one size.
+    pub(crate) touched: HashSet<OsString>,
+    /// Files to leave alone: someone is in the middle of writing them.
+    pub(crate) in_writing: HashSet<OsString>,
+}
 
 /// What the watcher's thread tells.
 #[derive(Debug, Default)]
@@ -48,7 +56,7 @@ struct Files {
 
 /// The events of a folder.
 #[derive(Debug)]
-pub(super) struct Events {
+pub(crate) struct Events {
     directory: PathBuf,
     shared: Arc<Shared>,
     watcher: RecommendedWatcher,
@@ -57,7 +65,7 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn new(directory: PathBuf) -> notify::Result<Self> {
+    pub(crate) fn new(directory: PathBuf) -> notify::Result<Self> {
         let shared = Arc::new(Shared::default());
         let told = Arc::clone(&shared);
         let watcher = notify::recommended_watcher(move |event| told.take(event))?;
@@ -73,7 +81,7 @@ impl Events {
 
     /// Sees to it that it is the folder of this name that is watched: it can
     /// have been removed, made anew, or exchanged for another.
-    pub(super) fn follow(&mut self) -> notify::Result<()> {
+    pub(crate) fn follow(&mut self) -> notify::Result<()> {
         let metadata = fs::metadata(&self.directory).ok();
         let now = metadata.map(|metadata| (metadata.dev(), metadata.ino()));
         if now == self.watched {
@@ -92,7 +100,7 @@ impl Events {
     }
 
     /// What is known about files that should be read now.
-    pub(super) fn hints(&self) -> Hints {
+    pub(crate) fn hints(&self) -> Hints {
         let mut files = self.shared.files();
         files.open.retain(|_, since| since.elapsed() < LEFT_OPEN);
         Hints {
@@ -103,7 +111,7 @@ impl Events {
 
     /// Waits until there is a reason to look, and for the end of what is going
     /// on.
-    pub(super) async fn next(&self, is_missing: bool) {
+    pub(crate) async fn next(&self, is_missing: bool) {
         let at_most = if is_missing {
             MISSING
         } else {

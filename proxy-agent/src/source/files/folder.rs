@@ -1,6 +1,6 @@
 //! The objects of a folder, and what changed in it since it was last read.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,19 +8,10 @@ use std::{fs, io};
 
 use crate::model::object::Change;
 
+use super::events::Hints;
 use super::file::{Identity, Objects, Reading, format};
 use super::notice::Notice;
 use super::object::Key;
-
-/// What is known about the folder's files beside what they look like.
-#[derive(Debug, Default)]
-pub(super) struct Hints {
-    /// Files to read though they look the same: two writes can be so close
-    /// together that they leave one time and one size.
-    pub(super) touched: HashSet<OsString>,
-    /// Files to leave alone: someone is in the middle of writing them.
-    pub(super) in_writing: HashSet<OsString>,
-}
 
 /// What a scan found.
 #[derive(Debug, Default)]

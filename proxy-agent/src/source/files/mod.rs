@@ -28,7 +28,7 @@ use tracing::warn;
 
 use crate::model::object::Change;
 
-use events::Events;
+pub(crate) use events::Events;
 use folder::Folder;
 
 /// Why a folder cannot be watched.

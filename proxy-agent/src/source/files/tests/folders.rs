@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::support::{Looker, empty, node, put, service, slice};
-use crate::source::files::folder::Hints;
+use crate::source::files::events::Hints;
 
 #[test]
 fn the_first_look_finds_everything_with_the_node_first() {

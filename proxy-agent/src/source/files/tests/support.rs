@@ -6,7 +6,8 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::model::object::Change;
-use crate::source::files::folder::{Folder, Hints};
+use crate::source::files::events::Hints;
+use crate::source::files::folder::Folder;
 use crate::source::files::notice::Notice;
 
 /// A Service of the namespace `n`.

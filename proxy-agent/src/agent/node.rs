@@ -1,0 +1,181 @@
+//! What the data path has to know of this node beside Services: its addresses and
+//! the settings of NAT.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use proxy_ebpf::layout::{self, V4, V6, settings_flags};
+use tracing::warn;
+
+use crate::config::Settings;
+use crate::model::NodeAddresses;
+use crate::plan::Write;
+
+/// What of the node is in the maps, and what should be.
+#[derive(Debug)]
+pub(super) struct NodeState {
+    nat: Nat,
+    /// How many addresses a map holds.
+    capacity: usize,
+    addresses: NodeAddresses,
+    /// The addresses on which NodePorts answer in the maps.
+    written: BTreeSet<IpAddr>,
+    /// The settings in the maps.
+    settings: Option<(layout::Settings<V4>, layout::Settings<V6>)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Nat {
+    first: u16,
+    count: u16,
+    flags: u32,
+}
+
+impl NodeState {
+    /// A state that is not in the maps yet.
+    pub(super) fn new(settings: &Settings) -> Self {
+        let own = &settings.own;
+        let mut state = Self {
+            nat: Nat {
+                first: own.nat_ports.first,
+                count: own.nat_ports.count(),
+                flags: 0,
+            },
+            capacity: own.maps.node_addresses as usize,
+            addresses: NodeAddresses::default(),
+            written: BTreeSet::new(),
+            settings: None,
+        };
+        state.configure(settings);
+        state
+    }
+
+    /// Takes in what may change at run time.
+    pub(super) fn configure(&mut self, settings: &Settings) {
+        self.nat.flags = if settings.masquerade_all {
+            settings_flags::MASQUERADE_ALL
+        } else {
+            0
+        };
+    }
+
+    /// The node's addresses as they were last programmed.
+    pub(super) fn addresses(&self) -> &NodeAddresses {
+        &self.addresses
+    }
+
+    /// The writes that follow from `now`, and from changed settings.
+    pub(super) fn writes(&mut self, now: NodeAddresses) -> Vec<Write> {
+        let mut writes = Vec::new();
+        let settings = self.nat.settings(&now);
+        if self.settings.replace(settings) != Some(settings) {
+            writes.push(Write::SettingsV4(settings.0));
+            writes.push(Write::SettingsV6(settings.1));
+        }
+        let node_ports = self.fitting(&now);
+        let coming = node_ports.difference(&self.written);
+        writes.extend(coming.map(|address| Write::NodeAddress { address: *address }));
+        let leaving = self.written.difference(&node_ports);
+        writes.extend(leaving.map(|address| Write::RemoveNodeAddress { address: *address }));
+        self.written = node_ports;
+        self.addresses = now;
+        writes
+    }
+
+    /// The addresses on which NodePorts answer; no more than a map holds. The primary
+    /// ones come first.
+    fn fitting(&self, now: &NodeAddresses) -> BTreeSet<IpAddr> {
+        let is_primary = |address: &&IpAddr| now.primary.contains(address);
+        let (first, others): (Vec<&IpAddr>, _) = now.node_ports.iter().partition(is_primary);
+        let mut left = [self.capacity; 2];
+        let fits = |address: &IpAddr| {
+            let left = &mut left[usize::from(address.is_ipv6())];
+            let fits = *left > 0;
+            *left = left.saturating_sub(1);
+            fits
+        };
+        let fitting: BTreeSet<IpAddr> = first
+            .into_iter()
+            .chain(others)
+            .copied()
+            .filter(fits)
+            .collect();
+        let left_out = now.node_ports.len() - fitting.len();
+        if left_out > 0 && now.node_ports != self.addresses.node_ports {
+            warn!(
+                "NodePorts do not answer on {left_out} of this node's addresses, for which \
+                 there is no room: set nodePortAddresses to ranges with fewer"
+            );
+        }
+        fitting
+    }
+}
+
+impl Nat {
+    /// The settings of both families for a node with `addresses`.
+    fn settings(self, addresses: &NodeAddresses) -> (layout::Settings<V4>, layout::Settings<V6>) {
+        let mut v4 = V4::default();
+        let mut v6 = V6::default();
+        for address in &addresses.primary {
+            match address {
+                IpAddr::V4(address) => v4 = (*address).into(),
+                IpAddr::V6(address) => v6 = (*address).into(),
+            }
+        }
+        (self.of(v4), self.of(v6))
+    }
+
+    fn of<A>(self, node_address: A) -> layout::Settings<A> {
+        layout::Settings {
+            node_address,
+            nat_first: self.first,
+            nat_ports: self.count,
+            flags: self.flags,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(node_ports: &[&str]) -> NodeAddresses {
+        let parse = |text: &&str| text.parse().unwrap();
+        NodeAddresses {
+            primary: node_ports.iter().take(1).map(parse).collect(),
+            own: BTreeSet::new(),
+            node_ports: node_ports.iter().map(parse).collect(),
+        }
+    }
+
+    #[test]
+    fn only_what_changed_is_written() {
+        let mut settings = Settings::default();
+        let mut state = NodeState::new(&settings);
+        assert_eq!(state.writes(addresses(&["192.0.2.1"])).len(), 3);
+        assert_eq!(state.writes(addresses(&["192.0.2.1"])), []);
+
+        settings.masquerade_all = true;
+        state.configure(&settings);
+        let writes = state.writes(addresses(&["192.0.2.1"]));
+        assert_eq!(writes.len(), 2);
+        assert!(matches!(writes[0], Write::SettingsV4(now) if now.flags != 0));
+
+        let second = Write::NodeAddress {
+            address: "192.0.2.2".parse().unwrap(),
+        };
+        let writes = state.writes(addresses(&["192.0.2.1", "192.0.2.2"]));
+        assert_eq!(writes, [second]);
+    }
+
+    #[test]
+    fn primary_addresses_fit_before_others() {
+        let mut settings = Settings::default();
+        settings.own.maps.node_addresses = 2;
+        let mut state = NodeState::new(&settings);
+        let now = addresses(&["192.0.2.9", "192.0.2.1", "192.0.2.2", "fd00::1"]);
+        state.writes(now);
+        let kept: Vec<_> = state.written.iter().map(ToString::to_string).collect();
+        assert_eq!(kept, ["192.0.2.1", "192.0.2.9", "fd00::1"]);
+    }
+}

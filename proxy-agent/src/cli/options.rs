@@ -1,0 +1,200 @@
+//! The options of the command `run`.
+//!
+//! What is also in the configuration file has no default here: what is not given is
+//! left as the file has it.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::logging::LogArgs;
+use crate::attach::AttachWay;
+use crate::config::{DEFAULT_MAPS, DEFAULT_NAT_PORTS, PortRange, Settings, Source};
+use crate::source::kube::KubeSettings;
+
+/// Kinds of source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SourceKind {
+    /// The cluster's API server.
+    Kube,
+    /// A folder of YAML or JSON manifests, watched for changes.
+    Files,
+}
+
+/// Ways to attach programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AttachKind {
+    /// tcx where the kernel has it (Linux 6.6), else clsact filters.
+    Auto,
+    /// Only tcx.
+    Tcx,
+    /// Only clsact filters, for tools that do not know tcx.
+    Clsact,
+}
+
+/// The options.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// The configuration file of a kube-proxy (`KubeProxyConfiguration`), as it is;
+    /// behind it may stand a `ProxyAgentConfiguration`. It is watched: most settings
+    /// take effect at once. Options given here count more than the file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+
+    /// Where Services, EndpointSlices and Nodes come from.
+    #[arg(long, value_enum, default_value_t = SourceKind::Kube)]
+    source: SourceKind,
+
+    /// The folder of manifests, for `--source files`.
+    #[arg(long, value_name = "DIR", required_if_eq("source", "files"))]
+    manifests: Option<PathBuf>,
+
+    /// A kubeconfig file, for `--source kube`; without one the pod's service account
+    /// is used.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// The API server's address, in place of the configured one, such as
+    /// `https://192.0.2.1:6443`. It must not be the address of the Service
+    /// `kubernetes`, which this proxy itself makes reachable.
+    #[arg(long, value_name = "URL")]
+    master: Option<String>,
+
+    /// The name of the Node object that stands for this machine; by default the
+    /// machine's host name.
+    #[arg(
+        long,
+        visible_alias = "node-name",
+        value_name = "NAME",
+        env = "NODE_NAME"
+    )]
+    hostname_override: Option<String>,
+
+    #[arg(long, value_name = "FIRST-LAST", help = with_default(
+        "Ports that flows get when they leave with this node's address. No socket of \
+         the host, no NodePort and no ephemeral port may lie in it",
+        DEFAULT_NAT_PORTS,
+    ))]
+    nat_ports: Option<PortRange>,
+
+    /// Give all outside traffic this node's address, also where the backend is
+    /// local and could see the client's.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    masquerade_all: Option<bool>,
+
+    /// How programs are attached to devices; by default `auto`.
+    #[arg(long, value_enum, value_name = "WAY")]
+    attach: Option<AttachKind>,
+
+    #[arg(long, value_name = "ADDRESS:PORT", help = with_default(
+        "Where `/healthz` (for load balancers) and `/livez` (for probes) answer",
+        Settings::default().health_address,
+    ))]
+    healthz_bind_address: Option<SocketAddr>,
+
+    #[arg(long, value_name = "ADDRESS:PORT", help = with_default(
+        "Where `/metrics` answers",
+        Settings::default().metrics_address,
+    ))]
+    metrics_bind_address: Option<SocketAddr>,
+
+    #[command(flatten)]
+    maps: MapArgs,
+
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Map sizes (elements for each IP version)")]
+#[expect(clippy::struct_field_names, reason = "the fields name the options")]
+struct MapArgs {
+    #[arg(long, value_name = "N", value_parser = elements(), help = with_default(
+        "Frontends: ClusterIPs, NodePorts and load balancer addresses, times ports",
+        DEFAULT_MAPS.frontends,
+    ))]
+    map_frontends: Option<u32>,
+
+    #[arg(long, value_name = "N", value_parser = elements(), help = with_default(
+        "Backends: endpoints, times Service ports",
+        DEFAULT_MAPS.backends,
+    ))]
+    map_backends: Option<u32>,
+
+    #[arg(long, value_name = "N", value_parser = elements(), help = with_default(
+        "Slots: places in endpoint sets; at least twice the backends. Shared by both \
+         IP versions",
+        DEFAULT_MAPS.slots,
+    ))]
+    map_slots: Option<u32>,
+
+    #[arg(long, value_name = "N", value_parser = elements(), help = with_default(
+        "Flow records, two for each connection; the least recently used give way",
+        DEFAULT_MAPS.flows,
+    ))]
+    map_flows: Option<u32>,
+}
+
+/// Help for an option whose default is the configuration's.
+fn with_default(help: &str, default: impl Display) -> String {
+    format!("{help} [default: {default}]")
+}
+
+/// Sizes that the kernel can be asked for without doubt.
+fn elements() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(16..=1 << 26)
+}
+
+impl RunArgs {
+    /// Puts what is given here in the place of what the file says.
+    pub(super) fn override_settings(&self, settings: &mut Settings) {
+        let given = self.hostname_override.as_deref().map(str::trim);
+        if let Some(name) = given.filter(|name| !name.is_empty()) {
+            settings.node_name = Some(name.to_lowercase());
+        }
+        if let Some(kubeconfig) = &self.kubeconfig {
+            settings.kubeconfig = Some(kubeconfig.clone());
+        }
+        set(&mut settings.masquerade_all, self.masquerade_all);
+        set(&mut settings.health_address, self.healthz_bind_address);
+        set(&mut settings.metrics_address, self.metrics_bind_address);
+        set(&mut settings.log.json, self.log.json());
+        let own = &mut settings.own;
+        set(&mut own.nat_ports, self.nat_ports);
+        set(&mut own.maps.frontends, self.maps.map_frontends);
+        set(&mut own.maps.backends, self.maps.map_backends);
+        set(&mut own.maps.slots, self.maps.map_slots);
+        set(&mut own.maps.flows, self.maps.map_flows);
+        let attach = self.attach.map(|kind| match kind {
+            AttachKind::Auto => AttachWay::Auto,
+            AttachKind::Tcx => AttachWay::Tcx,
+            AttachKind::Clsact => AttachWay::Clsact,
+        });
+        set(&mut own.attach, attach);
+    }
+
+    /// Where the objects come from, under `settings`.
+    pub(super) fn source(&self, settings: &Settings) -> Source {
+        match (self.source, &self.manifests) {
+            (SourceKind::Files, Some(manifests)) => Source::Files(manifests.clone()),
+            _ => Source::Kube(KubeSettings {
+                kubeconfig: settings.kubeconfig.clone(),
+                master: self.master.clone(),
+            }),
+        }
+    }
+}
+
+fn set<T>(setting: &mut T, given: Option<T>) {
+    if let Some(value) = given {
+        *setting = value;
+    }
+}

@@ -1,0 +1,144 @@
+//! This node's addresses: which are its own, and on which NodePorts answer.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use super::address::special;
+use super::object::Family;
+use super::{Model, ModelSettings};
+
+/// Which of the node's addresses answer on `NodePorts`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodePortAddresses {
+    /// The node's primary address of each IP version.
+    pub primary: bool,
+    /// Those of IPv4 in these ranges.
+    pub v4: Vec<Ipv4Net>,
+    /// Those of IPv6 in these ranges.
+    pub v6: Vec<Ipv6Net>,
+}
+
+impl Default for NodePortAddresses {
+    /// Primary addresses, as in kube-proxy's mode nftables: on all addresses (the
+    /// default of its other modes) `NodePorts` would also be open on networks that
+    /// were not meant to see them.
+    fn default() -> Self {
+        Self {
+            primary: true,
+            v4: Vec::new(),
+            v6: Vec::new(),
+        }
+    }
+}
+
+impl NodePortAddresses {
+    /// Whether NodePorts answer on `address`, which may be the node's primary one.
+    pub fn allow(&self, address: IpAddr, is_primary: bool) -> bool {
+        let in_range = match address {
+            IpAddr::V4(address) => self.v4.iter().any(|net| net.contains(&address)),
+            IpAddr::V6(address) => self.v6.iter().any(|net| net.contains(&address)),
+        };
+        in_range || self.primary && is_primary
+    }
+}
+
+/// The addresses of this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeAddresses {
+    /// One of each family at most: what flows get as their source that have to
+    /// come back to this node.
+    pub primary: Vec<IpAddr>,
+    /// Those by which the cluster knows the node.
+    pub own: BTreeSet<IpAddr>,
+    /// Those on which NodePorts answer.
+    pub node_ports: BTreeSet<IpAddr>,
+}
+
+impl Model {
+    /// This node's addresses under the present settings.
+    pub fn node_addresses(&self) -> NodeAddresses {
+        let primary = self.primary_addresses();
+        let listed = self.listed_addresses().chain(self.settings.bind_address);
+        let allowed = &self.settings.node_port_addresses;
+        let node_ports = self
+            .local_addresses
+            .iter()
+            .chain(&primary)
+            .copied()
+            // No packet has them on a device of another kind than loopback.
+            .filter(|address| !address.is_loopback())
+            .filter(|address| allowed.allow(*address, primary.contains(address)))
+            .collect();
+        NodeAddresses {
+            own: listed.collect(),
+            primary,
+            node_ports,
+        }
+    }
+
+    /// Takes in the addresses that this node's devices have.
+    pub fn set_local_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
+        let changed: Vec<_> = self
+            .local_addresses
+            .symmetric_difference(&addresses)
+            .copied()
+            .collect();
+        for address in changed {
+            self.touch_external_ips(address);
+        }
+        self.local_addresses = addresses;
+    }
+
+    /// Takes in new settings; what they decide about is looked at again.
+    pub fn configure(&mut self, settings: ModelSettings) {
+        if settings.external_ips != self.settings.external_ips {
+            let addresses: BTreeSet<_> = self
+                .store
+                .iter()
+                .filter_map(|(_, entry)| entry.service.as_ref())
+                .flat_map(|service| service.external_ips())
+                .collect();
+            for address in addresses {
+                self.touch_external_ips(address);
+            }
+        }
+        if settings.bind_address != self.settings.bind_address {
+            let changed = [settings.bind_address, self.settings.bind_address];
+            for address in changed.into_iter().flatten() {
+                self.touch_external_ips(address);
+            }
+        }
+        self.settings = settings;
+    }
+
+    /// Whether packets to `address` are meant for this node itself.
+    pub(super) fn is_node_address(&self, address: IpAddr) -> bool {
+        self.local_addresses.contains(&address)
+            || self.settings.bind_address == Some(address)
+            || self.listed_addresses().any(|listed| listed == address)
+    }
+
+    /// The addresses that the Node object lists.
+    fn listed_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let node = self.node.iter();
+        node.flat_map(|node| node.addresses.iter().copied())
+    }
+
+    /// Of each family: the configured address, else the Node's first.
+    fn primary_addresses(&self) -> Vec<IpAddr> {
+        let configured = self.settings.bind_address.into_iter();
+        let candidates: Vec<_> = configured
+            .chain(self.listed_addresses())
+            .filter(|address| special(*address).is_none())
+            .collect();
+        Family::ALL
+            .into_iter()
+            .filter_map(|family| {
+                let of_family = |address: &&IpAddr| Family::of(**address) == family;
+                candidates.iter().find(of_family).copied()
+            })
+            .collect()
+    }
+}

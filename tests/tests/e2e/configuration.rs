@@ -1,0 +1,232 @@
+//! The configuration file, changed while the agents run.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use proxy_tests::lab::{Cluster, ConfigMap, Family, Options, addresses, client};
+use serde_json::Value;
+
+use crate::world::{WEB_NODE_PORT, World, cluster_ip};
+
+const HEADER: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+const OWN: &str = "---\napiVersion: proxy-agent/v1alpha1\nkind: ProxyAgentConfiguration\n";
+
+/// A world whose agents have a mounted configuration file.
+struct Configured {
+    world: World,
+    file: ConfigMap,
+}
+
+impl Configured {
+    fn new(text: &str) -> Result<Self> {
+        let cluster = Cluster::new(Options::default())?;
+        let file = ConfigMap::mount(cluster.directory.path(), &format!("{HEADER}{text}"))?;
+        let path = file.file().to_string_lossy().into_owned();
+        let world = World::on(cluster, &["--config", &path])?;
+        Ok(Self { world, file })
+    }
+
+    /// Gives the file another content.
+    fn set(&self, text: &str) -> Result<()> {
+        self.file.set(&format!("{HEADER}{text}"))
+    }
+
+    /// The same, and returns when both nodes have programmed what follows.
+    fn set_programmed(&self, text: &str) -> Result<()> {
+        self.world.after_programming(|| self.set(text))
+    }
+
+    /// Waits for an event of node 1 after a mark whose message has this in it.
+    fn event(&self, mark: usize, part: &str) -> Result<Value> {
+        self.world.agents[0].wait_for(mark, |event| message(event).contains(part))
+    }
+
+    /// Whom the backend on node 1 sees when the client outside asks node 1.
+    fn peer_of_local_backend(&self, family: Family) -> Result<IpAddr> {
+        let world = &self.world;
+        world.peer_seen_by("pod-1-1", || {
+            let frontend = world.node_port(1, family, WEB_NODE_PORT);
+            client::http(&world.cluster.client, frontend).map(drop)
+        })
+    }
+
+    /// Whether the client outside gets an answer from the NodePort at `address`.
+    fn answers(&self, address: IpAddr) -> bool {
+        let at = SocketAddr::new(address, WEB_NODE_PORT);
+        client::http(&self.world.cluster.client, at).is_ok()
+    }
+}
+
+fn message(event: &Value) -> &str {
+    event["fields"]["message"].as_str().unwrap_or_default()
+}
+
+#[test]
+fn masquerade_all_is_changed_at_run_time() -> Result<()> {
+    let it = Configured::new("")?;
+    it.world.scale("web", &[(1, 1)])?;
+    for (text, expected) in [
+        ("", addresses::client()),
+        ("iptables: {masqueradeAll: true}", addresses::node(1)),
+        ("mode: nftables", addresses::client()),
+    ] {
+        if !text.is_empty() {
+            it.set_programmed(text)?;
+        }
+        for family in Family::BOTH {
+            let seen = it.peer_of_local_backend(family)?;
+            assert_eq!(seen, expected.of(family), "{text:?} over {family}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn node_ports_answer_where_the_configuration_says_and_on_new_addresses_at_once() -> Result<()> {
+    let it = Configured::new("")?;
+    let node = &it.world.cluster.nodes[0];
+    let add = |address: &str| node.namespace.ip(&[format!("addr add {address} dev eth0")]);
+    let primary: IpAddr = addresses::node(1).of(Family::V4);
+    let [second, third, fourth]: [IpAddr; 3] =
+        ["172.31.0.201", "172.31.0.202", "fd00:31::209"].map(|text| text.parse().unwrap());
+    add("172.31.0.201/24")?;
+    assert!(it.answers(primary));
+    assert!(!it.answers(second));
+
+    it.set_programmed("nodePortAddresses: [172.31.0.200/29]")?;
+    assert!(it.answers(second));
+    assert!(!it.answers(primary));
+    // The list does not speak of IPv6: all addresses of that version answer.
+    assert!(it.answers(addresses::node(1).of(Family::V6)));
+
+    for (address, with_length) in [(third, "172.31.0.202/24"), (fourth, "fd00:31::209/64")] {
+        let mark = it.world.agents[0].mark();
+        add(with_length)?;
+        it.world.agents[0].wait_programmed_after(mark)?;
+        let at = SocketAddr::new(address, WEB_NODE_PORT);
+        client::http(&it.world.cluster.client, at)?;
+    }
+    let mark = it.world.agents[0].mark();
+    node.namespace
+        .ip(&["addr del 172.31.0.202/24 dev eth0".to_owned()])?;
+    it.world.agents[0].wait_programmed_after(mark)?;
+    assert!(!it.answers(third));
+    Ok(())
+}
+
+#[test]
+fn the_configured_address_is_what_backends_on_other_nodes_see() -> Result<()> {
+    let it = Configured::new("")?;
+    let second: IpAddr = "172.31.0.201".parse()?;
+    let node = &it.world.cluster.nodes[0].namespace;
+    node.ip(&["addr add 172.31.0.201/24 dev eth0".to_owned()])?;
+    it.world.scale("web", &[(2, 1)])?;
+    // node2 does not have it, and is not asked.
+    it.set_programmed("bindAddress: 172.31.0.201")?;
+    for family in Family::BOTH {
+        let address = match family {
+            Family::V4 => second,
+            Family::V6 => addresses::node(1).of(family),
+        };
+        let seen = it.world.peer_seen_by("pod-2-1", || {
+            let frontend = SocketAddr::new(address, WEB_NODE_PORT);
+            client::http(&it.world.cluster.client, frontend).map(drop)
+        })?;
+        assert_eq!(seen, address);
+    }
+    Ok(())
+}
+
+#[test]
+fn external_ips_are_allowed_and_taken_away_at_run_time() -> Result<()> {
+    let it = Configured::new("")?;
+    let external: SocketAddr = "10.96.7.7:80".parse()?;
+    let service = it.world.manifests.read("web")?;
+    let with_external = service.replacen("spec:\n", "spec:\n  externalIPs: [10.96.7.7]\n", 1);
+    assert_ne!(service, with_external);
+    let mark = it.world.agents[0].mark();
+    it.world.manifests.write("web", &with_external)?;
+    it.event(mark, "the external IP 10.96.7.7 is in no range")?;
+    let from = &it.world.cluster.client;
+    assert!(client::http(from, external).is_err());
+
+    it.set_programmed(&format!("{OWN}externalIPs: [10.96.7.0/24]"))?;
+    client::http(from, external)?;
+    it.set_programmed("")?;
+    assert!(client::http(from, external).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_broken_configuration_file_is_named_and_changes_nothing() -> Result<()> {
+    let it = Configured::new("iptables: {masqueradeAll: true}")?;
+    it.world.scale("web", &[(1, 1)])?;
+    let mark = it.world.agents[0].mark();
+    it.set("iptables:\n  masqueradeAl: false\n")?;
+    let event = it.event(mark, "stay as they are")?;
+    assert_eq!(event["level"], "WARN");
+    let place = format!("{}:4:3: iptables.masqueradeAl", it.file.file().display());
+    assert!(message(&event).contains(&place), "{event}");
+    assert!(
+        message(&event).contains("is `masqueradeAll` meant?"),
+        "{event}"
+    );
+    let seen = it.peer_of_local_backend(Family::V4)?;
+    assert_eq!(seen, addresses::node(1).of(Family::V4));
+    // Mended, it counts.
+    it.set_programmed("iptables: {masqueradeAll: false}")?;
+    let seen = it.peer_of_local_backend(Family::V4)?;
+    assert_eq!(seen, addresses::client().of(Family::V4));
+    Ok(())
+}
+
+#[test]
+fn what_needs_a_restart_and_what_has_no_effect_is_named_once() -> Result<()> {
+    let it = Configured::new("clusterCIDR: 10.244.0.0/16")?;
+    it.event(0, "known by the device")?;
+    let mark = it.world.agents[0].mark();
+    it.set("clusterCIDR: 10.244.0.0/16\nmetricsBindAddress: 127.0.0.1:10250\n")?;
+    let event = it.event(mark, "needs a restart")?;
+    assert_eq!(event["fields"]["setting"], "metricsBindAddress");
+    // Back as it was at the start, nothing needs a restart.
+    it.set("conntrack: {maxPerCore: 1}\nlogging: {verbosity: 4}\n")?;
+    it.event(mark, "conntrack is left as it is")?;
+    it.event(mark, "changed in the configuration file")?;
+    let log = it.world.agents[0].log();
+    for (part, times) in [("known by the device", 1), ("needs a restart", 1)] {
+        let found = log.iter().filter(|line| line.contains(part)).count();
+        assert_eq!(found, times, "{part}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_log_level_is_changed_at_run_time() -> Result<()> {
+    let it = Configured::new("")?;
+    let is_debug = |line: &String| line.contains("\"level\":\"DEBUG\"");
+    assert!(!it.world.agents[0].log().iter().any(is_debug));
+    let mark = it.world.agents[0].mark();
+    it.set("logging: {verbosity: 4}")?;
+    it.event(mark, "changed in the configuration file")?;
+    // A manifest of a kind that nobody serves is not worth more than a debug line.
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n";
+    it.world.manifests.write("other", text)?;
+    it.world.agents[0].wait_for(mark, |event| event["level"] == "DEBUG")?;
+    Ok(())
+}
+
+#[test]
+fn rounds_of_changes_are_min_sync_period_apart() -> Result<()> {
+    let it = Configured::new("iptables: {minSyncPeriod: 2s}")?;
+    it.world.scale("web", &[(1, 1)])?;
+    let first = Instant::now();
+    it.world.scale("web", &[(1, 2)])?;
+    let apart = first.elapsed();
+    // What the test itself needs to notice the first round counts as well.
+    assert!(apart > Duration::from_secs(1), "{apart:?}");
+    let frontend = SocketAddr::new(cluster_ip("web", Family::V4), 80);
+    let from = &it.world.cluster.pod(1, 3).namespace;
+    assert_eq!(client::http(from, frontend)?, "pod-1-2");
+    Ok(())
+}
