@@ -2,6 +2,7 @@
 
 mod configuration;
 mod logging;
+mod mount;
 mod options;
 mod pace;
 mod preflight;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use configuration::Configuration;
+use mount::MountArgs;
 use options::RunArgs;
 
 /// The Kubernetes Service proxy on eBPF: sends Service traffic to backend Pods,
@@ -39,6 +41,11 @@ enum Command {
     /// cannot go on, 2 for wrong usage or a mistake in the configuration file.
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
+    /// Mount for the host what the agent is not allowed to, and end.
+    ///
+    /// For an init container: it takes the capability `SYS_ADMIN`, which the agent
+    /// itself does not need.
+    Mount(MountArgs),
 }
 
 const RUN_EXAMPLES: &str = "Examples:
@@ -59,6 +66,20 @@ const WRONG_USAGE: u8 = 2;
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run_agent(*args),
+        Command::Mount(args) => {
+            logging::start(&args.log, args.log.without_file());
+            end(mount::run(&args))
+        }
+    }
+}
+
+fn end(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -73,23 +94,58 @@ fn run_agent(args: RunArgs) -> ExitCode {
         }
     };
     let level = logging::start(&log, configuration.settings().log);
-    match run::run(configuration, file, &level) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    end(run::run(configuration, file, &level))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use clap::CommandFactory as _;
+    use k8s_openapi::api::apps::v1::DaemonSet;
 
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+    /// The command lines in the DaemonSet, of the init container first.
+    fn of_the_daemon_set() -> Vec<Vec<String>> {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/daemonset.yaml");
+        let text = fs::read_to_string(file).unwrap();
+        let daemon_set: DaemonSet = serde_saphyr::from_str(&text).unwrap();
+        let pod = daemon_set.spec.unwrap().template.spec.unwrap();
+        let containers = pod
+            .init_containers
+            .unwrap()
+            .into_iter()
+            .chain(pod.containers);
+        containers
+            .map(|container| {
+                // The image's entry point is the agent.
+                assert_eq!(container.command, None);
+                container.args.unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_daemon_sets_command_lines_are_understood() {
+        let commands: Vec<_> = of_the_daemon_set()
+            .into_iter()
+            .map(|args| Cli::try_parse_from(["proxy-agent".to_owned()].into_iter().chain(args)))
+            .collect::<Result<_, _>>()
+            .unwrap_or_else(|error| panic!("{error}"));
+        let [first, second] = commands.try_into().expect("two containers");
+        assert!(matches!(first.command, Command::Mount(_)));
+        let Command::Run(run) = second.command else {
+            panic!("not the agent");
+        };
+        assert_eq!(
+            run.config.as_deref(),
+            Some(Path::new("/etc/proxy-agent/config.conf"))
+        );
     }
 }

@@ -1,0 +1,87 @@
+//! The program as it is called: what it says of mistakes, and how it ends.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
+
+use std::fs;
+use std::process::{Command, Output};
+
+/// The program; it does not look at this process's environment.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_proxy-agent");
+
+fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments).env_clear();
+    command.output().unwrap()
+}
+
+fn log(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_mistake_in_the_configuration_file_ends_the_start_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.conf");
+    let path = file.to_str().unwrap();
+    for (text, place) in [
+        (
+            "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
+             iptables:\n  syncPeriod: soon\n",
+            "4:15: iptables.syncPeriod: a duration such as `30s`",
+        ),
+        ("a: [", "1:"),
+        (
+            "",
+            "1:1: there is no document of kind KubeProxyConfiguration",
+        ),
+    ] {
+        fs::write(&file, text).unwrap();
+        let output = run(&["run", "--config", path]);
+        assert_eq!(output.status.code(), Some(2));
+        let log = log(&output);
+        assert!(log.contains("ERROR"), "{log}");
+        assert!(log.contains(&format!("{path}:{place}")), "{log}");
+    }
+}
+
+#[test]
+fn a_configuration_file_that_is_not_there_is_named() {
+    let output = run(&[
+        "run",
+        "--config",
+        "/nowhere/config.conf",
+        "--log-format",
+        "json",
+    ]);
+    assert_eq!(output.status.code(), Some(2));
+    let log = log(&output);
+    assert!(log.starts_with('{'), "{log}");
+    assert!(log.contains("/nowhere/config.conf: No such file"), "{log}");
+}
+
+#[test]
+fn a_bpf_file_system_is_mounted_where_there_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    // In a mount namespace of its own, which takes the mount with it.
+    let script = "\"$0\" mount --bpffs \"$1\" && \"$0\" mount --bpffs \"$1\" && \
+                  stat --file-system --format %T \"$1\" && stat --format %a \"$1\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, PROGRAM, path]);
+    let output = command.output().unwrap();
+    let log = log(&output);
+    assert!(output.status.success(), "{log}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "bpf_fs\n1700\n");
+    let lines: Vec<_> = log.lines().collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(lines[0].contains("mounted a BPF file system"), "{log}");
+    assert!(lines[1].contains("there is a BPF file system"), "{log}");
+}
+
+#[test]
+fn a_place_where_nothing_can_be_mounted_is_named() {
+    let output = run(&["mount", "--bpffs", "/nowhere/at/all"]);
+    assert_eq!(output.status.code(), Some(1));
+    let log = log(&output);
+    assert!(log.contains("/nowhere/at/all"), "{log}");
+}
