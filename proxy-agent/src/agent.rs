@@ -249,3 +249,6 @@ fn model_settings(settings: &Settings) -> ModelSettings {
         node_port_addresses: settings.node_port_addresses.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

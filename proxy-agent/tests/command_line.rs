@@ -85,3 +85,18 @@ fn a_place_where_nothing_can_be_mounted_is_named() {
     let log = log(&output);
     assert!(log.contains("/nowhere/at/all"), "{log}");
 }
+
+#[test]
+fn pins_are_cleaned_up_in_a_bpf_file_system_only() {
+    // With namespaces of its own: what is there is this test's.
+    let script = "set -e; cd /sys/fs; mount -t bpf bpf bpf; mkdir -p bpf/proxy-agent/v1 bpf/other
+                  \"$0\" run --cleanup; ls -d bpf/other; ! ls -d bpf/proxy-agent
+                  mount -t tmpfs tmpfs bpf; mkdir bpf/proxy-agent
+                  \"$0\" run --cleanup; ls -d bpf/proxy-agent";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--net", "sh", "-c", script, PROGRAM]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", log(&output));
+    let left = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(left, "bpf/other\nbpf/proxy-agent\n");
+}

@@ -8,6 +8,7 @@ use aya::programs::links::LinkOrder;
 use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 
+use super::cleanup::remove_filters;
 use super::device::{Device, LinkLayer, Role, edges};
 use crate::maps::{MapError, ProgramName, classifier};
 
@@ -114,7 +115,9 @@ impl Attacher {
                 continue;
             }
             if !self.attached.contains_key(&device.index) {
-                remove_stale_filters(&device.name);
+                // Of an agent that was killed; a device that is not served has none
+                // of this agent's own.
+                remove_filters(&device.name);
             }
             match self.attach(device, role) {
                 Ok(attached) => {
@@ -200,17 +203,6 @@ fn attach_tcx(
         LinkOrder::last()
     };
     program.attach_with_options(device, to, TcAttachOptions::TcxOrder(order))
-}
-
-/// Removes the filters that an agent which was killed has left behind; unlike tcx
-/// links they outlive it. A device has none of this agent's own yet.
-fn remove_stale_filters(device: &str) {
-    for name in ProgramName::ALL {
-        for to in [TcAttachType::Ingress, TcAttachType::Egress] {
-            // Mostly there is none, or not even a qdisc.
-            let _ = tc::qdisc_detach_program(device, to, name.as_str());
-        }
-    }
 }
 
 /// Attaches a filter to the device's clsact qdisc, which is made if need be.

@@ -5,8 +5,10 @@
 //! one is, and [`Attacher`] puts the programs there.
 
 mod attacher;
+mod cleanup;
 pub mod device;
 mod watch;
 
 pub use attacher::{AttachError, AttachWay, Attacher, Outcome};
+pub use cleanup::{Cleaned, clean_up};
 pub use watch::{DeviceWatch, WatchError};

@@ -30,6 +30,9 @@ pub enum WatchError {
     /// The kernel refused to list.
     #[error("cannot list the node's devices over rtnetlink")]
     List(#[source] rtnetlink::Error),
+    /// The kernel refused to remove a clsact qdisc.
+    #[error("cannot remove a clsact qdisc (has the process CAP_NET_ADMIN?)")]
+    Qdisc(#[source] rtnetlink::Error),
 }
 
 /// Watches the devices of the network namespace that it was opened in.
@@ -52,6 +55,11 @@ impl DeviceWatch {
             handle,
             notifications,
         })
+    }
+
+    /// For requests beside the watch.
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Returns when something has changed; takes up all notifications that have

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod cleanup;
 mod configuration;
 mod logging;
 mod mount;
@@ -85,6 +86,7 @@ fn end(result: anyhow::Result<()>) -> ExitCode {
 
 fn run_agent(args: RunArgs) -> ExitCode {
     let log = args.log.clone();
+    let cleanup = args.cleanup;
     let (configuration, file) = match Configuration::read(args) {
         Ok(read) => read,
         Err(error) => {
@@ -94,7 +96,11 @@ fn run_agent(args: RunArgs) -> ExitCode {
         }
     };
     let level = logging::start(&log, configuration.settings().log);
-    end(run::run(configuration, file, &level))
+    end(if cleanup {
+        cleanup::run()
+    } else {
+        run::run(configuration, file, &level)
+    })
 }
 
 #[cfg(test)]

@@ -10,11 +10,14 @@ use tracing::info;
 
 use super::logging::LogArgs;
 
+/// Where BPF file systems are mounted.
+pub(super) const BPFFS: &str = "/sys/fs/bpf";
+
 /// What to mount, and where.
 #[derive(Debug, Args)]
 pub(super) struct MountArgs {
     /// Where a BPF file system is to be; where there is one, it stays.
-    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
+    #[arg(long, value_name = "DIR", default_value = BPFFS)]
     bpffs: PathBuf,
 
     #[command(flatten)]
@@ -40,7 +43,8 @@ pub(super) fn run(args: &MountArgs) -> Result<()> {
     Ok(())
 }
 
-fn is_bpffs(directory: &Path) -> Result<bool> {
+/// Whether `directory` is in a BPF file system.
+pub(super) fn is_bpffs(directory: &Path) -> Result<bool> {
     let found =
         statfs(directory).with_context(|| format!("cannot look at {}", directory.display()))?;
     Ok(found.filesystem_type() == BPF_FS_MAGIC)

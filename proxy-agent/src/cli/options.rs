@@ -43,6 +43,11 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 
+    /// Remove what agents have left on this machine, and end: filters on devices, with
+    /// a clsact qdisc where that is empty then, and pins. No agent may run.
+    #[arg(long)]
+    pub(super) cleanup: bool,
+
     /// Where Services, EndpointSlices and Nodes come from.
     #[arg(long, value_enum, default_value_t = SourceKind::Kube)]
     source: SourceKind,

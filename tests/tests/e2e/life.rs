@@ -70,6 +70,52 @@ fn an_agent_that_was_killed_leaves_nothing_in_the_way_of_the_next() -> Result<()
     Ok(())
 }
 
+/// The filters and qdiscs of node 1, as tc shows them.
+fn traffic_control(cluster: &Cluster, arguments: &[&str]) -> Result<String> {
+    let mut tc = cluster.nodes[0].namespace.command("tc");
+    Ok(String::from_utf8(tc.args(arguments).output()?.stdout)?)
+}
+
+#[test]
+fn cleanup_removes_what_a_killed_agent_left_and_nothing_else() -> Result<()> {
+    let mut world = World::with_arguments(PodNetwork::Bridge, &["--attach", "clsact"])?;
+    drop(world.agents.remove(0));
+    let cluster = &world.cluster;
+    let tc = |arguments: &str| {
+        let arguments: Vec<_> = arguments.split(' ').collect();
+        traffic_control(cluster, &arguments)
+    };
+    // Somebody else's: a filter beside ours, and a qdisc with nothing in it.
+    let theirs = "filter add dev veth1 ingress pref 77 bpf bytecode";
+    let mut add = cluster.nodes[0].namespace.command("tc");
+    add.args(theirs.split(' '))
+        .args(["1,6 0 0 0", "flowid", "1:1"]);
+    anyhow::ensure!(add.status()?.success(), "{theirs}");
+    tc("qdisc add dev cni0 clsact")?;
+    for device in ["eth0", "veth1", "veth2"] {
+        let filters = tc(&format!("filter show dev {device} egress"))?;
+        assert!(filters.contains("egress_any"), "{device}: {filters}");
+    }
+
+    let (status, output) = run_to_its_end(cluster, &[], &["run", "--cleanup"])?;
+    assert_eq!(status, 0, "{output}");
+    for device in ["eth0", "veth2", "veth3"] {
+        let left = tc(&format!("qdisc show dev {device}"))?;
+        assert!(!left.contains("clsact"), "{device}: {left}");
+    }
+    for device in ["cni0", "veth1"] {
+        let left = tc(&format!("qdisc show dev {device}"))?;
+        assert!(left.contains("clsact"), "{device}: {left}");
+    }
+    let left = tc("filter show dev veth1 ingress")? + &tc("filter show dev veth1 egress")?;
+    assert!(left.contains("bytecode"), "{left}");
+    assert!(
+        !left.contains("ingress_pod") && !left.contains("egress_any"),
+        "{left}"
+    );
+    Ok(())
+}
+
 #[test]
 fn an_agent_without_capabilities_says_what_it_lacks() -> Result<()> {
     let cluster = Cluster::new(Options::default())?;
