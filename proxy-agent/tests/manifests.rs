@@ -193,6 +193,7 @@ fn only_the_init_container_is_privileged_and_it_mounts_for_the_host() {
     assert_eq!(init[0].image, pod.containers[0].image);
     let context = init[0].security_context.as_ref().unwrap();
     assert_eq!(context.privileged, Some(true));
+    assert_eq!(context.run_as_user, Some(0));
     assert_eq!(context.read_only_root_filesystem, Some(true));
     let propagation = |container: &Container| {
         let mounts = container.volume_mounts.as_ref().unwrap();

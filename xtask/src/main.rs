@@ -3,6 +3,7 @@
 mod command;
 mod demo;
 mod fuzz;
+mod image;
 mod paths;
 mod setup;
 mod terminal;
@@ -60,6 +61,15 @@ enum Chore {
         #[arg(long, value_name = "N", default_value_t = 60)]
         seconds: u64,
     },
+    /// Build the container image of the agent
+    ///
+    /// Builds the agent as one static program and writes an OCI image archive, for
+    /// which no container engine is needed. Then it runs the program in the image's
+    /// root. The same program gives the same image, to the last bit.
+    #[command(
+        after_help = "Example: ctr --namespace k8s.io images import target/image/proxy-agent.tar"
+    )]
+    Image,
 }
 
 fn main() -> ExitCode {
@@ -78,5 +88,6 @@ fn run(chore: &Chore) -> Result<ExitCode> {
         Chore::Demo { keep } => demo::run(*keep),
         Chore::Test { arguments } => test::run(arguments),
         Chore::Fuzz { seconds } => fuzz::run(*seconds).map(|()| ExitCode::SUCCESS),
+        Chore::Image => image::run().map(|()| ExitCode::SUCCESS),
     }
 }

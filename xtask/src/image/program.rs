@@ -1,0 +1,35 @@
+//! The agent as one static program.
+
+use std::env;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::{command, paths};
+
+/// The target that is built for: this machine's.
+const TARGET: &str = env!("HOST_TARGET");
+
+/// Builds it, and returns where it is.
+pub(super) fn build() -> Result<PathBuf> {
+    // Paths of this machine would make programs differ that are the same. (Those in the
+    // debug information of the eBPF object still do.)
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    let homes = [
+        (env::var("CARGO_HOME").ok(), "/cargo"),
+        (env::var("HOME").ok(), "/home"),
+    ];
+    let places = homes
+        .into_iter()
+        .filter_map(|(path, name)| Some((path?, name)))
+        .chain([(paths::root().display().to_string(), "/src")]);
+    // The last that fits counts.
+    flags.extend(places.map(|(path, name)| format!("--remap-path-prefix={path}={name}")));
+    let mut cargo = command::cargo();
+    cargo.args(["build", "--release", "--package", "proxy-agent"]);
+    // With a target of its own, build scripts and macros are not meant by the flags.
+    cargo.args(["--target", TARGET]);
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
+    command::run(&mut cargo)?;
+    Ok(paths::target().join(TARGET).join("release/proxy-agent"))
+}
