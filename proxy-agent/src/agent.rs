@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use crate::config::Settings;
 use crate::maps::{MapError, Maps};
 use crate::model::object::Family;
-use crate::model::{Change, Model, ModelSettings};
+use crate::model::{Change, HealthCheck, Model, ModelSettings, ObjectName};
 use crate::plan::{Capacity, Plan, Planner, Retired, Write};
 use crate::serve::{FamilyReport, MapUsage, Report};
 
@@ -188,6 +188,16 @@ impl<M: Maps> Agent<M> {
     /// state was programmed.
     pub fn take_node_change(&mut self) -> bool {
         std::mem::take(&mut self.node_changed)
+    }
+
+    /// The health checks that may have changed since the last call.
+    pub fn take_health_checks(&mut self) -> Vec<(ObjectName, Option<HealthCheck>)> {
+        self.model.take_health_checks()
+    }
+
+    /// The addresses on which NodePorts answer, as they were last programmed.
+    pub fn node_port_addresses(&self) -> &BTreeSet<IpAddr> {
+        &self.node.addresses().node_ports
     }
 
     /// The addresses by which this node is known.

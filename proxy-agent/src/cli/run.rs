@@ -20,7 +20,7 @@ use crate::config::{ConfigFile, FileError, Source};
 use crate::maps::{self, KernelMaps};
 use crate::model::Change;
 use crate::plan::Retired;
-use crate::serve::{self, Asker, Report};
+use crate::serve::{self, Asker, ListenError, Report, ServiceHealth};
 use crate::source::{files, kube};
 
 /// Batches of changes that may wait between the source and the model.
@@ -68,7 +68,8 @@ async fn run_until_signal(
     let (asker, mut queries) = mpsc::channel(WAITING_QUERIES);
     let asker = Asker::new(asker);
     tokio::spawn(serve::health(settings.health_address, asker.clone()));
-    tokio::spawn(serve::metrics(settings.metrics_address, asker));
+    tokio::spawn(serve::metrics(settings.metrics_address, asker.clone()));
+    let mut service_health = ServiceHealth::new(asker);
     let mut reads = follow(file);
     let mut agent = Agent::new(&node_name, settings, loaded.maps);
     let mut pace = Pace::new(settings.min_sync_period);
@@ -97,6 +98,9 @@ async fn run_until_signal(
                 if agent.take_node_change() {
                     reconcile(&mut attacher, &mut devices, &mut agent).await;
                 }
+                let checks = agent.take_health_checks();
+                let addresses = agent.node_port_addresses();
+                tell(&service_health.follow(checks, addresses).await);
             }
             Some(batch) = changes.recv() => {
                 take_in(&mut agent, batch, &mut changes);
@@ -118,6 +122,7 @@ async fn run_until_signal(
             }
             _ = review.tick() => {
                 agent.retry();
+                tell(&service_health.retry().await);
                 reconcile(&mut attacher, &mut devices, &mut agent).await;
                 pace.want();
             }
@@ -134,6 +139,16 @@ fn follow(file: Option<ConfigFile>) -> mpsc::Receiver<Result<Parsed, FileError>>
         tokio::spawn(file.follow(sender));
     }
     reads
+}
+
+/// Tells of health checks that cannot be asked.
+fn tell(errors: &[ListenError]) {
+    for error in errors {
+        let ListenError {
+            service, source, ..
+        } = error;
+        warn!(%service, "{error}, to be tried again: {source}");
+    }
 }
 
 /// How the agent is, for whoever asks over HTTP.

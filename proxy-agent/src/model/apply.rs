@@ -61,6 +61,7 @@ impl Model {
         if let Some(entry) = self.store.get_mut(id) {
             entry.service = new.map(Box::new);
         }
+        self.touch_health_check(id);
     }
 
     pub(super) fn put_slice(&mut self, slice: &EndpointSlice) {
@@ -157,6 +158,7 @@ impl Model {
             let before = self.desired_ports(id, entry);
             self.touched.get_or_insert_default().insert(name, before);
         }
+        self.touch_health_check(id);
     }
 
     fn entry(&mut self, name: &ObjectName) -> ServiceId {

@@ -1,5 +1,8 @@
 //! Which endpoints a port has, and which of them new connections may use.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use super::desired::Endpoint;
 use super::object::{Family, Protocol};
 use super::slice::{Candidate, NodeHint, Readiness, Slice};
@@ -38,6 +41,21 @@ impl Sets {
                 .collect(),
         }
     }
+}
+
+/// The addresses of endpoints that are ready and on this node, of any of `ports`
+/// (name and protocol).
+pub(super) fn ready_here<'a>(
+    slices: &[Slice],
+    ports: impl Iterator<Item = (&'a str, Protocol)>,
+    family: Family,
+) -> BTreeSet<IpAddr> {
+    ports
+        .flat_map(|(name, protocol)| usable(slices, name, protocol, family))
+        .map(|(_, candidate)| candidate)
+        .filter(|candidate| candidate.local && candidate.readiness == Readiness::Ready)
+        .map(|candidate| candidate.address)
+        .collect()
 }
 
 /// The endpoints that still serve, by address and port. Of several at one

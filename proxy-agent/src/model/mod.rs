@@ -24,6 +24,7 @@ mod claims;
 mod compute;
 pub mod desired;
 mod endpoints;
+mod health_check;
 mod intern;
 mod node;
 pub mod object;
@@ -42,6 +43,7 @@ use ipnet::IpNet;
 
 pub use address::AddressClass;
 pub use desired::{DesiredPort, PortName};
+pub use health_check::HealthCheck;
 pub use node::{NodeAddresses, NodePortAddresses};
 pub use object::{Change, ObjectName};
 pub use refusal::{Refusal, RefusalReason};
@@ -83,6 +85,8 @@ pub struct Model {
     /// The same for refusals, of which what was handed out is kept below.
     refusals_touched: Option<BTreeSet<ObjectName>>,
     refused: HashMap<ObjectName, BTreeSet<RefusalReason>>,
+    /// Services whose health check may be another than was handed out.
+    health_touched: BTreeSet<ObjectName>,
     /// The addresses of this node's devices.
     local_addresses: BTreeSet<IpAddr>,
 }
@@ -106,6 +110,7 @@ impl Model {
             touched: None,
             refusals_touched: None,
             refused: HashMap::new(),
+            health_touched: BTreeSet::new(),
             local_addresses: BTreeSet::new(),
         }
     }

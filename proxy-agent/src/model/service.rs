@@ -25,6 +25,7 @@ pub(super) struct ServedService {
     pub(super) internal_policy: TrafficPolicy,
     pub(super) external_policy: TrafficPolicy,
     pub(super) affinity: Option<u32>,
+    pub(super) health_check_port: Option<u16>,
     /// What is refused whatever else there is in the cluster.
     pub(super) refusals: Box<[RefusalReason]>,
 }
@@ -62,6 +63,11 @@ impl ServedService {
                 _ => service.external_policy,
             },
             affinity: service.affinity,
+            // As upstream's NeedsHealthCheck: elsewhere the field means nothing.
+            health_check_port: service.health_check_node_port.filter(|_| {
+                service.kind == ServiceType::LoadBalancer
+                    && service.external_policy == TrafficPolicy::Local
+            }),
             refusals: refusals.into(),
         })
     }

@@ -11,6 +11,8 @@ use super::object::{
 };
 use super::{Model, ModelSettings, NodeAddresses, NodePortAddresses};
 
+mod health_checks;
+
 fn service(name: &str, address: &str) -> Change {
     Change::Service(Service {
         name: ObjectName::new("n", name),

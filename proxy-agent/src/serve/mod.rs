@@ -6,8 +6,10 @@
 //! does not answer in time.
 
 mod health;
+mod listener;
 mod metrics;
 mod report;
+mod service_health;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,11 +17,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
 pub use report::{FamilyReport, MapUsage, Report};
+pub use service_health::{ListenError, ServiceHealth};
 
 /// How long the loop may take to report; a probe's own limit is mostly shorter.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,12 +67,11 @@ pub async fn metrics(address: SocketAddr, asker: Asker) {
 
 /// An address that cannot be had is an error in the log: the data path matters more.
 async fn serve(what: &'static str, address: SocketAddr, router: Router) {
-    let served = async {
-        let listener = TcpListener::bind(address).await?;
-        info!(what, %address, "listening");
-        axum::serve(listener, router).await
-    };
-    if let Err(error) = served.await {
-        error!(what, %address, "cannot serve (is the port taken?): {error}");
+    match listener::listen(address).await {
+        Ok(listener) => {
+            info!(what, %address, "listening");
+            listener::serve(listener, router).await;
+        }
+        Err(error) => error!(what, %address, "cannot serve (is the port taken?): {error}"),
     }
 }

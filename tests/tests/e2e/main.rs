@@ -7,6 +7,7 @@ mod devices;
 mod faults;
 mod flows;
 mod frontends;
+mod health_checks;
 mod life;
 mod mistakes;
 mod peers;

@@ -1,0 +1,70 @@
+//! What a load balancer is told at `spec.healthCheckNodePort`.
+
+use std::collections::BTreeMap;
+
+use super::Model;
+use super::endpoints::ready_here;
+use super::object::{Family, ObjectName};
+use super::store::{Entry, ServiceId};
+
+/// The health check of a load balancer's Service with `externalTrafficPolicy: Local`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// `spec.healthCheckNodePort`
+    pub port: u16,
+    /// How many addresses the Service's endpoints have that are ready and on this
+    /// node: in each family in which it is served.
+    pub local_endpoints: BTreeMap<Family, usize>,
+}
+
+impl Model {
+    /// The health checks that may have changed since the last call, by Service;
+    /// `None` where there is none (any more). Nothing until the first lists are
+    /// complete.
+    pub fn take_health_checks(&mut self) -> Vec<(ObjectName, Option<HealthCheck>)> {
+        if !self.is_complete() {
+            return Vec::new();
+        }
+        let touched = std::mem::take(&mut self.health_touched);
+        touched
+            .into_iter()
+            .map(|service| {
+                let entry = self.store.by_name(&service).map(|(_, entry)| entry);
+                let check = entry.and_then(health_check);
+                (service, check)
+            })
+            .collect()
+    }
+
+    /// Notes that a Service's health check, if it has one, may be another one soon.
+    pub(super) fn touch_health_check(&mut self, id: ServiceId) {
+        if let Some(entry) = self.store.get(id)
+            && health_check_port(entry).is_some()
+            && !self.health_touched.contains(&entry.name)
+        {
+            self.health_touched.insert(entry.name.clone());
+        }
+    }
+}
+
+fn health_check_port(entry: &Entry) -> Option<u16> {
+    entry.service.as_ref()?.health_check_port
+}
+
+fn health_check(entry: &Entry) -> Option<HealthCheck> {
+    let service = entry.service.as_ref()?;
+    let here = |family| {
+        let ports = service
+            .ports
+            .iter()
+            .map(|port| (&*port.name, port.protocol));
+        ready_here(&entry.slices, ports, family).len()
+    };
+    Some(HealthCheck {
+        port: health_check_port(entry)?,
+        local_endpoints: service
+            .families()
+            .map(|family| (family, here(family)))
+            .collect(),
+    })
+}
