@@ -17,6 +17,7 @@ use crate::maps::{MapError, Maps};
 use crate::model::object::Family;
 use crate::model::{Change, HealthCheck, Model, ModelSettings, ObjectName};
 use crate::plan::{Capacity, Plan, Planner, Retired, Write};
+use crate::recorder::Event;
 use crate::serve::{FamilyReport, MapUsage, Report};
 
 use node::NodeState;
@@ -34,6 +35,8 @@ pub struct Agent<M> {
     node_changed: bool,
     is_programmed: bool,
     last_updated: Option<SystemTime>,
+    /// What is to be told at the objects.
+    events: Vec<Event>,
     /// Since when a change waits to be programmed.
     waiting_since: Option<Instant>,
     /// Since when the maps owe a write.
@@ -60,6 +63,7 @@ impl<M: Maps> Agent<M> {
             node_changed: false,
             is_programmed: false,
             last_updated: None,
+            events: Vec::new(),
             waiting_since: None,
             owing_since: None,
             patience: patience(settings),
@@ -108,6 +112,7 @@ impl<M: Maps> Agent<M> {
         self.waiting_since = None;
         for refusal in self.model.take_refusals() {
             warn!(service = %refusal.service, "refused: {}", refusal.reason);
+            self.events.push(Event::from(&refusal));
         }
         let mut writes = self.node_writes();
         let changes = self.model.take_changes();
@@ -190,6 +195,11 @@ impl<M: Maps> Agent<M> {
         std::mem::take(&mut self.node_changed)
     }
 
+    /// What happened since the last call that should be told at the objects.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
     /// The health checks that may have changed since the last call.
     pub fn take_health_checks(&mut self) -> Vec<(ObjectName, Option<HealthCheck>)> {
         self.model.take_health_checks()
@@ -218,11 +228,12 @@ impl<M: Maps> Agent<M> {
     fn carry_out(&mut self, plan: Plan) {
         for refused in &plan.refused {
             warn!(port = %refused.port, "not served: {}", refused.full);
+            self.events.push(Event::from(refused));
         }
         let owed = std::mem::take(&mut self.owed);
         for write in owed.into_iter().chain(plan.writes) {
             if let Err(error) = self.maps.write(&write) {
-                report(&write, error);
+                self.note_failure(&write, error);
                 self.owed.push(write);
             }
         }
@@ -234,16 +245,23 @@ impl<M: Maps> Agent<M> {
             self.owing_since.get_or_insert_with(Instant::now);
         }
     }
-}
 
-fn report(write: &Write, error: MapError) {
-    let error = anyhow::Error::from(error);
-    match write {
-        Write::Frontend { id, .. } | Write::RemoveFrontend { id } => error!(
-            frontend = %id.address, port = id.port, protocol = %id.protocol,
-            "not programmed, to be tried again: {error:#}"
-        ),
-        _ => error!("not programmed, to be tried again: {error:#}"),
+    /// Tells of a write that a map refused.
+    fn note_failure(&mut self, write: &Write, error: MapError) {
+        let error = anyhow::Error::from(error);
+        match write {
+            Write::Frontend { id, .. } | Write::RemoveFrontend { id } => error!(
+                frontend = %id.address, port = id.port, protocol = %id.protocol,
+                "not programmed, to be tried again: {error:#}"
+            ),
+            _ => error!("not programmed, to be tried again: {error:#}"),
+        }
+        if let Write::Frontend { id, .. } = write
+            && let Some(owner) = self.planner.owner(id)
+        {
+            let event = Event::not_programmed(owner.service.clone(), &format!("{error:#}"));
+            self.events.push(event);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //!  source ─► model ─► plan ─► maps        attach: programs on edge devices
 //!            (pure)  (diff)  (kernel)     serve: health and metrics
+//!                                         recorder: Events
 //!                                         config, cli: settings and commands
 //! ```
 //!
@@ -16,5 +17,6 @@ pub mod config;
 pub mod maps;
 pub mod model;
 pub mod plan;
+pub mod recorder;
 pub mod serve;
 pub mod source;

@@ -156,7 +156,7 @@ fn rights_are_those_that_are_needed_and_no_more() {
         right(&["discovery.k8s.io"], "endpointslices", &read),
         right(&["networking.k8s.io"], "servicecidrs", &read),
         right(&[""], "nodes", &read),
-        right(&["", "events.k8s.io"], "events", &["create", "patch"]),
+        right(&["events.k8s.io"], "events", &["create", "patch"]),
     ];
     assert_eq!(role.rules, Some(wanted));
     assert_eq!(role.aggregation_rule, None);

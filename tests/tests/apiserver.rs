@@ -289,16 +289,76 @@ async fn bad_requests_are_refused_by_their_status() -> Result<()> {
     Ok(())
 }
 
+/// An Event that the API server takes.
+fn event() -> Value {
+    json!({
+        "metadata": {"name": "here.17f", "namespace": "default"},
+        "eventTime": "2024-01-01T00:00:00.000000Z", "type": "Normal", "reason": "Starting",
+        "action": "Start", "reportingController": "x", "reportingInstance": "here",
+        "regarding": {"kind": "Node", "name": "here"},
+    })
+}
+
+async fn create(client: &Client, event: &Value) -> kube::Result<Value> {
+    let path = "/apis/events.k8s.io/v1/namespaces/default/events";
+    let request = http::Request::post(path).body(event.to_string().into());
+    client.request(request.unwrap()).await
+}
+
+async fn patch(client: &Client, change: Value) -> kube::Result<Value> {
+    let path = "/apis/events.k8s.io/v1/namespaces/default/events/here.17f";
+    let request = http::Request::patch(path)
+        .header("content-type", "application/merge-patch+json")
+        .body(change.to_string().into());
+    client.request(request.unwrap()).await
+}
+
+fn code(refused: kube::Result<Value>) -> u16 {
+    match refused.unwrap_err() {
+        kube::Error::Api(status) => status.code,
+        other => panic!("{other}"),
+    }
+}
+
 #[tokio::test]
-async fn events_are_stored() -> Result<()> {
+async fn events_are_stored_once_and_only_their_series_changes() -> Result<()> {
     let (server, client) = start()?;
-    let event = json!({"metadata": {"name": "e"}, "reason": "Starting"});
-    let request = http::Request::post("/api/v1/namespaces/default/events");
-    let stored: Value = client
-        .request(request.body(event.to_string().into())?)
-        .await?;
-    assert_eq!(stored["metadata"]["namespace"], "default");
+    create(&client, &event()).await?;
     assert_eq!(server.objects("Event")[0]["reason"], "Starting");
+    assert_eq!(code(create(&client, &event()).await), 409);
+    let series = json!({"count": 2, "lastObservedTime": "2024-01-01T00:00:09.000000Z"});
+    let changed = patch(&client, json!({"series": series})).await?;
+    assert_eq!(changed["series"], series);
+    assert_eq!(code(patch(&client, json!({"note": "x"})).await), 422);
+    assert_eq!(
+        code(patch(&client, json!({"series": {"count": 1}})).await),
+        422
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn events_that_say_too_little_or_too_much_are_refused() -> Result<()> {
+    let (server, client) = start()?;
+    for (field, bad) in [
+        ("eventTime", json!("2024-01-01T00:00:00Z")),
+        ("type", json!("Strange")),
+        ("reason", json!("")),
+        ("action", json!(null)),
+        ("note", json!("x".repeat(1025))),
+        ("reportingInstance", json!("x".repeat(129))),
+        (
+            "regarding",
+            json!({"kind": "Service", "namespace": "other", "name": "a"}),
+        ),
+        ("deprecatedCount", json!(1)),
+        ("metadata", json!({"name": "UPPER"})),
+    ] {
+        let mut event = event();
+        event[field] = bad;
+        assert_eq!(code(create(&client, &event).await), 422, "{field}");
+    }
+    assert!(server.objects("Event").is_empty());
     Ok(())
 }
 

@@ -5,6 +5,7 @@ mod configuration;
 mod logging;
 mod mount;
 mod options;
+mod outlets;
 mod pace;
 mod preflight;
 mod process;

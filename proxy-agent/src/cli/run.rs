@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 
 use super::configuration::Configuration;
 use super::logging::Level;
+use super::outlets::Outlets;
 use super::pace::Pace;
 use super::{preflight, process};
 use crate::agent::Agent;
@@ -20,7 +21,7 @@ use crate::config::{ConfigFile, FileError, Source};
 use crate::maps::{self, KernelMaps};
 use crate::model::Change;
 use crate::plan::Retired;
-use crate::serve::{self, Asker, ListenError, Report, ServiceHealth};
+use crate::serve::{self, Asker, Report};
 use crate::source::{files, kube};
 
 /// Batches of changes that may wait between the source and the model.
@@ -69,7 +70,7 @@ async fn run_until_signal(
     let asker = Asker::new(asker);
     tokio::spawn(serve::health(settings.health_address, asker.clone()));
     tokio::spawn(serve::metrics(settings.metrics_address, asker.clone()));
-    let mut service_health = ServiceHealth::new(asker);
+    let mut outlets = Outlets::new(&node_name, &configuration.source(), asker);
     let mut reads = follow(file);
     let mut agent = Agent::new(&node_name, settings, loaded.maps);
     let mut pace = Pace::new(settings.min_sync_period);
@@ -80,6 +81,7 @@ async fn run_until_signal(
     reconcile(&mut attacher, &mut devices, &mut agent).await;
     loop {
         grace.begin(&mut agent);
+        outlets.record(&mut agent);
         tokio::select! {
             // What is quick and must not starve comes first: under a flood of changes
             // probes are answered, and slots become free again. Objects come before
@@ -98,9 +100,7 @@ async fn run_until_signal(
                 if agent.take_node_change() {
                     reconcile(&mut attacher, &mut devices, &mut agent).await;
                 }
-                let checks = agent.take_health_checks();
-                let addresses = agent.node_port_addresses();
-                tell(&service_health.follow(checks, addresses).await);
+                outlets.follow(&mut agent).await;
             }
             Some(batch) = changes.recv() => {
                 take_in(&mut agent, batch, &mut changes);
@@ -122,7 +122,7 @@ async fn run_until_signal(
             }
             _ = review.tick() => {
                 agent.retry();
-                tell(&service_health.retry().await);
+                outlets.retry().await;
                 reconcile(&mut attacher, &mut devices, &mut agent).await;
                 pace.want();
             }
@@ -139,16 +139,6 @@ fn follow(file: Option<ConfigFile>) -> mpsc::Receiver<Result<Parsed, FileError>>
         tokio::spawn(file.follow(sender));
     }
     reads
-}
-
-/// Tells of health checks that cannot be asked.
-fn tell(errors: &[ListenError]) {
-    for error in errors {
-        let ListenError {
-            service, source, ..
-        } = error;
-        warn!(%service, "{error}, to be tried again: {source}");
-    }
 }
 
 /// How the agent is, for whoever asks over HTTP.

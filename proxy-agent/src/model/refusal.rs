@@ -111,6 +111,24 @@ pub enum RefusalReason {
     },
 }
 
+impl RefusalReason {
+    /// The reason in one word for machines, without its particulars.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NotAnAddress { .. } => "NotAnAddress",
+            Self::SpecialAddress { .. } => "SpecialAddress",
+            Self::WrongFamily { .. } => "WrongFamily",
+            Self::PortNumber { .. } => "PortNumber",
+            Self::DuplicatePort { .. } => "DuplicatePort",
+            Self::SourceRangesNotEnforced { .. } => "SourceRangesNotEnforced",
+            Self::ExternalIpNotAllowed { .. } => "ExternalIpNotAllowed",
+            Self::ExternalIpIsClusterIp { .. } => "ExternalIpIsClusterIp",
+            Self::ExternalIpIsNodeAddress { .. } => "ExternalIpIsNodeAddress",
+            Self::Taken { .. } => "Taken",
+        }
+    }
+}
+
 /// Where a refused address stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AddressRole {

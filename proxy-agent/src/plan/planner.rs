@@ -70,6 +70,11 @@ impl Planner {
         self.ports.len()
     }
 
+    /// The port that a frontend belongs to.
+    pub fn owner(&self, frontend: &FrontendId) -> Option<&PortName> {
+        self.owners.get(frontend)
+    }
+
     /// Elements in use and elements that there are, by map. What waits for a grace
     /// period counts as in use.
     pub fn usage(&self) -> [(&'static str, u64, u64); 5] {

@@ -9,6 +9,7 @@ use hyper::body::{Bytes, Frame};
 use hyper::{Method, Response, header};
 use serde_json::{Value, json};
 
+use super::change::{create, patch};
 use super::control::{Expiry, Health};
 use super::failure::Failure;
 use super::kind::Place;
@@ -36,7 +37,7 @@ pub(super) async fn answer(shared: Arc<Shared>, seen: Seen, body: Bytes) -> Resp
     result.unwrap_or_else(|_: serde_json::Error| respond_with(500, empty()))
 }
 
-enum Reply {
+pub(super) enum Reply {
     Json(u16, Value),
     Watch(Box<Watch>),
 }
@@ -72,17 +73,12 @@ async fn respond(shared: &Arc<Shared>, seen: &Seen, body: &Bytes) -> Result<Repl
             list(shared, &place, &selector, seen)
         }
         (&Method::GET, Some(name)) => {
-            let key = (
-                place.kind.name.to_owned(),
-                place.namespace.clone().unwrap_or_default(),
-                name.clone(),
-            );
-            let found = lock(&shared.store).get(&key);
-            let message = format!("{} {name:?} not found", place.kind.plural);
-            let object = found.ok_or(Failure(404, "NotFound", message))?;
+            let found = lock(&shared.store).get(&place.key(name));
+            let object = found.ok_or_else(|| Failure::not_found(&place, name))?;
             Ok(Reply::Json(200, Value::clone(&object)))
         }
         (&Method::POST, None) => create(shared, &place, body),
+        (&Method::PATCH, Some(name)) => patch(shared, &place, name, seen, body),
         _ => {
             let message = "the server does not allow this method on the requested resource";
             Err(Failure(405, "MethodNotAllowed", message.to_owned()))
@@ -241,19 +237,6 @@ fn watch(
     let time = seen.time_limit().map_err(Failure::bad_request)?;
     let watch = Watch::begin(shared, place.kind, selector, seen, from, time);
     Ok(Reply::Watch(Box::new(watch)))
-}
-
-fn create(shared: &Shared, place: &Place, body: &Bytes) -> Result<Reply, Failure> {
-    let mut object: Value =
-        serde_json::from_slice(body).map_err(|error| Failure::bad_request(error.to_string()))?;
-    object["kind"] = json!(place.kind.name);
-    object["apiVersion"] = json!(place.kind.version);
-    if let Some(namespace) = &place.namespace {
-        object["metadata"]["namespace"] = json!(namespace);
-    }
-    let stored = lock(&shared.store).apply(object);
-    shared.control.send_modify(|_| {});
-    Ok(Reply::Json(201, Value::clone(&stored)))
 }
 
 fn json_response(code: u16, value: &Value) -> Result<Response<Body>, serde_json::Error> {

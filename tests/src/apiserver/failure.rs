@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::kind::Place;
+
 /// An error: code, reason, message.
 #[derive(Debug)]
 pub(super) struct Failure(pub(super) u16, pub(super) &'static str, pub(super) String);
@@ -13,6 +15,16 @@ impl Failure {
 
     pub(super) fn invalid(message: &str) -> Self {
         Self(422, "Invalid", format!("ListOptions is invalid: {message}"))
+    }
+
+    pub(super) fn not_found(place: &Place, name: &str) -> Self {
+        let message = format!("{} {name:?} not found", place.kind.plural);
+        Self(404, "NotFound", message)
+    }
+
+    pub(super) fn invalid_object(place: &Place, name: &str, why: &str) -> Self {
+        let message = format!("{} {name:?} is invalid: {why}", place.kind.name);
+        Self(422, "Invalid", message)
     }
 
     pub(super) fn expired(version: u64, newest: u64) -> Self {

@@ -1,5 +1,7 @@
 //! The kinds of object, and where they are.
 
+use super::store::Key;
+
 /// A kind of object.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Kind {
@@ -81,6 +83,12 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Where the object `name` of this place is stored.
+    pub(super) fn key(&self, name: &str) -> Key {
+        let namespace = self.namespace.clone().unwrap_or_default();
+        (self.kind.name.to_owned(), namespace, name.to_owned())
+    }
+
     pub(super) fn of(path: &str) -> Option<Self> {
         KINDS.iter().find_map(|kind| {
             let rest = path.strip_prefix(&kind.root())?;

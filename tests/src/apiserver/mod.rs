@@ -5,7 +5,8 @@
 //! from one counter, lists in chunks that all show the state of the first one,
 //! watches from a version with bookmarks, lists that come as a watch
 //! (`sendInitialEvents`), label and field selectors whose answer changes with the
-//! object, 410 for what is forgotten, and errors as `Status` objects.
+//! object, 410 for what is forgotten, creates and merge patches, Events checked as
+//! strictly as the real server does, and errors as `Status` objects.
 //!
 //! Objects are changed by calls of [`ApiServer`], which also make trouble on demand:
 //! refusals, silence, streams that are cut or broken, slowness, a stop and a restart
@@ -13,7 +14,9 @@
 //! or not; the thread stays in the network namespace of who started it.
 
 mod answer;
+mod change;
 mod control;
+mod event;
 mod failure;
 mod kind;
 mod listener;
@@ -224,6 +227,23 @@ impl ApiServer {
         mut wanted: impl FnMut(&[Seen]) -> bool,
     ) -> Result<()> {
         self.wait_for(patience, |log| wanted(&log.requests))
+    }
+
+    /// Waits until the objects of a kind that clients write are as wanted, and returns
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// They did not become so in time.
+    pub fn wait_for_objects(
+        &self,
+        patience: Duration,
+        kind: &str,
+        wanted: impl Fn(&[Value]) -> bool,
+    ) -> Result<Vec<Value>> {
+        self.wait_for(patience, |_| wanted(&self.objects(kind)))
+            .with_context(|| format!("these objects: {:#?}", self.objects(kind)))?;
+        Ok(self.objects(kind))
     }
 
     /// Waits until so many connections more have come, whether TLS came about on

@@ -16,6 +16,8 @@ pub struct Seen {
     pub parameters: BTreeMap<String, String>,
     /// The bearer token, if there was one.
     pub token: Option<String>,
+    /// The media type of its body, if it said one.
+    pub content_type: Option<String>,
     /// When it came.
     pub at: Instant,
 }
@@ -23,16 +25,17 @@ pub struct Seen {
 impl Seen {
     pub(super) fn of<B>(request: &Request<B>) -> Self {
         let query = request.uri().query().unwrap_or_default();
-        let token = request.headers().get(header::AUTHORIZATION);
+        let header = |name| request.headers().get(name)?.to_str().ok();
         Self {
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
             parameters: form_urlencoded::parse(query.as_bytes())
                 .into_owned()
                 .collect(),
-            token: token
-                .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
+            token: header(header::AUTHORIZATION)
+                .and_then(|value| value.strip_prefix("Bearer "))
                 .map(|token| token.trim().to_owned()),
+            content_type: header(header::CONTENT_TYPE).map(ToOwned::to_owned),
             at: Instant::now(),
         }
     }

@@ -35,6 +35,12 @@ impl Shared {
         }
     }
 
+    /// Wakes who waits for objects: watches, and the test.
+    pub(super) fn tell_of_change(&self) {
+        self.control.send_modify(|_| {});
+        self.note(|_| {});
+    }
+
     /// Notes what came, and wakes who waits for it.
     pub(super) fn note(&self, note: impl FnOnce(&mut Log)) {
         note(&mut lock(&self.log));

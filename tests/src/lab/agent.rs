@@ -49,9 +49,10 @@ impl Agent {
     }
 
     /// Starts it on a node, as the Node of the same name of an API server.
-    pub fn start_at(binary: &Path, node: &Node, master: &str) -> Result<Self> {
-        let source = ["--source", "kube", "--master", master].map(OsString::from);
-        Self::run(binary, node, &source)
+    pub fn start_at(binary: &Path, node: &Node, master: &str, arguments: &[&str]) -> Result<Self> {
+        let source = ["--source", "kube", "--master", master];
+        let all = source.iter().chain(arguments).map(OsString::from);
+        Self::run(binary, node, &all.collect::<Vec<_>>())
     }
 
     fn run(binary: &Path, node: &Node, arguments: &[OsString]) -> Result<Self> {
@@ -90,6 +91,11 @@ impl Agent {
             serde_json::from_str(line).is_ok_and(|event| wanted(&event))
         })?;
         Ok(serde_json::from_str(&line)?)
+    }
+
+    /// What it is called in messages: it names its node.
+    pub fn name(&self) -> &str {
+        self.process.name()
     }
 
     /// The process id.

@@ -62,6 +62,11 @@ impl Process {
         })
     }
 
+    /// Its name for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()

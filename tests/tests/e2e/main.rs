@@ -1,6 +1,7 @@
 //! End to end: the real agent in network namespaces, asked by real clients.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
 
+mod api_server;
 mod configuration;
 mod connections;
 mod devices;

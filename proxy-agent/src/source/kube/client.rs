@@ -34,7 +34,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(35);
 /// server's authority too. It does not so with a kubeconfig, nor with certificates
 /// that one names; and a token that was revoked need not live on for a minute.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     settings: KubeSettings,
     current: Mutex<Current>,
 }
@@ -54,7 +54,7 @@ impl std::fmt::Debug for Current {
 
 impl Connection {
     /// Makes the first client; does not talk to the server yet.
-    pub(super) async fn open(settings: &KubeSettings) -> Result<Self, KubeError> {
+    pub(crate) async fn open(settings: &KubeSettings) -> Result<Self, KubeError> {
         let client = make(settings).await?;
         Ok(Self {
             settings: settings.clone(),
@@ -63,14 +63,14 @@ impl Connection {
     }
 
     /// The client, and its number for [`Self::renew`].
-    pub(super) fn client(&self) -> (Client, u64) {
+    pub(crate) fn client(&self) -> (Client, u64) {
         let Current { client, number } = self.current().clone();
         (client, number)
     }
 
     /// After trouble with a client: makes a new one, unless somebody else has.
     /// Files that cannot be used, as while they are written, change nothing.
-    pub(super) async fn renew(&self, number: u64) {
+    pub(crate) async fn renew(&self, number: u64) {
         if self.current().number != number {
             return;
         }

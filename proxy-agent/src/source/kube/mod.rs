@@ -22,9 +22,11 @@ use tokio::sync::mpsc;
 
 use crate::model::object::Change;
 
-use client::Connection;
+pub(crate) use client::Connection;
 use follow::Follower;
+pub(crate) use pace::Backoff;
 pub use pace::Pace;
+pub(crate) use trouble::Trouble;
 
 /// How to reach the API server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -52,13 +52,13 @@ impl Pace {
 
 /// Waits that grow while nothing succeeds.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     pace: Pace,
     failures: u32,
 }
 
 impl Backoff {
-    pub(super) fn new(pace: Pace) -> Self {
+    pub(crate) fn new(pace: Pace) -> Self {
         Self { pace, failures: 0 }
     }
 
@@ -69,7 +69,7 @@ impl Backoff {
 
     /// The next wait: its upper half is left to chance, so that nodes which lost
     /// the server together do not come back together.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let doubled = 2u32.saturating_pow(self.failures);
         self.failures = self.failures.saturating_add(1);
         let most = self.pace.first_wait.saturating_mul(doubled);

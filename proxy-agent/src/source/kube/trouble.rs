@@ -7,7 +7,7 @@ use kube::core::Status;
 
 /// Trouble with the server; all of it is waited out.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// The server answered with an error, at once or within the stream.
     Refused(Box<Status>),
     /// It cannot be reached, or what it sent cannot be read.
@@ -55,12 +55,20 @@ impl Trouble {
     }
 
     /// The files that say how to reach the server may tell something new by now.
-    pub(super) fn may_be_of_credentials(&self) -> bool {
+    pub(crate) fn may_be_of_credentials(&self) -> bool {
         match self {
             Self::Refused(status) => status.code == 401,
             Self::Failed(kube::Error::SerdeError(_)) => false,
             Self::Failed(_) => true,
             _ => false,
+        }
+    }
+
+    /// The same request may be answered well later.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused(status) => matches!(status.code, 401 | 408 | 429 | 500..),
+            _ => true,
         }
     }
 }

@@ -1,0 +1,65 @@
+//! What the agent tells without being asked: Events, and the health checks that it
+//! opens for load balancers.
+
+use tracing::warn;
+
+use crate::agent::Agent;
+use crate::config::Source;
+use crate::maps::KernelMaps;
+use crate::recorder::{Event, Recorder};
+use crate::serve::{Asker, ListenError, ServiceHealth};
+
+/// Where the agent tells of Services.
+pub(super) struct Outlets {
+    node_name: String,
+    recorder: Recorder,
+    service_health: ServiceHealth,
+}
+
+impl Outlets {
+    /// Outlets that have told of the start.
+    pub(super) fn new(node_name: &str, source: &Source, asker: Asker) -> Self {
+        let recorder = match source {
+            Source::Kube(settings) => Recorder::start(settings.clone(), node_name),
+            Source::Files(_) => Recorder::off(),
+        };
+        recorder.record(Event::starting(node_name));
+        Self {
+            node_name: node_name.to_owned(),
+            recorder,
+            service_health: ServiceHealth::new(asker),
+        }
+    }
+
+    /// Tells what has happened; after everything that makes the agent write.
+    pub(super) fn record(&self, agent: &mut Agent<KernelMaps>) {
+        for event in agent.take_events() {
+            self.recorder.record(event);
+        }
+    }
+
+    /// Brings the health checks up to date.
+    pub(super) async fn follow(&mut self, agent: &mut Agent<KernelMaps>) {
+        let checks = agent.take_health_checks();
+        let addresses = agent.node_port_addresses();
+        let errors = self.service_health.follow(checks, addresses).await;
+        self.tell(&errors);
+    }
+
+    /// Tries again what did not work.
+    pub(super) async fn retry(&mut self) {
+        let errors = self.service_health.retry().await;
+        self.tell(&errors);
+    }
+
+    fn tell(&self, errors: &[ListenError]) {
+        for error in errors {
+            let ListenError {
+                service, source, ..
+            } = error;
+            warn!(%service, "{error}, to be tried again: {source}");
+            let event = Event::no_health_check(&self.node_name, error);
+            self.recorder.record(event);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What an Event says.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+
+use crate::model::Refusal;
+use crate::model::object::ObjectName;
+use crate::plan::Refused;
+use crate::serve::ListenError;
+
+/// The API server's limit for a note, in bytes.
+const LONGEST_NOTE: usize = 1024;
+
+/// An Event.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Event {
+    /// The object that it is about.
+    pub subject: Subject,
+    /// How serious it is.
+    pub level: Level,
+    /// Why, in one word for machines.
+    pub reason: &'static str,
+    /// What the agent was doing, in one word for machines.
+    pub action: &'static str,
+    /// The same for people.
+    pub note: String,
+}
+
+/// An object that Events are about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// This node.
+    Node(String),
+    /// A Service.
+    Service(ObjectName),
+}
+
+/// How serious an Event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// All is well.
+    Normal,
+    /// Somebody should look at it.
+    Warning,
+}
+
+impl Event {
+    /// The agent starts on a node.
+    pub fn starting(node_name: &str) -> Self {
+        Self {
+            subject: Subject::Node(node_name.to_owned()),
+            level: Level::Normal,
+            reason: "Starting",
+            action: "Start",
+            note: format!("proxy-agent {} starts", env!("CARGO_PKG_VERSION")),
+        }
+    }
+
+    fn warning(
+        service: ObjectName,
+        reason: &'static str,
+        action: &'static str,
+        mut note: String,
+    ) -> Self {
+        note.truncate(note.floor_char_boundary(LONGEST_NOTE));
+        Self {
+            subject: Subject::Service(service),
+            level: Level::Warning,
+            reason,
+            action,
+            note,
+        }
+    }
+
+    /// The kernel did not take a frontend of a Service.
+    pub fn not_programmed(service: ObjectName, error: &str) -> Self {
+        Self::warning(service, "NotProgrammed", "Program", error.to_owned())
+    }
+
+    /// The health check of a Service cannot be asked; reason and action are kube-proxy's.
+    pub fn no_health_check(node_name: &str, error: &ListenError) -> Self {
+        let note = format!("node {node_name}: {error}: {}", error.source);
+        Self::warning(
+            error.service.clone(),
+            "FailedToStartServiceHealthcheck",
+            "Listen",
+            note,
+        )
+    }
+}
+
+impl From<&Refusal> for Event {
+    fn from(refusal: &Refusal) -> Self {
+        let Refusal { service, reason } = refusal;
+        Self::warning(
+            service.clone(),
+            reason.name(),
+            "Program",
+            reason.to_string(),
+        )
+    }
+}
+
+impl From<&Refused> for Event {
+    fn from(refused: &Refused) -> Self {
+        let Refused { port, full } = refused;
+        let note = format!("the port {port} ({:?}): {full}", port.family);
+        Self::warning(port.service.clone(), "MapFull", "Program", note)
+    }
+}
+
+impl Subject {
+    /// The namespace of its Events; that of Nodes' Events is `default`.
+    pub(super) fn namespace(&self) -> &str {
+        match self {
+            Self::Node(_) => "default",
+            Self::Service(name) => &name.namespace,
+        }
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Node(name) => name,
+            Self::Service(name) => &name.name,
+        }
+    }
+
+    /// The reference to it.
+    pub(super) fn reference(&self, uid: String) -> ObjectReference {
+        let (kind, namespace) = match self {
+            Self::Node(_) => ("Node", None),
+            Self::Service(name) => ("Service", Some(name.namespace.to_string())),
+        };
+        ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some(kind.to_owned()),
+            namespace,
+            name: Some(self.name().to_owned()),
+            uid: Some(uid),
+            ..ObjectReference::default()
+        }
+    }
+}
+
+impl Level {
+    /// `type` of the object.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::Warning => "Warning",
+        }
+    }
+}

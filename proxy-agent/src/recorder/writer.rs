@@ -1,0 +1,211 @@
+//! Sends Events to the API server.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::events::v1;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tracing::{debug, warn};
+
+use super::event::Subject;
+use super::ledger::{Due, Ledger, Verdict};
+use super::{Event, Recorded};
+use crate::source::kube::{Backoff, Connection, KubeSettings, Pace, Trouble};
+
+/// Who the Events are from.
+const CONTROLLER: &str = "proxy-agent";
+
+/// How patient the recorder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecorderPace {
+    /// How often the server is told of series that have grown.
+    pub flush: Duration,
+    /// How long it is tried to send an Event: after that it is of little use.
+    pub patience: Duration,
+    /// Waits between trials.
+    pub server: Pace,
+}
+
+impl Default for RecorderPace {
+    fn default() -> Self {
+        Self {
+            flush: Duration::from_mins(1),
+            patience: Duration::from_mins(10),
+            server: Pace::default(),
+        }
+    }
+}
+
+/// Sends what comes, one after another, until there are no recorders any more.
+pub(super) async fn write(
+    settings: KubeSettings,
+    node_name: String,
+    pace: RecorderPace,
+    mut queue: mpsc::Receiver<Recorded>,
+) {
+    let connection = match Connection::open(&settings).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            warn!("no Events are sent: {:#}", anyhow::Error::from(error));
+            return;
+        }
+    };
+    let writer = Writer {
+        connection,
+        node_name,
+        pace,
+    };
+    let mut ledger = Ledger::new(Instant::now());
+    let mut flush = interval(pace.flush);
+    flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            recorded = queue.recv() => {
+                let Some(recorded) = recorded else { return };
+                match ledger.judge(&recorded) {
+                    Verdict::Send => {
+                        if let Some(name) = writer.create(&recorded).await {
+                            ledger.sent(recorded, name);
+                        }
+                    }
+                    Verdict::Counted => {}
+                    Verdict::Leave => debug!("too many Events; left out: {:?}", recorded.event),
+                }
+            }
+            _ = flush.tick() => {
+                for due in ledger.due(Instant::now()) {
+                    writer.count(&due).await;
+                }
+            }
+        }
+    }
+}
+
+struct Writer {
+    connection: Connection,
+    node_name: String,
+    pace: RecorderPace,
+}
+
+impl Writer {
+    /// Makes the object of an Event, and returns its name; `None` where that does not
+    /// work, or nothing is there any more that it could be about.
+    async fn create(&self, recorded: &Recorded) -> Option<String> {
+        let mut backoff = Backoff::new(self.pace.server);
+        loop {
+            let trouble = match self
+                .attempt(async |client| {
+                    let Some(uid) = uid(&client, &recorded.event.subject).await? else {
+                        return Ok(None);
+                    };
+                    let object = self.object(recorded, uid);
+                    let name = object.metadata.name.clone();
+                    let namespace = recorded.event.subject.namespace();
+                    let api = Api::<v1::Event>::namespaced(client, namespace);
+                    api.create(&PostParams::default(), &object).await?;
+                    Ok(name)
+                })
+                .await
+            {
+                Ok(name) => return name,
+                Err(trouble) => trouble,
+            };
+            let subject = &recorded.event.subject;
+            if !trouble.may_pass() || recorded.at.elapsed() > self.pace.patience {
+                warn!("an Event of {:?} is not sent: {trouble}", subject.name());
+                return None;
+            }
+            debug!("an Event of {:?} waits: {trouble}", subject.name());
+            sleep(backoff.next()).await;
+        }
+    }
+
+    /// Tells the server of a series; where that does not work it will be told the next
+    /// count.
+    async fn count(&self, due: &Due) {
+        let patch = json!({"series": {
+            "count": due.count,
+            "lastObservedTime": micro_time(due.last_time),
+        }});
+        let outcome = self.attempt(async |client| {
+            let api = Api::<v1::Event>::namespaced(client, &due.namespace);
+            api.patch(&due.name, &PatchParams::default(), &Patch::Merge(&patch))
+                .await
+                .map(drop)
+        });
+        if let Err(trouble) = outcome.await {
+            debug!("the Event {} is not counted: {trouble}", due.name);
+        }
+    }
+
+    /// One trial, within the time for an answer.
+    async fn attempt<T>(
+        &self,
+        request: impl AsyncFnOnce(kube::Client) -> kube::Result<T>,
+    ) -> Result<T, Trouble> {
+        let (client, number) = self.connection.client();
+        let answer = self.pace.server.answer;
+        let trouble = match timeout(answer, request(client)).await {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) => Trouble::from(error),
+            Err(_) => Trouble::Silent(answer),
+        };
+        if trouble.may_be_of_credentials() {
+            self.connection.renew(number).await;
+        }
+        Err(trouble)
+    }
+
+    fn object(&self, recorded: &Recorded, uid: String) -> v1::Event {
+        let Recorded { event, time, .. } = recorded;
+        let Event {
+            subject,
+            level,
+            reason,
+            action,
+            note,
+        } = event;
+        // As client-go names them: the object, and the time in hexadecimal.
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let name = format!("{}.{:x}", subject.name(), since.as_nanos());
+        v1::Event {
+            metadata: ObjectMeta {
+                name: Some(name),
+                namespace: Some(subject.namespace().to_owned()),
+                ..ObjectMeta::default()
+            },
+            event_time: micro_time(*time),
+            reporting_controller: Some(CONTROLLER.to_owned()),
+            reporting_instance: Some(self.node_name.clone()),
+            regarding: Some(subject.reference(uid)),
+            type_: Some(level.as_str().to_owned()),
+            reason: Some((*reason).to_owned()),
+            action: Some((*action).to_owned()),
+            note: Some(note.clone()),
+            ..v1::Event::default()
+        }
+    }
+}
+
+/// The id by which `kubectl describe` finds an object's Events: the model does not keep
+/// it. That of a Node is its name, as the kubelet has it. `None` where the object is
+/// gone.
+async fn uid(client: &kube::Client, subject: &Subject) -> kube::Result<Option<String>> {
+    match subject {
+        Subject::Node(name) => Ok(Some(name.clone())),
+        Subject::Service(name) => {
+            let api = Api::<Service>::namespaced(client.clone(), &name.namespace);
+            let found = api.get_metadata_opt(&name.name).await?;
+            Ok(found.map(|found| found.metadata.uid.unwrap_or_default()))
+        }
+    }
+}
+
+fn micro_time(time: SystemTime) -> Option<MicroTime> {
+    Timestamp::try_from(time).ok().map(MicroTime)
+}
