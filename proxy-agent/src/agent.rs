@@ -5,6 +5,7 @@
 //! its own but for the maps.
 
 mod node;
+mod progress;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,13 +15,15 @@ use tracing::{error, info, warn};
 
 use crate::config::Settings;
 use crate::maps::{MapError, Maps};
+use crate::metrics::{Extent, Metrics};
 use crate::model::object::Family;
 use crate::model::{Change, HealthCheck, Model, ModelSettings, ObjectName};
 use crate::plan::{Capacity, Plan, Planner, Retired, Write};
 use crate::recorder::Event;
-use crate::serve::{FamilyReport, MapUsage, Report};
+use crate::serve::{CounterValue, FamilyReport, MapUsage, Report};
 
 use node::NodeState;
+use progress::Progress;
 
 /// Joins model, plan and maps.
 pub struct Agent<M> {
@@ -37,6 +40,7 @@ pub struct Agent<M> {
     last_updated: Option<SystemTime>,
     /// What is to be told at the objects.
     events: Vec<Event>,
+    progress: Progress,
     /// Since when a change waits to be programmed.
     waiting_since: Option<Instant>,
     /// Since when the maps owe a write.
@@ -64,6 +68,7 @@ impl<M: Maps> Agent<M> {
             is_programmed: false,
             last_updated: None,
             events: Vec::new(),
+            progress: Progress::new(),
             waiting_since: None,
             owing_since: None,
             patience: patience(settings),
@@ -86,6 +91,7 @@ impl<M: Maps> Agent<M> {
     /// Takes changes into the model.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) {
         for change in changes {
+            self.progress.take_in(&change);
             self.model.apply(change);
         }
         self.note_change();
@@ -109,16 +115,24 @@ impl<M: Maps> Agent<M> {
         if !self.model.is_complete() {
             return false;
         }
-        self.waiting_since = None;
+        let began = Instant::now();
+        let waiting_since = self.waiting_since.take();
         for refusal in self.model.take_refusals() {
             warn!(service = %refusal.service, "refused: {}", refusal.reason);
+            self.progress.metrics().own.refused(refusal.reason.name());
             self.events.push(Event::from(&refusal));
         }
         let mut writes = self.node_writes();
         let changes = self.model.take_changes();
         let ports = changes.len();
         let is_first = !std::mem::replace(&mut self.is_programmed, true);
-        if ports == 0 && writes.is_empty() && !is_first {
+        let is_idle = ports == 0 && writes.is_empty() && !is_first;
+        let since = waiting_since.filter(|_| !is_idle);
+        let triggers = self.model.take_triggers();
+        self.progress.begin(since, &changes, triggers);
+        if is_idle {
+            // What came changes nothing, so the maps have it, unless they owe some.
+            self.carry_out(Plan::default());
             return false;
         }
         let mut plan = self.planner.plan(changes);
@@ -126,6 +140,12 @@ impl<M: Maps> Agent<M> {
         plan.writes = writes;
         let writes = plan.writes.len();
         self.carry_out(plan);
+        let extent = if is_first {
+            Extent::Full
+        } else {
+            Extent::Partial
+        };
+        self.progress.end(extent, began.elapsed());
         info!(
             ports,
             writes,
@@ -157,7 +177,7 @@ impl<M: Maps> Agent<M> {
     }
 
     /// How the agent is; `devices` and `counters` are known to others.
-    pub fn report(&self, devices: usize, counters: Vec<(&'static str, u64)>) -> Report {
+    pub fn report(&self, devices: usize, counters: Vec<CounterValue>) -> Report {
         // Both families are programmed in one pass.
         let pending_since = self.owing_since.into_iter().chain(self.waiting_since).min();
         let families = Family::ALL.map(|family| FamilyReport {
@@ -195,6 +215,11 @@ impl<M: Maps> Agent<M> {
         std::mem::take(&mut self.node_changed)
     }
 
+    /// What is counted and measured.
+    pub fn metrics(&self) -> &Metrics {
+        self.progress.metrics()
+    }
+
     /// What happened since the last call that should be told at the objects.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
@@ -228,7 +253,9 @@ impl<M: Maps> Agent<M> {
     fn carry_out(&mut self, plan: Plan) {
         for refused in &plan.refused {
             warn!(port = %refused.port, "not served: {}", refused.full);
-            self.events.push(Event::from(refused));
+            let event = Event::from(refused);
+            self.progress.metrics().own.refused(event.reason);
+            self.events.push(event);
         }
         let owed = std::mem::take(&mut self.owed);
         for write in owed.into_iter().chain(plan.writes) {
@@ -241,6 +268,7 @@ impl<M: Maps> Agent<M> {
         if self.owed.is_empty() {
             self.owing_since = None;
             self.last_updated = Some(SystemTime::now());
+            self.progress.settle();
         } else {
             self.owing_since.get_or_insert_with(Instant::now);
         }

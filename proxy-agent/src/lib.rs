@@ -15,6 +15,7 @@ pub mod attach;
 pub mod cli;
 pub mod config;
 pub mod maps;
+pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod recorder;

@@ -25,3 +25,4 @@
 pub mod apiserver;
 pub mod lab;
 pub mod packets;
+pub mod prometheus;

@@ -21,7 +21,7 @@ use crate::config::{ConfigFile, FileError, Source};
 use crate::maps::{self, KernelMaps};
 use crate::model::Change;
 use crate::plan::Retired;
-use crate::serve::{self, Asker, Report};
+use crate::serve::{self, Asker, CounterValue, Report};
 use crate::source::{files, kube};
 
 /// Batches of changes that may wait between the source and the model.
@@ -68,11 +68,20 @@ async fn run_until_signal(
     tokio::pin!(source);
     let (asker, mut queries) = mpsc::channel(WAITING_QUERIES);
     let asker = Asker::new(asker);
-    tokio::spawn(serve::health(settings.health_address, asker.clone()));
-    tokio::spawn(serve::metrics(settings.metrics_address, asker.clone()));
+    let mut agent = Agent::new(&node_name, settings, loaded.maps);
+    let metrics = agent.metrics();
+    tokio::spawn(serve::health(
+        settings.health_address,
+        asker.clone(),
+        metrics.clone(),
+    ));
+    tokio::spawn(serve::metrics(
+        settings.metrics_address,
+        asker.clone(),
+        metrics.clone(),
+    ));
     let mut outlets = Outlets::new(&node_name, &configuration.source(), asker);
     let mut reads = follow(file);
-    let mut agent = Agent::new(&node_name, settings, loaded.maps);
     let mut pace = Pace::new(settings.min_sync_period);
     info!(node = node_name, "started");
 
@@ -143,9 +152,13 @@ fn follow(file: Option<ConfigFile>) -> mpsc::Receiver<Result<Parsed, FileError>>
 
 /// How the agent is, for whoever asks over HTTP.
 fn report(agent: &Agent<KernelMaps>, attacher: &Attacher) -> Report {
-    let counters = Counter::ALL
-        .into_iter()
-        .filter_map(|(counter, name)| Some((name, agent.maps().counter(counter).ok()?)));
+    let counters = Counter::ALL.into_iter().filter_map(|(counter, name)| {
+        Some(CounterValue {
+            counter,
+            name,
+            value: agent.maps().counter(counter).ok()?,
+        })
+    });
     agent.report(attacher.served(), counters.collect())
 }
 

@@ -84,6 +84,10 @@ impl Model {
             return;
         }
         self.touch(id);
+        if self.is_complete() {
+            let trigger = slice.last_change_trigger;
+            self.triggers.extend(trigger.map(|time| (new.family, time)));
+        }
         let name = self.shared_name(&slice.name);
         if let Some(entry) = self.store.get_mut(id) {
             entry.replace_slice(&name.name.clone(), Some(new));

@@ -50,7 +50,7 @@ pub use refusal::{Refusal, RefusalReason};
 
 use claims::Claims;
 use intern::Interner;
-use object::Node;
+use object::{Family, Node};
 use slice::Shared;
 use store::{ServiceId, Store};
 
@@ -85,6 +85,9 @@ pub struct Model {
     /// The same for refusals, of which what was handed out is kept below.
     refusals_touched: Option<BTreeSet<ObjectName>>,
     refused: HashMap<ObjectName, BTreeSet<RefusalReason>>,
+    /// When the changes happened of which slices told since the last call, in
+    /// milliseconds since the epoch.
+    triggers: Vec<(Family, i64)>,
     /// Services whose health check may be another than was handed out.
     health_touched: BTreeSet<ObjectName>,
     /// The addresses of this node's devices.
@@ -110,6 +113,7 @@ impl Model {
             touched: None,
             refusals_touched: None,
             refused: HashMap::new(),
+            triggers: Vec::new(),
             health_touched: BTreeSet::new(),
             local_addresses: BTreeSet::new(),
         }
@@ -205,6 +209,12 @@ impl Model {
                 reason,
             })
         })
+    }
+
+    /// When the changes happened that slices have brought since the last call and the
+    /// first lists, in milliseconds since the epoch; by the slices' families.
+    pub fn take_triggers(&mut self) -> Vec<(Family, i64)> {
+        std::mem::take(&mut self.triggers)
     }
 
     /// This node's object.

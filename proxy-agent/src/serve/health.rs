@@ -12,29 +12,34 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
 use super::{Asker, Report};
+use crate::metrics::Metrics;
 use crate::model::object::Family;
 
-pub(super) fn router(asker: Asker) -> Router {
+pub(super) fn router(asker: Asker, metrics: Metrics) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/livez", get(livez))
-        .with_state(asker)
+        .with_state((asker, metrics))
 }
 
 /// 200 while this node should get traffic from a load balancer.
-async fn healthz(State(asker): State<Asker>) -> Response {
-    match asker.ask().await {
+async fn healthz(State((asker, metrics)): State<(Asker, Metrics)>) -> Response {
+    let response = match asker.ask().await {
         Ok(report) => answer(&report, report.is_healthy() && report.node_eligible),
         Err(late) => late,
-    }
+    };
+    metrics.kube_proxy.told_healthz(response.status().as_u16());
+    response
 }
 
 /// 200 while there is no reason to restart the agent.
-async fn livez(State(asker): State<Asker>) -> Response {
-    match asker.ask().await {
+async fn livez(State((asker, metrics)): State<(Asker, Metrics)>) -> Response {
+    let response = match asker.ask().await {
         Ok(report) => answer(&report, report.is_healthy()),
         Err(late) => late,
-    }
+    };
+    metrics.kube_proxy.told_livez(response.status().as_u16());
+    response
 }
 
 /// The body; the order of the fields is that of kube-proxy's.

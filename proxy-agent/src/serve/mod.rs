@@ -20,8 +20,10 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
-pub use report::{FamilyReport, MapUsage, Report};
+pub use report::{CounterValue, FamilyReport, MapUsage, Report};
 pub use service_health::{ListenError, ServiceHealth};
+
+use crate::metrics::Metrics;
 
 /// How long the loop may take to report; a probe's own limit is mostly shorter.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,14 +57,14 @@ impl Asker {
 }
 
 /// Serves `/healthz` and `/livez` on `address`, for as long as the agent runs.
-pub async fn health(address: SocketAddr, asker: Asker) {
-    serve("health", address, health::router(asker)).await;
+pub async fn health(address: SocketAddr, asker: Asker, metrics: Metrics) {
+    serve("health", address, health::router(asker, metrics)).await;
 }
 
 /// Serves `/metrics`, `/healthz` and `/proxyMode` on `address`, for as long as the
 /// agent runs.
-pub async fn metrics(address: SocketAddr, asker: Asker) {
-    serve("metrics", address, metrics::router(asker)).await;
+pub async fn metrics(address: SocketAddr, asker: Asker, metrics: Metrics) {
+    serve("metrics", address, metrics::router(asker, metrics)).await;
 }
 
 /// An address that cannot be had is an error in the log: the data path matters more.

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use proxy_ebpf::layout::Counter;
+
 use crate::model::object::Family;
 
 /// What the agent's loop knows of itself.
@@ -17,8 +19,8 @@ pub struct Report {
     pub ports: usize,
     /// How full the maps are.
     pub maps: Vec<MapUsage>,
-    /// The data path's counters by name.
-    pub counters: Vec<(&'static str, u64)>,
+    /// The data path's counters.
+    pub counters: Vec<CounterValue>,
 }
 
 /// What concerns one IP family.
@@ -32,6 +34,17 @@ pub struct FamilyReport {
     pub pending_for: Option<Duration>,
     /// How long one may wait: twice `syncPeriod`, as in kube-proxy.
     pub patience: Duration,
+}
+
+/// A counter of the data path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterValue {
+    /// Which one.
+    pub counter: Counter,
+    /// Its name.
+    pub name: &'static str,
+    /// What it has counted.
+    pub value: u64,
 }
 
 /// How full a map is.

@@ -10,6 +10,7 @@ mod flows;
 mod frontends;
 mod health_checks;
 mod life;
+mod metrics;
 mod mistakes;
 mod peers;
 mod policies;

@@ -1,15 +1,13 @@
-//! What the agent tells of itself: health and metrics.
-
-use std::net::SocketAddr;
+//! What the agent tells of its health.
 
 use anyhow::{Context as _, Result};
-use proxy_tests::lab::{Family, Namespace, PodNetwork, addresses, client};
+use proxy_tests::lab::{Family, Namespace, PodNetwork, addresses};
 use serde_json::Value;
 
-use crate::world::{World, cluster_ip};
+use crate::world::World;
 
 /// Status and body of a GET by curl.
-fn get(from: &Namespace, url: &str) -> Result<(u16, String)> {
+pub(crate) fn get(from: &Namespace, url: &str) -> Result<(u16, String)> {
     let mut curl = from.command("curl");
     curl.args([
         "-sg",
@@ -48,38 +46,5 @@ fn health_tells_load_balancers_whether_the_node_should_get_traffic() -> Result<(
     world.manifests.write("nodes", &marked)?;
     while get(outside, &url("healthz"))?.0 != 503 {}
     assert_eq!(get(outside, &url("livez"))?.0, 200);
-    Ok(())
-}
-
-/// The value of a metric in the text of `/metrics`.
-fn value(metrics: &str, name: &str) -> Option<u64> {
-    let line = metrics.lines().find(|line| line.starts_with(name))?;
-    line.rsplit(' ').next()?.parse().ok()
-}
-
-#[test]
-fn metrics_are_for_the_machine_itself_and_exact() -> Result<()> {
-    let world = World::new(PodNetwork::Bridge)?;
-    let node = &world.cluster.nodes[0].namespace;
-    let metrics = || get(node, "http://127.0.0.1:10249/metrics").map(|(_, body)| body);
-    let before = metrics()?;
-    let made = "proxy_agent_packets_total{event=\"flows_made\"}";
-    let frontend = SocketAddr::new(cluster_ip("web", Family::V4), 80);
-    for _ in 0..5 {
-        client::http(&world.cluster.pod(1, 3).namespace, frontend)?;
-    }
-    let after = metrics()?;
-    let flows = |text| value(text, made).context("the counter of flows");
-    assert_eq!(flows(&after)? - flows(&before)?, 5);
-    assert_eq!(value(&after, "proxy_agent_devices"), Some(4));
-    // web, dns (UDP and TCP) and edge: one ClusterIP each, three NodePorts more
-    // and one load balancer address.
-    let entries = "proxy_agent_map_entries{map=\"FRONTENDS_V4\"}";
-    assert_eq!(value(&after, entries), Some(9), "{after}");
-    let proxy = get(node, "http://127.0.0.1:10249/proxyMode")?;
-    assert_eq!(proxy, (200, "ebpf".to_owned()));
-
-    let from_outside = format!("http://{}:10249/metrics", addresses::node(1).of(Family::V4));
-    assert_eq!(get(&world.cluster.client, &from_outside)?.0, 0, "no answer");
     Ok(())
 }

@@ -1,0 +1,145 @@
+//! How changes become effective, measured for the metrics.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::metrics::{Extent, Metrics, Side};
+use crate::model::desired::{DesiredPort, FrontendKind, PortName};
+use crate::model::object::{Change, Family, ObjectName, Protocol, TrafficPolicy};
+
+/// Changes of endpoints whose age is measured at a time. More come together only where
+/// a map refuses writes for long, and then a part of them says as much.
+const MOST_TRIGGERS: usize = 10_000;
+
+/// Follows changes from the model into the maps.
+pub(super) struct Progress {
+    metrics: Metrics,
+    /// What changed before is not of this agent's making.
+    started: SystemTime,
+    /// When the oldest change was taken in that is not in the maps.
+    since: Option<Instant>,
+    /// When the changes happened that EndpointSlices tell of.
+    triggers: Vec<(Family, SystemTime)>,
+    /// Ports that have endpoints but none here where the policy wants one.
+    without_local: BTreeSet<(Side, PortName)>,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self {
+            metrics: Metrics::default(),
+            started: SystemTime::now(),
+            since: None,
+            triggers: Vec::new(),
+            without_local: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// A change goes to the model.
+    pub(super) fn take_in(&self, change: &Change) {
+        let metrics = &self.metrics.kube_proxy;
+        match change {
+            Change::Service(_) | Change::ServiceGone(_) => metrics.service_changes.add(),
+            Change::EndpointSlice(_) | Change::EndpointSliceGone(_) => {
+                metrics.endpoint_changes.add();
+            }
+            _ => return,
+        }
+        metrics.queued(SystemTime::now());
+    }
+
+    /// Ports are about to be programmed; `since` is when the oldest change came.
+    pub(super) fn begin(
+        &mut self,
+        since: Option<Instant>,
+        ports: &[(PortName, Option<DesiredPort>)],
+        triggers: Vec<(Family, i64)>,
+    ) {
+        self.since = self.since.into_iter().chain(since).min();
+        for (name, desired) in ports {
+            for side in [Side::Internal, Side::External] {
+                let lacks = desired.as_ref().is_some_and(|port| lacks_local(port, side));
+                self.set_without_local(side, name, lacks);
+            }
+        }
+        let times = triggers.into_iter().filter_map(|(family, milliseconds)| {
+            let milliseconds = u64::try_from(milliseconds).ok()?;
+            let time = UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds))?;
+            (time > self.started).then_some((family, time))
+        });
+        let room = MOST_TRIGGERS.saturating_sub(self.triggers.len());
+        self.triggers.extend(times.take(room));
+    }
+
+    /// A round of programming is over.
+    pub(super) fn end(&self, extent: Extent, took: Duration) {
+        self.metrics.kube_proxy.programmed(extent, took);
+    }
+
+    /// The maps have everything.
+    pub(super) fn settle(&mut self) {
+        let now = SystemTime::now();
+        let metrics = &self.metrics.kube_proxy;
+        metrics.up_to_date(now);
+        metrics.service_changes.settle();
+        metrics.endpoint_changes.settle();
+        for (family, time) in self.triggers.drain(..) {
+            let age = now.duration_since(time).unwrap_or_default();
+            metrics.endpoints_programmed(family, age);
+        }
+        if let Some(since) = self.since.take() {
+            self.metrics.own.programmed(since.elapsed());
+        }
+    }
+
+    /// Keeps the numbers of Services without a local endpoint.
+    fn set_without_local(&mut self, side: Side, name: &PortName, lacks: bool) {
+        let had = self.has_port_without_local(side, name);
+        let key = (side, name.clone());
+        if lacks {
+            self.without_local.insert(key);
+        } else {
+            self.without_local.remove(&key);
+        }
+        let has = self.has_port_without_local(side, name);
+        let metrics = &self.metrics.kube_proxy;
+        match (had, has) {
+            (false, true) => metrics.no_local_endpoints(name.family, side).inc(),
+            (true, false) => metrics.no_local_endpoints(name.family, side).dec(),
+            _ => {}
+        }
+    }
+
+    /// Whether any port of the Service is without, in the family of `name`.
+    fn has_port_without_local(&self, side: Side, name: &PortName) -> bool {
+        let first = PortName {
+            service: name.service.clone(),
+            port: Arc::from(""),
+            protocol: Protocol::Tcp,
+            family: Family::V4,
+        };
+        let of_service = |service: &ObjectName| *service == name.service;
+        self.without_local
+            .range((side, first)..)
+            .take_while(|(of, port)| *of == side && of_service(&port.service))
+            .any(|(_, port)| port.family == name.family)
+    }
+}
+
+/// Whether the policy of one side wants a local endpoint, and there are only others.
+fn lacks_local(port: &DesiredPort, side: Side) -> bool {
+    let is_external = |kind| kind != FrontendKind::ClusterIp;
+    let policy = match side {
+        Side::Internal => port.internal_policy,
+        Side::External if port.frontends.iter().any(|it| is_external(it.kind)) => {
+            port.external_policy
+        }
+        Side::External => TrafficPolicy::Cluster,
+    };
+    policy == TrafficPolicy::Local && port.local.is_empty() && !port.endpoints.is_empty()
+}

@@ -1,0 +1,67 @@
+//! What the agent counts and measures, for Prometheus.
+//!
+//! [`KubeProxy`] has kube-proxy's names, so that its dashboards and alerts work;
+//! [`Own`] has what this proxy can tell beside.
+
+mod kube_proxy;
+mod own;
+
+use prometheus::core::Collector;
+use prometheus::{Registry, TextEncoder};
+
+pub use kube_proxy::{Extent, KubeProxy, Side};
+pub use own::Own;
+
+use crate::model::object::Family;
+
+/// All metrics; clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// With kube-proxy's names.
+    pub kube_proxy: KubeProxy,
+    /// This proxy's own.
+    pub own: Own,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let registry = Registry::new();
+        Self {
+            kube_proxy: KubeProxy::new(&registry),
+            own: Own::new(&registry),
+            registry,
+        }
+    }
+}
+
+impl Metrics {
+    /// Prometheus' text format, version 0.0.4.
+    ///
+    /// # Errors
+    ///
+    /// A metric is not as the format wants it.
+    pub fn text(&self) -> prometheus::Result<String> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// Takes a metric into the registry. Names, labels and buckets are constants.
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<C>,
+) -> C {
+    let metric = metric.expect("a metric whose name and labels are well formed");
+    registry
+        .register(Box::new(metric.clone()))
+        .expect("each name is registered once");
+    metric
+}
+
+/// The value of the label `ip_family`.
+fn ip_family(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
+}

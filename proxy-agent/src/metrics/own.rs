@@ -1,0 +1,168 @@
+//! This proxy's own metrics.
+
+use std::time::Duration;
+
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
+use proxy_ebpf::layout::{self, Counter};
+
+use super::register;
+use crate::serve::{CounterValue, Report};
+
+/// From a change of one frontend to the first state of a large cluster.
+const PROGRAMMING_BUCKETS: [f64; 16] = [
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+    10.0,
+];
+
+/// The metrics.
+#[derive(Clone, Debug)]
+pub struct Own {
+    programming: Histogram,
+    refusals: IntCounterVec,
+    devices: IntGauge,
+    service_ports: IntGauge,
+    map_entries: IntGaugeVec,
+    map_capacity: IntGaugeVec,
+    map_pressure: GaugeVec,
+    flows_made: IntCounter,
+    flows_refused: IntCounterVec,
+    drops: IntCounterVec,
+    untouched: IntCounterVec,
+}
+
+impl Own {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let programming = HistogramOpts::new(
+            "proxy_agent_programming_duration_seconds",
+            "Time from when a change was taken in until the maps had it",
+        );
+        let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help));
+        let by_map = |name: &str, help: &str| {
+            register(registry, IntGaugeVec::new(Opts::new(name, help), &["map"]))
+        };
+        let by_reason = |name: &str, help: &str| {
+            let options = Opts::new(name, help);
+            register(registry, IntCounterVec::new(options, &["reason"]))
+        };
+        let build = IntGaugeVec::new(
+            Opts::new(
+                "proxy_agent_build_info",
+                "Always 1; the labels tell which build runs",
+            ),
+            &["version", "layout"],
+        );
+        let layout = layout::VERSION.to_string();
+        register(registry, build)
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), &layout])
+            .set(1);
+        Self {
+            programming: register(
+                registry,
+                Histogram::with_opts(programming.buckets(PROGRAMMING_BUCKETS.to_vec())),
+            ),
+            refusals: by_reason(
+                "proxy_agent_refusals_total",
+                "Parts of Services that were refused, by the reason that their Event has",
+            ),
+            devices: gauge("proxy_agent_devices", "Edge devices that are served"),
+            service_ports: gauge("proxy_agent_service_ports", "Service ports in the maps"),
+            map_entries: by_map("proxy_agent_map_entries", "Elements in use"),
+            map_capacity: by_map("proxy_agent_map_capacity", "Elements that there are"),
+            map_pressure: register(
+                registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "proxy_agent_map_pressure",
+                        "Elements in use, as a part of all",
+                    ),
+                    &["map"],
+                ),
+            ),
+            flows_made: register(
+                registry,
+                IntCounter::new("proxy_agent_flows_made_total", "Flows made"),
+            ),
+            flows_refused: by_reason(
+                "proxy_agent_flows_refused_total",
+                "Flows that could not be made; their packets are dropped",
+            ),
+            drops: by_reason(
+                "proxy_agent_drops_total",
+                "Packets that were not passed on, those that were answered by a reset too",
+            ),
+            untouched: by_reason(
+                "proxy_agent_untouched_total",
+                "Packets that were passed on as they came though they may be of a Service",
+            ),
+        }
+    }
+
+    /// A change was in the maps after this time.
+    pub fn programmed(&self, after: Duration) {
+        self.programming.observe(after.as_secs_f64());
+    }
+
+    /// A part of a Service was refused.
+    pub fn refused(&self, reason: &str) {
+        self.refusals.with_label_values(&[reason]).inc();
+    }
+
+    /// Takes over what a report knows.
+    pub(crate) fn take(&self, report: &Report) {
+        self.devices.set(gauge_value(report.devices));
+        self.service_ports.set(gauge_value(report.ports));
+        for usage in &report.maps {
+            let label = &[usage.map];
+            let (used, capacity) = (usage.used, usage.capacity);
+            self.map_entries
+                .with_label_values(label)
+                .set(gauge_value(used));
+            self.map_capacity
+                .with_label_values(label)
+                .set(gauge_value(capacity));
+            #[expect(clippy::cast_precision_loss, reason = "maps have far fewer elements")]
+            let pressure = used as f64 / capacity.max(1) as f64;
+            self.map_pressure.with_label_values(label).set(pressure);
+        }
+        for counter in &report.counters {
+            self.take_counter(*counter);
+        }
+    }
+
+    /// Takes over a counter of the data path.
+    fn take_counter(&self, counter: CounterValue) {
+        let CounterValue {
+            counter,
+            name,
+            value,
+        } = counter;
+        let reason = |family: &IntCounterVec| {
+            set_counter(&family.with_label_values(&[name]), value);
+        };
+        match counter {
+            Counter::FlowsMade => set_counter(&self.flows_made, value),
+            Counter::FlowTableFull | Counter::PortsExhausted => {
+                reason(&self.flows_refused);
+                reason(&self.drops);
+            }
+            Counter::NoEndpoints
+            | Counter::NoLocalEndpoints
+            | Counter::Unroutable
+            | Counter::RewriteFailed => reason(&self.drops),
+            Counter::Malformed | Counter::Fragments => reason(&self.untouched),
+        }
+    }
+}
+
+fn gauge_value(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+/// The kernel counts; here is a copy.
+fn set_counter(counter: &IntCounter, value: u64) {
+    counter.reset();
+    counter.inc_by(value);
+}
