@@ -20,7 +20,7 @@ use crate::model::object::Family;
 use crate::model::{Change, HealthCheck, Model, ModelSettings, ObjectName};
 use crate::plan::{Capacity, Plan, Planner, Retired, Write};
 use crate::recorder::Event;
-use crate::serve::{CounterValue, FamilyReport, MapUsage, Report};
+use crate::serve::{CounterValue, DevicesReport, FamilyReport, MapUsage, Report};
 
 use node::NodeState;
 use progress::Progress;
@@ -177,19 +177,19 @@ impl<M: Maps> Agent<M> {
     }
 
     /// How the agent is; `devices` and `counters` are known to others.
-    pub fn report(&self, devices: usize, counters: Vec<CounterValue>) -> Report {
+    pub fn report(&self, devices: DevicesReport, counters: Vec<CounterValue>) -> Report {
         // Both families are programmed in one pass.
         let pending_since = self.owing_since.into_iter().chain(self.waiting_since).min();
         let families = Family::ALL.map(|family| FamilyReport {
             family,
             last_updated: self.last_updated,
             pending_for: pending_since.map(|since| since.elapsed()),
-            patience: self.patience,
         });
         Report {
             families: families.to_vec(),
             node_eligible: self.model.node().is_some_and(|node| node.is_eligible),
             devices,
+            patience: self.patience,
             ports: self.planner.programmed(),
             maps: self
                 .planner

@@ -1,7 +1,9 @@
 //! Putting the programs on devices, and keeping them there.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use aya::programs::links::LinkOrder;
@@ -68,7 +70,8 @@ pub struct Attacher {
     programs: Ebpf,
     way: AttachWay,
     attached: BTreeMap<u32, Attached>,
-    failed: BTreeSet<u32>,
+    /// Devices that cannot be served, since when.
+    failed: BTreeMap<u32, Instant>,
 }
 
 struct Attached {
@@ -86,13 +89,18 @@ impl Attacher {
             programs,
             way,
             attached: BTreeMap::new(),
-            failed: BTreeSet::new(),
+            failed: BTreeMap::new(),
         }
     }
 
     /// Number of devices that are served.
     pub fn served(&self) -> usize {
         self.attached.len()
+    }
+
+    /// For how long there has been an edge device that cannot be served.
+    pub fn failing_for(&self) -> Option<Duration> {
+        self.failed.values().min().map(Instant::elapsed)
     }
 
     /// Makes the served devices the edges among `devices`.
@@ -105,7 +113,7 @@ impl Attacher {
         let present: BTreeSet<u32> = edges(devices, node)
             .map(|(device, _)| device.index)
             .collect();
-        self.failed.retain(|index| present.contains(index));
+        self.failed.retain(|index, _| present.contains(index));
         for (device, role) in edges(devices, node) {
             let is_served = self
                 .attached
@@ -126,7 +134,8 @@ impl Attacher {
                     self.attached.insert(device.index, attached);
                 }
                 Err(error) => {
-                    if self.failed.insert(device.index) {
+                    if let Entry::Vacant(new) = self.failed.entry(device.index) {
+                        new.insert(Instant::now());
                         outcome.failed.push(error);
                     }
                 }

@@ -6,7 +6,9 @@ use std::fs;
 use tracing::{info, warn};
 
 use super::options::RunArgs;
-use crate::config::kube_proxy::{IgnoredField, Parsed, diff};
+use serde_json::Value;
+
+use crate::config::kube_proxy::{IgnoredField, Parsed, configz, diff, in_force};
 use crate::config::{ConfigFile, FileError, Settings, Source};
 
 /// The machine's host name (`proc_sys_kernel(5)`).
@@ -52,6 +54,12 @@ impl Configuration {
     /// The settings.
     pub(super) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What `/configz` shows: the settings in force.
+    pub(super) fn shown(&self) -> Value {
+        let settings = in_force(&self.at_start, &self.settings);
+        configz(&self.node_name(), &settings)
     }
 
     /// Where the objects come from.

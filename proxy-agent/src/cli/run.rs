@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use proxy_ebpf::layout::Counter;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
@@ -21,7 +21,7 @@ use crate::config::{ConfigFile, FileError, Source};
 use crate::maps::{self, KernelMaps};
 use crate::model::Change;
 use crate::plan::Retired;
-use crate::serve::{self, Asker, CounterValue, Report};
+use crate::serve::{self, Asker, CounterValue, DevicesReport, Report};
 use crate::source::{files, kube};
 
 /// Batches of changes that may wait between the source and the model.
@@ -70,6 +70,7 @@ async fn run_until_signal(
     let asker = Asker::new(asker);
     let mut agent = Agent::new(&node_name, settings, loaded.maps);
     let metrics = agent.metrics();
+    let (configz, shown) = watch::channel(configuration.shown());
     tokio::spawn(serve::health(
         settings.health_address,
         asker.clone(),
@@ -79,6 +80,7 @@ async fn run_until_signal(
         settings.metrics_address,
         asker.clone(),
         metrics.clone(),
+        shown,
     ));
     let mut outlets = Outlets::new(&node_name, &configuration.source(), asker);
     let mut reads = follow(file);
@@ -117,6 +119,7 @@ async fn run_until_signal(
             }
             Some(read) = reads.recv() => {
                 if configuration.take(read) {
+                    configz.send_replace(configuration.shown());
                     let settings = configuration.settings();
                     level.set(settings.log.level);
                     process::set_oom_score_adj(settings.oom_score_adj);
@@ -159,7 +162,11 @@ fn report(agent: &Agent<KernelMaps>, attacher: &Attacher) -> Report {
             value: agent.maps().counter(counter).ok()?,
         })
     });
-    agent.report(attacher.served(), counters.collect())
+    let devices = DevicesReport {
+        served: attacher.served(),
+        failing_for: attacher.failing_for(),
+    };
+    agent.report(devices, counters.collect())
 }
 
 /// The grace period under way, with what may be used again after it.

@@ -112,7 +112,7 @@ impl Own {
 
     /// Takes over what a report knows.
     pub(crate) fn take(&self, report: &Report) {
-        self.devices.set(gauge_value(report.devices));
+        self.devices.set(gauge_value(report.devices.served));
         self.service_ports.set(gauge_value(report.ports));
         for usage in &report.maps {
             let label = &[usage.map];

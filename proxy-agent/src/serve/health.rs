@@ -73,7 +73,7 @@ fn answer(report: &Report, is_good: bool) -> Response {
         let found = report.families.iter().find(|found| found.family == family);
         FamilyStatus {
             last_updated: time(found.and_then(|found| found.last_updated)),
-            healthy: found.is_none_or(super::FamilyReport::is_healthy),
+            healthy: found.is_none_or(|found| report.is_family_healthy(found)),
         }
     };
     let body = Body {
@@ -118,7 +118,7 @@ mod tests {
     use axum::body::to_bytes;
     use serde_json::{Value, json};
 
-    use super::super::FamilyReport;
+    use super::super::{DevicesReport, FamilyReport};
     use super::*;
 
     fn report(pending: Option<u64>, node_eligible: bool) -> Report {
@@ -126,7 +126,6 @@ mod tests {
             family,
             last_updated: Some(SystemTime::UNIX_EPOCH),
             pending_for,
-            patience: Duration::from_mins(1),
         };
         Report {
             families: vec![
@@ -134,7 +133,8 @@ mod tests {
                 family(Family::V6, None),
             ],
             node_eligible,
-            devices: 1,
+            devices: DevicesReport::default(),
+            patience: Duration::from_mins(1),
             ports: 1,
             maps: Vec::new(),
             counters: Vec::new(),
@@ -172,6 +172,18 @@ mod tests {
         assert_eq!(code, 503);
         assert_eq!(body["status"]["IPv4"]["healthy"], false);
         assert_eq!(body["status"]["IPv6"]["healthy"], true);
+    }
+
+    #[tokio::test]
+    async fn a_device_without_programs_for_more_than_a_minute_makes_unhealthy() {
+        let mut report = report(None, true);
+        report.devices.failing_for = Some(Duration::from_mins(1));
+        assert!(report.is_healthy());
+        report.devices.failing_for = Some(Duration::from_secs(61));
+        let (code, body) = body_of(answer(&report, report.is_healthy())).await;
+        assert_eq!((code, &body["healthy"]), (503, &json!(false)));
+        // It is of no family.
+        assert_eq!(body["status"]["IPv4"]["healthy"], true);
     }
 
     #[test]

@@ -2,20 +2,33 @@
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use prometheus::TEXT_FORMAT;
+use serde_json::Value;
+use tokio::sync::watch;
 
 use super::Asker;
 use crate::metrics::Metrics;
 
-pub(super) fn router(asker: Asker, metrics: Metrics) -> Router {
+pub(super) fn router(asker: Asker, metrics: Metrics, configz: watch::Receiver<Value>) -> Router {
+    let configz = Router::new()
+        .route("/configz", get(show))
+        .with_state(configz);
     Router::new()
         .route("/metrics", get(answer))
         .route("/healthz", get(async || "ok"))
         .route("/proxyMode", get(async || "ebpf"))
         .with_state((asker, metrics))
+        .merge(configz)
+}
+
+/// The settings in force, as JSON.
+async fn show(State(configz): State<watch::Receiver<Value>>) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    let text = configz.borrow().to_string();
+    ([(header::CONTENT_TYPE, json)], text).into_response()
 }
 
 async fn answer(State((asker, metrics)): State<(Asker, Metrics)>) -> Response {

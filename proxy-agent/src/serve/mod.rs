@@ -17,10 +17,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use tokio::sync::{mpsc, oneshot};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
 
-pub use report::{CounterValue, FamilyReport, MapUsage, Report};
+pub use report::{CounterValue, DevicesReport, FamilyReport, MapUsage, Report};
 pub use service_health::{ListenError, ServiceHealth};
 
 use crate::metrics::Metrics;
@@ -61,10 +62,16 @@ pub async fn health(address: SocketAddr, asker: Asker, metrics: Metrics) {
     serve("health", address, health::router(asker, metrics)).await;
 }
 
-/// Serves `/metrics`, `/healthz` and `/proxyMode` on `address`, for as long as the
-/// agent runs.
-pub async fn metrics(address: SocketAddr, asker: Asker, metrics: Metrics) {
-    serve("metrics", address, metrics::router(asker, metrics)).await;
+/// Serves `/metrics`, `/configz`, `/healthz` and `/proxyMode` on `address`, for as long
+/// as the agent runs.
+pub async fn metrics(
+    address: SocketAddr,
+    asker: Asker,
+    metrics: Metrics,
+    configz: watch::Receiver<Value>,
+) {
+    let router = metrics::router(asker, metrics, configz);
+    serve("metrics", address, router).await;
 }
 
 /// An address that cannot be had is an error in the log: the data path matters more.

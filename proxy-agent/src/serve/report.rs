@@ -13,8 +13,10 @@ pub struct Report {
     pub families: Vec<FamilyReport>,
     /// Whether the Node is known, stays, and is not marked for removal.
     pub node_eligible: bool,
-    /// Edge devices that are served.
-    pub devices: usize,
+    /// The edge devices.
+    pub devices: DevicesReport,
+    /// How long that, or a change, may last: twice `syncPeriod`, as in kube-proxy.
+    pub patience: Duration,
     /// Service ports in the kernel.
     pub ports: usize,
     /// How full the maps are.
@@ -32,8 +34,15 @@ pub struct FamilyReport {
     pub last_updated: Option<SystemTime>,
     /// For how long a change has been waiting.
     pub pending_for: Option<Duration>,
-    /// How long one may wait: twice `syncPeriod`, as in kube-proxy.
-    pub patience: Duration,
+}
+
+/// What concerns the edge devices.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DevicesReport {
+    /// How many are served.
+    pub served: usize,
+    /// For how long there has been one that cannot be served.
+    pub failing_for: Option<Duration>,
 }
 
 /// A counter of the data path.
@@ -58,18 +67,22 @@ pub struct MapUsage {
     pub capacity: u64,
 }
 
-impl FamilyReport {
-    /// Whether no change has waited for too long.
-    pub fn is_healthy(&self) -> bool {
-        self.pending_for
-            .is_none_or(|pending| pending <= self.patience)
-    }
-}
-
 impl Report {
-    /// Whether every family is healthy. Reaching the API server is no condition.
+    /// Whether no change of a family has waited for too long.
+    pub fn is_family_healthy(&self, family: &FamilyReport) -> bool {
+        self.is_bearable(family.pending_for)
+    }
+
+    /// Whether the maps of every family hold what they should, and every edge device
+    /// has its programs. Reaching the API server is no condition.
     pub fn is_healthy(&self) -> bool {
-        self.families.iter().all(FamilyReport::is_healthy)
+        let mut families = self.families.iter();
+        families.all(|family| self.is_family_healthy(family))
+            && self.is_bearable(self.devices.failing_for)
+    }
+
+    fn is_bearable(&self, trouble: Option<Duration>) -> bool {
+        trouble.is_none_or(|time| time <= self.patience)
     }
 
     /// When any family was last brought up to date.

@@ -7,6 +7,7 @@ use anyhow::Result;
 use proxy_tests::lab::{Cluster, ConfigMap, Family, Options, addresses, client};
 use serde_json::Value;
 
+use crate::telling::get;
 use crate::world::{WEB_NODE_PORT, World, cluster_ip};
 
 const HEADER: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
@@ -228,5 +229,28 @@ fn rounds_of_changes_are_min_sync_period_apart() -> Result<()> {
     let frontend = SocketAddr::new(cluster_ip("web", Family::V4), 80);
     let from = &it.world.cluster.pod(1, 3).namespace;
     assert_eq!(client::http(from, frontend)?, "pod-1-2");
+    Ok(())
+}
+
+#[test]
+fn configz_shows_the_settings_in_force() -> Result<()> {
+    let it = Configured::new("mode: ipvs\nmetricsBindAddress: 127.0.0.1:10349\n")?;
+    let node = &it.world.cluster.nodes[0].namespace;
+    let shown = || -> Result<Value> {
+        let (code, body) = get(node, "http://127.0.0.1:10349/configz")?;
+        assert_eq!(code, 200);
+        Ok(serde_json::from_str(&body)?)
+    };
+    let at_start = shown()?;
+    let kube_proxy = &at_start["kubeproxy.config.k8s.io"];
+    assert_eq!(kube_proxy["kind"], "KubeProxyConfiguration");
+    assert_eq!(kube_proxy["hostnameOverride"], "node1");
+    assert_eq!(kube_proxy["metricsBindAddress"], "127.0.0.1:10349");
+    assert_eq!(kube_proxy["nftables"]["masqueradeAll"], false);
+    // One of these takes effect at once, and one after a restart.
+    it.set_programmed("iptables: {masqueradeAll: true}\nmetricsBindAddress: 127.0.0.1:10449\n")?;
+    let mut expected = at_start;
+    expected["kubeproxy.config.k8s.io"]["nftables"]["masqueradeAll"] = true.into();
+    assert_eq!(shown()?, expected);
     Ok(())
 }

@@ -76,3 +76,25 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
     }
     changes
 }
+
+/// The settings that hold after `new` was read at run time: what needs a restart is as
+/// at the start.
+pub fn in_force(at_start: &Settings, new: &Settings) -> Settings {
+    Settings {
+        bind_address: new.bind_address,
+        masquerade_all: new.masquerade_all,
+        sync_period: new.sync_period,
+        min_sync_period: new.min_sync_period,
+        node_port_addresses: new.node_port_addresses.clone(),
+        oom_score_adj: new.oom_score_adj,
+        log: LogSettings {
+            level: new.log.level,
+            ..at_start.log
+        },
+        own: OwnSettings {
+            external_ips: new.own.external_ips.clone(),
+            ..at_start.own.clone()
+        },
+        ..at_start.clone()
+    }
+}

@@ -17,6 +17,7 @@
 
 mod address;
 mod check;
+mod configz;
 mod diff;
 mod duration;
 mod error;
@@ -30,7 +31,8 @@ use std::path::Path;
 
 use crate::source::files::document::yaml_documents;
 
-pub use diff::{Changes, diff};
+pub use configz::configz;
+pub use diff::{Changes, diff, in_force};
 pub use error::ConfigError;
 pub use own::OwnSettings;
 pub use settings::{DEFAULT_MIN_SYNC_PERIOD, DEFAULT_SYNC_PERIOD, LogLevel, LogSettings, Settings};
