@@ -52,6 +52,12 @@ impl Model {
             }
         }
 
+        if let Some(entry) = self.store.get(id) {
+            let old = entry.service.iter().flat_map(|old| old.cluster_ips());
+            old.for_each(|address| self.cluster_ips.free(address));
+        }
+        let coming_ips = new.iter().flat_map(ServedService::cluster_ips);
+        coming_ips.for_each(|address| self.cluster_ips.take(address));
         for (destination, claim) in leaving {
             self.claims.remove(destination, claim);
         }

@@ -21,6 +21,7 @@
 mod address;
 mod apply;
 mod claims;
+mod cluster_ips;
 mod compute;
 pub mod desired;
 mod endpoints;
@@ -42,6 +43,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 pub use address::AddressClass;
+pub use cluster_ips::ClusterIpChanges;
 pub use desired::{DesiredPort, PortName};
 pub use health_check::HealthCheck;
 pub use node::{NodeAddresses, NodePortAddresses};
@@ -49,6 +51,7 @@ pub use object::{Change, ObjectName};
 pub use refusal::{Refusal, RefusalReason};
 
 use claims::Claims;
+use cluster_ips::ClusterIps;
 use intern::Interner;
 use object::{Family, Node};
 use slice::Shared;
@@ -75,6 +78,7 @@ pub struct Model {
     /// The Service that each slice belongs to.
     slices: HashMap<ObjectName, ServiceId>,
     claims: Claims,
+    cluster_ips: ClusterIps,
     node: Option<Node>,
     shared: Shared,
     services_listed: bool,
@@ -103,6 +107,7 @@ impl Model {
             store: Store::default(),
             slices: HashMap::new(),
             claims: Claims::default(),
+            cluster_ips: ClusterIps::default(),
             node: None,
             shared: Shared {
                 strings: Interner::new(),
@@ -129,6 +134,8 @@ impl Model {
             Change::EndpointSliceGone(name) => self.remove_slice(&name),
             Change::Node(node) => self.put_node(Some(node)),
             Change::NodeGone => self.put_node(None),
+            Change::ServiceCidr(cidr) => self.cluster_ips.put_cidr(cidr),
+            Change::ServiceCidrGone(name) => self.cluster_ips.remove_cidr(&name),
             Change::ServicesListed => self.services_listed = true,
             Change::EndpointSlicesListed => self.slices_listed = true,
         }

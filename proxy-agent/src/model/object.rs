@@ -222,6 +222,15 @@ pub struct Node {
     pub is_eligible: bool,
 }
 
+/// A ServiceCIDR: where the API server allocates ClusterIPs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceCidr {
+    /// `metadata.name`
+    pub name: Arc<str>,
+    /// `spec.cidrs`, those that are ranges.
+    pub ranges: Vec<IpNet>,
+}
+
 /// A change of one object, or the news that the first full list of a kind is
 /// complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -238,6 +247,10 @@ pub enum Change {
     Node(Node),
     /// This node's object is gone.
     NodeGone,
+    /// A ServiceCIDR was added or modified.
+    ServiceCidr(ServiceCidr),
+    /// The ServiceCIDR of this name is gone.
+    ServiceCidrGone(Arc<str>),
     /// Every Service of the first list has been reported.
     ServicesListed,
     /// Every EndpointSlice of the first list has been reported.

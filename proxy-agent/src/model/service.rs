@@ -87,6 +87,13 @@ impl ServedService {
             .map(|(address, _)| *address)
     }
 
+    /// Its ClusterIPs.
+    pub(super) fn cluster_ips(&self) -> impl Iterator<Item = IpAddr> {
+        let own = self.addresses.iter();
+        own.filter(|(_, kind)| *kind == FrontendKind::ClusterIp)
+            .map(|(address, _)| *address)
+    }
+
     /// The destinations that the port at position `port` wants in `family`.
     pub(super) fn port_claims(
         &self,

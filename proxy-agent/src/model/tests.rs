@@ -11,7 +11,10 @@ use super::object::{
 };
 use super::{Model, ModelSettings, NodeAddresses, NodePortAddresses};
 
+mod cluster_ips;
 mod health_checks;
+
+use health_checks::checked;
 
 fn service(name: &str, address: &str) -> Change {
     Change::Service(Service {

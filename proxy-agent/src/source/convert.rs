@@ -3,14 +3,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::model::object::{
     Endpoint, EndpointPort, EndpointSlice, Family, Node, ObjectName, Protocol, Service,
-    ServicePort, ServiceType, TrafficPolicy,
+    ServiceCidr, ServicePort, ServiceType, TrafficPolicy,
 };
 
 /// The label by which a slice names its Service.
@@ -145,6 +147,16 @@ pub fn node(object: core::Node) -> Option<Node> {
             .iter()
             .filter_map(|range| range.parse().ok())
             .collect(),
+    })
+}
+
+/// A ServiceCIDR; `None` where it has no name.
+pub fn service_cidr(object: networking::ServiceCIDR) -> Option<ServiceCidr> {
+    let cidrs = object.spec.and_then(|spec| spec.cidrs).unwrap_or_default();
+    let ranges = cidrs.iter().filter_map(|range| range.parse::<IpNet>().ok());
+    Some(ServiceCidr {
+        name: object.metadata.name.filter(|name| !name.is_empty())?.into(),
+        ranges: ranges.map(|range| range.trunc()).collect(),
     })
 }
 

@@ -75,3 +75,13 @@ fn a_node_keeps_its_addresses_in_order_and_its_ranges_of_pods() {
     ));
     assert_eq!(node.unwrap().pod_cidrs.len(), 1);
 }
+
+#[test]
+fn a_service_cidr_keeps_what_is_a_range() {
+    let yaml = "metadata: {name: kubernetes}\nspec: {cidrs: [10.96.0.1/16, 'fd00::/108', x]}";
+    let cidr = convert::service_cidr(object(yaml)).unwrap();
+    assert_eq!(&*cidr.name, "kubernetes");
+    let ranges: Vec<_> = cidr.ranges.iter().map(ToString::to_string).collect();
+    assert_eq!(ranges, ["10.96.0.0/16", "fd00::/108"]);
+    assert!(convert::service_cidr(object("metadata: {}")).is_none());
+}

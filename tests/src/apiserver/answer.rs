@@ -62,7 +62,10 @@ async fn respond(shared: &Arc<Shared>, seen: &Seen, body: &Bytes) -> Result<Repl
         let message = "the server could not find the requested resource";
         Failure(404, "NotFound", message.to_owned())
     };
-    let place = Place::of(&seen.path).ok_or_else(not_found)?;
+    let has_service_cidrs = lock(&shared.options).service_cidrs;
+    let place = Place::of(&seen.path)
+        .filter(|place| has_service_cidrs || place.kind.name != "ServiceCIDR")
+        .ok_or_else(not_found)?;
     match (&seen.method, &place.name) {
         (&Method::GET, None) if seen.is_watch() => {
             let selector = selector(&place, seen)?;

@@ -50,6 +50,8 @@ pub struct Options {
     pub ip: IpAddr,
     /// Whether lists can come as watches (the feature gate `WatchList`).
     pub streaming_lists: bool,
+    /// Whether there are ServiceCIDRs, as since Kubernetes 1.33.
+    pub service_cidrs: bool,
     /// How often a watch gets a bookmark; the real one's is a minute.
     pub bookmark_interval: Duration,
     /// The bearer tokens that are taken; everybody may ask where there is none.
@@ -63,6 +65,7 @@ impl Default for Options {
         Self {
             ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             streaming_lists: true,
+            service_cidrs: true,
             bookmark_interval: Duration::from_mins(1),
             tokens: Vec::new(),
             identity: None,
@@ -173,6 +176,11 @@ impl ApiServer {
     /// Whether lists can come as watches, from now on.
     pub fn set_streaming_lists(&self, streaming_lists: bool) {
         lock(&self.shared.options).streaming_lists = streaming_lists;
+    }
+
+    /// Whether there are ServiceCIDRs, from now on.
+    pub fn set_service_cidrs(&self, service_cidrs: bool) {
+        lock(&self.shared.options).service_cidrs = service_cidrs;
     }
 
     /// The bearer tokens that new requests need; none is needed where there is none.

@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use proxy_agent::source::kube::{KubeSettings, watch};
-use proxy_tests::apiserver::Options;
+use proxy_tests::apiserver::{Options, Seen};
 use serde_json::json;
 
 use crate::listener::{Listener, PATIENCE, QUICK, acquainted, server};
-use crate::objects::{labelled, service, service_at, slice};
+use crate::objects::{labelled, service, service_at, service_cidr, slice};
 
 fn changes_are_told(streaming_lists: bool) -> Result<()> {
     let (server, mut listener) = acquainted(streaming_lists, QUICK)?;
@@ -39,7 +39,7 @@ fn changes_are_told_after_lists_that_come_as_watches() -> Result<()> {
 fn requests_are_those_of_kube_proxy() -> Result<()> {
     let (server, _listener) = acquainted(true, QUICK)?;
     let requests = server.requests();
-    assert_eq!(requests.len(), 3, "{requests:#?}");
+    assert_eq!(requests.len(), 4, "{requests:#?}");
     for request in &requests {
         assert!(request.is_streaming_list());
         assert_eq!(request.parameter("allowWatchBookmarks"), Some("true"));
@@ -57,6 +57,7 @@ fn requests_are_those_of_kube_proxy() -> Result<()> {
                 (Some("!service.kubernetes.io/headless"), None)
             }
             "/api/v1/nodes" => (None, Some("metadata.name=here")),
+            "/apis/networking.k8s.io/v1/servicecidrs" => (None, None),
             other => panic!("{other}"),
         };
         assert_eq!((labels, fields), wanted);
@@ -97,6 +98,37 @@ fn labels_and_addresses_take_objects_away_and_bring_them_back() -> Result<()> {
     listener.until(|heard| heard.slices.is_empty())?;
     assert_eq!(listener.gone, ["a", "b", "a-1"]);
     Ok(())
+}
+
+#[test]
+fn service_cidrs_come_change_and_go() -> Result<()> {
+    let (server, mut listener) = acquainted(true, QUICK)?;
+    assert_eq!(listener.cidrs["kubernetes"], "10.96.0.0/16");
+    server.apply(service_cidr("more", "fd00::/112"));
+    server.apply(service_cidr("kubernetes", "10.97.0.0/16"));
+    listener
+        .until(|heard| heard.cidrs.len() == 2 && heard.cidrs["kubernetes"] == "10.97.0.0/16")?;
+    server.delete("ServiceCIDR", "", "kubernetes");
+    listener.until(|heard| heard.cidrs.keys().eq(["more"]))?;
+    assert_eq!(listener.gone, ["kubernetes"]);
+    Ok(())
+}
+
+#[test]
+fn a_server_without_service_cidrs_is_followed_and_asked_again_after_its_upgrade() -> Result<()> {
+    let server = server(Options {
+        service_cidrs: false,
+        ..Options::default()
+    })?;
+    let mut listener = Listener::of(&server, QUICK);
+    listener.until(|heard| heard.lists == 2 && !heard.nodes.is_empty())?;
+    let asked = |seen: &[Seen]| seen.iter().filter(|it| it.is_of("servicecidrs")).count();
+    server.wait_for_requests(PATIENCE, |seen| asked(seen) >= 4)?;
+    server.apply(service("c"));
+    listener.until_services(&["a", "b", "c"])?;
+    assert!(listener.cidrs.is_empty());
+    server.set_service_cidrs(true);
+    listener.until(|heard| heard.cidrs.keys().eq(["kubernetes"]))
 }
 
 fn many_are_told(streaming_lists: bool) -> Result<()> {

@@ -10,7 +10,7 @@ use proxy_agent::source::kube::{KubeSettings, Pace, watch_at_pace};
 use proxy_tests::apiserver::{ApiServer, Options};
 use tokio::sync::oneshot;
 
-use crate::objects::{node, service, slice};
+use crate::objects::{node, service, service_cidr, slice};
 
 /// More than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,6 +23,7 @@ pub(crate) const QUICK: Pace = Pace {
     first_wait: Duration::from_millis(20),
     longest_wait: Duration::from_millis(200),
     settled: Duration::from_secs(10),
+    absent: Duration::from_millis(200),
     page: 100,
 };
 
@@ -35,6 +36,8 @@ pub(crate) struct Listener {
     /// Slices by name.
     pub(crate) slices: BTreeSet<String>,
     pub(crate) nodes: BTreeSet<String>,
+    /// ServiceCIDRs by name, with their first ranges.
+    pub(crate) cidrs: BTreeMap<String, String>,
     /// All that was ever reported as gone, in order.
     pub(crate) gone: Vec<String>,
     /// How often a list was said to be complete.
@@ -85,6 +88,7 @@ impl Listener {
             services: BTreeMap::new(),
             slices: BTreeSet::new(),
             nodes: BTreeSet::new(),
+            cidrs: BTreeMap::new(),
             gone: Vec::new(),
             lists: 0,
             reports: 0,
@@ -141,6 +145,14 @@ impl Listener {
                 self.nodes.clear();
                 self.gone.push("node".to_owned());
             }
+            Change::ServiceCidr(cidr) => {
+                let range = cidr.ranges[0].to_string();
+                self.cidrs.insert(cidr.name.to_string(), range);
+            }
+            Change::ServiceCidrGone(name) => {
+                self.cidrs.remove(&*name);
+                self.gone.push(name.to_string());
+            }
             Change::ServicesListed => {
                 assert!(!self.services.is_empty(), "listed before its objects");
                 self.lists += 1;
@@ -153,7 +165,7 @@ impl Listener {
     }
 }
 
-/// A server with Services a and b, a slice, and two nodes.
+/// A server with Services a and b, a slice, two nodes and a `ServiceCIDR`.
 pub(crate) fn server(options: Options) -> Result<ApiServer> {
     let server = ApiServer::start(options)?;
     server.apply(service("a"));
@@ -161,6 +173,7 @@ pub(crate) fn server(options: Options) -> Result<ApiServer> {
     server.apply(slice("a-1", "a"));
     server.apply(node("here"));
     server.apply(node("there"));
+    server.apply(service_cidr("kubernetes", "10.96.0.0/16"));
     Ok(server)
 }
 
@@ -175,16 +188,19 @@ pub(crate) fn acquainted(streaming_lists: bool, pace: Pace) -> Result<(ApiServer
     Ok((server, listener))
 }
 
-/// Waits until all is heard, and all three watches run.
+/// Waits until all is heard, and all four watches run.
 pub(crate) fn follow(server: &ApiServer, listener: &mut Listener) -> Result<()> {
-    listener.until(|heard| heard.lists == 2 && !heard.nodes.is_empty())?;
+    listener
+        .until(|heard| heard.lists == 2 && !heard.nodes.is_empty() && !heard.cidrs.is_empty())?;
     assert!(listener.services.keys().eq(["a", "b"]));
     assert!(listener.slices.iter().eq(["a-1"]));
     assert!(listener.nodes.iter().eq(["here"]));
     server.wait_for_requests(PATIENCE, |seen| {
-        ["services", "endpointslices", "nodes"].iter().all(|kind| {
-            seen.iter()
-                .any(|request| request.is_of(kind) && request.is_watch())
-        })
+        ["services", "endpointslices", "nodes", "servicecidrs"]
+            .iter()
+            .all(|kind| {
+                seen.iter()
+                    .any(|request| request.is_of(kind) && request.is_watch())
+            })
     })
 }

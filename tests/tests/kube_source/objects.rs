@@ -42,3 +42,10 @@ pub(crate) fn slice(name: &str, service: &str) -> Value {
         "endpoints": [{"addresses": ["10.244.0.1"]}],
     })
 }
+
+pub(crate) fn service_cidr(name: &str, range: &str) -> Value {
+    json!({
+        "kind": "ServiceCIDR", "apiVersion": "networking.k8s.io/v1",
+        "metadata": {"name": name}, "spec": {"cidrs": [range]},
+    })
+}

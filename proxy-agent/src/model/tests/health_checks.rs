@@ -3,7 +3,7 @@
 use super::*;
 
 /// A load balancer's Service with a health check.
-fn checked(policy: TrafficPolicy, port: Option<u16>) -> Change {
+pub(super) fn checked(policy: TrafficPolicy, port: Option<u16>) -> Change {
     let Change::Service(mut asked) = service("a", "10.1.0.1") else {
         unreachable!()
     };

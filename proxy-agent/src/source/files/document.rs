@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::api::networking::v1 as networking;
 use serde::de::DeserializeSeed;
 use serde_saphyr::{MessageFormatter, UserMessageFormatter};
 
@@ -22,6 +23,8 @@ pub enum ApiObject {
     EndpointSlice(Box<discovery::EndpointSlice>),
     /// `v1 Node`
     Node(Box<core::Node>),
+    /// `networking.k8s.io/v1 ServiceCIDR`
+    ServiceCidr(Box<networking::ServiceCIDR>),
 }
 
 /// Why a text is not a list of objects.

@@ -1,6 +1,7 @@
 //! From what a file says to what the model is told.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::model::object::{Change, ObjectName};
 use crate::source::{convert, select};
@@ -13,6 +14,8 @@ use super::document::ApiObject;
 pub enum Key {
     /// This node.
     Node,
+    /// A ServiceCIDR.
+    ServiceCidr(Arc<str>),
     /// A Service.
     Service(ObjectName),
     /// An EndpointSlice.
@@ -24,6 +27,7 @@ impl Key {
     pub fn gone(&self) -> Change {
         match self {
             Self::Node => Change::NodeGone,
+            Self::ServiceCidr(name) => Change::ServiceCidrGone(name.clone()),
             Self::Service(name) => Change::ServiceGone(name.clone()),
             Self::EndpointSlice(name) => Change::EndpointSliceGone(name.clone()),
         }
@@ -34,6 +38,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Node => f.write_str("the Node"),
+            Self::ServiceCidr(name) => write!(f, "the ServiceCIDR {name}"),
             Self::Service(name) => write!(f, "the Service {name}"),
             Self::EndpointSlice(name) => write!(f, "the EndpointSlice {name}"),
         }
@@ -60,5 +65,12 @@ pub fn take(object: ApiObject, node_name: &str) -> Option<(Key, Option<Change>)>
             (Key::Node, convert::node(*object).map(Change::Node))
         }
         ApiObject::Node(_) => return None,
+        ApiObject::ServiceCidr(object) => {
+            let cidr = convert::service_cidr(*object)?;
+            (
+                Key::ServiceCidr(cidr.name.clone()),
+                Some(Change::ServiceCidr(cidr)),
+            )
+        }
     })
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, Resource};
 use serde::de::{
@@ -166,6 +167,9 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
             }
             (core::Node::API_VERSION, core::Node::KIND) => {
                 objects.push(ApiObject::Node(named(deserializer)?));
+            }
+            (networking::ServiceCIDR::API_VERSION, networking::ServiceCIDR::KIND) => {
+                objects.push(ApiObject::ServiceCidr(named(deserializer)?));
             }
             ("v1", "List") => deserializer.deserialize_map(ListVisitor(items, self.found))?,
             _ => {

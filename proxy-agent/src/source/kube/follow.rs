@@ -73,6 +73,7 @@ impl<'a, K: Watched> Follower<'a, K> {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new(self.pace);
         let mut is_troubled = false;
+        let mut is_absent = false;
         loop {
             let (client, number) = self.connection.client();
             self.watching = None;
@@ -93,6 +94,16 @@ impl<'a, K: Watched> Follower<'a, K> {
                 Err(Trouble::Unheard) => return,
                 Err(trouble) => Some(trouble),
             };
+            if K::IS_OPTIONAL
+                && let Some(trouble) = &trouble
+                && trouble.is_of_unknown_kind()
+            {
+                if !std::mem::replace(&mut is_absent, true) {
+                    info!("{}: this API server has none; going on without", K::PLURAL);
+                }
+                sleep(self.pace.next_absent()).await;
+                continue;
+            }
             let wait = backoff.next();
             if let Some(trouble) = trouble {
                 warn!("{}: {trouble}; going on in {wait:.1?}", K::PLURAL);

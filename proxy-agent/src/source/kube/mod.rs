@@ -1,6 +1,6 @@
 //! The API server as the source of objects.
 //!
-//! Three watches ([`follow`]), each with its own list, its own backoff and its own
+//! Four watches ([`follow`]), each with its own list, its own backoff and its own
 //! idea of what is there ([`track`]), over one [`client`] that is made anew where its
 //! credentials may have changed. Trouble with the server changes nothing here: what
 //! was reported stays reported until a complete list or a watch says otherwise.
@@ -18,6 +18,7 @@ use futures::FutureExt as _;
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use tokio::sync::mpsc;
 
 use crate::model::object::Change;
@@ -105,11 +106,13 @@ pub async fn watch_at_pace(
     let (sender, receiver) = mpsc::channel(BATCH);
     let services = Follower::<Service>::new(&connection, node_name, pace, sender.clone());
     let slices = Follower::<EndpointSlice>::new(&connection, node_name, pace, sender.clone());
+    let cidrs = Follower::<ServiceCIDR>::new(&connection, node_name, pace, sender.clone());
     let nodes = Follower::<Node>::new(&connection, node_name, pace, sender);
     let followers = join_all([
         services.run().boxed(),
         slices.run().boxed(),
         nodes.run().boxed(),
+        cidrs.run().boxed(),
     ]);
     tokio::select! {
         () = changes.closed() => {}

@@ -23,6 +23,9 @@ pub struct Pace {
     pub longest_wait: Duration,
     /// A watch that ran this long was a success, whatever it brought.
     pub settled: Duration,
+    /// How often a server that does not have an optional kind of object is asked whether
+    /// it has by now, being a newer one.
+    pub absent: Duration,
     /// Objects in a page of a list; client-go's number.
     pub page: u32,
 }
@@ -36,12 +39,19 @@ impl Default for Pace {
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(30),
             settled: Duration::from_secs(10),
+            absent: Duration::from_mins(30),
             page: 500,
         }
     }
 }
 
 impl Pace {
+    /// How long to wait before a server is asked again for what it does not have; its
+    /// upper half is left to chance.
+    pub(super) fn next_absent(&self) -> Duration {
+        self.absent.mul_f64(0.5 + random() / 2.0)
+    }
+
     /// How long the next watch shall run, in whole seconds and at least one, for
     /// zero means to the API server that it shall choose.
     pub(super) fn watch_seconds(&self) -> u32 {

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
@@ -20,6 +21,8 @@ pub(super) trait Watched:
     const LABELS: Option<&'static str>;
     /// What says that the first list is complete.
     const LISTED: Option<Change>;
+    /// Whether there are servers that do not have the kind.
+    const IS_OPTIONAL: bool = false;
 
     /// Field selector.
     fn fields(node_name: &str) -> Option<String>;
@@ -87,5 +90,25 @@ impl Watched for Node {
 
     fn gone(_: ObjectName) -> Change {
         Change::NodeGone
+    }
+}
+
+impl Watched for ServiceCIDR {
+    const PLURAL: &'static str = "servicecidrs";
+    const LABELS: Option<&'static str> = None;
+    const LISTED: Option<Change> = None;
+    // Stable since Kubernetes 1.33.
+    const IS_OPTIONAL: bool = true;
+
+    fn fields(_: &str) -> Option<String> {
+        None
+    }
+
+    fn reduce(self, _: &str) -> Option<Change> {
+        convert::service_cidr(self).map(Change::ServiceCidr)
+    }
+
+    fn gone(name: ObjectName) -> Change {
+        Change::ServiceCidrGone(name.name)
     }
 }

@@ -48,6 +48,11 @@ impl Trouble {
         }
     }
 
+    /// The server does not have the kind of object at all.
+    pub(super) fn is_of_unknown_kind(&self) -> bool {
+        self.code() == 404
+    }
+
     /// The server does not know the request: for one with `sendInitialEvents`, it has
     /// no lists that come as a watch.
     pub(super) fn is_unknown_request(&self) -> bool {

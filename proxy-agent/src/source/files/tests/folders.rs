@@ -172,6 +172,21 @@ fn objects_without_a_namespace_are_in_the_default_one() {
 }
 
 #[test]
+fn service_cidrs_come_before_services_and_go() {
+    let (directory, mut looker) = empty();
+    let cidr = "---\napiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\n\
+                metadata: {name: kubernetes}\nspec: {cidrs: [10.1.0.0/16]}\n";
+    let all = service("a", "10.1.0.1") + cidr;
+    put(directory.path(), "x.yaml", &all);
+    assert_eq!(
+        looker.look(),
+        ["cidr kubernetes=10.1.0.0/16", "n/a=10.1.0.1"]
+    );
+    put(directory.path(), "x.yaml", &service("a", "10.1.0.1"));
+    assert_eq!(looker.look(), ["-cidr kubernetes"]);
+}
+
+#[test]
 fn kinds_without_use_are_passed_over_with_a_word() {
     let (directory, mut looker) = empty();
     let pod = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: p}\n";

@@ -51,6 +51,8 @@ pub(super) fn short(changes: &[Change]) -> Vec<String> {
             Change::EndpointSliceGone(name) => format!("-slice {name}"),
             Change::Node(node) => format!("node={}", node.addresses[0]),
             Change::NodeGone => "-node".to_owned(),
+            Change::ServiceCidr(cidr) => format!("cidr {}={}", cidr.name, cidr.ranges[0]),
+            Change::ServiceCidrGone(name) => format!("-cidr {name}"),
             Change::ServicesListed => "services".to_owned(),
             Change::EndpointSlicesListed => "slices".to_owned(),
         })
