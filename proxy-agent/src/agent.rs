@@ -6,6 +6,7 @@
 
 mod node;
 mod progress;
+mod source_ports;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::{error, info, warn};
 
 use crate::config::Settings;
+use crate::host::HostPorts;
 use crate::maps::{MapError, Maps};
 use crate::metrics::{Extent, Metrics};
 use crate::model::object::Family;
@@ -103,6 +105,12 @@ impl<M: Maps> Agent<M> {
         self.note_change();
     }
 
+    /// Leaves the host's ports to the host.
+    pub fn set_host_ports(&mut self, host: HostPorts) {
+        self.node.source_ports().set_host(host);
+        self.note_change();
+    }
+
     fn note_change(&mut self) {
         if self.is_programmed {
             self.waiting_since.get_or_insert_with(Instant::now);
@@ -145,6 +153,14 @@ impl<M: Maps> Agent<M> {
         } else {
             Extent::Partial
         };
+        // A NodePort that came may have been a source port.
+        let writes_then = self.node_writes();
+        if !writes_then.is_empty() {
+            self.carry_out(Plan {
+                writes: writes_then,
+                ..Plan::default()
+            });
+        }
         self.progress.end(extent, began.elapsed());
         info!(
             ports,
@@ -259,6 +275,7 @@ impl<M: Maps> Agent<M> {
         }
         let owed = std::mem::take(&mut self.owed);
         for write in owed.into_iter().chain(plan.writes) {
+            self.node.source_ports().note(&write);
             if let Err(error) = self.maps.write(&write) {
                 self.note_failure(&write, error);
                 self.owed.push(write);

@@ -14,6 +14,7 @@ pub mod agent;
 pub mod attach;
 pub mod cli;
 pub mod config;
+pub mod host;
 pub mod maps;
 pub mod metrics;
 pub mod model;

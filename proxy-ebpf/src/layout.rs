@@ -14,7 +14,7 @@ use core::hash::Hash;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// The version of this layout; maps are pinned under it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes that may lie in a packet or in a map: any bit pattern is a value.
 ///
@@ -229,7 +229,7 @@ pub enum Edge {
     Egress = 1,
 }
 
-/// Key of `FLOWS_*`: the tuple of a packet as it arrives at the hook.
+/// Key of `FLOWS_*` and `OPENING_*`: the tuple of a packet as it arrives at the hook.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
 #[repr(C)]
 pub struct FlowKey<A> {
@@ -268,6 +268,26 @@ pub struct Tuple<A> {
     pub source_port: Port,
     /// Destination port.
     pub destination_port: Port,
+}
+
+impl<A: Address> Tuple<A> {
+    /// Whether both are the same. Without a branch for each word: the kernel's verifier
+    /// would follow each.
+    #[inline(always)]
+    pub fn is(&self, other: &Self) -> bool {
+        let ports = self.source_port.raw() ^ other.source_port.raw()
+            | self.destination_port.raw() ^ other.destination_port.raw();
+        let mut difference = u32::from(ports);
+        for (a, b) in [
+            (&self.source, &other.source),
+            (&self.destination, &other.destination),
+        ] {
+            for (a, b) in a.words().iter().zip(b.words()) {
+                difference |= a ^ b;
+            }
+        }
+        difference == 0
+    }
 }
 
 impl<A: Copy> Tuple<A> {
@@ -316,7 +336,7 @@ impl Racy {
     }
 }
 
-/// Value of `FLOWS_*`: what the packet becomes, and whose it is.
+/// Value of `FLOWS_*` and `OPENING_*`: what the packet becomes, and whose it is.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct Flow<A> {
@@ -370,11 +390,28 @@ pub mod flow_flags {
     pub const REDIRECT: u32 = 1;
     /// The backend is the client itself: out again by the device it came from.
     pub const HAIRPIN: u32 = 1 << 1;
-    /// A FIN or RST went this way.
-    pub const CLOSING: u32 = 1 << 2;
+    /// A FIN went this way.
+    pub const FIN: u32 = 1 << 2;
     /// This is the record of the replies.
     pub const REPLY: u32 = 1 << 3;
+    /// A RST went this way; in the record of the replies, either way.
+    pub const RESET: u32 = 1 << 4;
+    /// A packet went this way; only in the record of the replies.
+    pub const ANSWERED: u32 = 1 << 5;
+    /// The client has sent a FIN; only in the record of the replies, which by itself
+    /// says how its flow is.
+    pub const CLIENT_FIN: u32 = 1 << 7;
+    /// The flow is opening: the client has not been heard again after an answer. Its
+    /// records lie in `OPENING_*`, where a flood of such flows pushes out only its
+    /// like; those of an open flow lie in `FLOWS_*`.
+    pub const OPENING: u32 = 1 << 6;
 }
+
+/// Element of `NAT_PORTS`: a source port that translated packets may have.
+pub type NatPort = Port;
+
+/// Elements of `NAT_PORTS`: there are no more ports.
+pub const NAT_PORTS: u32 = 1 << 16;
 
 /// The one element of `SETTINGS_*`: what may change while the programs run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -382,10 +419,8 @@ pub mod flow_flags {
 pub struct Settings<A> {
     /// The node's address, for flows that need SNAT; zero when there is none.
     pub node_address: A,
-    /// First port of the range of translated source ports.
-    pub nat_first: u16,
-    /// Number of ports in the range.
-    pub nat_ports: u16,
+    /// How many of `NAT_PORTS` are in use, from the first.
+    pub nat_ports: u32,
     /// Bits of [`settings_flags`].
     pub flags: u32,
 }
@@ -482,8 +517,8 @@ sizes! {
     FlowKey<V6> = [36 1 1 2], align 4;
     Flow<V4> = [12 4 4 4 4 4], align 4;
     Flow<V6> = [36 4 4 4 4 4], align 4;
-    Settings<V4> = [4 2 2 4], align 4;
-    Settings<V6> = [16 2 2 4], align 4;
+    Settings<V4> = [4 4 4], align 4;
+    Settings<V6> = [16 4 4], align 4;
     SlotPair = [8], align 4;
 }
 

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use proxy_ebpf::layout::{self, V4, V6, settings_flags};
 use tracing::warn;
 
+use super::source_ports::SourcePorts;
 use crate::config::Settings;
 use crate::model::NodeAddresses;
 use crate::plan::Write;
@@ -15,6 +16,7 @@ use crate::plan::Write;
 #[derive(Debug)]
 pub(super) struct NodeState {
     nat: Nat,
+    source_ports: SourcePorts,
     /// How many addresses a map holds.
     capacity: usize,
     addresses: NodeAddresses,
@@ -26,8 +28,7 @@ pub(super) struct NodeState {
 
 #[derive(Clone, Copy, Debug)]
 struct Nat {
-    first: u16,
-    count: u16,
+    ports: u32,
     flags: u32,
 }
 
@@ -36,11 +37,8 @@ impl NodeState {
     pub(super) fn new(settings: &Settings) -> Self {
         let own = &settings.own;
         let mut state = Self {
-            nat: Nat {
-                first: own.nat_ports.first,
-                count: own.nat_ports.count(),
-                flags: 0,
-            },
+            nat: Nat { ports: 0, flags: 0 },
+            source_ports: SourcePorts::new(own.nat_ports),
             capacity: own.maps.node_addresses as usize,
             addresses: NodeAddresses::default(),
             written: BTreeSet::new(),
@@ -59,6 +57,11 @@ impl NodeState {
         };
     }
 
+    /// What decides about the source ports of translated packets.
+    pub(super) fn source_ports(&mut self) -> &mut SourcePorts {
+        &mut self.source_ports
+    }
+
     /// The node's addresses as they were last programmed.
     pub(super) fn addresses(&self) -> &NodeAddresses {
         &self.addresses
@@ -67,6 +70,10 @@ impl NodeState {
     /// The writes that follow from `now`, and from changed settings.
     pub(super) fn writes(&mut self, now: NodeAddresses) -> Vec<Write> {
         let mut writes = Vec::new();
+        if let Some(ports) = self.source_ports.choose() {
+            self.nat.ports = u32::try_from(ports.len()).unwrap_or(u32::MAX);
+            writes.push(Write::NatPorts { ports });
+        }
         let settings = self.nat.settings(&now);
         if self.settings.replace(settings) != Some(settings) {
             writes.push(Write::SettingsV4(settings.0));
@@ -128,8 +135,7 @@ impl Nat {
     fn of<A>(self, node_address: A) -> layout::Settings<A> {
         layout::Settings {
             node_address,
-            nat_first: self.first,
-            nat_ports: self.count,
+            nat_ports: self.ports,
             flags: self.flags,
         }
     }
@@ -152,7 +158,8 @@ mod tests {
     fn only_what_changed_is_written() {
         let mut settings = Settings::default();
         let mut state = NodeState::new(&settings);
-        assert_eq!(state.writes(addresses(&["192.0.2.1"])).len(), 3);
+        // The source ports, the settings of both families, an address.
+        assert_eq!(state.writes(addresses(&["192.0.2.1"])).len(), 4);
         assert_eq!(state.writes(addresses(&["192.0.2.1"])), []);
 
         settings.masquerade_all = true;

@@ -7,7 +7,6 @@ mod mount;
 mod options;
 mod outlets;
 mod pace;
-mod preflight;
 mod process;
 mod run;
 

@@ -78,8 +78,9 @@ pub(super) struct RunArgs {
     hostname_override: Option<String>,
 
     #[arg(long, value_name = "FIRST-LAST", help = with_default(
-        "Ports that flows get when they leave with this node's address. No socket of \
-         the host, no NodePort and no ephemeral port may lie in it",
+        "Source ports of flows that leave with this node's address; NodePorts, the \
+         host's ephemeral ports (net.ipv4.ip_local_port_range) and those that its \
+         sockets are bound to are left out of them",
         DEFAULT_NAT_PORTS,
     ))]
     nat_ports: Option<PortRange>,

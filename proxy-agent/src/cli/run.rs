@@ -13,11 +13,12 @@ use super::configuration::Configuration;
 use super::logging::Level;
 use super::outlets::Outlets;
 use super::pace::Pace;
-use super::{preflight, process};
+use super::process;
 use crate::agent::Agent;
 use crate::attach::{Attacher, DeviceWatch, Outcome};
 use crate::config::kube_proxy::Parsed;
 use crate::config::{ConfigFile, FileError, Source};
+use crate::host;
 use crate::maps::{self, KernelMaps};
 use crate::model::Change;
 use crate::plan::Retired;
@@ -57,9 +58,9 @@ async fn run_until_signal(
 
     configuration.name_ignored();
     let settings = configuration.settings();
-    preflight::warn_of_port_overlap(settings.own.nat_ports);
     process::set_oom_score_adj(settings.oom_score_adj);
     let node_name = configuration.node_name();
+    let mut ports = host::watch(host::HostPorts::read().await?);
     let loaded = maps::load(settings.own.maps)?;
     let mut devices = DeviceWatch::open()?;
     let mut attacher = Attacher::new(loaded.programs, settings.own.attach);
@@ -69,6 +70,7 @@ async fn run_until_signal(
     let (asker, mut queries) = mpsc::channel(WAITING_QUERIES);
     let asker = Asker::new(asker);
     let mut agent = Agent::new(&node_name, settings, loaded.maps);
+    agent.set_host_ports(ports.borrow_and_update().clone());
     let metrics = agent.metrics();
     let (configz, shown) = watch::channel(configuration.shown());
     tokio::spawn(serve::health(
@@ -130,6 +132,10 @@ async fn run_until_signal(
             }
             () = devices.changed() => {
                 reconcile(&mut attacher, &mut devices, &mut agent).await;
+                pace.want();
+            }
+            Ok(()) = ports.changed() => {
+                agent.set_host_ports(ports.borrow_and_update().clone());
                 pace.want();
             }
             _ = review.tick() => {

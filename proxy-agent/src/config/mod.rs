@@ -41,10 +41,9 @@ pub const DEFAULT_MAPS: MapSizes = MapSizes {
     node_addresses: 1024,
 };
 
-/// Above Linux's default ephemeral range (32768 to 60999, `ip_local_port_range`)
-/// and above the default NodePort range (30000 to 32767): neither a socket of
-/// the host nor a NodePort has these ports by chance.
+/// All ports that need no privilege; the host's own and NodePorts are left out of them
+/// as they are found.
 pub const DEFAULT_NAT_PORTS: PortRange = PortRange {
-    first: 61_000,
+    first: 1024,
     last: 65_535,
 };

@@ -13,9 +13,14 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// The number of ports.
-    pub fn count(self) -> u16 {
-        self.last.saturating_sub(self.first).saturating_add(1)
+    /// Whether a port is one of them.
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+
+    /// The ports, in order.
+    pub fn ports(self) -> impl Iterator<Item = u16> {
+        self.first..=self.last
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use proxy_ebpf::host::{Memory, Shared};
-use proxy_ebpf::layout::{V4, V6};
+use proxy_ebpf::layout::{Port, V4, V6};
 
 use super::translate::{self, Either};
 use super::{MapError, Maps};
@@ -78,6 +78,10 @@ impl Maps for FakeMaps {
                     self.v6.node_addresses.remove(&(*address).into());
                 }
             },
+            Write::NatPorts { ports } => {
+                let ports = ports.iter().copied().map(Port::new).collect();
+                self.v4.shared.nat_ports.replace(ports);
+            }
             Write::SettingsV4(settings) => self.v4.settings = *settings,
             Write::SettingsV6(settings) => self.v6.settings = *settings,
         }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use aya::Pod;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use proxy_ebpf::layout::{
-    Backend, Counter, Frontend, FrontendKey, NodeAddress, Settings, SlotPair, V4, V6,
+    Backend, Counter, Frontend, FrontendKey, NatPort, NodeAddress, Port, Settings, SlotPair, V4, V6,
 };
 
 use super::mapped::MappedArray;
@@ -63,6 +63,7 @@ pub struct KernelMaps {
     pub(super) v4: FamilyMaps<V4>,
     pub(super) v6: FamilyMaps<V6>,
     pub(super) slots: MappedArray<SlotPair>,
+    pub(super) nat_ports: MappedArray<NatPort>,
     pub(super) counters: PerCpuArray<MapData, u64>,
 }
 
@@ -133,6 +134,9 @@ impl Maps for KernelMaps {
                 IpAddr::V4(address) => self.v4.node_addresses.remove(&(*address).into()),
                 IpAddr::V6(address) => self.v6.node_addresses.remove(&(*address).into()),
             },
+            Write::NatPorts { ports } => (0..)
+                .zip(ports.iter())
+                .try_for_each(|(position, port)| self.nat_ports.set(position, Port::new(*port))),
             Write::SettingsV4(settings) => store(&mut self.v4.settings, "SETTINGS_V4", *settings),
             Write::SettingsV6(settings) => store(&mut self.v6.settings, "SETTINGS_V6", *settings),
         }

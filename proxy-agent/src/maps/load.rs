@@ -3,7 +3,7 @@
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, Pod};
-use proxy_ebpf::layout::Settings;
+use proxy_ebpf::layout::{NAT_PORTS, Settings};
 
 use super::MapError;
 use super::kernel::{FamilyMaps, KernelMaps, Table};
@@ -21,10 +21,18 @@ pub struct MapSizes {
     pub backends: u32,
     /// Slots.
     pub slots: u32,
-    /// Flow records of one IP version; a flow has two.
+    /// Records of open flows of one IP version; a flow has two. Flows that are opening
+    /// have half as many of their own.
     pub flows: u32,
     /// Addresses of this node, of one IP version.
     pub node_addresses: u32,
+}
+
+impl MapSizes {
+    /// Records of flows that are opening, of one IP version.
+    fn opening(self) -> u32 {
+        self.flows.div_ceil(2)
+    }
 }
 
 /// A program of the object.
@@ -112,6 +120,8 @@ pub fn load(sizes: MapSizes) -> Result<Loaded, MapError> {
         ("BACKENDS_V6", sizes.backends),
         ("FLOWS_V4", sizes.flows),
         ("FLOWS_V6", sizes.flows),
+        ("OPENING_V4", sizes.opening()),
+        ("OPENING_V6", sizes.opening()),
         ("SLOTS", sizes.slots.div_ceil(2)),
     ] {
         loader.map_max_entries(name, size);
@@ -139,6 +149,7 @@ pub fn load(sizes: MapSizes) -> Result<Loaded, MapError> {
             settings: settings(&mut object, "SETTINGS_V6")?,
         },
         slots: mapped(&mut object, "SLOTS", sizes.slots.div_ceil(2))?,
+        nat_ports: mapped(&mut object, "NAT_PORTS", NAT_PORTS)?,
         counters: counters(&mut object)?,
     };
     Ok(Loaded {

@@ -1,6 +1,7 @@
 //! What the plan asks the maps to do.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use proxy_ebpf::layout::{Frontend, Settings, V4, V6};
 
@@ -79,6 +80,12 @@ pub enum Write {
     RemoveNodeAddress {
         /// The address.
         address: IpAddr,
+    },
+    /// The source ports that translated packets may have. Their number is a setting,
+    /// which comes after them.
+    NatPorts {
+        /// The ports.
+        ports: Arc<[u16]>,
     },
     /// What the IPv4 programs need to know of the node.
     SettingsV4(Settings<V4>),

@@ -4,8 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
-use crate::layout::{Address, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, Settings};
+use crate::layout::{
+    Address, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, NatPort, Port, Settings,
+    flow_flags,
+};
 use crate::pipeline::{Make, MakeError, Tables};
+
+/// Flow records.
+pub(crate) type FlowTable<A> = HashMap<FlowKey<A>, Rc<Flow<A>>>;
 
 /// The maps of one IP version.
 #[derive(Default)]
@@ -19,7 +25,9 @@ pub struct Memory<A> {
     /// `SETTINGS_*`
     pub settings: Settings<A>,
     /// `FLOWS_*`
-    pub flows: RefCell<HashMap<FlowKey<A>, Rc<Flow<A>>>>,
+    pub flows: RefCell<FlowTable<A>>,
+    /// `OPENING_*`
+    pub opening: RefCell<FlowTable<A>>,
     /// What both IP versions share.
     pub shared: Rc<Shared>,
 }
@@ -28,13 +36,15 @@ pub struct Memory<A> {
 pub struct Shared {
     /// `SLOTS`
     pub slots: RefCell<BTreeMap<u32, u32>>,
+    /// `NAT_PORTS`
+    pub nat_ports: RefCell<Vec<NatPort>>,
     /// `COUNTERS`
     pub counters: RefCell<BTreeMap<&'static str, u64>>,
     /// The clock, in ticks.
     pub now: Cell<u32>,
     /// What the next random number is; moves on by itself.
     pub random: Cell<u32>,
-    /// Flow records that there is room for.
+    /// Flow records that there is room for in each phase.
     pub flow_capacity: Cell<usize>,
 }
 
@@ -42,6 +52,7 @@ impl Default for Shared {
     fn default() -> Self {
         Self {
             slots: RefCell::default(),
+            nat_ports: RefCell::default(),
             counters: RefCell::default(),
             now: Cell::new(1),
             random: Cell::new(1),
@@ -101,12 +112,27 @@ impl<A: Address> Tables<A> for Memory<A> {
         self.settings
     }
 
+    fn nat_port(&self, position: u32) -> Option<Port> {
+        let ports = self.shared.nat_ports.borrow();
+        ports.get(usize::try_from(position).ok()?).copied()
+    }
+
     fn find(&self, key: &FlowKey<A>) -> Option<Rc<Flow<A>>> {
-        self.flows.borrow().get(key).cloned()
+        let opening = || self.opening.borrow().get(key).cloned();
+        self.flows.borrow().get(key).cloned().or_else(opening)
     }
 
     fn make(&self, key: &FlowKey<A>, flow: &Flow<A>, how: Make) -> Result<(), MakeError> {
-        let mut flows = self.flows.borrow_mut();
+        let is_opening = flow.flags() & flow_flags::OPENING != 0;
+        if is_opening && how == Make::Replace {
+            self.flows.borrow_mut().remove(key);
+        }
+        let table = if is_opening {
+            &self.opening
+        } else {
+            &self.flows
+        };
+        let mut flows = table.borrow_mut();
         if how == Make::IfAbsent && flows.contains_key(key) {
             return Err(MakeError::Exists);
         }
@@ -119,6 +145,7 @@ impl<A: Address> Tables<A> for Memory<A> {
 
     fn forget(&self, key: &FlowKey<A>) {
         self.flows.borrow_mut().remove(key);
+        self.opening.borrow_mut().remove(key);
     }
 
     fn now(&self) -> u32 {

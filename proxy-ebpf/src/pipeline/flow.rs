@@ -1,4 +1,7 @@
 //! The life of a flow's records.
+//!
+//! A flow is *opening* until its client is heard again after an answer, then it is
+//! *open*; [`is_over`] says when its translated tuple may be another's.
 
 use super::headers::Headers;
 use super::tables::{Make, Tables};
@@ -10,28 +13,55 @@ use crate::layout::{Address, Edge, Flow, FlowKey, Tuple, flow_flags, protocol, t
 const UDP_TIMEOUT: u32 = ticks::from_seconds(240);
 /// kube-proxy's `tcpEstablishedTimeout`.
 const TCP_TIMEOUT: u32 = ticks::from_seconds(24 * 60 * 60);
-/// A connection that has seen a FIN or an RST: `nf_conntrack_tcp_timeout_fin_wait`.
+/// A flow that is opening: `nf_conntrack_tcp_timeout_syn_recv`, and twice
+/// `nf_conntrack_udp_timeout`.
+const OPENING_TIMEOUT: u32 = ticks::from_seconds(60);
+/// A connection of which one side is closed: `nf_conntrack_tcp_timeout_fin_wait`.
 const TCP_CLOSING_TIMEOUT: u32 = ticks::from_seconds(120);
+/// A connection that was reset: `nf_conntrack_tcp_timeout_close`.
+const TCP_RESET_TIMEOUT: u32 = ticks::from_seconds(10);
 
-/// Whether the record was used within its protocol's timeout.
+/// What a flow does to a packet.
+pub(super) struct Translation<A> {
+    /// What its addresses and ports become.
+    pub(super) tuple: Tuple<A>,
+    /// Bits of [`flow_flags`].
+    pub(super) flags: u32,
+}
+
+/// Whether the record was used within its protocol's timeout. How a connection ends
+/// does not count: while its place is not needed, what comes late goes where the
+/// rest went.
 #[inline(always)]
 pub(super) fn is_fresh<A>(flow: &Flow<A>, protocol: u8, now: u32) -> bool {
-    let timeout = if protocol != protocol::TCP {
-        UDP_TIMEOUT
-    } else if flow.flags() & flow_flags::CLOSING != 0 {
-        TCP_CLOSING_TIMEOUT
-    } else {
+    let timeout = if flow.flags() & flow_flags::OPENING != 0 {
+        OPENING_TIMEOUT
+    } else if protocol == protocol::TCP {
         TCP_TIMEOUT
+    } else {
+        UDP_TIMEOUT
     };
-    now.wrapping_sub(flow.seen.get()) <= timeout
+    idle(flow, now) <= timeout
+}
+
+/// Ticks since the record was used. Another CPU may have written a later time than
+/// this one's `now`.
+#[inline(always)]
+fn idle<A>(flow: &Flow<A>, now: u32) -> u32 {
+    let idle = now.wrapping_sub(flow.seen.get());
+    if idle > u32::MAX / 2 { 0 } else { idle }
 }
 
 /// Notes that a packet used the record. True at most once a tick: then the
 /// caller looks after the record's other half.
 #[inline(always)]
 pub(super) fn touch<A>(flow: &Flow<A>, headers: &Headers<A>, now: u32) -> bool {
-    if headers.is_closing() && flow.flags() & flow_flags::CLOSING == 0 {
-        flow.mark(flow_flags::CLOSING);
+    let mut news = headers.ending();
+    if flow.flags() & flow_flags::REPLY != 0 {
+        news |= flow_flags::ANSWERED;
+    }
+    if flow.flags() & news != news {
+        flow.mark(news);
     }
     if flow.seen.get() == now {
         return false;
@@ -57,54 +87,110 @@ pub(super) fn reply_key<A: Copy>(flow: &Flow<A>, protocol: u8) -> FlowKey<A> {
 pub(super) fn reply_of<A: Copy>(flow: &Flow<A>, original: &Tuple<A>) -> Flow<A> {
     let mut reply = flow.clone();
     reply.tuple = original.reversed();
-    reply
-        .flags
-        .set((flow.flags() | flow_flags::REPLY) & !flow_flags::CLOSING);
+    let kept = flow_flags::REDIRECT | flow_flags::HAIRPIN | flow_flags::OPENING;
+    reply.flags.set(flow.flags() & kept | flow_flags::REPLY);
     reply
 }
 
-/// Makes the reply record again where it was evicted, and keeps it fresh. False
-/// if another flow has taken its place: then the translated tuple is that flow's.
+/// Looks after the reply record of a flow whose client is heard: makes it again where
+/// it was evicted, keeps it fresh, tells it of the client's end, and opens a flow that
+/// was answered. False if another flow has taken its place: then the translated tuple
+/// is that flow's.
 #[inline(always)]
 #[must_use]
-pub(super) fn reassert_reply<A: Address, T: Tables<A>>(
+pub(super) fn tend_reply<A: Address, T: Tables<A>>(
     tables: &T,
     flow: &Flow<A>,
     headers: &Headers<A>,
     now: u32,
 ) -> bool {
     let key = reply_key(flow, headers.protocol);
-    if let Some(reply) = tables.find(&key) {
-        let is_own = reply.tuple == headers.tuple.reversed();
-        if is_own {
-            reply.seen.set(now);
-        }
-        return is_own;
+    let Some(reply) = tables.find(&key) else {
+        let reply = reply_of(flow, &headers.tuple);
+        // A full table, or another CPU that was faster: the next second tries again.
+        let _ = tables.make(&key, &reply, Make::IfAbsent);
+        return true;
+    };
+    if !reply.tuple.is(&headers.tuple.reversed()) {
+        return false;
     }
-    let reply = reply_of(flow, &headers.tuple);
-    // A full table, or another CPU that was faster: the next second tries again.
-    let _ = tables.make(&key, &reply, Make::IfAbsent);
+    reply.seen.set(now);
+    match headers.ending() {
+        0 => {}
+        flow_flags::FIN => reply.mark(flow_flags::CLIENT_FIN),
+        _ => reply.mark(flow_flags::RESET),
+    }
+    let is_opening = flow.flags() & flow_flags::OPENING != 0;
+    if is_opening && reply.flags() & flow_flags::ANSWERED != 0 && headers.goes_on() {
+        let forward = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
+        // Without room both stay where they are, and the next packet tries again. The
+        // old copies stay behind: found only where the new ones are not, until they
+        // are too old to count.
+        let is_moved = tables.make(&key, &opened(&reply), Make::Replace).is_ok();
+        let _ = is_moved && tables.make(&forward, &opened(flow), Make::Replace).is_ok();
+    }
     true
 }
 
-/// A plain connection begins: where a flow that has ended was translated to its very
+/// The record, of a flow that is open.
+#[inline(always)]
+fn opened<A: Copy>(flow: &Flow<A>) -> Flow<A> {
+    let opened = flow.clone();
+    opened.flags.set(flow.flags() & !flow_flags::OPENING);
+    opened
+}
+
+/// Who has a translated tuple that another flow would like to have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// A flow that has ended.
+    Over,
+    /// A flow that has to go where there is no other way: it is opening, or was reset.
+    Weak,
+    /// A TCP connection that one side has closed.
+    Closing,
+    /// A flow that goes on.
+    Live,
+}
+
+/// What the flow is like whose replies are translated by `reply`. Traffic in either
+/// direction keeps this record fresh, and it hears of both sides' ends.
+#[inline(always)]
+pub(super) fn holder<A>(reply: &Flow<A>, protocol: u8, now: u32) -> Holder {
+    const FINISHED: u32 = flow_flags::FIN | flow_flags::CLIENT_FIN;
+    let flags = reply.flags();
+    let (timeout, holder) = if flags & FINISHED == FINISHED {
+        return Holder::Over;
+    } else if flags & flow_flags::RESET != 0 {
+        (TCP_RESET_TIMEOUT, Holder::Weak)
+    } else if flags & flow_flags::OPENING != 0 {
+        (OPENING_TIMEOUT, Holder::Weak)
+    } else if flags & FINISHED != 0 {
+        (TCP_CLOSING_TIMEOUT, Holder::Closing)
+    } else if protocol == protocol::TCP {
+        (TCP_TIMEOUT, Holder::Live)
+    } else {
+        (UDP_TIMEOUT, Holder::Live)
+    };
+    if idle(reply, now) > timeout {
+        Holder::Over
+    } else {
+        holder
+    }
+}
+
+/// A plain connection begins: where a flow that is not open was translated to its very
 /// tuple, that flow's reply record goes, or it would give the plain connection's
 /// replies a Service's address. The client may come by another node this time, where
-/// the Service was translated. A flow that goes on keeps its record: a SYN from
+/// the Service was translated. A flow that is open keeps its record: a SYN from
 /// somebody who pretends to be its client must not cut it.
 #[inline(always)]
 pub(super) fn release_tuple<A: Address, T: Tables<A>>(tables: &T, headers: &Headers<A>) {
     let key = FlowKey::new(headers.tuple.reversed(), headers.protocol, Edge::Egress);
-    let Some(reply) = tables.find(&key) else {
-        return;
-    };
-    let original = FlowKey::new(reply.tuple.reversed(), headers.protocol, Edge::Ingress);
-    let is_closing = |flow: &Flow<A>| flow.flags() & flow_flags::CLOSING != 0;
-    let is_over = is_closing(&reply)
-        || tables
-            .find(&original)
-            .is_none_or(|forward| is_closing(&forward));
-    if is_over {
+    let is_open = tables
+        .find(&key)
+        .is_none_or(|reply| holder(&reply, key.protocol, tables.now()) == Holder::Live);
+    if !is_open {
         tables.forget(&key);
     }
 }

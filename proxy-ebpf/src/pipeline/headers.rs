@@ -4,7 +4,7 @@
 //! contradicts itself is [`Skip::Malformed`] and will not be touched.
 
 use super::{Covers, Packet};
-use crate::layout::{Address, Bytes, Port, Tuple, V4, V6, protocol};
+use crate::layout::{Address, Bytes, Port, Tuple, V4, V6, flow_flags, protocol};
 
 /// Why a packet is left alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,10 +51,25 @@ impl<A> Headers<A> {
         self.tcp_flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN
     }
 
-    /// Whether this packet ends its side of a TCP connection.
+    /// Whether a client that sends this takes up what it was answered: it neither asks
+    /// for its connection again nor resets it.
     #[inline(always)]
-    pub fn is_closing(&self) -> bool {
-        self.tcp_flags & (tcp_flags::FIN | tcp_flags::RST) != 0
+    pub fn goes_on(&self) -> bool {
+        self.tcp_flags & (tcp_flags::SYN | tcp_flags::RST) == 0
+    }
+
+    /// What this packet says about the end of its TCP connection, in bits of
+    /// [`flow_flags`].
+    #[inline(always)]
+    pub fn ending(&self) -> u32 {
+        let flag = |bit, flow_flag| {
+            if self.tcp_flags & bit == 0 {
+                0
+            } else {
+                flow_flag
+            }
+        };
+        flag(tcp_flags::FIN, flow_flags::FIN) | flag(tcp_flags::RST, flow_flags::RESET)
     }
 }
 

@@ -1,12 +1,12 @@
 //! A packet comes in.
 
-use super::flow::{is_fresh, reassert_reply, reply_key, touch};
+use super::flow::{Translation, is_fresh, reply_key, tend_reply, touch};
 use super::headers::{Headers, Skip, Version, parse};
 use super::open::open;
 use super::reject::into_reset;
 use super::rewrite::{rewrite, set_ttl, swap_link_addresses};
 use super::{Client, Packet, Tables, Verdict};
-use crate::layout::{Bytes, Counter, Edge, Flow, FlowKey, Tuple, flow_flags, protocol};
+use crate::layout::{Bytes, Counter, Edge, Flow, FlowKey, flow_flags, protocol};
 
 /// Translates a packet of IP version `A` that came in, with its IP header at
 /// `network`.
@@ -25,25 +25,40 @@ where
             return Verdict::Pass;
         }
     };
-    let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
-    if let Some(flow) = tables.find(&key)
-        && is_valid(tables, &flow, &headers)
-    {
-        let now = tables.now();
-        let is_due = touch(&flow, &headers, now) && flow.flags() & flow_flags::REPLY == 0;
-        if !is_due || reassert_reply(tables, &flow, &headers, now) {
-            return translate(packet, &headers, tables, &flow.tuple, flow.flags());
-        }
-        tables.forget(&key);
-    }
-    match open(&headers, tables, client) {
-        Ok(Some(opened)) => translate(packet, &headers, tables, &opened.tuple, opened.flags),
+    let found = match find_flow(&headers, tables) {
+        Some(translation) => Ok(Some(translation)),
+        None => open(&headers, tables, client),
+    };
+    match found {
+        Ok(Some(translation)) => translate(packet, &headers, tables, &translation),
         Ok(None) => Verdict::Pass,
         Err(reason) => {
             tables.count(reason);
             refuse(packet, &headers, reason)
         }
     }
+}
+
+/// The flow that the packet belongs to, if there is one; it is kept alive.
+#[inline(always)]
+fn find_flow<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Option<Translation<A>> {
+    let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
+    let flow = tables.find(&key)?;
+    if !is_valid(tables, &flow, headers) {
+        return None;
+    }
+    let now = tables.now();
+    let is_opening = flow.flags() & flow_flags::OPENING != 0;
+    let is_due = touch(&flow, headers, now) || is_opening || headers.ending() != 0;
+    let is_reply = flow.flags() & flow_flags::REPLY != 0;
+    if !is_reply && is_due && !tend_reply(tables, &flow, headers, now) {
+        tables.forget(&key);
+        return None;
+    }
+    Some(Translation {
+        tuple: flow.tuple,
+        flags: flow.flags(),
+    })
 }
 
 /// What becomes of a packet that opens no flow. Only where nobody could answer is
@@ -89,11 +104,12 @@ fn is_valid<A: Version, T: Tables<A>>(tables: &T, flow: &Flow<A>, headers: &Head
     }
     if headers.is_syn() {
         // After a FIN or an RST of either side this is another connection.
+        let is_ending = |flow: &Flow<A>| flow.flags() & (flow_flags::FIN | flow_flags::RESET) != 0;
         return is_current(tables, flow)
-            && flow.flags() & flow_flags::CLOSING == 0
+            && !is_ending(flow)
             && tables
                 .find(&reply_key(flow, headers.protocol))
-                .is_none_or(|reply| reply.flags() & flow_flags::CLOSING == 0);
+                .is_none_or(|reply| !is_ending(&reply));
     }
     headers.protocol == protocol::TCP || is_current(tables, flow)
 }
@@ -111,8 +127,7 @@ fn translate<A, P, T>(
     packet: &mut P,
     headers: &Headers<A>,
     tables: &T,
-    tuple: &Tuple<A>,
-    flags: u32,
+    translation: &Translation<A>,
 ) -> Verdict<A>
 where
     A: Version,
@@ -120,6 +135,7 @@ where
     P: Packet,
     T: Tables<A>,
 {
+    let Translation { tuple, flags } = translation;
     let is_sent_on = flags & flow_flags::REDIRECT != 0;
     if is_sent_on && headers.ttl <= 1 {
         tables.count(Counter::Unroutable);

@@ -2,7 +2,7 @@
 //! other flow has.
 
 use super::Client;
-use super::flow::{is_fresh, release_tuple, reply_key, reply_of};
+use super::flow::{Holder, Translation, holder, release_tuple, reply_key, reply_of};
 use super::headers::{Headers, Version};
 use super::tables::{Make, MakeError, Tables};
 use crate::layout::{
@@ -10,16 +10,13 @@ use crate::layout::{
     Tuple, backend_flags, flow_flags, frontend_flags, settings_flags,
 };
 
-/// Translated source ports that are tried for one new flow.
-const PORT_ATTEMPTS: u32 = 16;
-
-/// A flow that was opened.
-pub(super) struct Opened<A> {
-    /// What its packets become.
-    pub(super) tuple: Tuple<A>,
-    /// Bits of [`flow_flags`].
-    pub(super) flags: u32,
-}
+/// Translated source ports that are tried for one new flow. With three in four ports
+/// taken, one new flow in a thousand finds none free.
+const PORT_ATTEMPTS: u32 = 24;
+/// How many of these are the same whenever the flow is opened, so that it finds the port
+/// again that it had; the others change with time, for a client that asks again because
+/// it found none.
+const SAME_ATTEMPTS: u32 = 16;
 
 /// Opens a flow for a packet that belongs to none. `None` if its destination is
 /// no frontend; an error is the reason to drop the packet.
@@ -28,7 +25,7 @@ pub(super) fn open<A: Version, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
     client: Client,
-) -> Result<Option<Opened<A>>, Counter> {
+) -> Result<Option<Translation<A>>, Counter> {
     let Some(frontend) = find_frontend(headers, tables) else {
         if headers.is_syn() {
             release_tuple(tables, headers);
@@ -48,7 +45,7 @@ pub(super) fn open<A: Version, T: Tables<A>>(
         generation: backend.generation,
         service: backend.service,
         seen: Racy::new(tables.now()),
-        flags: Racy::new(flags),
+        flags: Racy::new(flags | flow_flags::OPENING),
     };
     if flags & flow_flags::REDIRECT != 0 {
         if settings.node_address == A::default() {
@@ -63,7 +60,7 @@ pub(super) fn open<A: Version, T: Tables<A>>(
         return Err(Counter::FlowTableFull);
     }
     tables.count(Counter::FlowsMade);
-    Ok(Some(Opened {
+    Ok(Some(Translation {
         tuple: flow.tuple,
         flags,
     }))
@@ -139,8 +136,8 @@ fn flow_kind<A: Version>(
     0
 }
 
-/// Makes the reply record, which claims the translated tuple; where another flow
-/// has it, tries other source ports.
+/// Makes the reply record, which claims the translated tuple, with another source port
+/// where another flow has the tuple or the packets leave with this node's address.
 #[inline(always)]
 fn claim<A: Version, T: Tables<A>>(
     headers: &Headers<A>,
@@ -149,49 +146,117 @@ fn claim<A: Version, T: Tables<A>>(
     flow: &mut Flow<A>,
 ) -> Result<(), Counter> {
     let reply = reply_of(flow, &headers.tuple);
-    let keeps_port = flow.flags() & flow_flags::REDIRECT == 0;
-    let start = mix(headers);
-    for attempt in 0..PORT_ATTEMPTS {
-        if attempt > 0 || !keeps_port {
-            flow.tuple.source_port =
-                nat_port(settings, start.wrapping_add(attempt)).ok_or(Counter::PortsExhausted)?;
-        }
-        let key = reply_key(flow, headers.protocol);
-        match tables.make(&key, &reply, Make::IfAbsent) {
-            Ok(()) => return Ok(()),
-            Err(MakeError::Full) => return Err(Counter::FlowTableFull),
-            Err(MakeError::Exists) => {}
-        }
-        let is_free = tables.find(&key).is_none_or(|other| {
-            other.tuple == reply.tuple || !is_fresh(&other, headers.protocol, tables.now())
+    let mut key = reply_key(flow, headers.protocol);
+    let is_own = flow.flags() & flow_flags::REDIRECT == 0
+        && tables.find(&key).is_none_or(|other| {
+            other.tuple.is(&reply.tuple)
+                || holder(&other, key.protocol, tables.now()) == Holder::Over
         });
-        if is_free {
-            return tables
-                .make(&key, &reply, Make::Replace)
-                .map_err(|_| Counter::FlowTableFull);
+    if !is_own {
+        let ports = NatPorts::new(settings, headers, tables.now());
+        let port = ports
+            .find(tables, &mut key, &reply.tuple)
+            .ok_or(Counter::PortsExhausted)?;
+        key.tuple.destination_port = port;
+        flow.tuple.source_port = port;
+    }
+    // Whoever had the tuple goes.
+    tables.forget(&key);
+    tables
+        .make(&key, &reply, Make::IfAbsent)
+        .map_err(|error| match error {
+            MakeError::Full => Counter::FlowTableFull,
+            // Another CPU was faster; the client will ask again.
+            MakeError::Exists => Counter::PortsExhausted,
+        })
+}
+
+/// Ports of the NAT range in an order that is the flow's own: flows that begin at one
+/// port go on to different ones.
+struct NatPorts {
+    /// Where the first tries begin, and where the last ones do.
+    starts: [u32; 2],
+    step: u32,
+    count: u32,
+}
+
+impl NatPorts {
+    #[inline(always)]
+    fn new<A: Version>(settings: &Settings<A>, headers: &Headers<A>, now: u32) -> Self {
+        let count = settings.nat_ports;
+        let hash = mix(headers);
+        if count <= PORT_ATTEMPTS {
+            // A small range is gone through whole.
+            return Self {
+                starts: [hash & 0xffff; 2],
+                step: 1,
+                count,
+            };
+        }
+        let step = hash >> 16 | 1;
+        Self {
+            starts: [hash & 0xffff, now.wrapping_mul(step)],
+            step,
+            count,
         }
     }
-    Err(Counter::PortsExhausted)
+
+    /// The first that no other flow has, for replies that come under `key` and become
+    /// `own`. If there is none, that of a flow that is weak: so a flood of connections
+    /// that never open shuts nobody out.
+    #[inline(always)]
+    fn find<A: Version, T: Tables<A>>(
+        &self,
+        tables: &T,
+        key: &mut FlowKey<A>,
+        own: &Tuple<A>,
+    ) -> Option<Port> {
+        let now = tables.now();
+        let [same, later] = self.starts;
+        let mut weak = None;
+        for attempt in 0..PORT_ATTEMPTS {
+            let start = if attempt < SAME_ATTEMPTS { same } else { later };
+            let position = start.wrapping_add(attempt.wrapping_mul(self.step));
+            let port = tables.nat_port(position.checked_rem(self.count)?)?;
+            key.tuple.destination_port = port;
+            let Some(other) = tables.find(key) else {
+                return Some(port);
+            };
+            if other.tuple.is(own) {
+                return Some(port);
+            }
+            match holder(&other, key.protocol, now) {
+                Holder::Over => return Some(port),
+                Holder::Weak => weak = Some(port),
+                Holder::Closing | Holder::Live => {}
+            }
+        }
+        weak
+    }
 }
 
-/// A port of the NAT range.
-#[inline(always)]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "less than the range's length"
-)]
-fn nat_port<A>(settings: &Settings<A>, start: u32) -> Option<Port> {
-    let offset = start.checked_rem(u32::from(settings.nat_ports))? as u16;
-    Some(Port::new(settings.nat_first.wrapping_add(offset)))
-}
-
-/// A number that spreads clients over the NAT range.
+/// A number that spreads flows over the NAT range: `MurmurHash3` (Appleby, 2011) of the
+/// client's end and the frontend's port.
 #[inline(always)]
 fn mix<A: Version>(headers: &Headers<A>) -> u32 {
-    let mut hash = u32::from(headers.tuple.source_port.number());
+    let ports = u32::from(headers.tuple.source_port.raw()) << 16
+        | u32::from(headers.tuple.destination_port.raw());
+    let mut hash = stir(0, ports);
     for word in headers.tuple.source.words() {
-        hash = (hash ^ *word).wrapping_mul(0x9e37_79b1);
-        hash ^= hash >> 15;
+        hash = stir(hash, *word);
     }
-    hash
+    hash ^= hash >> 16;
+    hash = hash.wrapping_mul(0x85eb_ca6b);
+    hash ^= hash >> 13;
+    hash = hash.wrapping_mul(0xc2b2_ae35);
+    hash ^ hash >> 16
+}
+
+#[inline(always)]
+fn stir(hash: u32, word: u32) -> u32 {
+    let word = word.wrapping_mul(0xcc9e_2d51).rotate_left(15);
+    let hash = hash ^ word.wrapping_mul(0x1b87_3593);
+    hash.rotate_left(13)
+        .wrapping_mul(5)
+        .wrapping_add(0xe654_6b64)
 }

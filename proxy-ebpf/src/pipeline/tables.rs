@@ -2,14 +2,16 @@
 
 use core::ops::Deref;
 
-use crate::layout::{Address, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, Settings};
+use crate::layout::{
+    Address, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, Port, Settings,
+};
 
 /// How [`Tables::make`] treats a record that is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Make {
     /// Fail with [`MakeError::Exists`].
     IfAbsent,
-    /// Replace it.
+    /// Take its place, whatever the phase of its flow.
     Replace,
 }
 
@@ -25,7 +27,8 @@ pub enum MakeError {
 /// The maps of one IP version, a clock, a source of chance, and the counters.
 ///
 /// The flow table's part is `find`, `make` and `forget`; a record that was found
-/// is touched through its own atomic fields.
+/// is touched through its own atomic fields. Inside it is two: flows that are opening
+/// have one of their own, so that they push out only each other.
 pub trait Tables<A: Address> {
     /// A flow record in place.
     type Flow<'a>: Deref<Target = Flow<A>>
@@ -40,14 +43,17 @@ pub trait Tables<A: Address> {
     fn slot(&self, position: u32) -> Option<u32>;
     /// The backend at `index`.
     fn backend(&self, index: u32) -> Option<Backend<A>>;
+    /// The source port at `position` of those that translated packets may have.
+    fn nat_port(&self, position: u32) -> Option<Port>;
     /// What the agent has set.
     fn settings(&self) -> Settings<A>;
 
-    /// The flow record under `key`.
+    /// The flow record under `key`; that of an open flow where there are two.
     fn find(&self, key: &FlowKey<A>) -> Option<Self::Flow<'_>>;
-    /// Makes a flow record.
+    /// Makes a flow record, among those of flows in its phase
+    /// ([`OPENING`](crate::layout::flow_flags::OPENING)).
     fn make(&self, key: &FlowKey<A>, flow: &Flow<A>, how: Make) -> Result<(), MakeError>;
-    /// Removes a flow record, if it is there.
+    /// Removes the flow records under `key`, whatever their phase.
     fn forget(&self, key: &FlowKey<A>);
 
     /// The time in [`crate::layout::ticks`].

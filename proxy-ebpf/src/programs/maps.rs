@@ -5,8 +5,8 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use proxy_ebpf::layout::{
-    Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, NodeAddress, Settings, SlotPair, V4,
-    V6, ticks,
+    self, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, NatPort, NodeAddress, Port,
+    Settings, SlotPair, V4, V6, flow_flags, ticks,
 };
 use proxy_ebpf::pipeline::{Make, MakeError, Tables};
 
@@ -15,7 +15,7 @@ const SIZED_BY_AGENT: u32 = 1;
 const EEXIST: i32 = -17;
 
 macro_rules! maps {
-    ($($address:ty: $frontends:ident $node_addresses:ident $backends:ident $flows:ident $settings:ident;)*) => {
+    ($($address:ty: $frontends:ident $node_addresses:ident $backends:ident $flows:ident $opening:ident $settings:ident;)*) => {
         $(
             #[map]
             static $frontends: HashMap<FrontendKey<$address>, Frontend> =
@@ -28,6 +28,9 @@ macro_rules! maps {
                 Array::with_max_entries(SIZED_BY_AGENT, BPF_F_MMAPABLE);
             #[map]
             static $flows: LruHashMap<FlowKey<$address>, Flow<$address>> =
+                LruHashMap::with_max_entries(SIZED_BY_AGENT, 0);
+            #[map]
+            static $opening: LruHashMap<FlowKey<$address>, Flow<$address>> =
                 LruHashMap::with_max_entries(SIZED_BY_AGENT, 0);
             #[map]
             static $settings: Array<Settings<$address>> = Array::with_max_entries(1, 0);
@@ -63,11 +66,16 @@ macro_rules! maps {
                 }
 
                 #[inline(always)]
+                fn nat_port(&self, position: u32) -> Option<Port> {
+                    NAT_PORTS.get(position).copied()
+                }
+
+                #[inline(always)]
                 fn find(&self, key: &FlowKey<$address>) -> Option<&Flow<$address>> {
                     // SAFETY: the kernel may give an evicted record's memory to
                     // another flow while it is read; every field is plain data, so
                     // at worst one packet of an evicted flow goes astray.
-                    unsafe { $flows.get(key) }
+                    unsafe { $flows.get(key).or_else(|| $opening.get(key)) }
                 }
 
                 #[inline(always)]
@@ -81,7 +89,15 @@ macro_rules! maps {
                         Make::IfAbsent => BPF_NOEXIST,
                         Make::Replace => BPF_ANY,
                     };
-                    $flows.insert(key, flow, flags.into()).map_err(|error| {
+                    let made = if flow.flags() & flow_flags::OPENING == 0 {
+                        $flows.insert(key, flow, flags.into())
+                    } else {
+                        if how == Make::Replace {
+                            let _ = $flows.remove(key);
+                        }
+                        $opening.insert(key, flow, flags.into())
+                    };
+                    made.map_err(|error| {
                         if error == EEXIST {
                             MakeError::Exists
                         } else {
@@ -93,6 +109,7 @@ macro_rules! maps {
                 #[inline(always)]
                 fn forget(&self, key: &FlowKey<$address>) {
                     let _ = $flows.remove(key);
+                    let _ = $opening.remove(key);
                 }
 
                 #[inline(always)]
@@ -122,11 +139,13 @@ pub(crate) struct Maps;
 #[map]
 static SLOTS: Array<SlotPair> = Array::with_max_entries(SIZED_BY_AGENT, BPF_F_MMAPABLE);
 #[map]
+static NAT_PORTS: Array<NatPort> = Array::with_max_entries(layout::NAT_PORTS, BPF_F_MMAPABLE);
+#[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
 
 maps! {
-    V4: FRONTENDS_V4 NODE_ADDRS_V4 BACKENDS_V4 FLOWS_V4 SETTINGS_V4;
-    V6: FRONTENDS_V6 NODE_ADDRS_V6 BACKENDS_V6 FLOWS_V6 SETTINGS_V6;
+    V4: FRONTENDS_V4 NODE_ADDRS_V4 BACKENDS_V4 FLOWS_V4 OPENING_V4 SETTINGS_V4;
+    V6: FRONTENDS_V6 NODE_ADDRS_V6 BACKENDS_V6 FLOWS_V6 OPENING_V6 SETTINGS_V6;
 }
 
 #[inline(always)]

@@ -10,12 +10,13 @@ use tcp_flags::{ACK, FIN, SYN};
 const UDP: u32 = 240;
 const TCP: u32 = 24 * 60 * 60;
 const TCP_CLOSING: u32 = 120;
+const OPENING: u32 = 60;
 const MARGIN: u32 = 3;
 
 #[test]
 fn a_udp_flow_lives_as_long_as_it_is_used() {
     for mut scene in Scene::all() {
-        assert_eq!(scene.udp(), scene.first);
+        scene.open_udp();
         scene.world.switch_sets(&[1]);
         for _ in 0..3 {
             scene.world.wait(UDP - MARGIN);
@@ -29,7 +30,7 @@ fn a_udp_flow_lives_as_long_as_it_is_used() {
 #[test]
 fn a_tcp_connection_lives_for_a_day_without_packets() {
     for mut scene in Scene::all() {
-        assert_eq!(scene.tcp(SYN), scene.first);
+        scene.open_tcp();
         scene.world.switch_sets(&[1]);
         scene.world.wait(TCP - MARGIN);
         assert_eq!(scene.tcp(ACK), scene.first);
@@ -39,16 +40,29 @@ fn a_tcp_connection_lives_for_a_day_without_packets() {
 }
 
 #[test]
-fn a_tcp_connection_that_both_sides_have_closed_is_over_soon() {
+fn a_flow_that_nobody_answers_is_over_soon() {
     for mut scene in Scene::all() {
+        assert_eq!(scene.udp(), scene.first);
         assert_eq!(scene.tcp(SYN), scene.first);
-        let like = Packet::tcp(scene.client, scene.service, FIN | ACK);
-        scene.answer(&like);
         scene.world.switch_sets(&[1]);
-        scene.world.wait(TCP_CLOSING - MARGIN);
-        assert_eq!(scene.tcp(ACK), scene.first);
+        scene.world.wait(OPENING - MARGIN);
+        assert_eq!(scene.udp(), scene.first);
+        assert_eq!(scene.tcp(SYN), scene.first, "a SYN that is sent again");
+        scene.world.wait(OPENING + MARGIN);
+        assert_eq!(scene.udp(), scene.second);
+        assert_eq!(scene.tcp(SYN), scene.second);
+    }
+}
+
+#[test]
+fn what_comes_late_goes_where_the_rest_of_its_connection_went() {
+    for mut scene in Scene::all() {
+        scene.open_tcp();
+        let fin = Packet::tcp(scene.client, scene.service, FIN | ACK);
+        scene.answer(&fin);
+        scene.world.switch_sets(&[1]);
         scene.world.wait(TCP_CLOSING + MARGIN);
-        assert_eq!(scene.tcp(ACK), scene.second);
+        assert_eq!(scene.tcp(ACK), scene.first);
     }
 }
 
@@ -56,7 +70,7 @@ fn a_tcp_connection_that_both_sides_have_closed_is_over_soon() {
 fn answers_keep_a_flow_alive() {
     for mut scene in Scene::all() {
         let packet = Packet::udp(scene.client, scene.service);
-        let (source, endpoint) = scene.world.ends(scene.hook, &packet);
+        let (source, endpoint) = scene.open_udp();
         scene.world.switch_sets(&[1]);
         for _ in 0..3 {
             scene.world.wait(UDP - MARGIN);
@@ -71,7 +85,7 @@ fn answers_keep_a_flow_alive() {
 fn packets_of_the_client_keep_the_way_back_alive() {
     for scene in Scene::all() {
         let packet = Packet::udp(scene.client, scene.service);
-        let (source, endpoint) = scene.world.ends(scene.hook, &packet);
+        let (source, endpoint) = scene.open_udp();
         for _ in 0..3 {
             scene.world.wait(UDP - MARGIN);
             assert_eq!(scene.udp(), scene.first);
@@ -97,8 +111,8 @@ fn an_open_half_of_a_tcp_connection_outlives_the_closed_one() {
     for mut scene in Scene::all() {
         let fin = Packet::tcp(scene.client, scene.service, FIN | ACK);
         let data = Packet::tcp(scene.client, scene.service, ACK);
-        assert_eq!(scene.tcp(SYN), scene.first);
-        let (source, endpoint) = scene.world.ends(scene.hook, &fin);
+        let (source, endpoint) = scene.open_tcp();
+        scene.world.ends(scene.hook, &fin);
         scene.world.switch_sets(&[1]);
         for _ in 0..5 {
             scene.world.wait(TCP_CLOSING - MARGIN);

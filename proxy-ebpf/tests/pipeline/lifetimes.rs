@@ -63,6 +63,18 @@ impl Scene {
         self.world.ends(self.hook, &packet).1
     }
 
+    /// Opens a flow, and says from where to where its packets go.
+    pub(super) fn open_udp(&self) -> (SocketAddr, SocketAddr) {
+        let packet = Packet::udp(self.client, self.service);
+        self.world.open(self.hook, &packet)
+    }
+
+    /// Opens a connection, and says from where to where its packets go.
+    pub(super) fn open_tcp(&self) -> (SocketAddr, SocketAddr) {
+        let packet = Packet::tcp(self.client, self.service, SYN);
+        self.world.open(self.hook, &packet)
+    }
+
     /// Has an endpoint answer the client by a packet like this, and says from where
     /// and to where that comes to the client. The node's address and port are what
     /// the client's packets have now.

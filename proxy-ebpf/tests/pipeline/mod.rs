@@ -12,6 +12,7 @@ mod lengths;
 mod lifetimes;
 mod live_flows;
 mod plain;
+mod ports;
 mod records;
 mod rejects;
 mod round_trips;

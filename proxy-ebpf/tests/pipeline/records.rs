@@ -4,11 +4,9 @@ use proxy_tests::lab::Family;
 use proxy_tests::packets::{Hook, Packet, Stage};
 
 use super::lifetimes::Scene;
-use super::world::{World, at};
+use super::world::{UDP, World, at};
 use crate::host::Action;
 use crate::layout::{Counter, Edge};
-
-const UDP: u8 = 17;
 
 /// Where a scene's answers are looked up.
 fn reply_edge(from: std::net::SocketAddr, scene: &Scene) -> Edge {
@@ -23,7 +21,7 @@ fn reply_edge(from: std::net::SocketAddr, scene: &Scene) -> Edge {
 fn a_lost_reply_record_is_made_again_within_two_seconds() {
     for scene in Scene::all() {
         let packet = Packet::udp(scene.client, scene.service);
-        let (source, endpoint) = scene.world.ends(scene.hook, &packet);
+        let (source, endpoint) = scene.open_udp();
         let edge = reply_edge(source, &scene);
         scene.world.evict((endpoint, source), UDP, edge);
         let came = scene.answer_of(endpoint, source, &packet);
@@ -39,7 +37,7 @@ fn a_lost_reply_record_is_made_again_within_two_seconds() {
 fn a_lost_forward_record_is_made_again_at_once() {
     for scene in Scene::all() {
         let packet = Packet::udp(scene.client, scene.service);
-        let ends = scene.world.ends(scene.hook, &packet);
+        let ends = scene.open_udp();
         let lost = (scene.client, scene.service);
         scene.world.evict(lost, UDP, Edge::Ingress);
         assert_eq!(scene.world.ends(scene.hook, &packet), ends);
@@ -63,9 +61,9 @@ fn a_reply_record_that_is_made_again_takes_no_port_from_another_flow() {
         let far = at(family, 3, 1, 8080);
         let service = at(family, 9, 2, 80);
         let client = |host| Packet::udp(at(family, 7, host, 50_000), service);
-        let (source, _) = world.ends(Hook::FromOutside, &client(1));
+        let (source, _) = world.open(Hook::FromOutside, &client(1));
         world.evict((far, source), UDP, Edge::Ingress);
-        let second = world.ends(Hook::FromOutside, &client(2));
+        let second = world.open(Hook::FromOutside, &client(2));
         assert_eq!(second, (source, far));
         world.wait(2);
         let first = world.send(Hook::FromOutside, &client(1));

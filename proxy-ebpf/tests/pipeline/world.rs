@@ -1,18 +1,22 @@
 //! A node in memory, in the terms of `proxy_tests::packets`.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Hook, Packet, Stage, address};
+use proxy_tests::packets::{Hook, Packet, Stage, address, tcp_flags};
 
 use crate::host::{self, Action, Frame, Link, Memory, Shared};
 use crate::layout::{
-    Address, Backend, Counter, Edge, FlowKey, Frontend, FrontendKey, Port, Settings, Span, Tuple,
-    V4, V6, backend_flags, frontend_flags, settings_flags, ticks,
+    Address, Backend, Counter, Edge, FlowKey, Frontend, FrontendKey, NatPort, Port, Settings, Span,
+    Tuple, V4, V6, backend_flags, frontend_flags, settings_flags, ticks,
 };
-use crate::pipeline::Client;
+use crate::pipeline::{Client, Tables as _};
+
+/// UDP's number in an IP header.
+pub(super) const UDP: u8 = 17;
 
 /// A node in memory.
 pub(super) struct World {
@@ -111,8 +115,7 @@ fn memory<A: FromIp>(stage: &Stage, shared: &Rc<Shared>) -> Memory<A> {
     let node_address = stage.node.iter().copied().find_map(A::from_ip);
     memory.settings = Settings {
         node_address: node_address.unwrap_or_default(),
-        nat_first: stage.nat_ports.0,
-        nat_ports: stage.nat_ports.1,
+        nat_ports: stage.nat_ports.1.into(),
         flags: if stage.masquerade_all {
             settings_flags::MASQUERADE_ALL
         } else {
@@ -120,6 +123,12 @@ fn memory<A: FromIp>(stage: &Stage, shared: &Rc<Shared>) -> Memory<A> {
         },
     };
     memory
+}
+
+/// The range of translated source ports, one by one.
+fn nat_ports(stage: &Stage) -> Vec<NatPort> {
+    let (first, count) = stage.nat_ports;
+    (first..).take(count.into()).map(Port::new).collect()
 }
 
 /// Writes a set behind all others, with a gap.
@@ -137,6 +146,7 @@ impl World {
         let shared = Rc::new(Shared::default());
         // Long after boot, so that tests can also look back.
         shared.now.set(1_000_000);
+        shared.nat_ports.replace(nat_ports(stage));
         Self {
             v4: memory(stage, &shared),
             v6: memory(stage, &shared),
@@ -172,6 +182,28 @@ impl World {
         packet.endpoints_in(&bytes)
     }
 
+    /// Has a client ask by this packet, an endpoint answer, and the client go on: then
+    /// the flow is open. From where to where its packets go.
+    pub(super) fn open(&self, hook: Hook, packet: &Packet) -> (SocketAddr, SocketAddr) {
+        let (source, endpoint) = self.ends(hook, packet);
+        self.go_on(hook, packet, (source, endpoint));
+        (source, endpoint)
+    }
+
+    /// The same from the answer on, of a flow that goes from and to these.
+    pub(super) fn go_on(&self, hook: Hook, first: &Packet, wire: (SocketAddr, SocketAddr)) {
+        let packet = match first.protocol() {
+            UDP => Packet::udp(first.source, first.destination),
+            _ => Packet::tcp(first.source, first.destination, tcp_flags::ACK),
+        };
+        let is_sent_on = wire.0.ip() != first.source.ip();
+        let back = if is_sent_on { hook } else { Hook::Out };
+        let answer = packet.between(wire.1, wire.0);
+        let came = self.ends(back, &answer);
+        assert_eq!(came, (first.destination, first.source));
+        assert_eq!(self.ends(hook, &packet), wire);
+    }
+
     /// Lets time pass.
     pub(super) fn wait(&self, seconds: u32) {
         let now = self.shared.now.get();
@@ -199,19 +231,16 @@ impl World {
 
     /// Removes a flow's record, as the kernel does where memory is short.
     pub(super) fn evict(&self, ends: (SocketAddr, SocketAddr), protocol: u8, edge: Edge) {
-        let removed = if ends.0.is_ipv4() {
-            let key = flow_key::<V4>(ends, protocol, edge);
-            self.v4.flows.borrow_mut().remove(&key).is_some()
+        if ends.0.is_ipv4() {
+            evict(&self.v4, &flow_key(ends, protocol, edge));
         } else {
-            let key = flow_key::<V6>(ends, protocol, edge);
-            self.v6.flows.borrow_mut().remove(&key).is_some()
-        };
-        assert!(removed, "there was no such record");
+            evict(&self.v6, &flow_key(ends, protocol, edge));
+        }
     }
 
     /// Flow records of both families.
     pub(super) fn flow_records(&self) -> usize {
-        self.v4.flows.borrow().len() + self.v6.flows.borrow().len()
+        records(&self.v4) + records(&self.v6)
     }
 
     /// The counters that are not 0.
@@ -228,6 +257,18 @@ impl World {
         RefCell::borrow_mut(&self.shared.counters).clear();
         counted
     }
+}
+
+fn evict<A: Address>(memory: &Memory<A>, key: &FlowKey<A>) {
+    assert!(memory.find(key).is_some(), "there was no such record");
+    memory.forget(key);
+}
+
+/// Flow records; one that was copied when its flow opened counts once.
+fn records<A: Address>(memory: &Memory<A>) -> usize {
+    let (flows, opening) = (memory.flows.borrow(), memory.opening.borrow());
+    let keys: HashSet<_> = flows.keys().chain(opening.keys()).collect();
+    keys.len()
 }
 
 /// An endpoint in the tests' own network.

@@ -49,6 +49,9 @@ impl Node {
         } else {
             0
         };
+        let all = (stage.nat_ports.0..).take(ports.into());
+        let nat_ports = all.map(Port::new).collect();
+        node.v4.shared.nat_ports.replace(nat_ports);
         fill(&mut node.v4, &stage, ports, flags, v4);
         fill(&mut node.v6, &stage, ports, flags, v6);
         node
@@ -71,7 +74,7 @@ impl Node {
 
     /// Whether no packet can belong to a flow.
     pub fn has_no_flows(&self) -> bool {
-        self.v4.flows.borrow().is_empty() && self.v6.flows.borrow().is_empty()
+        is_empty(&self.v4) && is_empty(&self.v6)
     }
 
     /// Runs a frame through the pipeline.
@@ -90,6 +93,10 @@ impl Node {
         let action = host::run(&mut frame, hook, link, &self.v4, &self.v6);
         (action, frame.0)
     }
+}
+
+fn is_empty<A>(memory: &Memory<A>) -> bool {
+    memory.flows.borrow().is_empty() && memory.opening.borrow().is_empty()
 }
 
 fn step_generation<A>(memory: &mut Memory<A>, event: u8) {
@@ -124,8 +131,7 @@ fn fill<A: Address>(
     let own: Vec<A> = stage.node.iter().copied().filter_map(&of_family).collect();
     memory.settings = Settings {
         node_address: own.first().copied().unwrap_or_default(),
-        nat_first: stage.nat_ports.0,
-        nat_ports,
+        nat_ports: nat_ports.into(),
         flags,
     };
     memory.node_addresses.extend(own);

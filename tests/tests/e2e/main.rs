@@ -16,6 +16,7 @@ mod peers;
 mod policies;
 mod reuse;
 mod scale;
+mod source_ports;
 mod sources;
 mod telling;
 mod world;

@@ -8,7 +8,9 @@ use proxy_agent::maps::{FakeMaps, Loaded, MapSizes, Maps as _, ProgramName, load
 use proxy_agent::model::object;
 use proxy_agent::plan::{BackendEntry, FrontendId, Write};
 use proxy_ebpf::host::{self, Action, Frame, Link};
-use proxy_ebpf::layout::{Counter, Frontend, Settings, Span, frontend_flags, settings_flags};
+use proxy_ebpf::layout::{
+    Counter, Frontend, Settings, Span, frontend_flags, settings_flags, ticks,
+};
 use proxy_ebpf::pipeline::Client;
 use proxy_tests::lab::{Directory, Namespace};
 use proxy_tests::packets::{Hook, Outcome, Protocol, Stage};
@@ -140,6 +142,7 @@ impl Both {
 
     fn run_host(&self, hook: Hook, device: Device, bytes: &[u8]) -> (Outcome, Vec<u8>) {
         let mut frame = Frame(bytes.to_vec());
+        self.host.v4.shared.now.set(kernel_ticks());
         let link = match device {
             Device::Ethernet => Link::Ethernet,
             Device::Ip => Link::Ip(u16::from_be_bytes([bytes[12], bytes[13]])),
@@ -157,6 +160,19 @@ impl Both {
         };
         (outcome, frame.0)
     }
+}
+
+/// The time as the programs have it.
+#[expect(unsafe_code, reason = "a system call")]
+fn kernel_ticks() -> u32 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is there to be written to.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    let nanoseconds = time.tv_sec * 1_000_000_000 + time.tv_nsec;
+    ticks::from_nanoseconds(nanoseconds.cast_unsigned())
 }
 
 /// The stage's content, as the agent would write it.
@@ -205,7 +221,10 @@ fn writes(stage: &Stage) -> Vec<Write> {
         };
         writes.push(Write::Frontend { id, value });
     }
-    let (nat_first, nat_ports) = stage.nat_ports;
+    let (first, count) = stage.nat_ports;
+    writes.push(Write::NatPorts {
+        ports: (first..).take(count.into()).collect(),
+    });
     let flags = if stage.masquerade_all {
         settings_flags::MASQUERADE_ALL
     } else {
@@ -216,14 +235,12 @@ fn writes(stage: &Stage) -> Vec<Write> {
         writes.push(match address {
             IpAddr::V4(address) => Write::SettingsV4(Settings {
                 node_address: address.into(),
-                nat_first,
-                nat_ports,
+                nat_ports: count.into(),
                 flags,
             }),
             IpAddr::V6(address) => Write::SettingsV6(Settings {
                 node_address: address.into(),
-                nat_first,
-                nat_ports,
+                nat_ports: count.into(),
                 flags,
             }),
         });

@@ -1,0 +1,238 @@
+//! When a translated source port is free for another flow.
+//!
+//! There is one port, a client that has it, and another that wants it.
+
+use std::net::SocketAddr;
+
+use proxy_tests::lab::Family;
+use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, tcp_flags};
+
+use super::world::{World, at};
+use crate::host::Action;
+use crate::layout::Counter;
+
+use tcp_flags::{ACK, FIN, RST, SYN};
+
+const PORT: u16 = 40_000;
+
+struct Scene {
+    world: World,
+    first: SocketAddr,
+    second: SocketAddr,
+    service: SocketAddr,
+    node: SocketAddr,
+    endpoint: SocketAddr,
+}
+
+impl Scene {
+    fn all() -> impl Iterator<Item = Self> {
+        Family::BOTH.into_iter().map(|family| {
+            let (service, endpoint) = (at(family, 9, 1, 80), at(family, 3, 1, 8080));
+            let mut stage = Stage::empty();
+            stage.nat_ports = (PORT, 1);
+            stage.add_backend(endpoint, false);
+            for protocol in Protocol::BOTH {
+                let frontend = Frontend::new(service, protocol, vec![0]);
+                stage.frontends.push(frontend);
+            }
+            Self {
+                world: World::new(&stage),
+                first: at(family, 7, 1, 50_000),
+                second: at(family, 7, 2, 50_000),
+                service,
+                node: at(family, 1, 1, PORT),
+                endpoint,
+            }
+        })
+    }
+
+    fn tcp(&self, client: SocketAddr, flags: u8) -> Packet {
+        Packet::tcp(client, self.service, flags)
+    }
+
+    fn udp(&self, client: SocketAddr) -> Packet {
+        Packet::udp(client, self.service)
+    }
+
+    /// The first client sends to its endpoint.
+    fn send(&self, flags: u8) {
+        let packet = self.tcp(self.first, flags);
+        let ends = self.world.ends(Hook::FromOutside, &packet);
+        assert_eq!(ends, (self.node, self.endpoint));
+    }
+
+    /// The endpoint answers whoever has the port.
+    fn answer(&self, flags: u8) -> SocketAddr {
+        let packet = Packet::tcp(self.endpoint, self.node, flags);
+        self.world.ends(Hook::FromOutside, &packet).1
+    }
+
+    fn open(&self, packet: &Packet) {
+        let ends = self.world.open(Hook::FromOutside, packet);
+        assert_eq!(ends, (self.node, self.endpoint));
+    }
+
+    fn is_refused(&self, packet: &Packet) {
+        self.world.counted();
+        let (action, _) = self.world.send(Hook::FromOutside, packet);
+        assert_eq!(action, Action::Drop);
+        assert_eq!(self.world.counted(), [(Counter::PortsExhausted, 1)]);
+    }
+
+    /// The second client gets the port, and its endpoint's answers.
+    fn gets_the_port(&self, packet: &Packet) {
+        self.open(packet);
+    }
+}
+
+#[test]
+fn an_open_connection_keeps_its_port() {
+    for scene in Scene::all() {
+        scene.open(&scene.tcp(scene.first, SYN));
+        scene.is_refused(&scene.tcp(scene.second, SYN));
+        assert_eq!(scene.answer(ACK), scene.first);
+    }
+}
+
+#[test]
+fn an_open_udp_flow_keeps_its_port_while_it_is_used() {
+    for scene in Scene::all() {
+        scene.open(&scene.udp(scene.first));
+        scene.world.wait(200);
+        scene.is_refused(&scene.udp(scene.second));
+        scene.world.wait(50);
+        scene.gets_the_port(&scene.udp(scene.second));
+    }
+}
+
+#[test]
+fn a_port_is_free_at_once_when_both_sides_have_closed() {
+    for client_first in [true, false] {
+        for scene in Scene::all() {
+            scene.open(&scene.tcp(scene.first, SYN));
+            if client_first {
+                scene.send(FIN | ACK);
+                scene.is_refused(&scene.tcp(scene.second, SYN));
+                assert_eq!(scene.answer(FIN | ACK), scene.first);
+            } else {
+                assert_eq!(scene.answer(FIN | ACK), scene.first);
+                scene.is_refused(&scene.tcp(scene.second, SYN));
+                scene.send(FIN | ACK);
+            }
+            // What is still under way arrives.
+            scene.send(ACK);
+            assert_eq!(scene.answer(ACK), scene.first);
+            scene.gets_the_port(&scene.tcp(scene.second, SYN));
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_one_side_has_closed_keeps_its_port_for_two_minutes() {
+    for scene in Scene::all() {
+        scene.open(&scene.tcp(scene.first, SYN));
+        scene.send(FIN | ACK);
+        for _ in 0..3 {
+            scene.world.wait(110);
+            assert_eq!(scene.answer(ACK), scene.first, "the other side goes on");
+        }
+        scene.world.wait(110);
+        scene.is_refused(&scene.tcp(scene.second, SYN));
+        scene.world.wait(15);
+        scene.gets_the_port(&scene.tcp(scene.second, SYN));
+    }
+}
+
+#[test]
+fn a_connection_that_was_reset_gives_way() {
+    for by_client in [true, false] {
+        for scene in Scene::all() {
+            scene.open(&scene.tcp(scene.first, SYN));
+            if by_client {
+                scene.send(RST);
+            } else {
+                assert_eq!(scene.answer(RST), scene.first);
+            }
+            scene.gets_the_port(&scene.tcp(scene.second, SYN));
+        }
+    }
+}
+
+#[test]
+fn what_is_only_opening_gives_way() {
+    for scene in Scene::all() {
+        scene.send(SYN);
+        // Asking again opens nothing, answered or not.
+        assert_eq!(scene.answer(SYN | ACK), scene.first);
+        scene.send(SYN);
+        scene.gets_the_port(&scene.tcp(scene.second, SYN));
+        // The first one is refused now, and disturbs nobody.
+        scene.is_refused(&scene.tcp(scene.first, SYN));
+        assert_eq!(scene.answer(ACK), scene.second);
+    }
+}
+
+#[test]
+fn a_flow_that_gave_way_leaves_its_port_alone() {
+    for scene in Scene::all() {
+        let ask = scene.udp(scene.first);
+        scene.world.ends(Hook::FromOutside, &ask);
+        scene.gets_the_port(&scene.udp(scene.second));
+        scene.is_refused(&ask);
+        let answer = Packet::udp(scene.endpoint, scene.node);
+        let came = scene.world.ends(Hook::FromOutside, &answer);
+        assert_eq!(came, (scene.service, scene.second));
+    }
+}
+
+#[test]
+fn a_client_that_asks_anew_has_another_flow() {
+    for scene in Scene::all() {
+        scene.open(&scene.tcp(scene.first, SYN));
+        scene.send(FIN | ACK);
+        assert_eq!(scene.answer(FIN | ACK), scene.first);
+        // The same client, with the same port, at once.
+        scene.open(&scene.tcp(scene.first, SYN));
+        scene.is_refused(&scene.tcp(scene.second, SYN));
+    }
+}
+
+#[test]
+fn thousands_of_connections_in_a_row_need_few_ports() {
+    for scene in Scene::all() {
+        for port in 1024..6000 {
+            let client = SocketAddr::new(scene.first.ip(), port);
+            scene.open(&scene.tcp(client, SYN));
+            let fin = scene.tcp(client, FIN | ACK);
+            scene.world.ends(Hook::FromOutside, &fin);
+            assert_eq!(scene.answer(FIN | ACK), client);
+        }
+    }
+}
+
+#[test]
+fn three_quarters_of_a_great_range_can_be_used_at_once() {
+    for family in Family::BOTH {
+        let mut stage = Stage::empty();
+        stage.nat_ports = (1024, 33_500);
+        stage.add_backend(at(family, 3, 1, 8080), false);
+        let service = at(family, 9, 1, 80);
+        let frontend = Frontend::new(service, Protocol::Tcp, vec![0]);
+        stage.frontends.push(frontend);
+        let world = World::new(&stage);
+        let mut refused = 0;
+        for number in 0..25_000_u16 {
+            let [host, port] = [number >> 8, number & 0xff];
+            let client = at(family, 7, u8::try_from(host).unwrap(), 40_000 + port);
+            let packet = Packet::tcp(client, service, SYN);
+            if world.send(Hook::FromOutside, &packet).0 == Action::Drop {
+                refused += 1;
+                continue;
+            }
+            world.open(Hook::FromOutside, &packet);
+        }
+        // A client asks again, and then finds another order of ports no better; but
+        // ports become free.
+        assert!(refused <= 10, "{refused} of 25000 were refused");
+    }
+}
