@@ -137,7 +137,10 @@ impl<M: Maps> Agent<M> {
         let is_idle = ports == 0 && writes.is_empty() && !is_first;
         let since = waiting_since.filter(|_| !is_idle);
         let triggers = self.model.take_triggers();
-        self.progress.begin(since, &changes, triggers);
+        self.progress.begin(since, triggers);
+        for (name, desired) in &changes {
+            self.progress.note_port(name, desired.as_ref());
+        }
         if is_idle {
             // What came changes nothing, so the maps have it, unless they owe some.
             self.carry_out(Plan::default());

@@ -53,20 +53,18 @@ impl Progress {
         metrics.queued(SystemTime::now());
     }
 
-    /// Ports are about to be programmed; `since` is when the oldest change came.
-    pub(super) fn begin(
-        &mut self,
-        since: Option<Instant>,
-        ports: &[(PortName, Option<DesiredPort>)],
-        triggers: Vec<(Family, i64)>,
-    ) {
-        self.since = self.since.into_iter().chain(since).min();
-        for (name, desired) in ports {
-            for side in [Side::Internal, Side::External] {
-                let lacks = desired.as_ref().is_some_and(|port| lacks_local(port, side));
-                self.set_without_local(side, name, lacks);
-            }
+    /// A port is about to be programmed, or to go.
+    pub(super) fn note_port(&mut self, name: &PortName, desired: Option<&DesiredPort>) {
+        for side in [Side::Internal, Side::External] {
+            let lacks = desired.is_some_and(|port| lacks_local(port, side));
+            self.set_without_local(side, name, lacks);
         }
+    }
+
+    /// Changes are on their way into the maps: the oldest came at `since`, and
+    /// EndpointSlices tell that it happened at the times of `triggers`.
+    pub(super) fn begin(&mut self, since: Option<Instant>, triggers: Vec<(Family, i64)>) {
+        self.since = self.since.into_iter().chain(since).min();
         let times = triggers.into_iter().filter_map(|(family, milliseconds)| {
             let milliseconds = u64::try_from(milliseconds).ok()?;
             let time = UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds))?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use proxy_ebpf::layout::Counter;
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -17,9 +18,10 @@ use super::process;
 use crate::agent::Agent;
 use crate::attach::{Attacher, DeviceWatch, Outcome};
 use crate::config::kube_proxy::Parsed;
-use crate::config::{ConfigFile, FileError, Source};
+use crate::config::{ConfigFile, FileError, Settings, Source};
 use crate::host;
 use crate::maps::{self, KernelMaps};
+use crate::metrics::Metrics;
 use crate::model::Change;
 use crate::plan::Retired;
 use crate::serve::{self, Asker, CounterValue, DevicesReport, Report};
@@ -71,19 +73,8 @@ async fn run_until_signal(
     let asker = Asker::new(asker);
     let mut agent = Agent::new(&node_name, settings, loaded.maps);
     agent.set_host_ports(ports.borrow_and_update().clone());
-    let metrics = agent.metrics();
     let (configz, shown) = watch::channel(configuration.shown());
-    tokio::spawn(serve::health(
-        settings.health_address,
-        asker.clone(),
-        metrics.clone(),
-    ));
-    tokio::spawn(serve::metrics(
-        settings.metrics_address,
-        asker.clone(),
-        metrics.clone(),
-        shown,
-    ));
+    listen(settings, &asker, agent.metrics(), shown);
     let mut outlets = Outlets::new(&node_name, &configuration.source(), asker);
     let mut reads = follow(file);
     let mut pace = Pace::new(settings.min_sync_period);
@@ -148,6 +139,14 @@ async fn run_until_signal(
     }
     info!("stopped; the programs are detached");
     Ok(())
+}
+
+/// Answers requests over HTTP, for as long as the process runs.
+fn listen(settings: &Settings, asker: &Asker, metrics: &Metrics, configz: watch::Receiver<Value>) {
+    let (health, metrics_at) = (settings.health_address, settings.metrics_address);
+    tokio::spawn(serve::health(health, asker.clone(), metrics.clone()));
+    let metrics = serve::metrics(metrics_at, asker.clone(), metrics.clone(), configz);
+    tokio::spawn(metrics);
 }
 
 /// What the configuration file holds, whenever that has changed.
