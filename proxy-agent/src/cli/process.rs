@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::warn;
 
 const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
@@ -19,5 +20,20 @@ pub(super) fn set_oom_score_adj(score: Option<i16>) {
             "oomScoreAdj stays {}: {error} (to lower it takes the capability SYS_RESOURCE)",
             is.trim()
         );
+    }
+}
+
+/// Lets the process open as many files as it may at all: each health check of a load
+/// balancer's Service is a listener on each of the node's addresses, and container
+/// runtimes start processes with a limit of 1024 that is theirs to raise.
+pub(super) fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard {
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = raised {
+        warn!("the limit of open files stays as it is: {error}");
     }
 }

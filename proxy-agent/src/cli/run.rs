@@ -61,6 +61,7 @@ async fn run_until_signal(
     configuration.name_ignored();
     let settings = configuration.settings();
     process::set_oom_score_adj(settings.oom_score_adj);
+    process::raise_file_limit();
     let node_name = configuration.node_name();
     let mut ports = host::watch(host::HostPorts::read().await?);
     let loaded = maps::load(settings.own.maps)?;

@@ -1,6 +1,7 @@
 //! Health checks by node port, as load balancers ask for them.
 
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -142,5 +143,24 @@ fn a_port_that_is_taken_is_told_and_had_once_it_is_free() -> Result<()> {
 
     drop(squatter);
     until(|| state(outside, at(Family::V4)).is_ok_and(|state| state == (200, 1)))?;
+    Ok(())
+}
+
+#[test]
+fn a_limit_of_open_files_that_is_the_agents_to_raise_does_not_bind_it() -> Result<()> {
+    // For this process, and so for those that it starts.
+    let own = std::process::id().to_string();
+    let lowered = Command::new("prlimit")
+        .args(["--pid", &own, "--nofile=400:"])
+        .status()?;
+    assert!(lowered.success());
+    let world = World::new(PodNetwork::Bridge)?;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", world.agents[0].id()))?;
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let numbers: Vec<_> = line.context("a limit")?.split_whitespace().collect();
+    assert_eq!(numbers[3], numbers[4], "{limits}");
+    assert_ne!(numbers[3], "400");
     Ok(())
 }
