@@ -1,6 +1,8 @@
 //! The agent on a node, and the API server elsewhere in the lab's network.
+#![expect(clippy::float_cmp, reason = "what is counted is whole")]
 
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -9,8 +11,9 @@ use proxy_tests::lab::client::{self, Transport};
 use proxy_tests::lab::{
     Agent, Cluster, Family, Load, Manifests, Options, Process, addresses, server,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::metrics::{metrics, value};
 use crate::world::{agent_program, cluster_ip, print_log};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -106,10 +109,18 @@ impl Drop for Stage {
 
 /// Sends a manifest's objects to the server, as `kubectl apply` does.
 fn apply(api: &ApiServer, manifests: &Manifests, name: &str) -> Result<()> {
-    for document in manifests.read(name)?.split("\n---\n") {
-        api.apply(serde_saphyr::from_str(document)?);
-    }
+    objects(manifests, name)?
+        .into_iter()
+        .for_each(|object| api.apply(object));
     Ok(())
+}
+
+fn objects(manifests: &Manifests, name: &str) -> Result<Vec<Value>> {
+    let text = manifests.read(name)?;
+    let documents = text.split("\n---\n");
+    documents
+        .map(|document| Ok(serde_saphyr::from_str(document)?))
+        .collect()
 }
 
 fn web() -> SocketAddr {
@@ -221,5 +232,46 @@ fn a_full_map_is_told_at_the_service_that_found_no_room() -> Result<()> {
     assert!(full["note"].as_str().unwrap().contains("--map-slots"));
     // What was served before is served still.
     stage.ask()?;
+    Ok(())
+}
+
+#[test]
+fn the_age_of_endpoints_is_measured_from_their_annotation() -> Result<()> {
+    let stage = Stage::new(&[])?;
+    let node = &stage.cluster.nodes[0].namespace;
+    let measured = || -> Result<[f64; 2]> {
+        let metrics = metrics(node)?;
+        let of = |part: &str| {
+            let name = format!("kubeproxy_network_programming_duration_seconds_{part}");
+            value(&metrics, &name, &[("ip_family", "IPv6")])
+        };
+        Ok([of("count")?, of("sum")?])
+    };
+    assert_eq!(
+        measured()?,
+        [0.0, 0.0],
+        "what was there at the start is too old"
+    );
+    let now = Command::new("date").args(["-u", "+%FT%T.%NZ"]).output()?;
+    let began = Instant::now();
+    let pods = [stage.cluster.pod(2, 2)];
+    stage.manifests.set_endpoints("web", &pods)?;
+    for mut slice in objects(&stage.manifests, "web-endpoints")? {
+        let trigger = String::from_utf8(now.stdout.clone())?;
+        slice["metadata"]["annotations"] =
+            json!({"endpoints.kubernetes.io/last-change-trigger-time": trigger.trim()});
+        stage.api.apply(slice);
+    }
+    stage.until_answered_by("pod-2-2")?;
+    // The other family may come a moment later.
+    while measured()?[0] < 1.0 {
+        ensure!(began.elapsed() < PATIENCE, "it was never measured");
+    }
+    let [count, sum] = measured()?;
+    assert_eq!(count, 1.0);
+    assert!(
+        sum > 0.0 && sum < began.elapsed().as_secs_f64() + 0.1,
+        "{sum}"
+    );
     Ok(())
 }

@@ -3,12 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use proxy_tests::lab::{Cluster, ConfigMap, Family, Options, addresses, client};
 use serde_json::Value;
 
 use crate::telling::get;
 use crate::world::{WEB_NODE_PORT, World, cluster_ip};
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const HEADER: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
 const OWN: &str = "---\napiVersion: proxy-agent/v1alpha1\nkind: ProxyAgentConfiguration\n";
@@ -252,5 +254,24 @@ fn configz_shows_the_settings_in_force() -> Result<()> {
     let mut expected = at_start;
     expected["kubeproxy.config.k8s.io"]["nftables"]["masqueradeAll"] = true.into();
     assert_eq!(shown()?, expected);
+    Ok(())
+}
+
+#[test]
+fn health_checks_answer_where_node_ports_do() -> Result<()> {
+    let it = Configured::new("")?;
+    let pod = &it.world.cluster.pod(2, 1).namespace;
+    // `edge` has an endpoint on node 2, and the gateway's address is node 2's too.
+    let url = format!("http://{}:30082/", addresses::gateway(2).v4);
+    assert_eq!(get(pod, &url)?.0, 0, "no answer");
+    it.set_programmed("nodePortAddresses: [primary, 10.244.0.0/16]\n")?;
+    let deadline = Instant::now() + PATIENCE;
+    while get(pod, &url)?.0 != 200 {
+        ensure!(Instant::now() < deadline, "it never answered");
+    }
+    it.set_programmed("nodePortAddresses: [primary]\n")?;
+    while get(pod, &url)?.0 != 0 {
+        ensure!(Instant::now() < deadline, "it answers on");
+    }
     Ok(())
 }

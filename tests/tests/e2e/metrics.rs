@@ -11,13 +11,14 @@ use proxy_tests::prometheus::Exposition;
 use crate::telling::get;
 use crate::world::{EDGE_NODE_PORT, World, cluster_ip};
 
-fn metrics(node: &Namespace) -> Result<Exposition> {
+/// What the agent of a node tells, read strictly.
+pub(crate) fn metrics(node: &Namespace) -> Result<Exposition> {
     let (code, text) = get(node, "http://127.0.0.1:10249/metrics")?;
     assert_eq!(code, 200, "{text}");
     Exposition::parse(&text)
 }
 
-fn value(metrics: &Exposition, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
+pub(crate) fn value(metrics: &Exposition, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
     let value = metrics.value(name, labels);
     value.with_context(|| format!("{name} {labels:?}"))
 }
