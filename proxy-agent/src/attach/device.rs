@@ -57,6 +57,17 @@ pub enum Role {
     Outside,
 }
 
+/// Where kube-proxy's mode ipvs puts the addresses of Services
+/// (`pkg/proxy/ipvs/proxier.go`), which it leaves there when it ends.
+const IPVS_DEVICE: &str = "kube-ipvs0";
+
+/// The addresses of this machine itself.
+pub fn local_addresses(devices: &[Device]) -> BTreeSet<IpAddr> {
+    let own = devices.iter().filter(|device| device.name != IPVS_DEVICE);
+    own.flat_map(|device| device.addresses.iter().copied())
+        .collect()
+}
+
 /// The edge devices among `devices`, each with its role. `node` are the node's
 /// addresses.
 ///
@@ -121,6 +132,17 @@ mod tests {
         edges(devices, &node)
             .map(|(device, role)| (device.index, role))
             .collect()
+    }
+
+    #[test]
+    fn addresses_that_kube_proxy_gave_to_a_device_of_its_own_are_not_the_machines() {
+        let mut uplink = device(2, Kind::Other);
+        uplink.addresses = vec!["192.0.2.1".parse().unwrap()];
+        let mut ipvs = device(3, Kind::Internal);
+        ipvs.name = "kube-ipvs0".to_owned();
+        ipvs.addresses = vec!["10.96.0.1".parse().unwrap()];
+        let expected = uplink.addresses.iter().copied().collect();
+        assert_eq!(local_addresses(&[uplink, ipvs]), expected);
     }
 
     #[test]

@@ -204,3 +204,62 @@ fn set<T>(setting: &mut T, given: Option<T>) {
         *setting = value;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Whole {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    /// What options make of settings that a file could have.
+    fn over_a_file(options: &[&str]) -> Settings {
+        let mut settings = Settings {
+            node_name: Some("of-the-file".to_owned()),
+            kubeconfig: Some("/file".into()),
+            masquerade_all: true,
+            ..Settings::default()
+        };
+        let line = ["proxy-agent"].iter().chain(options);
+        let whole = Whole::try_parse_from(line).unwrap_or_else(|error| panic!("{error}"));
+        whole.run.override_settings(&mut settings);
+        settings
+    }
+
+    #[test]
+    fn only_options_that_are_given_count_more_than_the_file() {
+        let untouched = over_a_file(&[]);
+        assert_eq!(untouched.node_name.as_deref(), Some("of-the-file"));
+        assert!(untouched.masquerade_all);
+        for (options, change) in [
+            (
+                &["--hostname-override", " Node1 "][..],
+                (|it| it.node_name = Some("node1".to_owned())) as fn(&mut Settings),
+            ),
+            (&["--node-name=node1"], |it| {
+                it.node_name = Some("node1".to_owned());
+            }),
+            (&["--hostname-override="], |_| {}),
+            (&["--masquerade-all=false"], |it| it.masquerade_all = false),
+            (&["--masquerade-all"], |_| {}),
+            (&["--kubeconfig", "/f"], |it| {
+                it.kubeconfig = Some("/f".into());
+            }),
+            (&["--metrics-bind-address", "127.0.0.1:1"], |it| {
+                it.metrics_address = ([127, 0, 0, 1], 1).into();
+            }),
+            (&["--map-flows=64"], |it| it.own.maps.flows = 64),
+            (&["--attach=clsact"], |it| it.own.attach = AttachWay::Clsact),
+            (&["--log-format=json"], |it| it.log.json = true),
+        ] {
+            let mut expected = untouched.clone();
+            change(&mut expected);
+            assert_eq!(over_a_file(options), expected, "{options:?}");
+        }
+    }
+}

@@ -16,6 +16,7 @@ use super::outlets::Outlets;
 use super::pace::Pace;
 use super::process;
 use crate::agent::Agent;
+use crate::attach::device::local_addresses;
 use crate::attach::{Attacher, DeviceWatch, Outcome};
 use crate::config::kube_proxy::Parsed;
 use crate::config::{ConfigFile, FileError, Settings, Source};
@@ -249,8 +250,7 @@ async fn reconcile(
             return;
         }
     };
-    let addresses = present.iter().flat_map(|device| &device.addresses);
-    agent.set_local_addresses(addresses.copied().collect());
+    agent.set_local_addresses(local_addresses(&present));
     // Before the node's addresses are known an uplink may look like a pod's
     // device, and nothing is programmed anyway.
     if !agent.is_programmed() {

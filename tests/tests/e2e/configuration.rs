@@ -23,8 +23,12 @@ struct Configured {
 
 impl Configured {
     fn new(text: &str) -> Result<Self> {
+        Self::with_file(&format!("{HEADER}{text}"))
+    }
+
+    fn with_file(text: &str) -> Result<Self> {
         let cluster = Cluster::new(Options::default())?;
-        let file = ConfigMap::mount(cluster.directory.path(), &format!("{HEADER}{text}"))?;
+        let file = ConfigMap::mount(cluster.directory.path(), text)?;
         let path = file.file().to_string_lossy().into_owned();
         let world = World::on(cluster, &["--config", &path])?;
         Ok(Self { world, file })
@@ -63,6 +67,20 @@ impl Configured {
 
 fn message(event: &Value) -> &str {
     event["fields"]["message"].as_str().unwrap_or_default()
+}
+
+#[test]
+fn the_configuration_of_a_cluster_made_by_kubeadm_works_as_it_is() -> Result<()> {
+    let text = include_str!("../../../proxy-agent/tests/config/kubeadm.yaml");
+    let it = Configured::with_file(text)?;
+    for family in Family::BOTH {
+        let frontend = SocketAddr::new(cluster_ip("web", family), 80);
+        client::http(&it.world.cluster.pod(1, 3).namespace, frontend)?;
+    }
+    let log = it.world.agents[0].log();
+    let is_bad = |line: &&String| line.contains("\"WARN\"") || line.contains("\"ERROR\"");
+    assert_eq!(log.iter().find(is_bad), None);
+    Ok(())
 }
 
 #[test]
