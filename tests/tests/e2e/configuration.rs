@@ -223,17 +223,24 @@ fn what_needs_a_restart_and_what_has_no_effect_is_named_once() -> Result<()> {
 }
 
 #[test]
-fn the_log_level_is_changed_at_run_time() -> Result<()> {
-    let it = Configured::new("")?;
+fn the_log_level_and_the_oom_score_are_changed_at_run_time() -> Result<()> {
+    let it = Configured::new("oomScoreAdj: 500")?;
+    let agent = &it.world.agents[0];
+    let score = || -> Result<i32> {
+        let file = format!("/proc/{}/oom_score_adj", agent.id());
+        Ok(std::fs::read_to_string(file)?.trim().parse()?)
+    };
     let is_debug = |line: &String| line.contains("\"level\":\"DEBUG\"");
-    assert!(!it.world.agents[0].log().iter().any(is_debug));
-    let mark = it.world.agents[0].mark();
-    it.set("logging: {verbosity: 4}")?;
+    assert_eq!(score()?, 500);
+    assert!(!agent.log().iter().any(is_debug));
+    let mark = agent.mark();
+    it.set("oomScoreAdj: 600\nlogging: {verbosity: 4}")?;
     it.event(mark, "changed in the configuration file")?;
     // A manifest of a kind that nobody serves is not worth more than a debug line.
     let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n";
     it.world.manifests.write("other", text)?;
-    it.world.agents[0].wait_for(mark, |event| event["level"] == "DEBUG")?;
+    agent.wait_for(mark, |event| event["level"] == "DEBUG")?;
+    assert_eq!(score()?, 600);
     Ok(())
 }
 

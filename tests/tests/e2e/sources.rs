@@ -59,6 +59,29 @@ fn masquerade_all_hides_every_client() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_changed_address_of_the_node_is_followed() -> Result<()> {
+    let world = World::new(PodNetwork::Bridge)?;
+    world.scale("web", &[(2, 1)])?;
+    let node = &world.cluster.nodes[0].namespace;
+    node.ip(&["addr add 172.31.0.201/24 dev eth0".to_owned()])?;
+    let nodes = world.manifests.read("nodes")?;
+    let moved = nodes.replace("172.31.0.11}", "172.31.0.201}");
+    assert_ne!(nodes, moved);
+    let mark = world.agents[0].mark();
+    world.manifests.write("nodes", &moved)?;
+    world.agents[0].wait_programmed_after(mark)?;
+    let frontend: SocketAddr = SocketAddr::new("172.31.0.201".parse()?, WEB_NODE_PORT);
+    let seen = world.peer_seen_by("pod-2-1", || {
+        client::http(&world.cluster.client, frontend).map(drop)
+    })?;
+    assert_eq!(seen, frontend.ip());
+    // It is not the node's any more, as far as the cluster knows.
+    let before = world.node_port(1, Family::V4, WEB_NODE_PORT);
+    assert!(client::http(&world.cluster.client, before).is_err());
+    Ok(())
+}
+
 /// A pod that is the only endpoint of a Service asks it.
 fn hairpin(network: PodNetwork) -> Result<()> {
     let world = World::new(network)?;
