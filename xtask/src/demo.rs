@@ -7,18 +7,17 @@ mod tour;
 
 use std::{io, process::ExitCode, thread, time::Instant};
 
-use anyhow::{Context as _, Result};
-use proxy_tests::lab::directory;
+use anyhow::Result;
 
 use self::stage::Stage;
-use crate::{command, paths, setup, terminal};
+use crate::{command, interrupt, paths, setup, terminal};
 
 pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     setup::run()?;
     terminal::heading("Build");
     command::run(command::cargo().args(["build", "--release", "--package", "proxy-agent"]))?;
     let started = Instant::now();
-    clean_up_on_interrupt()?;
+    interrupt::clean_up()?;
     let stage = Stage::set_up(&paths::target().join("release/proxy-agent"))?;
 
     terminal::heading("Asking through every frontend");
@@ -37,18 +36,6 @@ pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
-}
-
-/// Ctrl-C ends the process at once, without running any destructor.
-fn clean_up_on_interrupt() -> Result<()> {
-    ctrlc::set_handler(|| {
-        // Keeps the rest of us from telling what it makes of the ruins.
-        let _silence = io::stdout().lock();
-        eprintln!("\ninterrupted, cleaning up");
-        directory::abandon();
-        std::process::exit(130);
-    })
-    .context("cannot handle Ctrl-C")
 }
 
 /// Returns on Enter; without a terminal to press it, only Ctrl-C or a signal ends us.

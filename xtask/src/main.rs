@@ -1,9 +1,11 @@
 //! The project's chores: `cargo xtask --help` lists them.
 
+mod bench;
 mod command;
 mod demo;
 mod fuzz;
 mod image;
+mod interrupt;
 mod paths;
 mod setup;
 mod terminal;
@@ -52,6 +54,9 @@ enum Chore {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
+    /// Measure what the proxy costs
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Fuzz the packet pipeline for a while
     ///
     /// libFuzzer, guided by coverage, on the host; begins with the tests' packets
@@ -87,6 +92,7 @@ fn run(chore: &Chore) -> Result<ExitCode> {
         Chore::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Chore::Demo { keep } => demo::run(*keep),
         Chore::Test { arguments } => test::run(arguments),
+        Chore::Bench(bench) => bench::run(bench).map(|()| ExitCode::SUCCESS),
         Chore::Fuzz { seconds } => fuzz::run(*seconds).map(|()| ExitCode::SUCCESS),
         Chore::Image => image::run().map(|()| ExitCode::SUCCESS),
     }

@@ -3,7 +3,10 @@
 use std::{
     env,
     io::{self, IsTerminal as _, Write as _},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 fn coloured() -> bool {
@@ -42,25 +45,34 @@ pub(crate) fn dim(text: &str) -> String {
     paint("2", text)
 }
 
+static IS_STDOUT_KEPT: AtomicBool = AtomicBool::new(false);
+
+/// From now on progress goes to stderr: stdout is for a program to read.
+pub(crate) fn keep_stdout_for_results() {
+    IS_STDOUT_KEPT.store(true, Ordering::Relaxed);
+}
+
 /// Prints a heading.
 pub(crate) fn heading(text: &str) {
-    println!("\n{}", bold(text));
-    flush();
+    tell(&format!("\n{}", bold(text)));
 }
 
 /// Prints a line of a list, what its state is in front.
 pub(crate) fn item(state: &str, text: &str) {
-    println!("  {} {text}", green(&format!("{state:<9}")));
-    flush();
+    tell(&format!("  {} {text}", green(&format!("{state:<9}"))));
 }
 
 /// Prints what is about to take a while.
 pub(crate) fn note(text: &str) {
-    println!("  {}", dim(text));
-    flush();
+    tell(&format!("  {}", dim(text)));
 }
 
 /// What is printed should be seen before the next step, also through a pipe.
-fn flush() {
-    let _ = io::stdout().flush();
+fn tell(line: &str) {
+    if IS_STDOUT_KEPT.load(Ordering::Relaxed) {
+        eprintln!("{line}");
+    } else {
+        println!("{line}");
+        let _ = io::stdout().flush();
+    }
 }

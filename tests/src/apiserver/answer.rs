@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::kind::Place;
 use super::query::Seen;
 use super::selector::Selector;
-use super::shared::{Shared, lock};
+use super::shared::{Shared, lock, pause};
 use super::watch::Watch;
 
 pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -44,7 +44,7 @@ pub(super) enum Reply {
 
 async fn respond(shared: &Arc<Shared>, seen: &Seen, body: &Bytes) -> Result<Reply, Failure> {
     let delay = shared.control.borrow().delay;
-    tokio::time::sleep(delay).await;
+    pause(delay).await;
     let mut control = shared.control.subscribe();
     // A server that is silent answers when it is well again.
     let health = control

@@ -56,6 +56,9 @@ pub struct Options {
     pub bookmark_interval: Duration,
     /// The bearer tokens that are taken; everybody may ask where there is none.
     pub tokens: Vec<String>,
+    /// How many changes it remembers at least, as a real one's watch cache does; all
+    /// of them where there is no number. Who asks for what came before is told 410.
+    pub history: Option<usize>,
     /// The certificate for HTTPS; HTTP where there is none.
     pub identity: Option<Identity>,
 }
@@ -68,6 +71,7 @@ impl Default for Options {
             service_cidrs: true,
             bookmark_interval: Duration::from_mins(1),
             tokens: Vec::new(),
+            history: None,
             identity: None,
         }
     }
@@ -134,7 +138,7 @@ impl ApiServer {
 
     /// The objects of a kind.
     pub fn objects(&self, kind: &str) -> Vec<Value> {
-        lock(&self.shared.store).list(kind)
+        lock(&self.shared.store).iter(kind).cloned().collect()
     }
 
     /// The version of the newest change.

@@ -1,6 +1,7 @@
 //! What all requests and the test share.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::Options;
 use super::control::Control;
@@ -26,9 +27,10 @@ pub(super) struct Log {
 
 impl Shared {
     pub(super) fn new(options: Options) -> Self {
+        let store = Store::remembering(options.history);
         Self {
             options: Mutex::new(options),
-            store: Mutex::default(),
+            store: Mutex::new(store),
             control: tokio::sync::watch::Sender::default(),
             log: Mutex::default(),
             was_logged: Condvar::new(),
@@ -51,4 +53,12 @@ impl Shared {
 /// A lock whose holder panicked is still good here: the test has failed anyway.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits as long as a test asked for. No time is no wait at all, where the timer's
+/// would be a millisecond.
+pub(super) async fn pause(delay: Duration) {
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
 }

@@ -32,6 +32,8 @@ pub(super) struct Store {
     history: Vec<Change>,
     /// The oldest version whose state can still be told.
     oldest: u64,
+    /// How many changes are remembered at least; all where there is no number.
+    remembered: Option<usize>,
 }
 
 fn text(object: &Value, pointer: &str) -> String {
@@ -51,6 +53,14 @@ fn key_of(object: &Value) -> Key {
 const WRITTEN: [&str; 3] = ["resourceVersion", "uid", "creationTimestamp"];
 
 impl Store {
+    /// An empty store with a history of at least so many changes.
+    pub(super) fn remembering(changes: Option<usize>) -> Self {
+        Self {
+            remembered: changes,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn version(&self) -> u64 {
         self.version
     }
@@ -107,6 +117,20 @@ impl Store {
             before,
             after,
         });
+        self.forget();
+    }
+
+    /// Forgets the older half of the history when it is twice as long as it need be.
+    fn forget(&mut self) {
+        let Some(remembered) = self.remembered else {
+            return;
+        };
+        if self.history.len() > 2 * remembered {
+            let mut forgotten = self.history.drain(..self.history.len() - remembered);
+            if let Some(last) = forgotten.next_back() {
+                self.oldest = last.version;
+            }
+        }
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<Arc<Value>> {
@@ -114,12 +138,11 @@ impl Store {
     }
 
     /// The objects of a kind as they are.
-    pub(super) fn list(&self, kind: &str) -> Vec<Value> {
+    pub(super) fn iter(&self, kind: &str) -> impl Iterator<Item = &Value> {
         self.objects
             .iter()
-            .filter(|((of, _, _), _)| of == kind)
-            .map(|(_, object)| Value::clone(object))
-            .collect()
+            .filter(move |((of, _, _), _)| of == kind)
+            .map(|(_, object)| &**object)
     }
 
     /// The objects of a kind as they were at a version.
@@ -188,6 +211,18 @@ mod tests {
         store.compact();
         assert_eq!(at(&store, 4), Err(Expired));
         assert_eq!(at(&store, store.version()), Ok(vec!["a=2".into()]));
+    }
+
+    #[test]
+    fn a_bounded_history_forgets_the_oldest_changes_first() {
+        let mut store = Store::remembering(Some(2));
+        for label in ["1", "2", "3", "4", "5"] {
+            store.apply(node("a", label));
+        }
+        let at = |version| store.list_at("Node", version).map(|all| names(&all));
+        assert_eq!(at(2), Err(Expired));
+        assert_eq!(at(3), Ok(vec!["a=3".into()]));
+        assert_eq!(store.since(3).map(<[_]>::len), Ok(2));
     }
 
     #[test]

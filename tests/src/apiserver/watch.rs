@@ -7,14 +7,14 @@ use std::time::Duration;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::control::{Control, Health};
 use super::failure::Failure;
 use super::kind::Kind;
 use super::query::Seen;
 use super::selector::Selector;
-use super::shared::{Shared, lock};
+use super::shared::{Shared, lock, pause};
 use super::store::Change;
 
 /// A watch that runs.
@@ -25,7 +25,7 @@ pub(super) struct Watch {
     selector: Selector,
     /// All up to here was sent or waits in `lines`.
     version: u64,
-    lines: VecDeque<Value>,
+    lines: VecDeque<Bytes>,
     /// How many cuts and breaks there were when it began.
     cuts: u64,
     breaks: u64,
@@ -103,8 +103,8 @@ impl Watch {
                 continue;
             }
             if let Some(line) = self.lines.pop_front() {
-                sleep(control.delay).await;
-                return Some(Ok(Bytes::from(format!("{line}\n"))));
+                pause(control.delay).await;
+                return Some(Ok(line));
             }
             if self.is_over {
                 return None;
@@ -164,17 +164,18 @@ impl Watch {
     }
 
     fn add(&mut self, what: &str, object: &Value) {
-        self.lines
-            .push_back(json!({"type": what, "object": object}));
+        // Written out at once: a queue of values takes several times the memory.
+        let line = format!("{{\"type\":\"{what}\",\"object\":{object}}}\n");
+        self.lines.push_back(line.into());
     }
 
     /// All objects, as if they were new.
     fn add_all(&mut self) {
         let shared = Arc::clone(&self.shared);
         let store = lock(&shared.store);
-        for object in store.list(self.kind.name) {
-            if self.selector.takes(&object) {
-                self.add("ADDED", &object);
+        for object in store.iter(self.kind.name) {
+            if self.selector.takes(object) {
+                self.add("ADDED", object);
             }
         }
         self.version = store.version();

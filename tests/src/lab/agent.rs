@@ -73,6 +73,15 @@ impl Agent {
         self.wait_programmed_after(0)
     }
 
+    /// The same for a state that takes long.
+    pub fn wait_programmed_within(&self, patience: Duration) -> Result<()> {
+        let is_programmed = |line: &str| {
+            serde_json::from_str(line).is_ok_and(|event| message(&event) == Some("programmed"))
+        };
+        self.process.wait_for_line(patience, is_programmed)?;
+        Ok(())
+    }
+
     /// Waits until the agent has programmed something after a mark.
     pub fn wait_programmed_after(&self, mark: usize) -> Result<Value> {
         self.wait_for(mark, |event| message(event) == Some("programmed"))

@@ -1,0 +1,96 @@
+//! `cargo xtask bench`: what the proxy costs, measured on the real thing.
+
+mod kernel;
+mod memory;
+mod objects;
+mod percentiles;
+mod report;
+mod scale;
+
+use std::{env, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::{command, paths, setup, terminal};
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Memory, first sync and programming latency with many Services
+    ///
+    /// Starts an API server and the release build of the agent in namespaces of their
+    /// own. Measures the time to the first sync and the agent's memory after it; then
+    /// the time from a change at the server to the change in the kernel's map, at a
+    /// steady rate; then memory before and after a flood of changes.
+    Scale(ScaleArgs),
+}
+
+/// How much, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct ScaleArgs {
+    /// Services
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    services: u32,
+    /// Endpoints of each Service
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    endpoints: u32,
+    /// Give each Service addresses and endpoints of both IP versions
+    #[arg(long)]
+    dual_stack: bool,
+    /// Changes a second while latency is measured
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    rate: u32,
+    /// Changes whose latency is measured
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    changes: u32,
+    /// Changes of the flood, sent as fast as they are taken
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    churn: u32,
+    /// Measure this agent in place of the one that is built here
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
+    /// How the results are printed
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+/// Forms of the results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A table, for people
+    Table,
+    /// One JSON object on stdout; progress goes to stderr
+    Json,
+}
+
+pub(crate) fn run(bench: &Bench) -> Result<()> {
+    let Bench::Scale(arguments) = bench;
+    if arguments.output == Output::Json {
+        terminal::keep_stdout_for_results();
+    }
+    if cfg!(debug_assertions) {
+        return run_optimised();
+    }
+    let agent = match &arguments.agent {
+        Some(agent) => agent.clone(),
+        None => paths::target().join("release/proxy-agent"),
+    };
+    let results = scale::measure(arguments, &agent)?;
+    match arguments.output {
+        Output::Table => report::print_table(&results),
+        Output::Json => println!("{}", report::json(&results)),
+    }
+    Ok(())
+}
+
+/// Goes on as the release build of ourselves, which holds the API server: without
+/// optimisation the server and not the agent would be measured.
+fn run_optimised() -> Result<()> {
+    setup::run()?;
+    terminal::heading("Build");
+    let packages = ["--package", "proxy-agent", "--package", "xtask"];
+    command::run(command::cargo().args(["build", "--release"]).args(packages))?;
+    let mut optimised = Command::new(paths::target().join("release/xtask"));
+    Err(optimised.args(env::args_os().skip(1)).exec()).context("cannot run the release build")
+}
