@@ -12,11 +12,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::config::Settings;
 use crate::host::HostPorts;
-use crate::maps::{MapError, Maps};
+use crate::maps::{Maps, Writer};
 use crate::metrics::{Extent, Metrics};
 use crate::model::object::Family;
 use crate::model::{Change, HealthCheck, Model, ModelSettings, ObjectName};
@@ -31,12 +31,9 @@ use progress::Progress;
 pub struct Agent<M> {
     model: Model,
     planner: Planner,
-    maps: M,
+    writer: Writer<M>,
     node: NodeState,
     retired: Retired,
-    /// Writes that a map refused; they go first the next time, and until they
-    /// succeed nothing that they replace is used again.
-    owed: Vec<Write>,
     node_changed: bool,
     is_programmed: bool,
     last_updated: Option<SystemTime>,
@@ -45,8 +42,6 @@ pub struct Agent<M> {
     progress: Progress,
     /// Since when a change waits to be programmed.
     waiting_since: Option<Instant>,
-    /// Since when the maps owe a write.
-    owing_since: Option<Instant>,
     /// A change that waits for longer is a sign of bad health.
     patience: Duration,
 }
@@ -62,17 +57,15 @@ impl<M: Maps> Agent<M> {
                 backends: sizes.backends,
                 slots: sizes.slots,
             }),
-            maps,
+            writer: Writer::new(maps),
             node: NodeState::new(settings),
             retired: Retired::default(),
-            owed: Vec::new(),
             node_changed: false,
             is_programmed: false,
             last_updated: None,
             events: Vec::new(),
             progress: Progress::new(),
             waiting_since: None,
-            owing_since: None,
             patience: patience(settings),
         }
     }
@@ -87,7 +80,7 @@ impl<M: Maps> Agent<M> {
 
     /// The maps.
     pub fn maps(&self) -> &M {
-        &self.maps
+        self.writer.maps()
     }
 
     /// Takes changes into the model.
@@ -130,40 +123,40 @@ impl<M: Maps> Agent<M> {
             self.progress.metrics().own.refused(refusal.reason.name());
             self.events.push(Event::from(&refusal));
         }
-        let mut writes = self.node_writes();
-        let changes = self.model.take_changes();
-        let ports = changes.len();
-        let is_first = !std::mem::replace(&mut self.is_programmed, true);
-        let is_idle = ports == 0 && writes.is_empty() && !is_first;
-        let since = waiting_since.filter(|_| !is_idle);
-        let triggers = self.model.take_triggers();
-        self.progress.begin(since, triggers);
-        for (name, desired) in &changes {
-            self.progress.note_port(name, desired.as_ref());
+        self.writer.make_owed();
+        let before = self.writer.made();
+        for write in self.node_writes() {
+            self.writer.write(write);
         }
+        let is_first = !std::mem::replace(&mut self.is_programmed, true);
+        let mut ports = 0_usize;
+        let changes = self.model.take_changes().inspect(|(name, desired)| {
+            ports += 1;
+            self.progress.note_port(name, desired.as_ref());
+        });
+        let plan = self.planner.plan(changes, |write| {
+            self.node.source_ports().note(&write);
+            self.writer.write(write);
+        });
+        let writes = self.writer.made() - before;
+        let is_idle = ports == 0 && writes == 0 && !is_first;
+        let since = waiting_since.filter(|_| !is_idle);
+        self.progress.begin(since, self.model.take_triggers());
         if is_idle {
             // What came changes nothing, so the maps have it, unless they owe some.
-            self.carry_out(Plan::default());
+            self.conclude(plan);
             return false;
         }
-        let mut plan = self.planner.plan(changes);
-        writes.append(&mut plan.writes);
-        plan.writes = writes;
-        let writes = plan.writes.len();
-        self.carry_out(plan);
+        // A NodePort that came may have been a source port.
+        for write in self.node_writes() {
+            self.writer.write(write);
+        }
+        self.conclude(plan);
         let extent = if is_first {
             Extent::Full
         } else {
             Extent::Partial
         };
-        // A NodePort that came may have been a source port.
-        let writes_then = self.node_writes();
-        if !writes_then.is_empty() {
-            self.carry_out(Plan {
-                writes: writes_then,
-                ..Plan::default()
-            });
-        }
         self.progress.end(extent, began.elapsed());
         info!(
             ports,
@@ -176,8 +169,9 @@ impl<M: Maps> Agent<M> {
 
     /// Tries again what a map refused.
     pub fn retry(&mut self) {
-        if !self.owed.is_empty() {
-            self.carry_out(Plan::default());
+        if self.writer.owes() {
+            self.writer.make_owed();
+            self.conclude(Plan::default());
         }
     }
 
@@ -185,20 +179,29 @@ impl<M: Maps> Agent<M> {
     /// hand it to [`Self::reclaim`] then. Nothing while a map owes a write: what
     /// that write should have replaced is still in use.
     pub fn take_retired(&mut self) -> Option<Retired> {
-        let is_due = !self.retired.is_empty() && self.owed.is_empty();
+        let is_due = !self.retired.is_empty() && !self.writer.owes();
         is_due.then(|| std::mem::take(&mut self.retired))
     }
 
     /// Uses again what was replaced before a grace period.
     pub fn reclaim(&mut self, retired: Retired) {
-        let plan = self.planner.reclaim(retired);
-        self.carry_out(plan);
+        self.writer.make_owed();
+        let plan = self.planner.reclaim(retired, |write| {
+            self.node.source_ports().note(&write);
+            self.writer.write(write);
+        });
+        self.conclude(plan);
     }
 
     /// How the agent is; `devices` and `counters` are known to others.
     pub fn report(&self, devices: DevicesReport, counters: Vec<CounterValue>) -> Report {
         // Both families are programmed in one pass.
-        let pending_since = self.owing_since.into_iter().chain(self.waiting_since).min();
+        let pending_since = self
+            .writer
+            .owing_since()
+            .into_iter()
+            .chain(self.waiting_since)
+            .min();
         let families = Family::ALL.map(|family| FamilyReport {
             family,
             last_updated: self.last_updated,
@@ -268,47 +271,24 @@ impl<M: Maps> Agent<M> {
         self.node.writes(now)
     }
 
-    /// Writes what is owed and then the plan; what a map refuses is owed.
-    fn carry_out(&mut self, plan: Plan) {
+    /// Takes note of what a plan left behind, its writes being made.
+    fn conclude(&mut self, plan: Plan) {
         for refused in &plan.refused {
             warn!(port = %refused.port, "not served: {}", refused.full);
             let event = Event::from(refused);
             self.progress.metrics().own.refused(event.reason);
             self.events.push(event);
         }
-        let owed = std::mem::take(&mut self.owed);
-        for write in owed.into_iter().chain(plan.writes) {
-            self.node.source_ports().note(&write);
-            if let Err(error) = self.maps.write(&write) {
-                self.note_failure(&write, error);
-                self.owed.push(write);
+        for (frontend, reason) in self.writer.take_failures() {
+            if let Some(owner) = self.planner.owner(&frontend) {
+                let event = Event::not_programmed(owner.service.clone(), &reason);
+                self.events.push(event);
             }
         }
         self.retired.extend(plan.retired);
-        if self.owed.is_empty() {
-            self.owing_since = None;
+        if !self.writer.owes() {
             self.last_updated = Some(SystemTime::now());
             self.progress.settle();
-        } else {
-            self.owing_since.get_or_insert_with(Instant::now);
-        }
-    }
-
-    /// Tells of a write that a map refused.
-    fn note_failure(&mut self, write: &Write, error: MapError) {
-        let error = anyhow::Error::from(error);
-        match write {
-            Write::Frontend { id, .. } | Write::RemoveFrontend { id } => error!(
-                frontend = %id.address, port = id.port, protocol = %id.protocol,
-                "not programmed, to be tried again: {error:#}"
-            ),
-            _ => error!("not programmed, to be tried again: {error:#}"),
-        }
-        if let Write::Frontend { id, .. } = write
-            && let Some(owner) = self.planner.owner(id)
-        {
-            let event = Event::not_programmed(owner.service.clone(), &format!("{error:#}"));
-            self.events.push(event);
         }
     }
 }

@@ -11,6 +11,7 @@ mod kernel;
 mod load;
 mod mapped;
 mod translate;
+mod writer;
 
 pub use error::MapError;
 pub use fake::FakeMaps;
@@ -18,6 +19,7 @@ pub use grace::wait_for_readers;
 pub use kernel::KernelMaps;
 pub(crate) use load::classifier;
 pub use load::{Loaded, MapSizes, ProgramName, load};
+pub use writer::Writer;
 
 use crate::plan::Write;
 

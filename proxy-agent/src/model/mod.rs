@@ -148,34 +148,44 @@ impl Model {
     }
 
     /// What changed since the last call, ordered by port; `None` for a port
-    /// that is gone. Nothing until the first lists are complete.
-    pub fn take_changes(&mut self) -> Vec<(PortName, Option<DesiredPort>)> {
-        if !self.is_complete() {
-            return Vec::new();
-        }
-        let Some(touched) = self.touched.replace(BTreeMap::new()) else {
-            let mut all: Vec<_> = self
-                .desired()
-                .map(|(port, desired)| (port, Some(desired)))
-                .collect();
-            all.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-            return all;
+    /// that is gone. Nothing until the first lists are complete. What is not
+    /// taken from the iterator is lost.
+    ///
+    /// Each port is computed when it is taken: that all of them change at once,
+    /// as the first time, costs no memory for all of them.
+    pub fn take_changes(&mut self) -> impl Iterator<Item = (PortName, Option<DesiredPort>)> {
+        let touched = if self.is_complete() {
+            let touched = self.touched.replace(BTreeMap::new());
+            touched.unwrap_or_else(|| {
+                let all = self.store.iter();
+                all.map(|(_, entry)| (entry.name.clone(), Vec::new()))
+                    .collect()
+            })
+        } else {
+            BTreeMap::new()
         };
+        touched
+            .into_iter()
+            .flat_map(|(service, before)| self.changes_of(&service, before))
+    }
+
+    /// What is different from before with the ports of a Service.
+    fn changes_of(
+        &self,
+        service: &ObjectName,
+        before: Vec<(PortName, DesiredPort)>,
+    ) -> BTreeMap<PortName, Option<DesiredPort>> {
+        let mut before: BTreeMap<_, _> = before.into_iter().collect();
+        let after = self.store.by_name(service);
+        let after = after.map(|(id, entry)| self.desired_ports(id, entry));
         let mut changes = BTreeMap::new();
-        for (service, before) in touched {
-            let mut before: BTreeMap<_, _> = before.into_iter().collect();
-            let after = self.store.by_name(&service);
-            for (port, desired) in after
-                .map(|(id, entry)| self.desired_ports(id, entry))
-                .unwrap_or_default()
-            {
-                if before.remove(&port).as_ref() != Some(&desired) {
-                    changes.insert(port, Some(desired));
-                }
+        for (port, desired) in after.unwrap_or_default() {
+            if before.remove(&port).as_ref() != Some(&desired) {
+                changes.insert(port, Some(desired));
             }
-            changes.extend(before.into_keys().map(|port| (port, None)));
         }
-        changes.into_iter().collect()
+        changes.extend(before.into_keys().map(|port| (port, None)));
+        changes
     }
 
     /// Refusals that are new since the last call; each is told once while it

@@ -82,12 +82,14 @@ fn complete() -> Model {
 }
 
 /// Name of the Service, and how many endpoints it has; `None` for gone.
-fn short(changes: Vec<(PortName, Option<DesiredPort>)>) -> Vec<(String, Option<usize>)> {
+fn short(
+    changes: impl Iterator<Item = (PortName, Option<DesiredPort>)>,
+) -> Vec<(String, Option<usize>)> {
     let short = |(port, desired): (PortName, Option<DesiredPort>)| {
         let count = desired.map(|desired| desired.endpoints.len());
         (port.service.name.to_string(), count)
     };
-    changes.into_iter().map(short).collect()
+    changes.map(short).collect()
 }
 
 #[test]
@@ -98,11 +100,11 @@ fn nothing_is_handed_out_before_both_lists_are_complete() {
     ] {
         let mut model = model();
         model.apply(service("a", "10.1.0.1"));
-        assert!(model.take_changes().is_empty());
+        assert!(model.take_changes().next().is_none());
         let [first, second] = lists;
         model.apply(first);
         assert!(!model.is_complete());
-        assert!(model.take_changes().is_empty());
+        assert!(model.take_changes().next().is_none());
         assert!(model.take_refusals().is_empty());
         model.apply(second);
         assert!(model.is_complete());
@@ -117,22 +119,22 @@ fn only_ports_that_differ_from_what_was_handed_out_are_handed_out() {
     model.apply(service("a", "10.1.0.1"));
     model.apply(service("b", "10.1.0.2"));
     model.apply(slice("s", "b", &["10.0.0.1"]));
-    assert_eq!(model.take_changes().len(), 2);
+    assert_eq!(model.take_changes().count(), 2);
     // The same again.
     model.apply(service("a", "10.1.0.1"));
     model.apply(slice("s", "b", &["10.0.0.1"]));
-    assert!(model.take_changes().is_empty());
+    assert!(model.take_changes().next().is_none());
     // There and back.
     model.apply(slice("s", "b", &["10.0.0.1", "10.0.0.2"]));
     model.apply(slice("s", "b", &["10.0.0.1"]));
-    assert!(model.take_changes().is_empty());
+    assert!(model.take_changes().next().is_none());
     // Gone and made again.
     model.apply(Change::ServiceGone(ObjectName::new("n", "b")));
     model.apply(service("b", "10.1.0.2"));
-    assert!(model.take_changes().is_empty());
+    assert!(model.take_changes().next().is_none());
     // Another slice that says nothing new.
     model.apply(slice("t", "b", &["10.0.0.1"]));
-    assert!(model.take_changes().is_empty());
+    assert!(model.take_changes().next().is_none());
     model.apply(slice("t", "b", &["10.0.0.3"]));
     assert_eq!(short(model.take_changes()), [("b".to_owned(), Some(2))]);
     model.apply(Change::ServiceGone(ObjectName::new("n", "b")));
@@ -255,7 +257,7 @@ fn node_ports_answer_on_the_local_addresses_that_are_configured() {
 
 /// The addresses of the Service `a` and what is refused of it, where they changed.
 fn served(model: &mut Model) -> (Vec<String>, Vec<String>) {
-    let changes = model.take_changes();
+    let changes = model.take_changes().collect::<Vec<_>>();
     let frontends = changes.into_iter().filter_map(|(_, port)| port);
     let frontends = frontends.flat_map(|port| port.frontends);
     let refusals = model.take_refusals();

@@ -1,11 +1,14 @@
-//! From one desired state to the next, as an ordered list of map writes.
+//! From one desired state to the next, as an ordered stream of map writes.
 //!
-//! The list's order is what makes updates atomic: backends, then slots, then the
-//! frontends that switch over to them; on the way down frontends go first. Slots
+//! Their order is what makes updates atomic: for each port its backends, then its
+//! slots, then the frontends that switch over to them; on the way down frontends go
+//! first. A write is made as soon as it is planned, so that there is never a list of
+//! them, however much changes at once. Slots
 //! and backends that are in use are never written over: a Service's new endpoints
 //! get a fresh span, and what they replace is handed back as [`Retired`], to be
 //! used again only after a grace period of the kernel's readers.
 
+mod draft;
 mod outcome;
 mod planner;
 mod pool;

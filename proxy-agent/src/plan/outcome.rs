@@ -1,19 +1,17 @@
-//! What comes of planning: writes, what they retire, and what found no room.
+//! What comes of planning besides the writes: what they retire, and what found no
+//! room.
 
 use std::fmt;
 
 use proxy_ebpf::layout::Span;
 
-use super::write::Write;
 use crate::model::desired::PortName;
 use crate::model::object::Family;
 
-/// What to write, in this order, and what is free after it and a grace period.
+/// What is left of a plan when its writes are made.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// The writes.
-    pub writes: Vec<Write>,
-    /// What they replace.
+    /// What is free after the writes and a grace period.
     pub retired: Retired,
     /// Ports for which a map has no room; they stay as they were.
     pub refused: Vec<Refused>,

@@ -2,12 +2,14 @@
 //! desired.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use proxy_ebpf::layout::Span;
 
+use super::draft::Draft;
 use super::outcome::{Full, Plan, Refused, Retired};
 use super::pool::{Backends, Pool};
-use super::programmed::Programmed;
+use super::programmed::{Programmed, index_of};
 use super::span::Spans;
 use super::write::{BackendEntry, FrontendId, Write};
 use crate::model::desired::{DesiredPort, Endpoint, Frontend, PortName};
@@ -28,9 +30,9 @@ pub struct Capacity {
 #[derive(Debug)]
 pub struct Planner {
     capacity: Capacity,
-    ports: HashMap<PortName, Programmed>,
+    ports: HashMap<Arc<PortName>, Programmed>,
     /// Which port a frontend in the kernel belongs to.
-    owners: HashMap<FrontendId, PortName>,
+    owners: HashMap<FrontendId, Arc<PortName>>,
     frontends: [u32; 2],
     services: Pool,
     backends: [Backends; 2],
@@ -72,7 +74,7 @@ impl Planner {
 
     /// The port that a frontend belongs to.
     pub fn owner(&self, frontend: &FrontendId) -> Option<&PortName> {
-        self.owners.get(frontend)
+        self.owners.get(frontend).map(|owner| &**owner)
     }
 
     /// Elements in use and elements that there are, by map. What waits for a grace
@@ -98,15 +100,17 @@ impl Planner {
         ]
     }
 
-    /// Plans the step to new desired states; `None` is a port that is gone.
+    /// Plans the step to new desired states, and hands out the writes in the order in
+    /// which they are to be made; `None` is a port that is gone.
     ///
     /// Ports come and change before others go, so a frontend that moves from one
     /// port to another is never missing in between.
     pub fn plan(
         &mut self,
         changes: impl IntoIterator<Item = (PortName, Option<DesiredPort>)>,
+        mut write: impl FnMut(Write),
     ) -> Plan {
-        let mut draft = Draft::default();
+        let mut draft = Draft::new(&mut write);
         let mut gone = Vec::new();
         for (name, desired) in changes {
             self.waiting.remove(&name);
@@ -123,7 +127,7 @@ impl Planner {
 
     /// Takes back what a plan has retired, after the plan was written and a grace
     /// period has passed; plans again what found no room before.
-    pub fn reclaim(&mut self, retired: Retired) -> Plan {
+    pub fn reclaim(&mut self, retired: Retired, mut write: impl FnMut(Write)) -> Plan {
         for span in retired.spans {
             self.slots.free(span);
         }
@@ -133,7 +137,7 @@ impl Planner {
         for service in retired.services {
             self.services.give_back(service);
         }
-        let mut draft = Draft::default();
+        let mut draft = Draft::new(&mut write);
         for (name, desired) in std::mem::take(&mut self.waiting) {
             self.attempt(name, desired, &mut draft);
         }
@@ -142,7 +146,7 @@ impl Planner {
         self.finish(draft)
     }
 
-    fn attempt(&mut self, name: PortName, desired: DesiredPort, draft: &mut Draft) {
+    fn attempt(&mut self, name: PortName, desired: DesiredPort, draft: &mut Draft<'_>) {
         if let Err(full) = self.set(&name, &desired, draft) {
             draft.refused.push(Refused {
                 port: name.clone(),
@@ -152,26 +156,17 @@ impl Planner {
         }
     }
 
-    /// Takes stock of a draft: frontends that lost their port and were not taken
-    /// over by another one go.
-    fn finish(&mut self, draft: Draft) -> Plan {
-        let mut plan = Plan {
-            retired: draft.retired,
-            refused: draft.refused,
-            ..Plan::default()
-        };
-        plan.writes.extend(draft.backends);
-        plan.writes.extend(draft.slots);
-        plan.writes.extend(draft.frontends);
-        for (id, loser) in draft.dropped {
+    /// Ends a draft: frontends that lost their port and were not taken over by
+    /// another one go, and then what they led to.
+    fn finish(&mut self, mut draft: Draft<'_>) -> Plan {
+        for (id, loser) in std::mem::take(&mut draft.dropped) {
             if self.owners.get(&id) == Some(&loser) {
                 self.owners.remove(&id);
                 self.frontends[at(Family::of(id.address))] -= 1;
-                plan.writes.push(Write::RemoveFrontend { id });
+                draft.write(Write::RemoveFrontend { id });
             }
         }
-        plan.writes.extend(draft.ends);
-        plan
+        draft.finish()
     }
 
     /// Plans one port's new state; on an error nothing has changed.
@@ -179,25 +174,24 @@ impl Planner {
         &mut self,
         name: &PortName,
         desired: &DesiredPort,
-        draft: &mut Draft,
+        draft: &mut Draft<'_>,
     ) -> Result<(), Full> {
         let family = name.family;
-        let mut old = self.ports.remove(name);
-        if let Err(full) = self.has_room(name, desired, old.as_ref()) {
-            self.ports.extend(old.map(|old| (name.clone(), old)));
-            return Err(full);
-        }
-        let (service, block) = match self.room_for(desired, old.as_ref()) {
+        let (name, old) = match self.ports.remove_entry(name) {
+            Some((name, old)) => (name, Some(old)),
+            None => (Arc::new(name.clone()), None),
+        };
+        let room = self
+            .has_room(&name, desired, old.as_ref())
+            .and_then(|()| self.room_for(desired, old.as_ref()));
+        let (service, block) = match room {
             Ok(room) => room,
             Err(full) => {
-                self.ports.extend(old.map(|old| (name.clone(), old)));
+                self.ports.extend(old.map(|old| (name, old)));
                 return Err(full);
             }
         };
-        let before = old
-            .as_mut()
-            .map(|old| std::mem::take(&mut old.backends))
-            .unwrap_or_default();
+        let before = old.as_ref().map_or(&[][..], |old| &old.backends);
         let backends = self.change_backends(family, service, before, &desired.endpoints, draft);
         let slots = slots_of(desired, &backends);
         let block = match &old {
@@ -206,9 +200,9 @@ impl Planner {
                 old.block
             }
             _ => {
-                draft.slots.push(Write::Slots {
+                draft.write(Write::Slots {
                     start: block.start,
-                    backends: slots.clone(),
+                    backends: slots.to_vec(),
                 });
                 if let Some(old) = &old {
                     draft.retired.spans.push(old.block);
@@ -218,7 +212,7 @@ impl Planner {
         };
         let programmed = Programmed {
             service,
-            frontends: desired.frontends.clone(),
+            frontends: desired.frontends.as_slice().into(),
             backends,
             slots,
             block,
@@ -227,8 +221,8 @@ impl Planner {
             external_policy: desired.external_policy,
             affinity_seconds: desired.affinity.unwrap_or(0),
         };
-        self.switch_frontends(name, &programmed, old.as_ref(), draft);
-        self.ports.insert(name.clone(), programmed);
+        self.switch_frontends(&name, &programmed, old.as_ref(), draft);
+        self.ports.insert(name, programmed);
         Ok(())
     }
 
@@ -251,7 +245,7 @@ impl Planner {
         let new_backends = desired
             .endpoints
             .iter()
-            .filter(|endpoint| old.is_none_or(|old| !old.backends.contains_key(endpoint)))
+            .filter(|endpoint| old.is_none_or(|old| index_of(&old.backends, endpoint).is_none()))
             .count();
         if new_backends > self.backends[at(name.family)].available() {
             return Err(Full::Backends);
@@ -278,28 +272,28 @@ impl Planner {
         Ok((service, block))
     }
 
-    /// Begins, keeps and ends backends, so that `endpoints` are there. An endpoint
-    /// that moved to another node with its address is another endpoint.
+    /// Begins, keeps and ends backends, so that `endpoints` are there, in their order.
+    /// An endpoint that moved to another node with its address is another endpoint.
     fn change_backends(
         &mut self,
         family: Family,
         service: u32,
-        mut before: BTreeMap<Endpoint, u32>,
+        before: &[(Endpoint, u32)],
         endpoints: &[Endpoint],
-        draft: &mut Draft,
-    ) -> BTreeMap<Endpoint, u32> {
+        draft: &mut Draft<'_>,
+    ) -> Box<[(Endpoint, u32)]> {
         let pool = &mut self.backends[at(family)];
-        let mut after = BTreeMap::new();
+        let mut after = Vec::with_capacity(endpoints.len());
         for endpoint in endpoints {
-            if let Some(index) = before.remove(endpoint) {
-                after.insert(*endpoint, index);
+            if let Some(index) = index_of(before, endpoint) {
+                after.push((*endpoint, index));
                 continue;
             }
             // `has_room` has seen that there are enough.
             let Some((index, generation)) = pool.begin() else {
                 continue;
             };
-            draft.backends.push(Write::Backend {
+            draft.write(Write::Backend {
                 index,
                 entry: BackendEntry {
                     address: endpoint.address,
@@ -309,26 +303,28 @@ impl Planner {
                     service,
                 },
             });
-            after.insert(*endpoint, index);
+            after.push((*endpoint, index));
         }
-        for index in before.into_values() {
-            end_backend(pool, family, index, draft);
+        for (endpoint, index) in before {
+            if index_of(&after, endpoint).is_none() {
+                draft.end_backend(family, *index, pool.end(*index));
+            }
         }
-        after
+        after.into()
     }
 
     /// Puts the new value under each frontend, and drops those that are no more.
     fn switch_frontends(
         &mut self,
-        name: &PortName,
+        name: &Arc<PortName>,
         new: &Programmed,
         old: Option<&Programmed>,
-        draft: &mut Draft,
+        draft: &mut Draft<'_>,
     ) {
         for frontend in &new.frontends {
             let id = id_of(name, frontend);
             let value = new.value(frontend.kind);
-            let owner = self.owners.insert(id, name.clone());
+            let owner = self.owners.insert(id, Arc::clone(name));
             if owner.is_none() {
                 self.frontends[at(name.family)] += 1;
             }
@@ -337,55 +333,33 @@ impl Planner {
                     old.frontends.contains(frontend) && old.value(frontend.kind) == value
                 });
             if !is_there {
-                draft.frontends.push(Write::Frontend { id, value });
+                draft.write(Write::Frontend { id, value });
             }
         }
         for frontend in old.iter().flat_map(|old| &old.frontends) {
             let id = id_of(name, frontend);
             let is_kept = new.frontends.iter().any(|kept| id_of(name, kept) == id);
             if !is_kept {
-                draft.dropped.push((id, name.clone()));
+                draft.dropped.push((id, Arc::clone(name)));
             }
         }
     }
 
-    fn remove(&mut self, name: &PortName, draft: &mut Draft) {
-        let Some(old) = self.ports.remove(name) else {
+    fn remove(&mut self, name: &PortName, draft: &mut Draft<'_>) {
+        let Some((name, old)) = self.ports.remove_entry(name) else {
             return;
         };
         for frontend in &old.frontends {
-            draft.dropped.push((id_of(name, frontend), name.clone()));
+            let dropped = id_of(&name, frontend);
+            draft.dropped.push((dropped, Arc::clone(&name)));
         }
         let pool = &mut self.backends[at(name.family)];
-        for index in old.backends.values() {
-            end_backend(pool, name.family, *index, draft);
+        for (_, index) in &old.backends {
+            draft.end_backend(name.family, *index, pool.end(*index));
         }
         draft.retired.spans.push(old.block);
         draft.retired.services.push(old.service);
     }
-}
-
-/// The writes of a plan by their stage.
-#[derive(Default)]
-struct Draft {
-    backends: Vec<Write>,
-    slots: Vec<Write>,
-    frontends: Vec<Write>,
-    /// Frontends that a port no longer has; another one may have taken them over.
-    dropped: Vec<(FrontendId, PortName)>,
-    ends: Vec<Write>,
-    retired: Retired,
-    refused: Vec<Refused>,
-}
-
-fn end_backend(pool: &mut Backends, family: Family, index: u32, draft: &mut Draft) {
-    let generation = pool.end(index);
-    draft.ends.push(Write::EndBackend {
-        family,
-        index,
-        generation,
-    });
-    draft.retired.backends.push((family, index));
 }
 
 fn id_of(name: &PortName, frontend: &Frontend) -> FrontendId {
@@ -397,12 +371,10 @@ fn id_of(name: &PortName, frontend: &Frontend) -> FrontendId {
 }
 
 /// The backend indices of both sets, one behind the other.
-fn slots_of(desired: &DesiredPort, backends: &BTreeMap<Endpoint, u32>) -> Vec<u32> {
-    desired
-        .cluster
-        .iter()
-        .chain(&desired.local)
-        .filter_map(|position| desired.endpoints.get(*position))
-        .filter_map(|endpoint| backends.get(endpoint).copied())
+fn slots_of(desired: &DesiredPort, backends: &[(Endpoint, u32)]) -> Box<[u32]> {
+    let positions = desired.cluster.iter().chain(&desired.local);
+    positions
+        .filter_map(|position| backends.get(*position))
+        .map(|(_, index)| *index)
         .collect()
 }

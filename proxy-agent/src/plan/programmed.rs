@@ -1,7 +1,5 @@
 //! What the kernel holds of one port.
 
-use std::collections::BTreeMap;
-
 use proxy_ebpf::layout::{self, Span, frontend_flags};
 
 use crate::model::desired::{Endpoint, Frontend, FrontendKind};
@@ -11,18 +9,24 @@ use crate::model::object::TrafficPolicy;
 #[derive(Debug)]
 pub(super) struct Programmed {
     pub(super) service: u32,
-    pub(super) frontends: Vec<Frontend>,
-    /// Index of each endpoint's backend.
-    pub(super) backends: BTreeMap<Endpoint, u32>,
+    pub(super) frontends: Box<[Frontend]>,
+    /// Each endpoint with the index of its backend; sorted by endpoint.
+    pub(super) backends: Box<[(Endpoint, u32)]>,
     /// Backend indices of the cluster set, then of the local set: the content of
     /// `block`.
-    pub(super) slots: Vec<u32>,
+    pub(super) slots: Box<[u32]>,
     pub(super) block: Span,
     /// How many of `slots` are the cluster set.
     pub(super) cluster: u32,
     pub(super) internal_policy: TrafficPolicy,
     pub(super) external_policy: TrafficPolicy,
     pub(super) affinity_seconds: u32,
+}
+
+/// The index of an endpoint's backend among `backends`, sorted by endpoint.
+pub(super) fn index_of(backends: &[(Endpoint, u32)], endpoint: &Endpoint) -> Option<u32> {
+    let place = backends.binary_search_by(|(known, _)| known.cmp(endpoint));
+    place.ok().map(|place| backends[place].1)
 }
 
 impl Programmed {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proxy_agent::maps::{FakeMaps, Maps as _};
 use proxy_agent::model::desired::{DesiredPort, Endpoint, Frontend, FrontendKind, PortName};
 use proxy_agent::model::object::{Family, ObjectName, Protocol, TrafficPolicy};
-use proxy_agent::plan::{Capacity, Full, Plan, Planner};
+use proxy_agent::plan::{Capacity, Full, Planner, Write};
 
 use crate::view::{View, view};
 
@@ -41,10 +41,8 @@ fn desired(cluster_ip: u8, endpoints: u8) -> DesiredPort {
     }
 }
 
-fn write(maps: &mut FakeMaps, plan: &Plan) {
-    for write in &plan.writes {
-        maps.write(write).unwrap();
-    }
+fn write(maps: &mut FakeMaps) -> impl FnMut(Write) {
+    |write| maps.write(&write).unwrap()
 }
 
 /// How many endpoints each frontend has, by the last byte of its address.
@@ -61,24 +59,21 @@ fn sizes(view: &View) -> Vec<(u8, usize)> {
 fn refused_and_served_later(capacity: Capacity, full: Full) {
     let mut planner = Planner::new(capacity);
     let mut maps = FakeMaps::default();
-    let plan = planner.plan([
+    let changes = [
         (port("a"), Some(desired(1, 3))),
         (port("b"), Some(desired(2, 3))),
-    ]);
-    write(&mut maps, &plan);
+    ];
+    let first = planner.plan(changes, write(&mut maps));
     assert_eq!(sizes(&view(&maps)), [(1, 3)], "only the first fits");
-    assert_eq!(plan.refused.len(), 1);
-    assert_eq!(plan.refused[0].port, port("b"));
-    assert_eq!(plan.refused[0].full, full);
+    assert_eq!(first.refused.len(), 1);
+    assert_eq!(first.refused[0].port, port("b"));
+    assert_eq!(first.refused[0].full, full);
 
-    let plan_of_removal = planner.plan([(port("a"), None)]);
-    write(&mut maps, &plan_of_removal);
-    let plan = planner.reclaim(plan.retired);
-    write(&mut maps, &plan);
-    let plan = planner.reclaim(plan_of_removal.retired);
-    write(&mut maps, &plan);
+    let removal = planner.plan([(port("a"), None)], write(&mut maps));
+    let _ = planner.reclaim(first.retired, write(&mut maps));
+    let last = planner.reclaim(removal.retired, write(&mut maps));
     assert_eq!(sizes(&view(&maps)), [(2, 3)], "served once there is room");
-    assert_eq!(plan.refused, []);
+    assert_eq!(last.refused, []);
 }
 
 const ROOMY: Capacity = Capacity {
@@ -116,10 +111,8 @@ fn a_port_that_cannot_grow_keeps_what_it_has() {
     let capacity = Capacity { slots: 5, ..ROOMY };
     let mut planner = Planner::new(capacity);
     let mut maps = FakeMaps::default();
-    let plan = planner.plan([(port("a"), Some(desired(1, 3)))]);
-    write(&mut maps, &plan);
-    let plan = planner.plan([(port("a"), Some(desired(1, 4)))]);
-    write(&mut maps, &plan);
+    let _ = planner.plan([(port("a"), Some(desired(1, 3)))], write(&mut maps));
+    let plan = planner.plan([(port("a"), Some(desired(1, 4)))], write(&mut maps));
     assert_eq!(plan.refused.len(), 1);
     assert_eq!(sizes(&view(&maps)), [(1, 3)]);
 }
@@ -132,10 +125,13 @@ fn one_changed_endpoint_costs_what_its_service_costs() {
         slots: 10_000,
     });
     let many = (0..200).map(|at| (port(&format!("s{at}")), Some(desired(at, 3))));
-    let _ = planner.plan(many);
-    let plan = planner.plan([(port("s7"), Some(desired(7, 4)))]);
+    let _ = planner.plan(many, drop);
+    let mut writes = Vec::new();
+    let changed = (port("s7"), Some(desired(7, 4)));
+    let _ = planner.plan([changed.clone()], |write| writes.push(write));
     // One backend, one run of slots, one frontend.
-    assert_eq!(plan.writes.len(), 3, "{:?}", plan.writes);
-    let plan = planner.plan([(port("s7"), Some(desired(7, 4)))]);
-    assert_eq!(plan.writes, [], "no change costs nothing");
+    assert_eq!(writes.len(), 3, "{writes:?}");
+    let _ = planner.plan([changed], |write| {
+        panic!("no change costs nothing: {write:?}")
+    });
 }

@@ -1,0 +1,55 @@
+//! A plan while it is made.
+
+use std::sync::Arc;
+
+use super::outcome::{Plan, Refused, Retired};
+use super::write::{FrontendId, Write};
+use crate::model::desired::PortName;
+use crate::model::object::Family;
+
+/// Passes on the writes that put something in place, and holds back those that take
+/// something away until all else is in place.
+pub(super) struct Draft<'a> {
+    write: &'a mut dyn FnMut(Write),
+    /// Frontends that a port no longer has; another one may have taken them over.
+    pub(super) dropped: Vec<(FrontendId, Arc<PortName>)>,
+    ends: Vec<Write>,
+    pub(super) retired: Retired,
+    pub(super) refused: Vec<Refused>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(write: &'a mut dyn FnMut(Write)) -> Self {
+        Self {
+            write,
+            dropped: Vec::new(),
+            ends: Vec::new(),
+            retired: Retired::default(),
+            refused: Vec::new(),
+        }
+    }
+
+    /// A write whose turn it is.
+    pub(super) fn write(&mut self, write: Write) {
+        (self.write)(write);
+    }
+
+    /// The end of a backend's life, once no frontend leads to it.
+    pub(super) fn end_backend(&mut self, family: Family, index: u32, generation: u32) {
+        self.ends.push(Write::EndBackend {
+            family,
+            index,
+            generation,
+        });
+        self.retired.backends.push((family, index));
+    }
+
+    /// Makes the writes that were held back.
+    pub(super) fn finish(self) -> Plan {
+        self.ends.into_iter().for_each(self.write);
+        Plan {
+            retired: self.retired,
+            refused: self.refused,
+        }
+    }
+}
