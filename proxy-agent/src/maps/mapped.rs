@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "memory shared with the kernel")]
 
 use std::marker::PhantomData;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::ptr::NonNull;
 use std::sync::atomic::{Ordering, fence};
 
@@ -12,54 +12,33 @@ use aya::maps::MapData;
 
 use super::MapError;
 
-/// An array map with `BPF_F_MMAPABLE` (Linux 5.5), mapped for writing.
+/// An array map with `BPF_F_MMAPABLE` (Linux 5.5), of which the part that was used so
+/// far is mapped for writing. What is mapped counts as this process's memory, used or
+/// not, since the kernel maps all pages at once (`remap_vmalloc_range`).
 pub(super) struct MappedArray<T> {
     name: &'static str,
-    start: NonNull<u8>,
-    bytes: usize,
+    map: MapData,
     elements: u32,
-    /// Keeps the map alive, and owns its descriptor.
-    _map: MapData,
+    mapping: Mapping,
     _element: PhantomData<T>,
 }
-
-// SAFETY: the memory belongs to the map, not to a thread.
-unsafe impl<T: Send> Send for MappedArray<T> {}
 
 impl<T: Pod> MappedArray<T> {
     /// The distance of two elements: the kernel rounds up to 8 bytes
     /// (`array_map_alloc`, kernel/bpf/arraymap.c).
     const STRIDE: usize = size_of::<T>().next_multiple_of(8);
 
-    /// Maps an array of `elements` elements.
+    /// Maps the beginning of an array of `elements` elements.
     pub(super) fn new(name: &'static str, map: MapData, elements: u32) -> Result<Self, MapError> {
-        // SAFETY: sysconf reads a constant.
-        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) })
-            .map_err(|_| MapError::last_os_error("sysconf(_SC_PAGESIZE)"))?;
-        let bytes = (elements as usize * Self::STRIDE).next_multiple_of(page);
-        // SAFETY: a new mapping of a map that this object keeps open.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                std::os::fd::AsFd::as_fd(map.fd()).as_raw_fd(),
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(MapError::last_os_error("mmap of an array map"));
-        }
-        let start = NonNull::new(start.cast()).ok_or(MapError::Missing(name))?;
-        Ok(Self {
+        let mut array = Self {
             name,
-            start,
-            bytes,
+            map,
             elements,
-            _map: map,
+            mapping: Mapping::none(),
             _element: PhantomData,
-        })
+        };
+        array.element(0)?;
+        Ok(array)
     }
 
     /// Stores one element. Stores of earlier calls are visible to whoever sees
@@ -73,12 +52,13 @@ impl<T: Pod> MappedArray<T> {
     }
 
     /// Reads one element.
-    pub(super) fn get(&self, index: u32) -> Result<T, MapError> {
+    pub(super) fn get(&mut self, index: u32) -> Result<T, MapError> {
         // SAFETY: as in `set`.
         Ok(unsafe { self.element(index)?.read_volatile() })
     }
 
-    fn element(&self, index: u32) -> Result<*mut T, MapError> {
+    /// Where an element is, which is mapped now if it was not.
+    fn element(&mut self, index: u32) -> Result<*mut T, MapError> {
         if index >= self.elements {
             return Err(MapError::Range {
                 map: self.name,
@@ -86,14 +66,70 @@ impl<T: Pod> MappedArray<T> {
                 size: self.elements,
             });
         }
+        let offset = index as usize * Self::STRIDE;
+        let end = offset + Self::STRIDE;
+        if end > self.mapping.bytes {
+            let all = self.elements as usize * Self::STRIDE;
+            // Twice as much each time, so that growing costs little in the long run.
+            let wanted = end.max(2 * self.mapping.bytes).max(SMALLEST_MAPPING);
+            self.mapping = Mapping::new(&self.map, wanted.min(all))?;
+        }
         // SAFETY: the element lies within the mapping.
-        Ok(unsafe { self.start.as_ptr().add(index as usize * Self::STRIDE) }.cast())
+        Ok(unsafe { self.mapping.start.as_ptr().add(offset) }.cast())
     }
 }
 
-impl<T> Drop for MappedArray<T> {
+/// Where a mapping starts to grow, in bytes.
+const SMALLEST_MAPPING: usize = 64 * 1024;
+
+/// The mapped beginning of a map; unmapped on drop.
+struct Mapping {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: the memory belongs to the map, not to a thread.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    fn none() -> Self {
+        Self {
+            start: NonNull::dangling(),
+            bytes: 0,
+        }
+    }
+
+    /// Maps `bytes` bytes, or up to the end of the last page of them.
+    fn new(map: &MapData, bytes: usize) -> Result<Self, MapError> {
+        // SAFETY: sysconf reads a constant.
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) })
+            .map_err(|_| MapError::last_os_error("sysconf(_SC_PAGESIZE)"))?;
+        let bytes = bytes.next_multiple_of(page);
+        // SAFETY: a new mapping of an open map; nothing else is there.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                map.fd().as_fd().as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(MapError::last_os_error("mmap of an array map"));
+        }
+        let start = NonNull::new(start.cast());
+        let start = start.ok_or_else(|| MapError::last_os_error("mmap of an array map"))?;
+        Ok(Self { start, bytes })
+    }
+}
+
+impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping made in `new`, used by nobody any more.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+        if self.bytes > 0 {
+            // SAFETY: the mapping made in `new`, used by nobody any more.
+            unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+        }
     }
 }
