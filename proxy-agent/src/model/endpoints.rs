@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::desired::Endpoint;
 use super::object::{Family, Protocol};
@@ -29,14 +30,14 @@ impl Sets {
         let topology = Topology::of(&usable, zone);
         Self {
             // Where nothing is ready, no topology holds: all that drain count.
-            cluster: positions(&usable, |candidate| topology.allows(candidate)),
-            local: positions(&usable, |candidate| candidate.local),
+            cluster: positions(&usable, |usable| topology.allows(usable)),
+            local: positions(&usable, |usable| usable.candidate.local),
             endpoints: usable
                 .into_iter()
-                .map(|(port, candidate)| Endpoint {
-                    address: candidate.address,
-                    port,
-                    local: candidate.local,
+                .map(|usable| Endpoint {
+                    address: usable.candidate.address,
+                    port: usable.port,
+                    local: usable.candidate.local,
                 })
                 .collect(),
         }
@@ -52,10 +53,27 @@ pub(super) fn ready_here<'a>(
 ) -> BTreeSet<IpAddr> {
     ports
         .flat_map(|(name, protocol)| usable(slices, name, protocol, family))
-        .map(|(_, candidate)| candidate)
-        .filter(|candidate| candidate.local && candidate.readiness == Readiness::Ready)
-        .map(|candidate| candidate.address)
+        .filter(|usable| usable.candidate.local && usable.is_ready())
+        .map(|usable| usable.candidate.address)
         .collect()
+}
+
+/// An endpoint of a slice under one of the slice's ports.
+#[derive(Clone, Copy)]
+struct Usable<'a> {
+    port: u16,
+    candidate: &'a Candidate,
+    slice: &'a Slice,
+}
+
+impl Usable<'_> {
+    fn is_ready(&self) -> bool {
+        self.candidate.readiness == Readiness::Ready
+    }
+
+    fn zones(&self) -> &[Arc<str>] {
+        self.slice.zones_of(self.candidate)
+    }
 }
 
 /// The endpoints that still serve, by address and port. Of several at one
@@ -66,40 +84,39 @@ fn usable<'a>(
     name: &str,
     protocol: Protocol,
     family: Family,
-) -> Vec<(u16, &'a Candidate)> {
+) -> Vec<Usable<'a>> {
     let mut found = Vec::new();
     for slice in slices.iter().filter(|slice| slice.family == family) {
         for port in &slice.ports {
             if *port.name == *name && port.protocol == protocol {
-                found.extend(
-                    slice
-                        .endpoints
-                        .iter()
-                        .map(|candidate| (port.number, candidate)),
-                );
+                found.extend(slice.endpoints.iter().map(|candidate| Usable {
+                    port: port.number,
+                    candidate,
+                    slice,
+                }));
             }
         }
     }
     // The sort is stable, so that the first stays the first.
-    found.sort_by_key(|(port, candidate)| (candidate.address, *port));
+    found.sort_by_key(|usable| (usable.candidate.address, usable.port));
     found.dedup_by(|later, kept| {
-        let same = later.0 == kept.0 && later.1.address == kept.1.address;
-        if same && kept.1.terminating && !later.1.terminating {
+        let same = later.port == kept.port && later.candidate.address == kept.candidate.address;
+        if same && kept.candidate.terminating && !later.candidate.terminating {
             *kept = *later;
         }
         same
     });
-    found.retain(|(_, candidate)| candidate.readiness != Readiness::Unusable);
+    found.retain(|usable| usable.candidate.readiness != Readiness::Unusable);
     found
 }
 
 /// Positions of those that are ready and allowed, or else of those that are
 /// draining and allowed.
-fn positions(usable: &[(u16, &Candidate)], allowed: impl Fn(&Candidate) -> bool) -> Vec<usize> {
+fn positions(usable: &[Usable<'_>], allowed: impl Fn(&Usable<'_>) -> bool) -> Vec<usize> {
     let select = |readiness| -> Vec<usize> {
         (0..)
             .zip(usable)
-            .filter(|(_, (_, candidate))| candidate.readiness == readiness && allowed(candidate))
+            .filter(|(_, usable)| usable.candidate.readiness == readiness && allowed(usable))
             .map(|(position, _)| position)
             .collect()
     };
@@ -121,29 +138,24 @@ enum Topology<'a> {
 }
 
 impl<'a> Topology<'a> {
-    fn of(usable: &[(u16, &Candidate)], zone: Option<&'a str>) -> Self {
-        let ready = || {
-            usable
-                .iter()
-                .map(|(_, candidate)| *candidate)
-                .filter(|candidate| candidate.readiness == Readiness::Ready)
+    fn of(usable: &[Usable<'_>], zone: Option<&'a str>) -> Self {
+        let ready = || usable.iter().filter(|usable| usable.is_ready());
+        let holds = |mode: Self, hinted: fn(&Usable<'_>) -> bool| {
+            ready().all(hinted) && ready().any(|usable| mode.allows(usable))
         };
-        let holds = |mode: Self, hinted: fn(&Candidate) -> bool| {
-            ready().all(hinted) && ready().any(|candidate| mode.allows(candidate))
-        };
-        if holds(Self::Node, |c| c.node_hint != NodeHint::Absent) {
+        if holds(Self::Node, |it| it.candidate.node_hint != NodeHint::Absent) {
             return Self::Node;
         }
         zone.map(Self::Zone)
-            .filter(|mode| holds(*mode, |c| !c.zones.is_empty()))
+            .filter(|mode| holds(*mode, |it| !it.zones().is_empty()))
             .unwrap_or(Self::Anywhere)
     }
 
-    fn allows(self, candidate: &Candidate) -> bool {
+    fn allows(self, usable: &Usable<'_>) -> bool {
         match self {
             Self::Anywhere => true,
-            Self::Node => candidate.node_hint == NodeHint::Here,
-            Self::Zone(zone) => candidate.zones.iter().any(|hint| **hint == *zone),
+            Self::Node => usable.candidate.node_hint == NodeHint::Here,
+            Self::Zone(zone) => usable.zones().iter().any(|hint| **hint == *zone),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! matters on this node.
 
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use super::address::special;
@@ -17,6 +18,8 @@ pub(super) struct Slice {
     pub(super) family: Family,
     pub(super) ports: Box<[Port]>,
     pub(super) endpoints: Box<[Candidate]>,
+    /// The different sets of zones that hints of its endpoints name.
+    zones: Box<[Zones]>,
     pub(super) refusals: Box<[RefusalReason]>,
 }
 
@@ -28,7 +31,10 @@ pub(super) struct Port {
     pub(super) number: u16,
 }
 
-/// An endpoint of a slice.
+/// Names of zones.
+type Zones = Arc<[Arc<str>]>;
+
+/// An endpoint of a slice. There are more of these than of anything else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) address: IpAddr,
@@ -36,9 +42,12 @@ pub(super) struct Candidate {
     pub(super) terminating: bool,
     pub(super) local: bool,
     pub(super) node_hint: NodeHint,
-    /// The zones that its hints name; empty where it has none.
-    pub(super) zones: Arc<[Arc<str>]>,
+    /// Which of the slice's sets of zones its hints name, counted from one; `None`
+    /// where it has no such hint.
+    zones: Option<NonZeroU16>,
 }
+
+const _: () = assert!(size_of::<Candidate>() == 24);
 
 /// What new connections may do with an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,9 +94,13 @@ impl Slice {
             }));
         }
         let mut endpoints = Vec::with_capacity(slice.endpoints.len());
+        let mut zones = Vec::new();
         for endpoint in &slice.endpoints {
             match usable_address(&endpoint.address, family) {
-                Ok(address) => endpoints.push(candidate(address, endpoint, node, shared)),
+                Ok(address) => {
+                    let zones = place_of(&endpoint.zone_hints, &mut zones, shared);
+                    endpoints.push(candidate(address, endpoint, node, zones));
+                }
                 Err(refusal) => refusals.push(refusal),
             }
         }
@@ -98,16 +111,40 @@ impl Slice {
             family,
             ports: ports.into(),
             endpoints: endpoints.into(),
+            zones: zones.into(),
             refusals: refusals.into(),
         })
     }
 
     /// Whether the node's zone has a say in which of its endpoints are used.
     pub(super) fn has_zone_hints(&self) -> bool {
-        self.endpoints
-            .iter()
-            .any(|endpoint| !endpoint.zones.is_empty())
+        !self.zones.is_empty()
     }
+
+    /// The zones that the hints of one of its endpoints name; empty where it has none.
+    pub(super) fn zones_of(&self, endpoint: &Candidate) -> &[Arc<str>] {
+        let place = endpoint.zones.map(|place| usize::from(place.get()) - 1);
+        place
+            .and_then(|place| self.zones.get(place))
+            .map_or(&[], |zones| zones)
+    }
+}
+
+/// The place of these zones among the sets of a slice, counted from one; they are
+/// added if they are new.
+fn place_of(hints: &[Arc<str>], sets: &mut Vec<Zones>, shared: &mut Shared) -> Option<NonZeroU16> {
+    if hints.is_empty() {
+        return None;
+    }
+    let known = sets.iter().position(|zones| **zones == *hints);
+    let place = known.unwrap_or_else(|| {
+        let hints = hints.iter().map(|zone| shared.strings.intern(zone.clone()));
+        let hints = hints.collect();
+        sets.push(shared.zones.intern(hints));
+        sets.len() - 1
+    });
+    // A slice has at most a thousand endpoints (the API's validation).
+    NonZeroU16::new(u16::try_from(place + 1).ok()?)
 }
 
 fn usable_address(text: &str, family: Family) -> Result<IpAddr, RefusalReason> {
@@ -129,12 +166,12 @@ fn usable_address(text: &str, family: Family) -> Result<IpAddr, RefusalReason> {
     Ok(address)
 }
 
-fn candidate(address: IpAddr, endpoint: &Endpoint, node: &str, shared: &mut Shared) -> Candidate {
-    let zones = endpoint
-        .zone_hints
-        .iter()
-        .map(|zone| shared.strings.intern(zone.clone()))
-        .collect();
+fn candidate(
+    address: IpAddr,
+    endpoint: &Endpoint,
+    node: &str,
+    zones: Option<NonZeroU16>,
+) -> Candidate {
     Candidate {
         address,
         readiness: match endpoint {
@@ -155,6 +192,6 @@ fn candidate(address: IpAddr, endpoint: &Endpoint, node: &str, shared: &mut Shar
         } else {
             NodeHint::Elsewhere
         },
-        zones: shared.zones.intern(zones),
+        zones,
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use super::resource::Watched;
 use crate::model::object::{Change, ObjectName};
@@ -14,6 +15,8 @@ pub(super) struct Tracker<K> {
     /// What was reported and not reported as gone, each with the number of the list
     /// that named it last.
     known: HashMap<ObjectName, u64>,
+    /// The namespace of the last name, whose memory the next name may share.
+    namespace: Arc<str>,
     /// The number of the list that runs or ran last.
     list: u64,
     was_listed: bool,
@@ -26,6 +29,7 @@ impl<K: Watched> Tracker<K> {
         Self {
             node_name: node_name.to_owned(),
             known: HashMap::new(),
+            namespace: Arc::default(),
             list: 0,
             was_listed: false,
             kind: PhantomData,
@@ -43,11 +47,17 @@ impl<K: Watched> Tracker<K> {
         match object.reduce(&self.node_name) {
             Some(change) => {
                 // The name that the change has already: the same memory.
-                let name = match &change {
+                let mut name = match &change {
                     Change::Service(service) => service.name.clone(),
                     Change::EndpointSlice(slice) => slice.name.clone(),
                     _ => name,
                 };
+                // Lists come ordered by namespace.
+                if name.namespace == self.namespace {
+                    name.namespace.clone_from(&self.namespace);
+                } else {
+                    self.namespace.clone_from(&name.namespace);
+                }
                 self.known.insert(name, self.list);
                 Some(change)
             }
