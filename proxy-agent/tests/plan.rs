@@ -3,9 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
 
+#[path = "plan/churn.rs"]
+mod churn;
+#[path = "plan/cost.rs"]
+mod cost;
 #[path = "plan/full_maps.rs"]
 mod full_maps;
+#[path = "plan/heap.rs"]
+mod heap;
 #[path = "plan/histories.rs"]
 mod histories;
+#[path = "plan/objects.rs"]
+mod objects;
 #[path = "plan/view.rs"]
 mod view;
