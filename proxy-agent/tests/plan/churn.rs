@@ -14,7 +14,7 @@ const SERVICES: u16 = 100;
 const ENDPOINTS: usize = 10;
 /// Until every table has had its largest size.
 const WARM_UP: u32 = 20_000;
-const CHANGES: u32 = 60_000;
+const CHANGES: u32 = 40_000;
 /// Changes between two grace periods.
 const GRACE: u32 = 16;
 
