@@ -38,6 +38,9 @@ pub(crate) struct ScaleArgs {
     /// Give each Service addresses and endpoints of both IP versions
     #[arg(long)]
     dual_stack: bool,
+    /// Let the server send lists in pages, as one without streaming lists does
+    #[arg(long)]
+    paged: bool,
     /// Changes a second while latency is measured
     #[arg(long, value_name = "N", default_value_t = 20)]
     rate: u32,

@@ -68,6 +68,7 @@ pub(super) fn measure(arguments: &ScaleArgs, agent: &Path) -> Result<Results> {
         ApiServer::start(apiserver::Options {
             ip: addresses::client().v4.into(),
             history: Some(HISTORY),
+            streaming_lists: !arguments.paged,
             ..apiserver::Options::default()
         })
     })??;
