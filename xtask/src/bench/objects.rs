@@ -26,9 +26,9 @@ pub(super) struct Objects {
     random: u64,
 }
 
-/// A slice of which one endpoint was replaced.
-pub(super) struct Changed {
-    pub(super) slice: Value,
+/// The replacement of one endpoint.
+#[derive(Clone, Copy)]
+pub(super) struct Change {
     /// The Service's ClusterIP.
     pub(super) frontend: SocketAddrV4,
     /// The new endpoint.
@@ -66,8 +66,9 @@ impl Objects {
         })
     }
 
-    /// Replaces an endpoint of a Service, both chosen at random.
-    pub(super) fn change(&mut self) -> Changed {
+    /// Replaces an endpoint of a Service, both chosen at random; the new slice, and
+    /// what is new in it.
+    pub(super) fn change(&mut self) -> (Value, Change) {
         let chosen = self.random_below(self.endpoints.len());
         let position = self.random_below(self.endpoints[chosen].len());
         let new = self.next;
@@ -75,11 +76,11 @@ impl Objects {
         let endpoints = &mut self.endpoints[chosen];
         endpoints[position] = new;
         let service = u32::try_from(chosen).unwrap_or_default();
-        Changed {
-            slice: slice(service, endpoints, "IPv4", endpoint_v4),
+        let change = Change {
             frontend: SocketAddrV4::new(cluster_ip_v4(service), SERVICE_PORT),
             endpoint: SocketAddrV4::new(address_v4(new), ENDPOINT_PORT),
-        }
+        };
+        (slice(service, endpoints, "IPv4", endpoint_v4), change)
     }
 
     /// A linear congruential generator (Knuth, MMIX), so that each run does the same.

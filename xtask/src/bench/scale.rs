@@ -16,7 +16,7 @@ use super::{
     ScaleArgs,
     kernel::AgentMaps,
     memory::Memory,
-    objects::{self, Changed, Objects},
+    objects::{self, Change, Objects},
     percentiles::Percentiles,
 };
 use crate::{interrupt, terminal};
@@ -33,7 +33,7 @@ const REST: Duration = Duration::from_secs(3);
 /// Changes of the flood that are under way at the same time.
 const WINDOW: u32 = 1000;
 /// Changes that the server remembers: more than may be under way.
-const HISTORY: usize = 20_000;
+const HISTORY: usize = 4000;
 
 /// What was found.
 pub(super) struct Results {
@@ -147,10 +147,10 @@ fn steadily(
     for _ in 0..arguments.changes {
         thread::sleep(next.saturating_duration_since(Instant::now()));
         next += interval;
-        let changed = objects.change();
+        let (slice, change) = objects.change();
         let started = Instant::now();
-        server.apply(changed.slice.clone());
-        wait_for(&changed, maps)?;
+        server.apply(slice);
+        wait_for(&change, maps)?;
         took.push(started.elapsed());
     }
     Ok(Percentiles::of(took))
@@ -163,9 +163,9 @@ fn flood(churn: u32, objects: &mut Objects, server: &ApiServer, maps: &AgentMaps
         let window = left.min(WINDOW);
         let mut last = None;
         for _ in 0..window {
-            let changed = objects.change();
-            server.apply(changed.slice.clone());
-            last = Some(changed);
+            let (slice, change) = objects.change();
+            server.apply(slice);
+            last = Some(change);
         }
         if let Some(last) = last {
             wait_for(&last, maps)?;
@@ -176,14 +176,14 @@ fn flood(churn: u32, objects: &mut Objects, server: &ApiServer, maps: &AgentMaps
 }
 
 /// Waits until packets to a Service can find its new endpoint.
-fn wait_for(changed: &Changed, maps: &AgentMaps) -> Result<()> {
+fn wait_for(change: &Change, maps: &AgentMaps) -> Result<()> {
     let deadline = Instant::now() + CHANGE_PATIENCE;
-    while !maps.serve(changed.frontend, changed.endpoint)? {
+    while !maps.serve(change.frontend, change.endpoint)? {
         ensure!(
             Instant::now() < deadline,
             "{} is not served by {} after {CHANGE_PATIENCE:?}",
-            changed.frontend,
-            changed.endpoint
+            change.frontend,
+            change.endpoint
         );
         thread::sleep(LOOK);
     }
