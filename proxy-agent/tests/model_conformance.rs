@@ -49,7 +49,12 @@ fn changes_over_time() {
 
 #[test]
 fn refusals() {
-    run_text(include_str!("model/cases/refusals.txt"), 13);
+    run_text(include_str!("model/cases/refusals.txt"), 11);
+}
+
+#[test]
+fn source_ranges() {
+    run_text(include_str!("model/cases/source_ranges.txt"), 9);
 }
 
 #[test]

@@ -175,6 +175,8 @@ pub mod frontend_flags {
     pub const EXTERNAL: u32 = 1;
     /// This frontend's traffic policy is Local.
     pub const LOCAL_POLICY: u32 = 1 << 1;
+    /// Only sources in the Service port's `SOURCE_RANGES_*` may use this frontend.
+    pub const SOURCE_RANGES: u32 = 1 << 2;
 }
 
 /// Value of `NODE_ADDRS_*`; only its presence counts.
@@ -216,6 +218,10 @@ impl<A> Backend<A> {
 pub mod backend_flags {
     /// Runs on this node.
     pub const LOCAL: u16 = 1;
+    /// Is in its Service port's cluster set. Kept for those with affinity only.
+    pub const IN_CLUSTER_SET: u16 = 1 << 1;
+    /// Is in its Service port's local set. Kept for those with affinity only.
+    pub const IN_LOCAL_SET: u16 = 1 << 2;
 }
 
 /// Where a flow's packet meets this node; part of the key, so that a packet only
@@ -413,6 +419,47 @@ pub type NatPort = Port;
 /// Elements of `NAT_PORTS`: there are no more ports.
 pub const NAT_PORTS: u32 = 1 << 16;
 
+/// What a prefix of `SOURCE_RANGES_*` matches, behind its length in bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
+#[repr(C)]
+pub struct SourceRange<A> {
+    /// The Service port's id; all of its bits count.
+    pub service: u32,
+    /// The beginning of the client's address.
+    pub source: A,
+}
+
+impl<A> SourceRange<A> {
+    /// The length of a prefix that matches all of an address.
+    #[expect(clippy::cast_possible_truncation, reason = "160 at most")]
+    pub const WHOLE: u32 = size_of::<Self>() as u32 * 8;
+}
+
+/// Value of `SOURCE_RANGES_*`; only its presence counts.
+pub type Allowed = u32;
+
+/// Key of `AFFINITY_*`: who is sent where he was sent before.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
+#[repr(C)]
+pub struct AffinityKey<A> {
+    /// The client's address.
+    pub client: A,
+    /// The Service port's id: its frontends share what they remember.
+    pub service: u32,
+}
+
+/// Value of `AFFINITY_*`: the endpoint of a client's last connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(C)]
+pub struct Affinity {
+    /// Index of the backend.
+    pub backend: u32,
+    /// The backend's generation then.
+    pub generation: u32,
+    /// When that was, in [`ticks`].
+    pub seen: u32,
+}
+
 /// The one element of `SETTINGS_*`: what may change while the programs run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
@@ -455,11 +502,14 @@ pub enum Counter {
     Unroutable = 7,
     /// Packets that the kernel refused to change; dropped.
     RewriteFailed = 8,
+    /// New connections to a load balancer address whose source ranges do not list the
+    /// client; dropped.
+    SourceNotAllowed = 9,
 }
 
 impl Counter {
     /// Every counter with its name, in order of its index.
-    pub const ALL: [(Self, &'static str); 9] = [
+    pub const ALL: [(Self, &'static str); 10] = [
         (Self::FlowsMade, "flows_made"),
         (Self::FlowTableFull, "flow_table_full"),
         (Self::PortsExhausted, "ports_exhausted"),
@@ -469,6 +519,7 @@ impl Counter {
         (Self::NoLocalEndpoints, "no_local_endpoints"),
         (Self::Unroutable, "unroutable"),
         (Self::RewriteFailed, "rewrite_failed"),
+        (Self::SourceNotAllowed, "source_not_allowed"),
     ];
 }
 
@@ -517,6 +568,11 @@ sizes! {
     FlowKey<V6> = [36 1 1 2], align 4;
     Flow<V4> = [12 4 4 4 4 4], align 4;
     Flow<V6> = [36 4 4 4 4 4], align 4;
+    SourceRange<V4> = [4 4], align 4;
+    SourceRange<V6> = [4 16], align 4;
+    AffinityKey<V4> = [4 4], align 4;
+    AffinityKey<V6> = [16 4], align 4;
+    Affinity = [4 4 4], align 4;
     Settings<V4> = [4 4 4], align 4;
     Settings<V6> = [16 4 4], align 4;
     SlotPair = [8], align 4;
@@ -548,7 +604,7 @@ macro_rules! bytes {
 bytes! {
     V4, V6, Port, Tuple<V4>, Tuple<V6>, FrontendKey<V4>, FrontendKey<V6>, Frontend,
     Backend<V4>, Backend<V6>, FlowKey<V4>, FlowKey<V6>,
-    Settings<V4>, Settings<V6>, SlotPair,
+    SourceRange<V4>, SourceRange<V6>, AffinityKey<V4>, AffinityKey<V6>, Affinity, Settings<V4>, Settings<V6>, SlotPair,
 }
 
 macro_rules! primitive_bytes {

@@ -66,6 +66,18 @@ impl Maps for FakeMaps {
                     self.v6.backends.entry(*index).or_default().generation = *generation;
                 }
             },
+            Write::SourceRange { service, range } => {
+                match translate::source_range(*service, *range) {
+                    Either::V4(range) => drop(self.v4.source_ranges.insert(range)),
+                    Either::V6(range) => drop(self.v6.source_ranges.insert(range)),
+                }
+            }
+            Write::RemoveSourceRange { service, range } => {
+                match translate::source_range(*service, *range) {
+                    Either::V4(range) => drop(self.v4.source_ranges.remove(&range)),
+                    Either::V6(range) => drop(self.v6.source_ranges.remove(&range)),
+                }
+            }
             Write::NodeAddress { address } => match address {
                 IpAddr::V4(address) => drop(self.v4.node_addresses.insert((*address).into())),
                 IpAddr::V6(address) => drop(self.v6.node_addresses.insert((*address).into())),

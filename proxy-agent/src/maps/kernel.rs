@@ -4,9 +4,11 @@ use std::borrow::BorrowMut;
 use std::net::IpAddr;
 
 use aya::Pod;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use proxy_ebpf::layout::{
-    Backend, Counter, Frontend, FrontendKey, NatPort, NodeAddress, Port, Settings, SlotPair, V4, V6,
+    Allowed, Backend, Counter, Frontend, FrontendKey, NatPort, NodeAddress, Port, Settings,
+    SlotPair, SourceRange, V4, V6,
 };
 
 use super::mapped::MappedArray;
@@ -20,11 +22,13 @@ pub(super) struct FamilyMaps<A: Pod>
 where
     FrontendKey<A>: Pod,
     Backend<A>: Pod,
+    SourceRange<A>: Pod,
     Settings<A>: Pod,
 {
     pub(super) frontends: Table<FrontendKey<A>, Frontend>,
     pub(super) node_addresses: Table<A, NodeAddress>,
     pub(super) backends: MappedArray<Backend<A>>,
+    pub(super) source_ranges: Trie<SourceRange<A>>,
     pub(super) settings: Array<MapData, Settings<A>>,
 }
 
@@ -43,18 +47,42 @@ impl<K: Pod, V: Pod> Table<K, V> {
     }
 
     fn remove(&mut self, key: &K) -> Result<(), MapError> {
-        match self.map.remove(key) {
-            Ok(()) | Err(aya::maps::MapError::KeyNotFound) => Ok(()),
-            Err(aya::maps::MapError::SyscallError(error))
-                if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
-            {
-                Ok(())
-            }
-            Err(source) => Err(MapError::Write {
-                map: self.name,
-                source,
-            }),
+        let name = self.name;
+        gone(self.map.remove(key)).map_err(|source| MapError::Write { map: name, source })
+    }
+}
+
+/// A trie of prefixes with its name, for errors.
+pub(super) struct Trie<K> {
+    pub(super) name: &'static str,
+    pub(super) map: LpmTrie<MapData, K, Allowed>,
+}
+
+impl<K: Pod> Trie<K> {
+    fn set(&mut self, (prefix, data): (u32, K)) -> Result<(), MapError> {
+        let name = self.name;
+        self.map
+            .insert(&Key::new(prefix, data), 1, 0)
+            .map_err(|source| MapError::Write { map: name, source })
+    }
+
+    fn remove(&mut self, (prefix, data): (u32, K)) -> Result<(), MapError> {
+        let name = self.name;
+        gone(self.map.remove(&Key::new(prefix, data)))
+            .map_err(|source| MapError::Write { map: name, source })
+    }
+}
+
+/// What was not there is gone, too.
+fn gone(removed: Result<(), aya::maps::MapError>) -> Result<(), aya::maps::MapError> {
+    match removed {
+        Err(aya::maps::MapError::KeyNotFound) => Ok(()),
+        Err(aya::maps::MapError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
+        {
+            Ok(())
         }
+        other => other,
     }
 }
 
@@ -126,6 +154,18 @@ impl Maps for KernelMaps {
                 index,
                 generation,
             } => self.end_backend(*family, *index, *generation),
+            Write::SourceRange { service, range } => {
+                match translate::source_range(*service, *range) {
+                    Either::V4(range) => self.v4.source_ranges.set(range),
+                    Either::V6(range) => self.v6.source_ranges.set(range),
+                }
+            }
+            Write::RemoveSourceRange { service, range } => {
+                match translate::source_range(*service, *range) {
+                    Either::V4(range) => self.v4.source_ranges.remove(range),
+                    Either::V6(range) => self.v6.source_ranges.remove(range),
+                }
+            }
             Write::NodeAddress { address } => match address {
                 IpAddr::V4(address) => self.v4.node_addresses.set(&(*address).into(), &1),
                 IpAddr::V6(address) => self.v6.node_addresses.set(&(*address).into(), &1),

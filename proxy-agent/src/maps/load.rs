@@ -1,12 +1,13 @@
 //! Loading the eBPF object.
 
+use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, Pod};
 use proxy_ebpf::layout::{NAT_PORTS, Settings};
 
 use super::MapError;
-use super::kernel::{FamilyMaps, KernelMaps, Table};
+use super::kernel::{FamilyMaps, KernelMaps, Table, Trie};
 use super::mapped::MappedArray;
 
 /// The object that the build script has built.
@@ -31,6 +32,17 @@ pub struct MapSizes {
 impl MapSizes {
     /// Records of flows that are opening, of one IP version.
     fn opening(self) -> u32 {
+        self.flows.div_ceil(2)
+    }
+
+    /// Ranges of sources, of one IP version; each costs memory only when it is there.
+    pub fn source_ranges(self) -> u32 {
+        self.frontends
+    }
+
+    /// Clients that are remembered for affinity, of one IP version: as many as there
+    /// can be open flows.
+    fn affinity(self) -> u32 {
         self.flows.div_ceil(2)
     }
 }
@@ -122,6 +134,10 @@ pub fn load(sizes: MapSizes) -> Result<Loaded, MapError> {
         ("FLOWS_V6", sizes.flows),
         ("OPENING_V4", sizes.opening()),
         ("OPENING_V6", sizes.opening()),
+        ("AFFINITY_V4", sizes.affinity()),
+        ("AFFINITY_V6", sizes.affinity()),
+        ("SOURCE_RANGES_V4", sizes.source_ranges()),
+        ("SOURCE_RANGES_V6", sizes.source_ranges()),
         ("SLOTS", sizes.slots.div_ceil(2)),
     ] {
         loader.map_max_entries(name, size);
@@ -140,12 +156,14 @@ pub fn load(sizes: MapSizes) -> Result<Loaded, MapError> {
             frontends: table(&mut object, "FRONTENDS_V4")?,
             node_addresses: table(&mut object, "NODE_ADDRS_V4")?,
             backends: mapped(&mut object, "BACKENDS_V4", sizes.backends)?,
+            source_ranges: trie(&mut object, "SOURCE_RANGES_V4")?,
             settings: settings(&mut object, "SETTINGS_V4")?,
         },
         v6: FamilyMaps {
             frontends: table(&mut object, "FRONTENDS_V6")?,
             node_addresses: table(&mut object, "NODE_ADDRS_V6")?,
             backends: mapped(&mut object, "BACKENDS_V6", sizes.backends)?,
+            source_ranges: trie(&mut object, "SOURCE_RANGES_V6")?,
             settings: settings(&mut object, "SETTINGS_V6")?,
         },
         slots: mapped(&mut object, "SLOTS", sizes.slots.div_ceil(2))?,
@@ -166,6 +184,12 @@ fn table<K: Pod, V: Pod>(object: &mut Ebpf, name: &'static str) -> Result<Table<
     let map = HashMap::try_from(take(object, name)?)
         .map_err(|source| MapError::Write { map: name, source })?;
     Ok(Table { name, map })
+}
+
+fn trie<K: Pod>(object: &mut Ebpf, name: &'static str) -> Result<Trie<K>, MapError> {
+    let map = LpmTrie::try_from(take(object, name)?)
+        .map_err(|source| MapError::Write { map: name, source })?;
+    Ok(Trie { name, map })
 }
 
 fn mapped<A: Pod>(

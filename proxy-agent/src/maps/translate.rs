@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use proxy_ebpf::layout::{Backend, FrontendKey, Port, V4, V6, backend_flags};
+use ipnet::IpNet;
+use proxy_ebpf::layout::{Backend, FrontendKey, Port, SourceRange, V4, V6};
 
 use crate::plan::{BackendEntry, FrontendId};
 
@@ -33,8 +34,26 @@ fn element<A>(address: A, entry: &BackendEntry) -> Backend<A> {
     Backend {
         address,
         port: Port::new(entry.port),
-        flags: if entry.local { backend_flags::LOCAL } else { 0 },
+        flags: entry.flags,
         generation: entry.generation,
         service: entry.service,
+    }
+}
+
+/// A range of sources of a Service port, with the length of its prefix in bits.
+pub(super) fn source_range(
+    service: u32,
+    range: IpNet,
+) -> Either<(u32, SourceRange<V4>), (u32, SourceRange<V6>)> {
+    let prefix = u32::BITS + u32::from(range.prefix_len());
+    match range.network() {
+        IpAddr::V4(address) => {
+            let source = address.into();
+            Either::V4((prefix, SourceRange { service, source }))
+        }
+        IpAddr::V6(address) => {
+            let source = address.into();
+            Either::V6((prefix, SourceRange { service, source }))
+        }
     }
 }

@@ -150,6 +150,7 @@ impl Own {
             }
             Counter::NoEndpoints
             | Counter::NoLocalEndpoints
+            | Counter::SourceNotAllowed
             | Counter::Unroutable
             | Counter::RewriteFailed => reason(&self.drops),
             Counter::Malformed | Counter::Fragments => reason(&self.untouched),

@@ -133,8 +133,20 @@ impl Model {
             for address in old.into_iter().chain(new) {
                 self.touch_external_ips(address);
             }
+            self.touch_source_ranges();
         }
         self.node = node;
+    }
+
+    /// Touches whoever has source ranges, in which this node's address may be.
+    pub(super) fn touch_source_ranges(&mut self) {
+        let restricted = self.store.iter().filter(|(_, entry)| {
+            let service = entry.service.as_ref();
+            service.is_some_and(|service| service.source_ranges.is_some())
+        });
+        for id in restricted.map(|(id, _)| id).collect::<Vec<_>>() {
+            self.touch(id);
+        }
     }
 
     /// Touches whoever has or wants `address` as an external IP, and thereby

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::Model;
 use super::claims::{Claim, Destination};
 use super::desired::{DesiredPort, Frontend, FrontendKind, PortName};
@@ -47,11 +49,34 @@ impl Model {
                         internal_policy: service.internal_policy,
                         external_policy: service.external_policy,
                         affinity: service.affinity,
+                        source_ranges: self.source_ranges(service, family),
                     },
                 ));
             }
         }
         desired
+    }
+
+    /// Who may use a Service's load balancer addresses of a family. Where a range has
+    /// an address of this node, they may be their own source as well.
+    fn source_ranges(&self, service: &ServedService, family: Family) -> Option<Vec<IpNet>> {
+        let ranges = service.source_ranges.as_ref()?;
+        let mut allowed: Vec<_> = ranges
+            .iter()
+            .filter(|range| Family::of(range.addr()) == family)
+            .copied()
+            .collect();
+        let node = self.node_addresses().primary;
+        if allowed
+            .iter()
+            .any(|range| node.iter().any(|it| range.contains(it)))
+        {
+            let own = service.load_balancer_ips();
+            allowed.extend(own.filter(|it| Family::of(*it) == family).map(IpNet::from));
+        }
+        allowed.sort_unstable();
+        allowed.dedup();
+        Some(allowed)
     }
 
     fn frontends(&self, claims: impl Iterator<Item = (Destination, Claim)>) -> Vec<Frontend> {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::net::IpAddr;
+
+use ipnet::IpNet;
 use std::sync::Arc;
 
 use super::object::{Family, ObjectName, Protocol, TrafficPolicy};
@@ -49,6 +51,9 @@ pub struct DesiredPort {
     pub external_policy: TrafficPolicy,
     /// The timeout in seconds of `ClientIP` affinity.
     pub affinity: Option<u32>,
+    /// Who may use its load balancer addresses, of its family; sorted. Everybody where
+    /// there is none.
+    pub source_ranges: Option<Vec<IpNet>>,
 }
 
 /// A destination that clients use.

@@ -109,6 +109,7 @@ impl Model {
             for address in changed.into_iter().flatten() {
                 self.touch_external_ips(address);
             }
+            self.touch_source_ranges();
         }
         self.settings = settings;
     }

@@ -67,15 +67,11 @@ pub enum RefusalReason {
         /// The protocol.
         protocol: Protocol,
     },
-    /// A load balancer address that only some sources may use: the data path cannot
-    /// tell sources apart yet, and must not let in those that are not listed.
-    #[error(
-        "the load balancer IP {address} is not served: its loadBalancerSourceRanges \
-         cannot be enforced yet"
-    )]
-    SourceRangesNotEnforced {
-        /// The address.
-        address: IpAddr,
+    /// A text that should be a range of addresses; it lets in nobody.
+    #[error("the source range {text:?} is not a range of IP addresses")]
+    NotARange {
+        /// The text.
+        text: String,
     },
     /// An external IP outside of the ranges that the configuration allows.
     #[error("the external IP {address} is in no range that the configuration allows")]
@@ -120,7 +116,7 @@ impl RefusalReason {
             Self::WrongFamily { .. } => "WrongFamily",
             Self::PortNumber { .. } => "PortNumber",
             Self::DuplicatePort { .. } => "DuplicatePort",
-            Self::SourceRangesNotEnforced { .. } => "SourceRangesNotEnforced",
+            Self::NotARange { .. } => "NotARange",
             Self::ExternalIpNotAllowed { .. } => "ExternalIpNotAllowed",
             Self::ExternalIpIsClusterIp { .. } => "ExternalIpIsClusterIp",
             Self::ExternalIpIsNodeAddress { .. } => "ExternalIpIsNodeAddress",

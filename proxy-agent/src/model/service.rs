@@ -25,6 +25,8 @@ pub(super) struct ServedService {
     pub(super) internal_policy: TrafficPolicy,
     pub(super) external_policy: TrafficPolicy,
     pub(super) affinity: Option<u32>,
+    /// Who may use its load balancer addresses; everybody where there is none.
+    pub(super) source_ranges: Option<Box<[IpNet]>>,
     pub(super) health_check_port: Option<u16>,
     /// What is refused whatever else there is in the cluster.
     pub(super) refusals: Box<[RefusalReason]>,
@@ -49,6 +51,7 @@ impl ServedService {
         let mut refusals = Vec::new();
         let addresses = Addresses::new(service, &mut refusals);
         let ports = ports(service, strings, &mut refusals);
+        let source_ranges = source_ranges(service, &mut refusals);
         refusals.sort_unstable();
         refusals.dedup();
         Some(Self {
@@ -63,6 +66,7 @@ impl ServedService {
                 _ => service.external_policy,
             },
             affinity: service.affinity,
+            source_ranges,
             // As upstream's NeedsHealthCheck: elsewhere the field means nothing.
             health_check_port: service.health_check_node_port.filter(|_| {
                 service.kind == ServiceType::LoadBalancer
@@ -84,6 +88,13 @@ impl ServedService {
     pub(super) fn external_ips(&self) -> impl Iterator<Item = IpAddr> {
         let own = self.addresses.iter();
         own.filter(|(_, kind)| *kind == FrontendKind::ExternalIp)
+            .map(|(address, _)| *address)
+    }
+
+    /// Its load balancer IPs.
+    pub(super) fn load_balancer_ips(&self) -> impl Iterator<Item = IpAddr> {
+        let own = self.addresses.iter();
+        own.filter(|(_, kind)| *kind == FrontendKind::LoadBalancer)
             .map(|(address, _)| *address)
     }
 
@@ -169,15 +180,10 @@ impl Addresses {
                 this.add(address, FrontendKind::ClusterIp, refusals);
             }
         }
-        let is_restricted = restricts_sources(service);
         for text in &service.load_balancer_ips {
             if let Some(address) = parse(text, AddressRole::LoadBalancer, refusals)
                 && this.families[Family::of(address) as usize]
             {
-                if is_restricted {
-                    refusals.push(RefusalReason::SourceRangesNotEnforced { address });
-                    continue;
-                }
                 this.add(address, FrontendKind::LoadBalancer, refusals);
             }
         }
@@ -211,15 +217,23 @@ impl Addresses {
     }
 }
 
-/// Whether `loadBalancerSourceRanges` lets less than everybody in; a range of
-/// length zero lets in all.
-fn restricts_sources(service: &Service) -> bool {
-    let lets_all_in = |text: &String| {
-        text.trim()
-            .parse::<IpNet>()
-            .is_ok_and(|range| range.prefix_len() == 0)
-    };
-    !service.source_ranges.is_empty() && !service.source_ranges.iter().any(lets_all_in)
+/// Who may use the load balancer addresses. A range of length zero lets in everybody;
+/// one that is none lets in nobody. A family without a range is closed.
+fn source_ranges(service: &Service, refusals: &mut Vec<RefusalReason>) -> Option<Box<[IpNet]>> {
+    if service.source_ranges.is_empty() || service.load_balancer_ips.is_empty() {
+        return None;
+    }
+    let mut ranges = Vec::with_capacity(service.source_ranges.len());
+    for text in &service.source_ranges {
+        match text.trim().parse::<IpNet>() {
+            Ok(range) if range.prefix_len() == 0 => return None,
+            Ok(range) => ranges.push(range.trunc()),
+            Err(_) => refusals.push(RefusalReason::NotARange { text: text.clone() }),
+        }
+    }
+    ranges.sort_unstable();
+    ranges.dedup();
+    Some(ranges.into())
 }
 
 fn parse(text: &str, role: AddressRole, refusals: &mut Vec<RefusalReason>) -> Option<IpAddr> {

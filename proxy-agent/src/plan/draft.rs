@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::outcome::{Plan, Refused, Retired};
 use super::write::{FrontendId, Write};
 use crate::model::desired::PortName;
@@ -42,6 +44,11 @@ impl<'a> Draft<'a> {
             generation,
         });
         self.retired.backends.push((family, index));
+    }
+
+    /// The end of a range of sources, once no frontend asks for it.
+    pub(super) fn end_source_range(&mut self, service: u32, range: IpNet) {
+        self.ends.push(Write::RemoveSourceRange { service, range });
     }
 
     /// Makes the writes that were held back.

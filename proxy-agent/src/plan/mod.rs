@@ -9,6 +9,7 @@
 //! used again only after a grace period of the kernel's readers.
 
 mod draft;
+mod flags;
 mod outcome;
 mod planner;
 mod pool;

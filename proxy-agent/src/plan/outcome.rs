@@ -58,6 +58,8 @@ pub enum Full {
     Backends,
     /// `SLOTS`
     Slots,
+    /// `SOURCE_RANGES_*`
+    SourceRanges,
 }
 
 impl fmt::Display for Full {
@@ -66,6 +68,10 @@ impl fmt::Display for Full {
             Self::Frontends => "the map of frontends is full (--map-frontends)",
             Self::Backends => "the map of backends is full (--map-backends)",
             Self::Slots => "the map of slots is full (--map-slots)",
+            Self::SourceRanges => {
+                "the map of source ranges, as large as that of frontends, is full \
+                 (--map-frontends)"
+            }
         })
     }
 }

@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use proxy_ebpf::layout::Span;
 
 use super::draft::Draft;
+use super::flags;
 use super::outcome::{Full, Plan, Refused, Retired};
 use super::pool::{Backends, Pool};
 use super::programmed::{Programmed, index_of};
@@ -34,6 +36,7 @@ pub struct Planner {
     /// Which port a frontend in the kernel belongs to.
     owners: HashMap<FrontendId, Arc<PortName>>,
     frontends: [u32; 2],
+    source_ranges: [usize; 2],
     services: Pool,
     backends: [Backends; 2],
     slots: Spans,
@@ -57,6 +60,7 @@ impl Planner {
             ports: HashMap::new(),
             owners: HashMap::new(),
             frontends: [0; 2],
+            source_ranges: [0; 2],
             services: Pool::new(capacity.frontends.saturating_mul(2)),
             backends: [
                 Backends::new(capacity.backends),
@@ -191,8 +195,7 @@ impl Planner {
                 return Err(full);
             }
         };
-        let before = old.as_ref().map_or(&[][..], |old| &old.backends);
-        let backends = self.change_backends(family, service, before, &desired.endpoints, draft);
+        let backends = self.change_backends(family, service, old.as_ref(), desired, draft);
         let slots = slots_of(desired, &backends);
         let block = match &old {
             Some(old) if old.slots == slots => {
@@ -220,7 +223,10 @@ impl Planner {
             internal_policy: desired.internal_policy,
             external_policy: desired.external_policy,
             affinity_seconds: desired.affinity.unwrap_or(0),
+            source_ranges: desired.source_ranges.as_deref().map(Box::from),
         };
+        let ranges_before = old.as_ref().map_or(&[][..], Programmed::ranges);
+        self.change_source_ranges(family, service, ranges_before, programmed.ranges(), draft);
         self.switch_frontends(&name, &programmed, old.as_ref(), draft);
         self.ports.insert(name, programmed);
         Ok(())
@@ -250,6 +256,10 @@ impl Planner {
         if new_backends > self.backends[at(name.family)].available() {
             return Err(Full::Backends);
         }
+        let new_ranges = desired.source_ranges.as_ref().map_or(0, Vec::len);
+        if self.source_ranges[at(name.family)] + new_ranges > self.capacity.frontends as usize {
+            return Err(Full::SourceRanges);
+        }
         Ok(())
     }
 
@@ -272,38 +282,40 @@ impl Planner {
         Ok((service, block))
     }
 
-    /// Begins, keeps and ends backends, so that `endpoints` are there, in their order.
-    /// An endpoint that moved to another node with its address is another endpoint.
+    /// Begins, keeps and ends backends, so that the port's endpoints are there, in their
+    /// order. An endpoint that moved to another node with its address is another endpoint.
     fn change_backends(
         &mut self,
         family: Family,
         service: u32,
-        before: &[(Endpoint, u32)],
-        endpoints: &[Endpoint],
+        old: Option<&Programmed>,
+        desired: &DesiredPort,
         draft: &mut Draft<'_>,
     ) -> Box<[(Endpoint, u32)]> {
+        let before = old.map_or(&[][..], |old| &old.backends);
+        let flags_before = old.map(flags::of_backends).unwrap_or_default();
         let pool = &mut self.backends[at(family)];
-        let mut after = Vec::with_capacity(endpoints.len());
-        for endpoint in endpoints {
-            if let Some(index) = index_of(before, endpoint) {
-                after.push((*endpoint, index));
-                continue;
-            }
-            // `has_room` has seen that there are enough.
-            let Some((index, generation)) = pool.begin() else {
-                continue;
+        let mut after = Vec::with_capacity(desired.endpoints.len());
+        for (endpoint, flags) in desired.endpoints.iter().zip(flags::of_endpoints(desired)) {
+            let (index, generation) = match index_of(before, endpoint) {
+                Some(index) => (index, pool.generation(index)),
+                // `has_room` has seen that there are enough.
+                None => match pool.begin() {
+                    Some(begun) => begun,
+                    None => continue,
+                },
             };
-            draft.write(Write::Backend {
-                index,
-                entry: BackendEntry {
+            after.push((*endpoint, index));
+            if flags_before.get(&index) != Some(&flags) {
+                let entry = BackendEntry {
                     address: endpoint.address,
                     port: endpoint.port,
-                    local: endpoint.local,
+                    flags,
                     generation,
                     service,
-                },
-            });
-            after.push((*endpoint, index));
+                };
+                draft.write(Write::Backend { index, entry });
+            }
         }
         for (endpoint, index) in before {
             if index_of(&after, endpoint).is_none() {
@@ -311,6 +323,27 @@ impl Planner {
             }
         }
         after.into()
+    }
+
+    /// Lets in new ranges of sources at once, and takes away old ones when no frontend
+    /// asks for them any more.
+    fn change_source_ranges(
+        &mut self,
+        family: Family,
+        service: u32,
+        before: &[IpNet],
+        after: &[IpNet],
+        draft: &mut Draft<'_>,
+    ) {
+        let used = &mut self.source_ranges[at(family)];
+        *used = *used + after.len() - before.len();
+        for range in after.iter().filter(|range| !before.contains(range)) {
+            let range = *range;
+            draft.write(Write::SourceRange { service, range });
+        }
+        for range in before.iter().filter(|range| !after.contains(range)) {
+            draft.end_source_range(service, *range);
+        }
     }
 
     /// Puts the new value under each frontend, and drops those that are no more.
@@ -357,6 +390,7 @@ impl Planner {
         for (_, index) in &old.backends {
             draft.end_backend(name.family, *index, pool.end(*index));
         }
+        self.change_source_ranges(name.family, old.service, old.ranges(), &[], draft);
         draft.retired.spans.push(old.block);
         draft.retired.services.push(old.service);
     }

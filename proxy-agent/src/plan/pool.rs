@@ -83,6 +83,11 @@ impl Backends {
         Some((index, self.generations[at]))
     }
 
+    /// The generation of an index that is in use.
+    pub(super) fn generation(&self, index: u32) -> u32 {
+        self.generations[index as usize]
+    }
+
     /// Ends a life: the generation that nobody's record matches, even. The index
     /// is not free before [`Self::give_back`].
     pub(super) fn end(&mut self, index: u32) -> u32 {

@@ -1,5 +1,6 @@
 //! What the kernel holds of one port.
 
+use ipnet::IpNet;
 use proxy_ebpf::layout::{self, Span, frontend_flags};
 
 use crate::model::desired::{Endpoint, Frontend, FrontendKind};
@@ -21,6 +22,8 @@ pub(super) struct Programmed {
     pub(super) internal_policy: TrafficPolicy,
     pub(super) external_policy: TrafficPolicy,
     pub(super) affinity_seconds: u32,
+    /// Who may use its load balancer addresses; everybody where there is none.
+    pub(super) source_ranges: Option<Box<[IpNet]>>,
 }
 
 /// The index of an endpoint's backend among `backends`, sorted by endpoint.
@@ -30,6 +33,11 @@ pub(super) fn index_of(backends: &[(Endpoint, u32)], endpoint: &Endpoint) -> Opt
 }
 
 impl Programmed {
+    /// Its ranges of sources; none also where everybody is let in.
+    pub(super) fn ranges(&self) -> &[IpNet] {
+        self.source_ranges.as_deref().unwrap_or_default()
+    }
+
     /// The value of its frontends of one kind.
     pub(super) fn value(&self, kind: FrontendKind) -> layout::Frontend {
         let (external, policy) = match kind {
@@ -42,9 +50,15 @@ impl Programmed {
             TrafficPolicy::Cluster => 0,
             TrafficPolicy::Local => frontend_flags::LOCAL_POLICY,
         };
+        let restricted = match kind {
+            FrontendKind::LoadBalancer if self.source_ranges.is_some() => {
+                frontend_flags::SOURCE_RANGES
+            }
+            _ => 0,
+        };
         layout::Frontend {
             service: self.service,
-            flags: external | local,
+            flags: external | local | restricted,
             affinity_seconds: self.affinity_seconds,
             cluster: Span {
                 start: self.block.start,

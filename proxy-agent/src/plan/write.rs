@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use proxy_ebpf::layout::{Frontend, Settings, V4, V6};
 
 use crate::model::object::{Family, Protocol};
@@ -25,8 +26,8 @@ pub struct BackendEntry {
     pub address: IpAddr,
     /// The endpoint's port.
     pub port: u16,
-    /// Whether it runs on this node.
-    pub local: bool,
+    /// Bits of [`proxy_ebpf::layout::backend_flags`].
+    pub flags: u16,
     /// The generation, odd.
     pub generation: u32,
     /// The Service port's id.
@@ -70,6 +71,20 @@ pub enum Write {
         index: u32,
         /// The generation, even.
         generation: u32,
+    },
+    /// Lets a range of sources use a Service port's load balancer addresses.
+    SourceRange {
+        /// The Service port's id.
+        service: u32,
+        /// The range.
+        range: IpNet,
+    },
+    /// Takes such a range away.
+    RemoveSourceRange {
+        /// The Service port's id.
+        service: u32,
+        /// The range.
+        range: IpNet,
     },
     /// Lets NodePorts answer on an address.
     NodeAddress {

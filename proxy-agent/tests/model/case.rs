@@ -19,8 +19,8 @@
 //!
 //! A line of the outcome has a port's frontends and its endpoints. An endpoint
 //! is marked `c` where it is in the cluster set, `l` in the local set, and `@`
-//! where it is local. Policies and affinity are shown where they are not the
-//! default.
+//! where it is local. Policies, affinity and source ranges are shown where they are
+//! not the default.
 //!
 //! This node is `here`, in the zone `z1`, with the address 10.2.0.1, where the
 //! case has no Node of its own.
@@ -246,6 +246,10 @@ fn line(name: &PortName, port: &DesiredPort) -> String {
     }
     if port.external_policy == TrafficPolicy::Local {
         line += " external=Local";
+    }
+    if let Some(ranges) = &port.source_ranges {
+        let ranges: Vec<_> = ranges.iter().map(ToString::to_string).collect();
+        let _ = write!(line, " from={}", ranges.join(","));
     }
     if let Some(seconds) = port.affinity {
         let _ = write!(line, " affinity={seconds}");

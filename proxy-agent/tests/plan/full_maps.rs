@@ -38,6 +38,7 @@ fn desired(cluster_ip: u8, endpoints: u8) -> DesiredPort {
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
+        source_ranges: None,
     }
 }
 

@@ -12,7 +12,7 @@ use proxy_agent::model::object::{
     ServicePort, ServiceType, TrafficPolicy,
 };
 
-use crate::view::{Filmed, View, living, view};
+use crate::view::{Filmed, View, beside, living, view};
 
 /// What happens in a history.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ struct ServiceShape {
     node_port: Option<u8>,
     external_local: bool,
     affinity: bool,
+    load_balancer: bool,
+    source_ranges: Vec<u8>,
 }
 
 /// What of an endpoint varies.
@@ -51,17 +53,20 @@ fn service_shapes() -> impl Strategy<Value = ServiceShape> {
     (
         0..3u8,
         prop::option::of(0..2u8),
-        any::<bool>(),
-        any::<bool>(),
+        any::<[bool; 3]>(),
+        prop::collection::vec(0..3u8, 0..3),
     )
-        .prop_map(
-            |(cluster_ip, node_port, external_local, affinity)| ServiceShape {
+        .prop_map(|(cluster_ip, node_port, flags, source_ranges)| {
+            let [external_local, affinity, load_balancer] = flags;
+            ServiceShape {
                 cluster_ip,
                 node_port,
                 external_local,
                 affinity,
-            },
-        )
+                load_balancer,
+                source_ranges,
+            }
+        })
 }
 
 fn endpoint_shapes() -> impl Strategy<Value = EndpointShape> {
@@ -107,7 +112,11 @@ fn service(at: usize, shape: &ServiceShape) -> Change {
             .map_or(ServiceType::ClusterIp, |_| ServiceType::NodePort),
         cluster_ips: vec![format!("10.96.0.{}", shape.cluster_ip + 1)],
         external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
+        load_balancer_ips: shape
+            .load_balancer
+            .then(|| "198.51.100.1".to_owned())
+            .into_iter()
+            .collect(),
         ports: vec![ServicePort {
             name: Arc::from(""),
             protocol: Protocol::Udp,
@@ -121,7 +130,11 @@ fn service(at: usize, shape: &ServiceShape) -> Change {
             TrafficPolicy::Cluster
         },
         affinity: shape.affinity.then_some(60),
-        source_ranges: Vec::new(),
+        source_ranges: shape
+            .source_ranges
+            .iter()
+            .map(|range| format!("203.0.{range}.0/24"))
+            .collect(),
         health_check_node_port: None,
     })
 }
@@ -267,6 +280,9 @@ proptest! {
         fresh.apply(objects.all());
         fresh.program();
         prop_assert_eq!(view(&agent.maps().maps), view(&fresh.maps().maps));
+        prop_assert_eq!(beside(&agent.maps().maps), beside(&fresh.maps().maps));
+        let agrees = beside(&agent.maps().maps).agrees_with(&view(&agent.maps().maps));
+        prop_assert!(agrees, "the endpoints do not say in which sets they are");
         prop_assert_eq!(living(&agent.maps().maps), living(&fresh.maps().maps));
     }
 }

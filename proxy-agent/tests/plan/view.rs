@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use proxy_agent::maps::{FakeMaps, MapError, Maps};
 use proxy_agent::plan::Write;
 use proxy_ebpf::host::Memory;
-use proxy_ebpf::layout::{Address, Backend, Frontend, Span, backend_flags};
+use proxy_ebpf::layout::{
+    Address, Backend, Frontend, FrontendKey, Span, backend_flags, frontend_flags,
+};
 
 /// An endpoint: address words, port, and whether it is local.
 pub(crate) type Endpoint = (Vec<u32>, u16, bool);
@@ -42,18 +44,79 @@ pub(crate) fn living(maps: &FakeMaps) -> Vec<Endpoint> {
     living
 }
 
+/// What is in the maps beside the sets, when nothing is under way: it changes before the
+/// sets or behind them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Beside {
+    /// Of each frontend with affinity, each living endpoint with the sets that it says
+    /// it is in.
+    members: BTreeMap<Key, BTreeSet<(Endpoint, u16)>>,
+    /// The ranges of sources that each restricted frontend lets in.
+    ranges: BTreeMap<Key, BTreeSet<(u32, Vec<u32>)>>,
+    /// How many ranges there are in all, so that none is left behind.
+    all_ranges: usize,
+}
+
+/// What is beside the sets.
+pub(crate) fn beside(maps: &FakeMaps) -> Beside {
+    let mut beside = Beside::default();
+    beside.take_in(&maps.v4);
+    beside.take_in(&maps.v6);
+    beside
+}
+
+impl Beside {
+    fn take_in<A: Address>(&mut self, memory: &Memory<A>) {
+        self.all_ranges += memory.source_ranges.len();
+        for (key, value) in &memory.frontends {
+            if value.affinity_seconds != 0 {
+                self.members.insert(key_of(key), members(memory, value));
+            }
+            if value.flags & frontend_flags::SOURCE_RANGES != 0 {
+                let own = memory.source_ranges.iter();
+                let own = own.filter(|(_, range)| range.service == value.service);
+                let ranges = own.map(|(prefix, range)| (*prefix, range.source.words().to_vec()));
+                self.ranges.insert(key_of(key), ranges.collect());
+            }
+        }
+    }
+
+    /// Whether each endpoint says what the sets say.
+    pub(crate) fn agrees_with(&self, view: &View) -> bool {
+        self.members.iter().all(|(key, members)| {
+            let Some(Ok(served)) = view.get(key) else {
+                return false;
+            };
+            members.iter().all(|(endpoint, sets)| {
+                (sets & backend_flags::IN_CLUSTER_SET != 0) == served.cluster.contains(endpoint)
+                    && (sets & backend_flags::IN_LOCAL_SET != 0) == served.local.contains(endpoint)
+            })
+        })
+    }
+}
+
+fn members<A: Address>(memory: &Memory<A>, value: &Frontend) -> BTreeSet<(Endpoint, u16)> {
+    let both = backend_flags::IN_CLUSTER_SET | backend_flags::IN_LOCAL_SET;
+    let backends = memory.backends.values();
+    backends
+        .filter(|backend| backend.service == value.service)
+        .filter_map(|backend| Some((endpoint(backend)?, backend.flags & both)))
+        .collect()
+}
+
+fn key_of<A: Address>(key: &FrontendKey<A>) -> Key {
+    (
+        key.address.words().to_vec(),
+        key.port.number(),
+        key.protocol,
+    )
+}
+
 fn family<A: Address>(memory: &Memory<A>) -> View {
     memory
         .frontends
         .iter()
-        .map(|(key, value)| {
-            let name = (
-                key.address.words().to_vec(),
-                key.port.number(),
-                key.protocol,
-            );
-            (name, served(memory, value))
-        })
+        .map(|(key, value)| (key_of(key), served(memory, value)))
         .collect()
 }
 

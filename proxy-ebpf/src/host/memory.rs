@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::layout::{
-    Address, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, NatPort, Port, Settings,
-    flow_flags,
+    Address, Affinity, AffinityKey, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey,
+    NatPort, Port, Settings, SourceRange, flow_flags,
 };
 use crate::pipeline::{Make, MakeError, Tables};
 
@@ -28,6 +28,10 @@ pub struct Memory<A> {
     pub flows: RefCell<FlowTable<A>>,
     /// `OPENING_*`
     pub opening: RefCell<FlowTable<A>>,
+    /// `SOURCE_RANGES_*`, with the length of each prefix in bits.
+    pub source_ranges: HashSet<(u32, SourceRange<A>)>,
+    /// `AFFINITY_*`
+    pub affinity: RefCell<HashMap<AffinityKey<A>, Affinity>>,
     /// What both IP versions share.
     pub shared: Rc<Shared>,
 }
@@ -81,6 +85,22 @@ fn name(counter: Counter) -> &'static str {
         .map_or("unknown", |(_, name)| name)
 }
 
+/// Whether two agree in their first `prefix` bits, as they lie in memory.
+fn matches<A: Address>(prefix: u32, range: &SourceRange<A>, source: &SourceRange<A>) -> bool {
+    let words = |it: &SourceRange<A>| {
+        let mut words = vec![it.service];
+        words.extend_from_slice(it.source.words());
+        words
+    };
+    let mut left = prefix;
+    words(range).iter().zip(words(source)).all(|(a, b)| {
+        let bits = left.min(32);
+        left -= bits;
+        let difference = u32::from_be(a ^ b);
+        difference.checked_shr(32 - bits).unwrap_or(0) == 0
+    })
+}
+
 impl<A: Address> Tables<A> for Memory<A> {
     type Flow<'a> = Rc<Flow<A>>;
 
@@ -90,6 +110,12 @@ impl<A: Address> Tables<A> for Memory<A> {
 
     fn is_node_address(&self, address: &A) -> bool {
         self.node_addresses.contains(address)
+    }
+
+    fn is_allowed(&self, source: &SourceRange<A>) -> bool {
+        self.source_ranges
+            .iter()
+            .any(|(prefix, range)| matches(*prefix, range, source))
     }
 
     fn slot(&self, position: u32) -> Option<u32> {
@@ -146,6 +172,14 @@ impl<A: Address> Tables<A> for Memory<A> {
     fn forget(&self, key: &FlowKey<A>) {
         self.flows.borrow_mut().remove(key);
         self.opening.borrow_mut().remove(key);
+    }
+
+    fn affinity(&self, key: &AffinityKey<A>) -> Option<Affinity> {
+        self.affinity.borrow().get(key).copied()
+    }
+
+    fn remember(&self, key: &AffinityKey<A>, affinity: &Affinity) {
+        self.affinity.borrow_mut().insert(*key, *affinity);
     }
 
     fn now(&self) -> u32 {

@@ -15,8 +15,10 @@ mod headers;
 mod ingress;
 mod open;
 mod packet;
+mod pick;
 mod reject;
 mod rewrite;
+mod source_port;
 mod tables;
 
 pub use checksum::Delta;

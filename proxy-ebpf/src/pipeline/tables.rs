@@ -3,7 +3,8 @@
 use core::ops::Deref;
 
 use crate::layout::{
-    Address, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, Port, Settings,
+    Address, Affinity, AffinityKey, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, Port,
+    Settings, SourceRange,
 };
 
 /// How [`Tables::make`] treats a record that is there.
@@ -39,6 +40,8 @@ pub trait Tables<A: Address> {
     fn frontend(&self, key: &FrontendKey<A>) -> Option<Frontend>;
     /// Whether NodePorts answer on `address`.
     fn is_node_address(&self, address: &A) -> bool;
+    /// Whether a source is in a range that lets it in.
+    fn is_allowed(&self, source: &SourceRange<A>) -> bool;
     /// The backend index in the slot at `position`.
     fn slot(&self, position: u32) -> Option<u32>;
     /// The backend at `index`.
@@ -55,6 +58,11 @@ pub trait Tables<A: Address> {
     fn make(&self, key: &FlowKey<A>, flow: &Flow<A>, how: Make) -> Result<(), MakeError>;
     /// Removes the flow records under `key`, whatever their phase.
     fn forget(&self, key: &FlowKey<A>);
+
+    /// What is remembered of a client.
+    fn affinity(&self, key: &AffinityKey<A>) -> Option<Affinity>;
+    /// Remembers it; a full table forgets somebody else.
+    fn remember(&self, key: &AffinityKey<A>, affinity: &Affinity);
 
     /// The time in [`crate::layout::ticks`].
     fn now(&self) -> u32;

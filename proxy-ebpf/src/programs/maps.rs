@@ -3,10 +3,11 @@
 use aya_ebpf::bindings::{BPF_ANY, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use proxy_ebpf::layout::{
-    self, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, NatPort, NodeAddress, Port,
-    Settings, SlotPair, V4, V6, flow_flags, ticks,
+    self, Affinity, AffinityKey, Allowed, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey,
+    NatPort, NodeAddress, Port, Settings, SlotPair, SourceRange, V4, V6, flow_flags, ticks,
 };
 use proxy_ebpf::pipeline::{Make, MakeError, Tables};
 
@@ -15,7 +16,7 @@ const SIZED_BY_AGENT: u32 = 1;
 const EEXIST: i32 = -17;
 
 macro_rules! maps {
-    ($($address:ty: $frontends:ident $node_addresses:ident $backends:ident $flows:ident $opening:ident $settings:ident;)*) => {
+    ($($address:ty: $frontends:ident $node_addresses:ident $backends:ident $flows:ident $opening:ident $affinity:ident $source_ranges:ident $settings:ident;)*) => {
         $(
             #[map]
             static $frontends: HashMap<FrontendKey<$address>, Frontend> =
@@ -33,6 +34,12 @@ macro_rules! maps {
             static $opening: LruHashMap<FlowKey<$address>, Flow<$address>> =
                 LruHashMap::with_max_entries(SIZED_BY_AGENT, 0);
             #[map]
+            static $affinity: LruHashMap<AffinityKey<$address>, Affinity> =
+                LruHashMap::with_max_entries(SIZED_BY_AGENT, 0);
+            #[map]
+            static $source_ranges: LpmTrie<SourceRange<$address>, Allowed> =
+                LpmTrie::with_max_entries(SIZED_BY_AGENT, BPF_F_NO_PREALLOC);
+            #[map]
             static $settings: Array<Settings<$address>> = Array::with_max_entries(1, 0);
 
             impl Tables<$address> for Maps {
@@ -48,6 +55,12 @@ macro_rules! maps {
                 #[inline(always)]
                 fn is_node_address(&self, address: &$address) -> bool {
                     $node_addresses.get_ptr(address).is_some()
+                }
+
+                #[inline(always)]
+                fn is_allowed(&self, source: &SourceRange<$address>) -> bool {
+                    let key = Key::new(SourceRange::<$address>::WHOLE, *source);
+                    $source_ranges.get(key).is_some()
                 }
 
                 #[inline(always)]
@@ -113,6 +126,18 @@ macro_rules! maps {
                 }
 
                 #[inline(always)]
+                fn affinity(&self, key: &AffinityKey<$address>) -> Option<Affinity> {
+                    // SAFETY: as in `find`: at worst one connection goes astray, and
+                    // the backend's generation is checked.
+                    unsafe { $affinity.get(key) }.copied()
+                }
+
+                #[inline(always)]
+                fn remember(&self, key: &AffinityKey<$address>, affinity: &Affinity) {
+                    let _ = $affinity.insert(key, affinity, BPF_ANY.into());
+                }
+
+                #[inline(always)]
                 fn now(&self) -> u32 {
                     // SAFETY: reads the clock.
                     ticks::from_nanoseconds(unsafe { bpf_ktime_get_ns() })
@@ -144,8 +169,8 @@ static NAT_PORTS: Array<NatPort> = Array::with_max_entries(layout::NAT_PORTS, BP
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
 
 maps! {
-    V4: FRONTENDS_V4 NODE_ADDRS_V4 BACKENDS_V4 FLOWS_V4 OPENING_V4 SETTINGS_V4;
-    V6: FRONTENDS_V6 NODE_ADDRS_V6 BACKENDS_V6 FLOWS_V6 OPENING_V6 SETTINGS_V6;
+    V4: FRONTENDS_V4 NODE_ADDRS_V4 BACKENDS_V4 FLOWS_V4 OPENING_V4 AFFINITY_V4 SOURCE_RANGES_V4 SETTINGS_V4;
+    V6: FRONTENDS_V6 NODE_ADDRS_V6 BACKENDS_V6 FLOWS_V6 OPENING_V6 AFFINITY_V6 SOURCE_RANGES_V6 SETTINGS_V6;
 }
 
 #[inline(always)]

@@ -5,6 +5,7 @@
 //! with every checksum computed over all that it covers. So most tests compare whole
 //! packets, byte for byte.
 
+mod affinity;
 mod checksums;
 mod endpoints;
 mod expiry;
@@ -16,5 +17,6 @@ mod ports;
 mod records;
 mod rejects;
 mod round_trips;
+mod source_ranges;
 mod untouched;
 mod world;

@@ -220,6 +220,26 @@ impl World {
         }
     }
 
+    /// Gives all frontends one Service port, and its clients this affinity.
+    pub(super) fn set_affinity(&mut self, seconds: u32) {
+        let v4 = self.v4.frontends.values_mut();
+        for frontend in v4.chain(self.v6.frontends.values_mut()) {
+            frontend.service = 0;
+            frontend.affinity_seconds = seconds;
+        }
+    }
+
+    /// Says in which sets of its Service port an endpoint is, as the agent does.
+    pub(super) fn set_membership(&mut self, index: u32, sets: u16) {
+        let all = backend_flags::IN_CLUSTER_SET | backend_flags::IN_LOCAL_SET;
+        if let Some(backend) = self.v4.backends.get_mut(&index) {
+            backend.flags = backend.flags & !all | sets;
+        }
+        if let Some(backend) = self.v6.backends.get_mut(&index) {
+            backend.flags = backend.flags & !all | sets;
+        }
+    }
+
     /// Points all frontends' cluster sets to another set.
     pub(super) fn switch_sets(&mut self, set: &[usize]) {
         let cluster = span(&self.shared, set);

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
 
 mod api_server;
+mod clients;
 mod configuration;
 mod connections;
 mod devices;

@@ -9,7 +9,7 @@ use proxy_agent::model::object;
 use proxy_agent::plan::{BackendEntry, FrontendId, Write};
 use proxy_ebpf::host::{self, Action, Frame, Link};
 use proxy_ebpf::layout::{
-    Counter, Frontend, Settings, Span, frontend_flags, settings_flags, ticks,
+    Counter, Frontend, Settings, Span, backend_flags, frontend_flags, settings_flags, ticks,
 };
 use proxy_ebpf::pipeline::Client;
 use proxy_tests::lab::{Directory, Namespace};
@@ -182,7 +182,11 @@ fn writes(stage: &Stage) -> Vec<Write> {
         let entry = BackendEntry {
             address: backend.address.ip(),
             port: backend.address.port(),
-            local: backend.local,
+            flags: if backend.local {
+                backend_flags::LOCAL
+            } else {
+                0
+            },
             generation: 1,
             service: 0,
         };

@@ -1,0 +1,98 @@
+//! Which endpoint a new connection goes to.
+
+use super::Client;
+use super::headers::{Headers, Version};
+use super::tables::Tables;
+use crate::layout::{
+    Affinity, AffinityKey, Backend, Counter, Frontend, Span, backend_flags, frontend_flags, ticks,
+};
+
+/// Endpoints that a connection may go to.
+#[derive(Clone, Copy)]
+pub(super) struct Set {
+    span: Span,
+    /// The bit of [`backend_flags`] that its members have.
+    member: u16,
+}
+
+/// The set that this client's connection picks from; never empty.
+#[inline(always)]
+pub(super) fn endpoint_set(frontend: &Frontend, client: Client) -> Result<Set, Counter> {
+    let cluster = Set {
+        span: frontend.cluster,
+        member: backend_flags::IN_CLUSTER_SET,
+    };
+    if frontend.cluster.len == 0 {
+        return Err(Counter::NoEndpoints);
+    }
+    let is_local_pod = frontend.flags & frontend_flags::EXTERNAL != 0 && client == Client::Pod;
+    if frontend.flags & frontend_flags::LOCAL_POLICY == 0 || is_local_pod {
+        return Ok(cluster);
+    }
+    if frontend.local.len == 0 {
+        return Err(Counter::NoLocalEndpoints);
+    }
+    Ok(Set {
+        span: frontend.local,
+        member: backend_flags::IN_LOCAL_SET,
+    })
+}
+
+/// The endpoint of a new connection: with affinity the one of the client's last
+/// connection, if that is not too long ago and the endpoint is still in the set; else
+/// any one. The affinity lasts for its time from each new connection on.
+#[inline(always)]
+pub(super) fn choose<A: Version, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+    frontend: &Frontend,
+    set: Set,
+) -> Result<(u32, Backend<A>), Counter> {
+    if frontend.affinity_seconds == 0 {
+        return pick(tables, set.span);
+    }
+    let key = AffinityKey {
+        client: headers.tuple.source,
+        service: frontend.service,
+    };
+    let (index, backend) = match known(tables, &key, frontend, set.member) {
+        Some(known) => known,
+        None => pick(tables, set.span)?,
+    };
+    let affinity = Affinity {
+        backend: index,
+        generation: backend.generation,
+        seen: tables.now(),
+    };
+    tables.remember(&key, &affinity);
+    Ok((index, backend))
+}
+
+/// The endpoint of a client's last connection, if a new one may go there.
+#[inline(always)]
+fn known<A: Version, T: Tables<A>>(
+    tables: &T,
+    key: &AffinityKey<A>,
+    frontend: &Frontend,
+    member: u16,
+) -> Option<(u32, Backend<A>)> {
+    let last = tables.affinity(key)?;
+    let age = tables.now().wrapping_sub(last.seen);
+    let backend = tables.backend(last.backend)?;
+    let is_usable = age <= ticks::from_seconds(frontend.affinity_seconds)
+        && backend.is_current(last.generation)
+        && backend.service == key.service
+        && backend.flags & member != 0;
+    is_usable.then_some((last.backend, backend))
+}
+
+/// Any one of the set, each as likely as the others.
+#[inline(always)]
+fn pick<A: Version, T: Tables<A>>(tables: &T, set: Span) -> Result<(u32, Backend<A>), Counter> {
+    let offset = ((u64::from(tables.random()) * u64::from(set.len)) >> 32) as u32;
+    let index = tables
+        .slot(set.start.wrapping_add(offset))
+        .ok_or(Counter::NoEndpoints)?;
+    let backend = tables.backend(index).ok_or(Counter::NoEndpoints)?;
+    Ok((index, backend))
+}

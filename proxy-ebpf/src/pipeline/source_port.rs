@@ -1,0 +1,104 @@
+//! Which source port a flow gets that cannot keep its client's.
+
+use super::flow::{Holder, holder};
+use super::headers::{Headers, Version};
+use super::tables::Tables;
+use crate::layout::{FlowKey, Port, Settings, Tuple};
+
+/// Translated source ports that are tried for one new flow. With three in four ports
+/// taken, one new flow in a thousand finds none free.
+const PORT_ATTEMPTS: u32 = 24;
+/// How many of these are the same whenever the flow is opened, so that it finds the port
+/// again that it had; the others change with time, for a client that asks again because
+/// it found none.
+const SAME_ATTEMPTS: u32 = 16;
+
+/// Ports of the NAT range in an order that is the flow's own: flows that begin at one
+/// port go on to different ones.
+pub(super) struct NatPorts {
+    /// Where the first tries begin, and where the last ones do.
+    starts: [u32; 2],
+    step: u32,
+    count: u32,
+}
+
+impl NatPorts {
+    #[inline(always)]
+    pub(super) fn new<A: Version>(settings: &Settings<A>, headers: &Headers<A>, now: u32) -> Self {
+        let count = settings.nat_ports;
+        let hash = mix(headers);
+        if count <= PORT_ATTEMPTS {
+            // A small range is gone through whole.
+            return Self {
+                starts: [hash & 0xffff; 2],
+                step: 1,
+                count,
+            };
+        }
+        let step = hash >> 16 | 1;
+        Self {
+            starts: [hash & 0xffff, now.wrapping_mul(step)],
+            step,
+            count,
+        }
+    }
+
+    /// The first that no other flow has, for replies that come under `key` and become
+    /// `own`. If there is none, that of a flow that is weak: so a flood of connections
+    /// that never open shuts nobody out.
+    #[inline(always)]
+    pub(super) fn find<A: Version, T: Tables<A>>(
+        &self,
+        tables: &T,
+        key: &mut FlowKey<A>,
+        own: &Tuple<A>,
+    ) -> Option<Port> {
+        let now = tables.now();
+        let [same, later] = self.starts;
+        let mut weak = None;
+        for attempt in 0..PORT_ATTEMPTS {
+            let start = if attempt < SAME_ATTEMPTS { same } else { later };
+            let position = start.wrapping_add(attempt.wrapping_mul(self.step));
+            let port = tables.nat_port(position.checked_rem(self.count)?)?;
+            key.tuple.destination_port = port;
+            let Some(other) = tables.find(key) else {
+                return Some(port);
+            };
+            if other.tuple.is(own) {
+                return Some(port);
+            }
+            match holder(&other, key.protocol, now) {
+                Holder::Over => return Some(port),
+                Holder::Weak => weak = Some(port),
+                Holder::Closing | Holder::Live => {}
+            }
+        }
+        weak
+    }
+}
+
+/// A number that spreads flows over the NAT range: `MurmurHash3` (Appleby, 2011) of the
+/// client's end and the frontend's port.
+#[inline(always)]
+fn mix<A: Version>(headers: &Headers<A>) -> u32 {
+    let ports = u32::from(headers.tuple.source_port.raw()) << 16
+        | u32::from(headers.tuple.destination_port.raw());
+    let mut hash = stir(0, ports);
+    for word in headers.tuple.source.words() {
+        hash = stir(hash, *word);
+    }
+    hash ^= hash >> 16;
+    hash = hash.wrapping_mul(0x85eb_ca6b);
+    hash ^= hash >> 13;
+    hash = hash.wrapping_mul(0xc2b2_ae35);
+    hash ^ hash >> 16
+}
+
+#[inline(always)]
+fn stir(hash: u32, word: u32) -> u32 {
+    let word = word.wrapping_mul(0xcc9e_2d51).rotate_left(15);
+    let hash = hash ^ word.wrapping_mul(0x1b87_3593);
+    hash.rotate_left(13)
+        .wrapping_mul(5)
+        .wrapping_add(0xe654_6b64)
+}
