@@ -29,6 +29,9 @@ use crate::metrics::Metrics;
 /// How long the loop may take to report; a probe's own limit is mostly shorter.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often a listener that cannot be had is tried again; kube-proxy's number.
+const LISTEN_INTERVAL: Duration = Duration::from_secs(5);
+
 /// A request for a report.
 pub type Query = oneshot::Sender<Report>;
 
@@ -74,13 +77,21 @@ pub async fn metrics(
     serve("metrics", address, router).await;
 }
 
-/// An address that cannot be had is an error in the log: the data path matters more.
+/// An address that cannot be had is an error in the log, for the data path matters more.
+/// It is tried again: during an update the agent before may still have it.
 async fn serve(what: &'static str, address: SocketAddr, router: Router) {
-    match listener::listen(address).await {
-        Ok(listener) => {
-            info!(what, %address, "listening");
-            listener::serve(listener, router).await;
+    let mut is_told = false;
+    let listener = loop {
+        match listener::listen(address).await {
+            Ok(listener) => break listener,
+            Err(error) if !is_told => {
+                is_told = true;
+                error!(what, %address, "cannot serve (is the port taken?), to be tried again: {error}");
+            }
+            Err(_) => {}
         }
-        Err(error) => error!(what, %address, "cannot serve (is the port taken?): {error}"),
-    }
+        tokio::time::sleep(LISTEN_INTERVAL).await;
+    };
+    info!(what, %address, "listening");
+    listener::serve(listener, router).await;
 }

@@ -1,10 +1,14 @@
 //! What the agent tells of its health.
 
+use std::net::TcpListener;
+
 use anyhow::{Context as _, Result};
-use proxy_tests::lab::{Family, Namespace, PodNetwork, addresses};
+use proxy_tests::lab::{
+    Agent, Cluster, Family, Manifests, Namespace, Options, PodNetwork, addresses,
+};
 use serde_json::Value;
 
-use crate::world::World;
+use crate::world::{World, agent_program};
 
 /// Status and body of a GET by curl.
 pub(crate) fn get(from: &Namespace, url: &str) -> Result<(u16, String)> {
@@ -46,5 +50,30 @@ fn health_tells_load_balancers_whether_the_node_should_get_traffic() -> Result<(
     world.manifests.write("nodes", &marked)?;
     while get(outside, &url("healthz"))?.0 != 503 {}
     assert_eq!(get(outside, &url("livez"))?.0, 200);
+    Ok(())
+}
+
+#[test]
+fn a_port_that_is_taken_at_the_start_is_had_once_it_is_free() -> Result<()> {
+    let cluster = Cluster::new(Options::default())?;
+    let manifests = Manifests::copy_examples(cluster.directory.path())?;
+    let node = &cluster.nodes[0];
+    let occupant = node
+        .namespace
+        .run(|| TcpListener::bind("0.0.0.0:10256"))??;
+    let agent = Agent::start(&agent_program(), node, manifests.path())?;
+    agent.wait_for(0, |event| {
+        let message = event["fields"]["message"].as_str().unwrap_or_default();
+        event["fields"]["what"] == "health" && message.starts_with("cannot serve")
+    })?;
+    // Services are served all the same, and so is the other port.
+    agent.wait_programmed()?;
+    let get = |url: &str| get(&node.namespace, url);
+    assert_eq!(get("http://127.0.0.1:10249/healthz")?.0, 200);
+    drop(occupant);
+    agent.wait_for(0, |event| {
+        event["fields"]["what"] == "health" && event["fields"]["message"] == "listening"
+    })?;
+    assert_eq!(get("http://127.0.0.1:10256/livez")?.0, 200);
     Ok(())
 }
