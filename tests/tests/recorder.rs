@@ -118,12 +118,12 @@ async fn a_flood_of_events_neither_waits_nor_reaches_the_server() -> Result<()> 
     for number in 0..10_000 {
         server.apply(service(&format!("s{number}")));
     }
-    let recorder = start(&server);
     let started = Instant::now();
+    let recorder = start(&server);
     for number in 0..10_000 {
         recorder.record(refusal(&format!("s{number}"), number));
     }
-    until(&server, |events| events.len() == 30)?;
+    until(&server, |events| events.len() >= 30)?;
     // Some seconds later one more may be sent.
     server.apply(service("last"));
     for number in 0.. {
