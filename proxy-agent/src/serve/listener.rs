@@ -57,3 +57,51 @@ async fn connection(stream: TcpStream, router: Router) {
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    /// A server on a port of its own.
+    async fn start() -> (SocketAddr, JoinHandle<()>) {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(async || "here"));
+        (address, tokio::spawn(serve(listener, router)))
+    }
+
+    // Time leaps ahead where nothing else happens.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_says_nothing_is_hung_up_on() {
+        let (address, server) = start().await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HT").await.unwrap();
+        let began = tokio::time::Instant::now();
+        let mut said = Vec::new();
+        client.read_to_end(&mut said).await.unwrap();
+        assert!(began.elapsed() + Duration::from_secs(1) >= HEADER_TIMEOUT);
+        assert!(!server.is_finished());
+    }
+
+    #[tokio::test]
+    async fn with_its_end_connections_are_closed_and_the_port_is_free() {
+        let (address, server) = start().await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut said = [0; 512];
+        let length = client.read(&mut said).await.unwrap();
+        assert!(said[..length].starts_with(b"HTTP/1.1 200"));
+        server.abort();
+        let _ = server.await;
+        listen(address).await.unwrap();
+        // The client sees the end of its connection.
+        assert!(matches!(client.read(&mut said).await, Ok(0) | Err(_)));
+    }
+}
