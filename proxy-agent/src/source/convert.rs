@@ -51,27 +51,23 @@ pub fn service(object: core::Service) -> Option<Service> {
             .filter(|address| !address.is_empty() && address != "None")
             .collect(),
         external_ips: spec.external_ips.unwrap_or_default(),
-        load_balancer_ips: object
-            .status
-            .and_then(|status| status.load_balancer?.ingress)
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|ingress| matches!(ingress.ip_mode.as_deref(), None | Some("VIP")))
-            .filter_map(|ingress| ingress.ip.filter(|address| !address.is_empty()))
-            .collect(),
-        ports: spec
-            .ports
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|port| {
-                Some(ServicePort {
-                    protocol: protocol(port.protocol.as_deref())?,
-                    name: port.name.unwrap_or_default().into(),
-                    port: port.port,
-                    node_port: port.node_port.unwrap_or(0),
-                })
+        load_balancer_ips: reduced(
+            object
+                .status
+                .and_then(|status| status.load_balancer?.ingress),
+            |ingress| match ingress.ip_mode.as_deref() {
+                None | Some("VIP") => ingress.ip.filter(|address| !address.is_empty()),
+                Some(_) => None,
+            },
+        ),
+        ports: reduced(spec.ports, |port| {
+            Some(ServicePort {
+                protocol: protocol(port.protocol.as_deref())?,
+                name: port.name.unwrap_or_default().into(),
+                port: port.port,
+                node_port: port.node_port.unwrap_or(0),
             })
-            .collect(),
+        }),
         internal_policy: policy(spec.internal_traffic_policy.as_deref()),
         external_policy: policy(spec.external_traffic_policy.as_deref()),
         affinity,
@@ -98,19 +94,14 @@ pub fn slice(object: discovery::EndpointSlice) -> Option<EndpointSlice> {
             "IPv6" => Some(Family::V6),
             _ => None,
         },
-        ports: object
-            .ports
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|port| {
-                Some(EndpointPort {
-                    name: port.name?.into(),
-                    protocol: protocol(port.protocol.as_deref())?,
-                    port: port.port?,
-                })
+        ports: reduced(object.ports, |port| {
+            Some(EndpointPort {
+                name: port.name?.into(),
+                protocol: protocol(port.protocol.as_deref())?,
+                port: port.port?,
             })
-            .collect(),
-        endpoints: object.endpoints.into_iter().filter_map(endpoint).collect(),
+        }),
+        endpoints: reduced(Some(object.endpoints), endpoint),
         last_change_trigger: trigger
             .and_then(|time| time.parse::<Timestamp>().ok())
             .map(Timestamp::as_millisecond),
@@ -158,6 +149,16 @@ pub fn service_cidr(object: networking::ServiceCIDR) -> Option<ServiceCidr> {
         name: object.metadata.name.filter(|name| !name.is_empty())?.into(),
         ranges: ranges.map(|range| range.trunc()).collect(),
     })
+}
+
+/// What is wanted of each of a list's items. The result has memory of its own: one that
+/// is collected from a list's own items keeps the list's memory, which is many times
+/// what it needs.
+fn reduced<T, U>(items: Option<Vec<T>>, reduce: impl FnMut(T) -> Option<U>) -> Vec<U> {
+    let items = items.unwrap_or_default();
+    let mut reduced = Vec::with_capacity(items.len());
+    reduced.extend(items.into_iter().filter_map(reduce));
+    reduced
 }
 
 fn endpoint(object: discovery::Endpoint) -> Option<Endpoint> {

@@ -56,6 +56,18 @@ fn a_slice_keeps_the_time_of_its_change() {
 }
 
 #[test]
+fn a_slice_takes_no_more_memory_than_it_needs() {
+    let slice: discovery::EndpointSlice = object(
+        "metadata: {name: s, labels: {kubernetes.io/service-name: a}}\naddressType: IPv4\n\
+         ports: [{name: a, port: 1}, {name: b, port: 2}]\n\
+         endpoints: [{addresses: [10.0.0.1]}, {addresses: [10.0.0.2]}, {addresses: [10.0.0.3]}]",
+    );
+    let slice = convert::slice(slice).unwrap();
+    assert_eq!((slice.ports.len(), slice.ports.capacity()), (2, 2));
+    assert_eq!((slice.endpoints.len(), slice.endpoints.capacity()), (3, 3));
+}
+
+#[test]
 fn a_node_keeps_its_addresses_in_order_and_its_ranges_of_pods() {
     let node: core::Node = object(
         "metadata: {name: here, labels: {a: b}}\n\
