@@ -138,6 +138,13 @@ impl<M: Maps> Agent<M> {
             self.node.source_ports().note(&write);
             self.writer.write(write);
         });
+        for write in self.cluster_ip_writes() {
+            self.writer.write(write);
+        }
+        // A NodePort that came may have been a source port.
+        for write in self.node_writes() {
+            self.writer.write(write);
+        }
         let writes = self.writer.made() - before;
         let is_idle = ports == 0 && writes == 0 && !is_first;
         let since = waiting_since.filter(|_| !is_idle);
@@ -146,10 +153,6 @@ impl<M: Maps> Agent<M> {
             // What came changes nothing, so the maps have it, unless they owe some.
             self.conclude(plan);
             return false;
-        }
-        // A NodePort that came may have been a source port.
-        for write in self.node_writes() {
-            self.writer.write(write);
         }
         self.conclude(plan);
         let extent = if is_first {
@@ -165,6 +168,20 @@ impl<M: Maps> Agent<M> {
             "programmed"
         );
         true
+    }
+
+    /// The writes that follow from ClusterIPs that came or went. New ranges of them are
+    /// settings, which come after the addresses in them.
+    fn cluster_ip_writes(&mut self) -> impl Iterator<Item = Write> + use<M> {
+        let changes = self.model.take_cluster_ip_changes();
+        if let Some(ranges) = changes.ranges {
+            self.node.set_service_ranges(&ranges);
+        }
+        let taken = changes.taken.into_iter();
+        let freed = changes.freed.into_iter();
+        taken
+            .map(|address| Write::ClusterIp { address })
+            .chain(freed.map(|address| Write::RemoveClusterIp { address }))
     }
 
     /// Tries again what a map refused.

@@ -460,6 +460,37 @@ pub struct Affinity {
     pub seen: u32,
 }
 
+/// Value of `CLUSTER_IPS_*`; only its presence counts.
+pub type ClusterIp = u32;
+
+/// A range of addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Range<A> {
+    /// Its first address.
+    pub first: A,
+    /// The bits of an address that count; none in a range that is not there.
+    pub mask: A,
+}
+
+impl<A: Address> Range<A> {
+    /// Whether the range is there and `address` is in it.
+    #[inline(always)]
+    pub fn contains(&self, address: &A) -> bool {
+        let mut difference = 0;
+        let mut bits = 0;
+        let words = self.first.words().iter().zip(self.mask.words());
+        for ((first, mask), word) in words.zip(address.words()) {
+            difference |= (first ^ word) & mask;
+            bits |= mask;
+        }
+        bits != 0 && difference == 0
+    }
+}
+
+/// How many ranges of ClusterIPs of one IP version are looked after.
+pub const SERVICE_RANGES: usize = 2;
+
 /// The one element of `SETTINGS_*`: what may change while the programs run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
@@ -470,6 +501,8 @@ pub struct Settings<A> {
     pub nat_ports: u32,
     /// Bits of [`settings_flags`].
     pub flags: u32,
+    /// Where ClusterIPs are: what is sent to another one leads nowhere.
+    pub service_ranges: [Range<A>; SERVICE_RANGES],
 }
 
 /// Bits of [`Settings::flags`].
@@ -505,11 +538,16 @@ pub enum Counter {
     /// New connections to a load balancer address whose source ranges do not list the
     /// client; dropped.
     SourceNotAllowed = 9,
+    /// New connections to a port that a ClusterIP does not have; TCP is reset, the rest
+    /// is dropped.
+    NoSuchPort = 10,
+    /// Packets to an address of a ServiceCIDR that no Service has; dropped.
+    NoSuchService = 11,
 }
 
 impl Counter {
     /// Every counter with its name, in order of its index.
-    pub const ALL: [(Self, &'static str); 10] = [
+    pub const ALL: [(Self, &'static str); 12] = [
         (Self::FlowsMade, "flows_made"),
         (Self::FlowTableFull, "flow_table_full"),
         (Self::PortsExhausted, "ports_exhausted"),
@@ -520,6 +558,8 @@ impl Counter {
         (Self::Unroutable, "unroutable"),
         (Self::RewriteFailed, "rewrite_failed"),
         (Self::SourceNotAllowed, "source_not_allowed"),
+        (Self::NoSuchPort, "no_such_port"),
+        (Self::NoSuchService, "no_such_service"),
     ];
 }
 
@@ -573,8 +613,10 @@ sizes! {
     AffinityKey<V4> = [4 4], align 4;
     AffinityKey<V6> = [16 4], align 4;
     Affinity = [4 4 4], align 4;
-    Settings<V4> = [4 4 4], align 4;
-    Settings<V6> = [16 4 4], align 4;
+    Range<V4> = [4 4], align 4;
+    Range<V6> = [16 16], align 4;
+    Settings<V4> = [4 4 4 8 8], align 4;
+    Settings<V6> = [16 4 4 32 32], align 4;
     SlotPair = [8], align 4;
 }
 

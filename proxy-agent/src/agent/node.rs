@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use proxy_ebpf::layout::{self, V4, V6, settings_flags};
 use tracing::warn;
 
@@ -30,6 +31,8 @@ pub(super) struct NodeState {
 struct Nat {
     ports: u32,
     flags: u32,
+    ranges_v4: [layout::Range<V4>; layout::SERVICE_RANGES],
+    ranges_v6: [layout::Range<V6>; layout::SERVICE_RANGES],
 }
 
 impl NodeState {
@@ -37,7 +40,12 @@ impl NodeState {
     pub(super) fn new(settings: &Settings) -> Self {
         let own = &settings.own;
         let mut state = Self {
-            nat: Nat { ports: 0, flags: 0 },
+            nat: Nat {
+                ports: 0,
+                flags: 0,
+                ranges_v4: Default::default(),
+                ranges_v6: Default::default(),
+            },
             source_ports: SourcePorts::new(own.nat_ports),
             capacity: own.maps.node_addresses as usize,
             addresses: NodeAddresses::default(),
@@ -55,6 +63,33 @@ impl NodeState {
         } else {
             0
         };
+    }
+
+    /// Takes in where ClusterIPs are.
+    pub(super) fn set_service_ranges(&mut self, ranges: &BTreeSet<IpNet>) {
+        let mut left_out = 0;
+        let mut v4 = Vec::new();
+        let mut v6 = Vec::new();
+        for range in ranges {
+            match range {
+                IpNet::V4(range) => v4.push(layout::Range {
+                    first: range.network().into(),
+                    mask: range.netmask().into(),
+                }),
+                IpNet::V6(range) => v6.push(layout::Range {
+                    first: range.network().into(),
+                    mask: range.netmask().into(),
+                }),
+            }
+        }
+        self.nat.ranges_v4 = fixed(v4, &mut left_out);
+        self.nat.ranges_v6 = fixed(v6, &mut left_out);
+        if left_out > 0 {
+            warn!(
+                "{left_out} of the ServiceCIDRs' ranges are not looked after: traffic to \
+                 their addresses that no Service has is not stopped here"
+            );
+        }
     }
 
     /// What decides about the source ports of translated packets.
@@ -129,16 +164,34 @@ impl Nat {
                 IpAddr::V6(address) => v6 = (*address).into(),
             }
         }
-        (self.of(v4), self.of(v6))
+        (self.of(v4, self.ranges_v4), self.of(v6, self.ranges_v6))
     }
 
-    fn of<A>(self, node_address: A) -> layout::Settings<A> {
+    fn of<A>(
+        self,
+        node_address: A,
+        service_ranges: [layout::Range<A>; layout::SERVICE_RANGES],
+    ) -> layout::Settings<A> {
         layout::Settings {
             node_address,
             nat_ports: self.ports,
             flags: self.flags,
+            service_ranges,
         }
     }
+}
+
+/// The first of the ranges, as many as there is room for.
+fn fixed<A: Copy + Default>(
+    ranges: Vec<layout::Range<A>>,
+    left_out: &mut usize,
+) -> [layout::Range<A>; layout::SERVICE_RANGES] {
+    let mut fixed = [layout::Range::default(); layout::SERVICE_RANGES];
+    *left_out += ranges.len().saturating_sub(fixed.len());
+    for (place, range) in fixed.iter_mut().zip(ranges) {
+        *place = range;
+    }
+    fixed
 }
 
 #[cfg(test)]

@@ -78,6 +78,14 @@ impl Maps for FakeMaps {
                     Either::V6(range) => drop(self.v6.source_ranges.remove(&range)),
                 }
             }
+            Write::ClusterIp { address } => match address {
+                IpAddr::V4(address) => drop(self.v4.cluster_ips.insert((*address).into())),
+                IpAddr::V6(address) => drop(self.v6.cluster_ips.insert((*address).into())),
+            },
+            Write::RemoveClusterIp { address } => match address {
+                IpAddr::V4(address) => drop(self.v4.cluster_ips.remove(&(*address).into())),
+                IpAddr::V6(address) => drop(self.v6.cluster_ips.remove(&(*address).into())),
+            },
             Write::NodeAddress { address } => match address {
                 IpAddr::V4(address) => drop(self.v4.node_addresses.insert((*address).into())),
                 IpAddr::V6(address) => drop(self.v6.node_addresses.insert((*address).into())),

@@ -7,8 +7,8 @@ use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray};
 use proxy_ebpf::layout::{
-    Allowed, Backend, Counter, Frontend, FrontendKey, NatPort, NodeAddress, Port, Settings,
-    SlotPair, SourceRange, V4, V6,
+    Allowed, Backend, ClusterIp, Counter, Frontend, FrontendKey, NatPort, NodeAddress, Port,
+    Settings, SlotPair, SourceRange, V4, V6,
 };
 
 use super::mapped::MappedArray;
@@ -29,6 +29,7 @@ where
     pub(super) node_addresses: Table<A, NodeAddress>,
     pub(super) backends: MappedArray<Backend<A>>,
     pub(super) source_ranges: Trie<SourceRange<A>>,
+    pub(super) cluster_ips: Table<A, ClusterIp>,
     pub(super) settings: Array<MapData, Settings<A>>,
 }
 
@@ -166,6 +167,14 @@ impl Maps for KernelMaps {
                     Either::V6(range) => self.v6.source_ranges.remove(range),
                 }
             }
+            Write::ClusterIp { address } => match address {
+                IpAddr::V4(address) => self.v4.cluster_ips.set(&(*address).into(), &1),
+                IpAddr::V6(address) => self.v6.cluster_ips.set(&(*address).into(), &1),
+            },
+            Write::RemoveClusterIp { address } => match address {
+                IpAddr::V4(address) => self.v4.cluster_ips.remove(&(*address).into()),
+                IpAddr::V6(address) => self.v6.cluster_ips.remove(&(*address).into()),
+            },
             Write::NodeAddress { address } => match address {
                 IpAddr::V4(address) => self.v4.node_addresses.set(&(*address).into(), &1),
                 IpAddr::V6(address) => self.v6.node_addresses.set(&(*address).into(), &1),

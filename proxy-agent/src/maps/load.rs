@@ -36,8 +36,13 @@ impl MapSizes {
     }
 
     /// Ranges of sources, of one IP version; each costs memory only when it is there.
-    pub fn source_ranges(self) -> u32 {
+    fn source_ranges(self) -> u32 {
         self.frontends
+    }
+
+    /// ClusterIPs of one IP version, also of Services for which there is no room.
+    fn cluster_ips(self) -> u32 {
+        self.frontends.saturating_mul(2)
     }
 
     /// Clients that are remembered for affinity, of one IP version: as many as there
@@ -138,6 +143,8 @@ pub fn load(sizes: MapSizes) -> Result<Loaded, MapError> {
         ("AFFINITY_V6", sizes.affinity()),
         ("SOURCE_RANGES_V4", sizes.source_ranges()),
         ("SOURCE_RANGES_V6", sizes.source_ranges()),
+        ("CLUSTER_IPS_V4", sizes.cluster_ips()),
+        ("CLUSTER_IPS_V6", sizes.cluster_ips()),
         ("SLOTS", sizes.slots.div_ceil(2)),
     ] {
         loader.map_max_entries(name, size);
@@ -157,6 +164,7 @@ pub fn load(sizes: MapSizes) -> Result<Loaded, MapError> {
             node_addresses: table(&mut object, "NODE_ADDRS_V4")?,
             backends: mapped(&mut object, "BACKENDS_V4", sizes.backends)?,
             source_ranges: trie(&mut object, "SOURCE_RANGES_V4")?,
+            cluster_ips: table(&mut object, "CLUSTER_IPS_V4")?,
             settings: settings(&mut object, "SETTINGS_V4")?,
         },
         v6: FamilyMaps {
@@ -164,6 +172,7 @@ pub fn load(sizes: MapSizes) -> Result<Loaded, MapError> {
             node_addresses: table(&mut object, "NODE_ADDRS_V6")?,
             backends: mapped(&mut object, "BACKENDS_V6", sizes.backends)?,
             source_ranges: trie(&mut object, "SOURCE_RANGES_V6")?,
+            cluster_ips: table(&mut object, "CLUSTER_IPS_V6")?,
             settings: settings(&mut object, "SETTINGS_V6")?,
         },
         slots: mapped(&mut object, "SLOTS", sizes.slots.div_ceil(2))?,

@@ -151,6 +151,8 @@ impl Own {
             Counter::NoEndpoints
             | Counter::NoLocalEndpoints
             | Counter::SourceNotAllowed
+            | Counter::NoSuchPort
+            | Counter::NoSuchService
             | Counter::Unroutable
             | Counter::RewriteFailed => reason(&self.drops),
             Counter::Malformed | Counter::Fragments => reason(&self.untouched),

@@ -86,6 +86,16 @@ pub enum Write {
         /// The range.
         range: IpNet,
     },
+    /// Some Service has an address now.
+    ClusterIp {
+        /// The address.
+        address: IpAddr,
+    },
+    /// No Service has an address any more.
+    RemoveClusterIp {
+        /// The address.
+        address: IpAddr,
+    },
     /// Lets NodePorts answer on an address.
     NodeAddress {
         /// The address.

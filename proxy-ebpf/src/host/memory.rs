@@ -28,6 +28,8 @@ pub struct Memory<A> {
     pub flows: RefCell<FlowTable<A>>,
     /// `OPENING_*`
     pub opening: RefCell<FlowTable<A>>,
+    /// `CLUSTER_IPS_*`
+    pub cluster_ips: HashSet<A>,
     /// `SOURCE_RANGES_*`, with the length of each prefix in bits.
     pub source_ranges: HashSet<(u32, SourceRange<A>)>,
     /// `AFFINITY_*`
@@ -110,6 +112,10 @@ impl<A: Address> Tables<A> for Memory<A> {
 
     fn is_node_address(&self, address: &A) -> bool {
         self.node_addresses.contains(address)
+    }
+
+    fn is_cluster_ip(&self, address: &A) -> bool {
+        self.cluster_ips.contains(address)
     }
 
     fn is_allowed(&self, source: &SourceRange<A>) -> bool {

@@ -70,7 +70,8 @@ where
     [A; 2]: Bytes,
     P: Packet,
 {
-    let is_told = reason == Counter::NoEndpoints && headers.protocol == protocol::TCP;
+    let is_refused = matches!(reason, Counter::NoEndpoints | Counter::NoSuchPort);
+    let is_told = is_refused && headers.protocol == protocol::TCP;
     if is_told && into_reset(packet, headers).is_some() {
         Verdict::Return
     } else {

@@ -21,6 +21,9 @@ pub(super) fn open<A: Version, T: Tables<A>>(
     client: Client,
 ) -> Result<Option<Translation<A>>, Counter> {
     let Some(frontend) = find_frontend(headers, tables) else {
+        if let Some(reason) = leads_nowhere(headers, tables) {
+            return Err(reason);
+        }
         if headers.is_syn() {
             release_tuple(tables, headers);
         }
@@ -67,6 +70,21 @@ pub(super) fn open<A: Version, T: Tables<A>>(
         tuple: flow.tuple,
         flags,
     }))
+}
+
+/// Why a packet that is for no frontend must not go on: its destination is a ClusterIP,
+/// or could become one. It would leave the node by a default route.
+#[inline(always)]
+fn leads_nowhere<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Option<Counter> {
+    let address = &headers.tuple.destination;
+    let ranges = tables.settings().service_ranges;
+    if !ranges.iter().any(|range| range.contains(address)) {
+        None
+    } else if tables.is_cluster_ip(address) {
+        Some(Counter::NoSuchPort)
+    } else {
+        Some(Counter::NoSuchService)
+    }
 }
 
 /// The frontend that the packet is for: by its exact address first, then as a

@@ -40,6 +40,8 @@ pub trait Tables<A: Address> {
     fn frontend(&self, key: &FrontendKey<A>) -> Option<Frontend>;
     /// Whether NodePorts answer on `address`.
     fn is_node_address(&self, address: &A) -> bool;
+    /// Whether some Service has this ClusterIP.
+    fn is_cluster_ip(&self, address: &A) -> bool;
     /// Whether a source is in a range that lets it in.
     fn is_allowed(&self, source: &SourceRange<A>) -> bool;
     /// The backend index in the slot at `position`.

@@ -6,8 +6,9 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use proxy_ebpf::layout::{
-    self, Affinity, AffinityKey, Allowed, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey,
-    NatPort, NodeAddress, Port, Settings, SlotPair, SourceRange, V4, V6, flow_flags, ticks,
+    self, Affinity, AffinityKey, Allowed, Backend, ClusterIp, Counter, Flow, FlowKey, Frontend,
+    FrontendKey, NatPort, NodeAddress, Port, Settings, SlotPair, SourceRange, V4, V6, flow_flags,
+    ticks,
 };
 use proxy_ebpf::pipeline::{Make, MakeError, Tables};
 
@@ -16,7 +17,7 @@ const SIZED_BY_AGENT: u32 = 1;
 const EEXIST: i32 = -17;
 
 macro_rules! maps {
-    ($($address:ty: $frontends:ident $node_addresses:ident $backends:ident $flows:ident $opening:ident $affinity:ident $source_ranges:ident $settings:ident;)*) => {
+    ($($address:ty: $frontends:ident $node_addresses:ident $backends:ident $flows:ident $opening:ident $affinity:ident $source_ranges:ident $cluster_ips:ident $settings:ident;)*) => {
         $(
             #[map]
             static $frontends: HashMap<FrontendKey<$address>, Frontend> =
@@ -40,6 +41,9 @@ macro_rules! maps {
             static $source_ranges: LpmTrie<SourceRange<$address>, Allowed> =
                 LpmTrie::with_max_entries(SIZED_BY_AGENT, BPF_F_NO_PREALLOC);
             #[map]
+            static $cluster_ips: HashMap<$address, ClusterIp> =
+                HashMap::with_max_entries(SIZED_BY_AGENT, BPF_F_NO_PREALLOC);
+            #[map]
             static $settings: Array<Settings<$address>> = Array::with_max_entries(1, 0);
 
             impl Tables<$address> for Maps {
@@ -55,6 +59,11 @@ macro_rules! maps {
                 #[inline(always)]
                 fn is_node_address(&self, address: &$address) -> bool {
                     $node_addresses.get_ptr(address).is_some()
+                }
+
+                #[inline(always)]
+                fn is_cluster_ip(&self, address: &$address) -> bool {
+                    $cluster_ips.get_ptr(address).is_some()
                 }
 
                 #[inline(always)]
@@ -169,8 +178,8 @@ static NAT_PORTS: Array<NatPort> = Array::with_max_entries(layout::NAT_PORTS, BP
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
 
 maps! {
-    V4: FRONTENDS_V4 NODE_ADDRS_V4 BACKENDS_V4 FLOWS_V4 OPENING_V4 AFFINITY_V4 SOURCE_RANGES_V4 SETTINGS_V4;
-    V6: FRONTENDS_V6 NODE_ADDRS_V6 BACKENDS_V6 FLOWS_V6 OPENING_V6 AFFINITY_V6 SOURCE_RANGES_V6 SETTINGS_V6;
+    V4: FRONTENDS_V4 NODE_ADDRS_V4 BACKENDS_V4 FLOWS_V4 OPENING_V4 AFFINITY_V4 SOURCE_RANGES_V4 CLUSTER_IPS_V4 SETTINGS_V4;
+    V6: FRONTENDS_V6 NODE_ADDRS_V6 BACKENDS_V6 FLOWS_V6 OPENING_V6 AFFINITY_V6 SOURCE_RANGES_V6 CLUSTER_IPS_V6 SETTINGS_V6;
 }
 
 #[inline(always)]

@@ -12,6 +12,7 @@ mod expiry;
 mod lengths;
 mod lifetimes;
 mod live_flows;
+mod nowhere;
 mod plain;
 mod ports;
 mod records;

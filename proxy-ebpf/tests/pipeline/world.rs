@@ -116,6 +116,7 @@ fn memory<A: FromIp>(stage: &Stage, shared: &Rc<Shared>) -> Memory<A> {
     memory.settings = Settings {
         node_address: node_address.unwrap_or_default(),
         nat_ports: stage.nat_ports.1.into(),
+        service_ranges: Default::default(),
         flags: if stage.masquerade_all {
             settings_flags::MASQUERADE_ALL
         } else {

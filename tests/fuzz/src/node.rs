@@ -132,6 +132,7 @@ fn fill<A: Address>(
     memory.settings = Settings {
         node_address: own.first().copied().unwrap_or_default(),
         nat_ports: nat_ports.into(),
+        service_ranges: Default::default(),
         flags,
     };
     memory.node_addresses.extend(own);

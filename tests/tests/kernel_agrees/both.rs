@@ -240,11 +240,13 @@ fn writes(stage: &Stage) -> Vec<Write> {
             IpAddr::V4(address) => Write::SettingsV4(Settings {
                 node_address: address.into(),
                 nat_ports: count.into(),
+                service_ranges: Default::default(),
                 flags,
             }),
             IpAddr::V6(address) => Write::SettingsV6(Settings {
                 node_address: address.into(),
                 nat_ports: count.into(),
+                service_ranges: Default::default(),
                 flags,
             }),
         });

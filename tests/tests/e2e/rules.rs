@@ -1,19 +1,22 @@
-//! Rules about who the client is: session affinity, and the source ranges of load
-//! balancer addresses.
+//! Rules about who may go where: session affinity, source ranges of load balancer
+//! addresses, and ClusterIPs that lead nowhere.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use proxy_tests::lab::client::Transport;
 use proxy_tests::lab::mirror::{self, Answer};
 use proxy_tests::lab::{Family, Namespace, PodNetwork, Process};
 
-use crate::world::World;
+use crate::world::{World, cluster_ip};
 
 const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Udp];
 const REQUESTS: usize = 12;
 const VIP: &str = "203.0.113.1";
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A world where all pods are endpoints of the mirror's Service, which is changed by
 /// `change`.
@@ -127,5 +130,48 @@ fn a_load_balancer_address_is_open_to_its_source_ranges_only() -> Result<()> {
     who_answers(&other.namespace, vip, Transport::Tcp)?;
     let refused = listed.namespace.run(|| mirror::ask(vip, Transport::Tcp))?;
     ensure!(refused.is_err(), "after a change: {refused:?}");
+    Ok(())
+}
+
+/// What is sent to ClusterIPs never leaves the node for want of a Service.
+#[test]
+fn cluster_ips_without_a_service_or_a_port_are_dead_ends() -> Result<()> {
+    let world = World::new(PodNetwork::Routed)?;
+    let ranges = "\
+apiVersion: networking.k8s.io/v1
+kind: ServiceCIDR
+metadata: {name: kubernetes}
+spec: {cidrs: [10.96.0.0/16, 'fd00:10:96::/112']}
+";
+    world.after_programming(|| world.manifests.write("service-cidr", ranges))?;
+    let pod = world.cluster.pod(1, 1);
+    for family in Family::BOTH {
+        let known = SocketAddr::new(cluster_ip("web", family), 81);
+        let refused = pod
+            .namespace
+            .run(|| TcpStream::connect_timeout(&known, PATIENCE))?;
+        let kind = refused.map(drop).map_err(|error| error.kind());
+        assert_eq!(kind, Err(ErrorKind::ConnectionRefused), "{known}");
+
+        let unknown = match family {
+            Family::V4 => "10.96.200.1:80",
+            Family::V6 => "[fd00:10:96::c801]:80",
+        };
+        let unknown: SocketAddr = unknown.parse()?;
+        let lost = pod
+            .namespace
+            .run(|| TcpStream::connect_timeout(&unknown, PATIENCE))?;
+        let kind = lost.map(drop).map_err(|error| error.kind());
+        assert_eq!(kind, Err(ErrorKind::TimedOut), "{unknown}");
+    }
+    let mut curl = world.cluster.nodes[0].namespace.command("curl");
+    curl.args(["-sS", "http://127.0.0.1:10249/metrics"]);
+    let metrics = String::from_utf8(curl.output()?.stdout)?;
+    for reason in ["no_such_port", "no_such_service"] {
+        let metric = format!("proxy_agent_drops_total{{reason=\"{reason}\"}} ");
+        let line = metrics.lines().find(|line| line.starts_with(&metric));
+        let count = line.and_then(|line| line.rsplit(' ').next()?.parse::<u32>().ok());
+        ensure!(count >= Some(2), "{reason}: {line:?}");
+    }
     Ok(())
 }

@@ -1,0 +1,109 @@
+//! Destinations among the ClusterIPs that are no frontend.
+
+use std::net::SocketAddr;
+
+use proxy_tests::lab::Family;
+use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, tcp_flags};
+
+use super::world::{FromIp, World, at};
+use crate::host::{Action, Memory};
+use crate::layout::{Counter, Range};
+
+use tcp_flags::{ACK, SYN};
+
+/// A Service of two protocols on port 80, and the range of ClusterIPs around it.
+fn scene(family: Family) -> World {
+    let mut stage = Stage::empty();
+    stage.add_backend(at(family, 2, 1, 8080), true);
+    for protocol in Protocol::BOTH {
+        let frontend = Frontend::new(at(family, 9, 1, 80), protocol, vec![0]);
+        stage.frontends.push(frontend);
+    }
+    let mut world = World::new(&stage);
+    look_after(&mut world.v4, family, [255, 255, 255, 0].into());
+    let mask = [0xffff, 0xffff, 0xffff, 0xffff, 0, 0, 0, 0];
+    look_after(&mut world.v6, family, mask.into());
+    world
+}
+
+fn look_after<A: FromIp>(memory: &mut Memory<A>, family: Family, mask: std::net::IpAddr) {
+    let (Some(first), Some(mask)) = (A::from_ip(at(family, 9, 0, 0).ip()), A::from_ip(mask)) else {
+        return;
+    };
+    // The first place is left empty: it must contain nothing.
+    memory.settings.service_ranges[1] = Range { first, mask };
+    memory
+        .cluster_ips
+        .extend(A::from_ip(at(family, 9, 1, 0).ip()));
+}
+
+fn outcome(world: &World, packet: &Packet) -> (Action, Vec<(Counter, u64)>) {
+    let (action, _) = world.send(Hook::FromPod, packet);
+    (action, world.counted())
+}
+
+fn client(family: Family) -> SocketAddr {
+    at(family, 7, 1, 50_000)
+}
+
+#[test]
+fn another_port_of_a_cluster_ip_is_refused() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        let to = at(family, 9, 1, 81);
+        for flags in [SYN, ACK] {
+            let (action, bytes) =
+                world.send(Hook::FromPod, &Packet::tcp(client(family), to, flags));
+            assert_eq!(action, Action::Return, "a reset");
+            let back = Packet::tcp(to, client(family), 0).endpoints_in(&bytes);
+            assert_eq!(back, (to, client(family)));
+            assert_eq!(world.counted(), [(Counter::NoSuchPort, 1)]);
+        }
+        let expected = (Action::Drop, vec![(Counter::NoSuchPort, 1)]);
+        assert_eq!(outcome(&world, &Packet::udp(client(family), to)), expected);
+    }
+}
+
+#[test]
+fn an_address_that_no_service_has_is_a_dead_end() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        let to = at(family, 9, 2, 80);
+        for packet in [
+            Packet::tcp(client(family), to, SYN),
+            Packet::udp(client(family), to),
+        ] {
+            let expected = (Action::Drop, vec![(Counter::NoSuchService, 1)]);
+            assert_eq!(outcome(&world, &packet), expected);
+        }
+    }
+}
+
+#[test]
+fn all_else_goes_on() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        for (network, host) in [(8, 1), (10, 1), (0, 0), (255, 255)] {
+            let packet = Packet::udp(client(family), at(family, network, host, 80));
+            assert_eq!(outcome(&world, &packet), (Action::Pass, vec![]));
+        }
+        let packet = Packet::udp(client(family), at(family, 9, 1, 80));
+        let expected = (Action::Pass, vec![(Counter::FlowsMade, 1)]);
+        assert_eq!(outcome(&world, &packet), expected);
+    }
+}
+
+#[test]
+fn a_connection_outlives_its_service() {
+    for family in Family::BOTH {
+        let mut world = scene(family);
+        let to = at(family, 9, 1, 80);
+        let ends = world.open(Hook::FromPod, &Packet::tcp(client(family), to, SYN));
+        world.v4.frontends.clear();
+        world.v6.frontends.clear();
+        world.v4.cluster_ips.clear();
+        world.v6.cluster_ips.clear();
+        let next = Packet::tcp(client(family), to, ACK);
+        assert_eq!(world.ends(Hook::FromPod, &next), ends);
+    }
+}
