@@ -1,7 +1,7 @@
 //! The life of a flow's records.
 //!
 //! A flow is *opening* until its client is heard again after an answer, then it is
-//! *open*; [`is_over`] says when its translated tuple may be another's.
+//! *open*; [`holder`] says when its translated tuple may be another's.
 
 use super::headers::Headers;
 use super::tables::{Make, Tables};
