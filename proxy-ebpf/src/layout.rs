@@ -407,6 +407,8 @@ pub mod flow_flags {
     /// The client has sent a FIN; only in the record of the replies, which by itself
     /// says how its flow is.
     pub const CLIENT_FIN: u32 = 1 << 7;
+    /// Both sides' FINs were acknowledged; only in the record of the replies.
+    pub const FINISHED: u32 = 1 << 8;
     /// The flow is opening: the client has not been heard again after an answer. Its
     /// records lie in `OPENING_*`, where a flood of such flows pushes out only its
     /// like; those of an open flow lie in `FLOWS_*`.

@@ -18,6 +18,9 @@ const TCP_TIMEOUT: u32 = ticks::from_seconds(24 * 60 * 60);
 const OPENING_TIMEOUT: u32 = ticks::from_seconds(60);
 /// A connection of which one side is closed: `nf_conntrack_tcp_timeout_fin_wait`.
 const TCP_CLOSING_TIMEOUT: u32 = ticks::from_seconds(120);
+/// A connection of which both sides are closed, and the last ACK was not seen:
+/// `nf_conntrack_tcp_timeout_last_ack`.
+const TCP_LAST_ACK_TIMEOUT: u32 = ticks::from_seconds(30);
 /// A connection that was reset: `nf_conntrack_tcp_timeout_close`.
 const TCP_RESET_TIMEOUT: u32 = ticks::from_seconds(10);
 
@@ -58,7 +61,7 @@ fn idle<A>(flow: &Flow<A>, now: u32) -> u32 {
 pub(super) fn touch<A>(flow: &Flow<A>, headers: &Headers<A>, now: u32) -> bool {
     let mut news = headers.ending();
     if flow.flags() & flow_flags::REPLY != 0 {
-        news |= flow_flags::ANSWERED;
+        news |= flow_flags::ANSWERED | finish(flow, headers);
     }
     if flow.flags() & news != news {
         flow.mark(news);
@@ -68,6 +71,21 @@ pub(super) fn touch<A>(flow: &Flow<A>, headers: &Headers<A>, now: u32) -> bool {
     }
     flow.seen.set(now);
     true
+}
+
+/// In the record of the replies, both sides' FINs.
+const BOTH_FINS: u32 = flow_flags::FIN | flow_flags::CLIENT_FIN;
+
+/// What a packet of either direction says about the end of the connection: what comes
+/// after both FINs acknowledges the second one. Before that the tuple is not free, or a
+/// new connection would meet the old one's end that still waits for this ACK.
+#[inline(always)]
+fn finish<A>(reply: &Flow<A>, headers: &Headers<A>) -> u32 {
+    if reply.flags() & BOTH_FINS == BOTH_FINS && headers.ending() == 0 {
+        flow_flags::FINISHED
+    } else {
+        0
+    }
 }
 
 /// Where the replies of a flow are looked up: a flow whose packets were sent on
@@ -115,11 +133,11 @@ pub(super) fn tend_reply<A: Address, T: Tables<A>>(
         return false;
     }
     reply.seen.set(now);
-    match headers.ending() {
-        0 => {}
-        flow_flags::FIN => reply.mark(flow_flags::CLIENT_FIN),
-        _ => reply.mark(flow_flags::RESET),
-    }
+    reply.mark(match headers.ending() {
+        0 => finish(&reply, headers),
+        flow_flags::FIN => flow_flags::CLIENT_FIN,
+        _ => flow_flags::RESET,
+    });
     let is_opening = flow.flags() & flow_flags::OPENING != 0;
     if is_opening && reply.flags() & flow_flags::ANSWERED != 0 && headers.goes_on() {
         let forward = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
@@ -157,15 +175,16 @@ pub(super) enum Holder {
 /// direction keeps this record fresh, and it hears of both sides' ends.
 #[inline(always)]
 pub(super) fn holder<A>(reply: &Flow<A>, protocol: u8, now: u32) -> Holder {
-    const FINISHED: u32 = flow_flags::FIN | flow_flags::CLIENT_FIN;
     let flags = reply.flags();
-    let (timeout, holder) = if flags & FINISHED == FINISHED {
+    let (timeout, holder) = if flags & flow_flags::FINISHED != 0 {
         return Holder::Over;
     } else if flags & flow_flags::RESET != 0 {
         (TCP_RESET_TIMEOUT, Holder::Weak)
     } else if flags & flow_flags::OPENING != 0 {
         (OPENING_TIMEOUT, Holder::Weak)
-    } else if flags & FINISHED != 0 {
+    } else if flags & BOTH_FINS == BOTH_FINS {
+        (TCP_LAST_ACK_TIMEOUT, Holder::Closing)
+    } else if flags & BOTH_FINS != 0 {
         (TCP_CLOSING_TIMEOUT, Holder::Closing)
     } else if protocol == protocol::TCP {
         (TCP_TIMEOUT, Holder::Live)

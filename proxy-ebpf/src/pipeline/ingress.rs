@@ -48,8 +48,9 @@ fn find_flow<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Opti
         return None;
     }
     let now = tables.now();
-    let is_opening = flow.flags() & flow_flags::OPENING != 0;
-    let is_due = touch(&flow, headers, now) || is_opening || headers.ending() != 0;
+    // What comes before the flow is open, and from its first FIN on, may change its state.
+    let is_changing = flow.flags() & (flow_flags::OPENING | flow_flags::FIN) != 0;
+    let is_due = touch(&flow, headers, now) || is_changing || headers.ending() != 0;
     let is_reply = flow.flags() & flow_flags::REPLY != 0;
     if !is_reply && is_due && !tend_reply(tables, &flow, headers, now) {
         tables.forget(&key);

@@ -11,7 +11,7 @@ const PORT_ATTEMPTS: u32 = 24;
 /// How many of these are the same whenever the flow is opened, so that it finds the port
 /// again that it had; the others change with time, for a client that asks again because
 /// it found none.
-const SAME_ATTEMPTS: u32 = 16;
+const SAME_ATTEMPTS: u32 = 8;
 
 /// Ports of the NAT range in an order that is the flow's own: flows that begin at one
 /// port go on to different ones.

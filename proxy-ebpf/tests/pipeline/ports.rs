@@ -106,24 +106,45 @@ fn an_open_udp_flow_keeps_its_port_while_it_is_used() {
 }
 
 #[test]
-fn a_port_is_free_at_once_when_both_sides_have_closed() {
+fn a_port_is_free_with_the_last_ack_after_both_sides_have_closed() {
     for client_first in [true, false] {
         for scene in Scene::all() {
             scene.open(&scene.tcp(scene.first, SYN));
             if client_first {
                 scene.send(FIN | ACK);
+                assert_eq!(scene.answer(ACK), scene.first);
                 scene.is_refused(&scene.tcp(scene.second, SYN));
                 assert_eq!(scene.answer(FIN | ACK), scene.first);
+                scene.is_refused(&scene.tcp(scene.second, SYN));
+                scene.send(ACK);
             } else {
                 assert_eq!(scene.answer(FIN | ACK), scene.first);
+                scene.send(ACK);
                 scene.is_refused(&scene.tcp(scene.second, SYN));
                 scene.send(FIN | ACK);
+                scene.is_refused(&scene.tcp(scene.second, SYN));
+                assert_eq!(scene.answer(ACK), scene.first);
             }
             // What is still under way arrives.
             scene.send(ACK);
             assert_eq!(scene.answer(ACK), scene.first);
             scene.gets_the_port(&scene.tcp(scene.second, SYN));
         }
+    }
+}
+
+#[test]
+fn a_lost_last_ack_is_waited_for_half_a_minute() {
+    for scene in Scene::all() {
+        scene.open(&scene.tcp(scene.first, SYN));
+        scene.send(FIN | ACK);
+        for _ in 0..3 {
+            scene.world.wait(25);
+            assert_eq!(scene.answer(FIN | ACK), scene.first, "sent again");
+            scene.is_refused(&scene.tcp(scene.second, SYN));
+        }
+        scene.world.wait(35);
+        scene.gets_the_port(&scene.tcp(scene.second, SYN));
     }
 }
 
@@ -206,6 +227,8 @@ fn thousands_of_connections_in_a_row_need_few_ports() {
             let fin = scene.tcp(client, FIN | ACK);
             scene.world.ends(Hook::FromOutside, &fin);
             assert_eq!(scene.answer(FIN | ACK), client);
+            let ack = scene.tcp(client, ACK);
+            scene.world.ends(Hook::FromOutside, &ack);
         }
     }
 }

@@ -9,6 +9,7 @@ use proxy_tests::lab::client::Transport;
 use proxy_tests::lab::mirror::{self, Conversation};
 use proxy_tests::lab::{Family, PodNetwork, Process, addresses};
 
+use crate::telling::get;
 use crate::world::World;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -81,7 +82,7 @@ for process in range(processes):
         answered, open = 0, []
         try:
             for _ in range(each):
-                open.append(socket.create_connection((address, port), timeout=10))
+                open.append(socket.create_connection((address, port), timeout=30))
         finally:
             os.write(is_ready, b'1')
         os.read(start, 1)
@@ -141,6 +142,19 @@ fn output(mut command: Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&text).trim().to_owned())
 }
 
+/// What the data path of node 1 has counted, for the message of a test that fails.
+fn counters(world: &World) -> Result<String> {
+    let (_, text) = get(
+        &world.cluster.nodes[0].namespace,
+        "http://127.0.0.1:10249/metrics",
+    )?;
+    let counted = text
+        .lines()
+        .filter(|line| line.starts_with("proxy_agent_") && line.contains("_total"))
+        .filter(|line| !line.ends_with(" 0"));
+    Ok(counted.collect::<Vec<_>>().join("\n"))
+}
+
 fn no_connection_fails(way: &str) -> Result<()> {
     let world = far_endpoint(&["--nat-ports", FEW_PORTS])?;
     let _servers = mirror::start([world.cluster.pod(2, 1)])?;
@@ -149,7 +163,12 @@ fn no_connection_fails(way: &str) -> Result<()> {
         let (address, port) = (to.ip().to_string(), to.port().to_string());
         let arguments = [address.as_str(), port.as_str(), CONNECTIONS, way];
         let failed = output(python(&world, ONE_BY_ONE, &arguments))?;
-        assert_eq!(failed, "0", "{family} connections ended by {way}");
+        assert_eq!(
+            failed,
+            "0",
+            "{family} connections ended by {way}: {}",
+            counters(&world)?
+        );
     }
     Ok(())
 }
@@ -181,7 +200,7 @@ fn twenty_five_thousand_connections_are_open_at_once_to_one_endpoint() -> Result
     // Four, for a process may not open that many files.
     let arguments = [address.as_str(), port.as_str(), "4", "6250"];
     let answered = output(python(&world, MANY_AT_ONCE, &arguments))?;
-    assert_eq!(answered, "25000");
+    assert_eq!(answered, "25000", "{}", counters(&world)?);
     Ok(())
 }
 
