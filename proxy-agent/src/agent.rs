@@ -16,11 +16,11 @@ use tracing::{info, warn};
 
 use crate::config::Settings;
 use crate::host::HostPorts;
-use crate::maps::{Maps, Writer};
+use crate::maps::{MapError, Maps, Readable, Writer, wait_for_readers};
 use crate::metrics::{Extent, Metrics};
 use crate::model::object::Family;
 use crate::model::{Change, HealthCheck, Model, ModelSettings, ObjectName};
-use crate::plan::{Capacity, Plan, Planner, Retired, Write};
+use crate::plan::{Capacity, Plan, Planner, Retired, Unfit, Write};
 use crate::recorder::Event;
 use crate::serve::{CounterValue, DevicesReport, FamilyReport, MapUsage, Report};
 
@@ -39,11 +39,24 @@ pub struct Agent<M> {
     last_updated: Option<SystemTime>,
     /// What is to be told at the objects.
     events: Vec<Event>,
+    /// ClusterIPs of adopted maps, until the first state is programmed.
+    unclaimed_cluster_ips: BTreeSet<IpAddr>,
     progress: Progress,
     /// Since when a change waits to be programmed.
     waiting_since: Option<Instant>,
     /// A change that waits for longer is a sign of bad health.
     patience: Duration,
+}
+
+/// The maps that an agent has left behind cannot be gone on from.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    /// They cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] MapError),
+    /// What they hold cannot be used.
+    #[error("what the maps of the last agent hold cannot be used: {0}")]
+    Unfit(#[from] Unfit),
 }
 
 impl<M: Maps> Agent<M> {
@@ -64,10 +77,36 @@ impl<M: Maps> Agent<M> {
             is_programmed: false,
             last_updated: None,
             events: Vec::new(),
+            unclaimed_cluster_ips: BTreeSet::new(),
             progress: Progress::new(),
             waiting_since: None,
             patience: patience(settings),
         }
+    }
+
+    /// Goes on from what the maps hold, where an agent has left them behind; before
+    /// anything is programmed.
+    ///
+    /// # Errors
+    ///
+    /// The maps hold something else than an agent's work, or more than there is room for.
+    pub fn adopt(&mut self) -> Result<(), AdoptError>
+    where
+        M: Readable,
+    {
+        let content = self.writer.maps_mut().read()?;
+        // Nobody looks any more at what the last agent had just replaced.
+        wait_for_readers();
+        for write in self.planner.adopt(&content)? {
+            self.writer.write(write);
+        }
+        info!(
+            frontends = content.frontends.len(),
+            "going on from the maps of the last agent"
+        );
+        self.node.adopt(content.node_addresses);
+        self.unclaimed_cluster_ips = content.cluster_ips;
+        Ok(())
     }
 
     /// Takes in the settings that may change at run time; the rest stays as it is.
@@ -81,6 +120,11 @@ impl<M: Maps> Agent<M> {
     /// The maps.
     pub fn maps(&self) -> &M {
         self.writer.maps()
+    }
+
+    /// The maps, as an agent that ends leaves them.
+    pub fn into_maps(self) -> M {
+        self.writer.into_maps()
     }
 
     /// Takes changes into the model.
@@ -173,7 +217,12 @@ impl<M: Maps> Agent<M> {
     /// The writes that follow from ClusterIPs that came or went. New ranges of them are
     /// settings, which come after the addresses in them.
     fn cluster_ip_writes(&mut self) -> impl Iterator<Item = Write> + use<M> {
-        let changes = self.model.take_cluster_ip_changes();
+        let mut changes = self.model.take_cluster_ip_changes();
+        for address in std::mem::take(&mut self.unclaimed_cluster_ips) {
+            if !changes.taken.remove(&address) {
+                changes.freed.insert(address);
+            }
+        }
         if let Some(ranges) = changes.ranges {
             self.node.set_service_ranges(&ranges);
         }

@@ -14,7 +14,7 @@ const SIZES: MapSizes = MapSizes {
 /// what loading costs at every start of the agent.
 #[test]
 fn every_program_passes_the_verifier() {
-    let mut loaded = load(SIZES).expect("the object loads");
+    let mut loaded = load(SIZES, None).expect("the object loads");
     for name in ProgramName::ALL {
         let info = loaded
             .program(name)

@@ -11,10 +11,10 @@
 use core::cell::Cell;
 use core::fmt::Debug;
 use core::hash::Hash;
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The version of this layout; maps are pinned under it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Bytes that may lie in a packet or in a map: any bit pattern is a value.
 ///
@@ -73,6 +73,21 @@ impl From<Ipv6Addr> for V6 {
     fn from(address: Ipv6Addr) -> Self {
         let bits = u128::from(address);
         Self([96, 64, 32, 0].map(|shift| word(bits >> shift).to_be()))
+    }
+}
+
+impl From<V4> for IpAddr {
+    fn from(V4([word]): V4) -> Self {
+        Ipv4Addr::from(u32::from_be(word)).into()
+    }
+}
+
+impl From<V6> for IpAddr {
+    fn from(V6(words): V6) -> Self {
+        let bits = words
+            .iter()
+            .fold(0, |bits, word| bits << 32 | u128::from(u32::from_be(*word)));
+        Ipv6Addr::from(bits).into()
     }
 }
 
@@ -546,6 +561,10 @@ pub enum Counter {
     /// Packets to an address of a ServiceCIDR that no Service has; dropped.
     NoSuchService = 11,
 }
+
+/// Elements of `COUNTERS`.
+#[expect(clippy::cast_possible_truncation, reason = "some ten")]
+pub const COUNTERS: u32 = Counter::ALL.len() as u32;
 
 impl Counter {
     /// Every counter with its name, in order of its index.

@@ -56,6 +56,11 @@ impl NodeState {
         state
     }
 
+    /// Takes over the addresses on which NodePorts answer in adopted maps.
+    pub(super) fn adopt(&mut self, written: BTreeSet<IpAddr>) {
+        self.written = written;
+    }
+
     /// Takes in what may change at run time.
     pub(super) fn configure(&mut self, settings: &Settings) {
         self.nat.flags = if settings.masquerade_all {

@@ -2,35 +2,18 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
-use aya::programs::links::LinkOrder;
-use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError};
-use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use aya::programs::ProgramError;
+use tracing::warn;
 
 use super::cleanup::remove_filters;
 use super::device::{Device, LinkLayer, Role, edges};
-use crate::maps::{MapError, ProgramName, classifier};
-
-/// Priority of our clsact filter at ingress: before a CNI's own, which shall see
-/// plain traffic between clients and pods.
-const FIRST_FILTER: u16 = 1;
-/// Priority of our clsact filter at egress: after a CNI's own.
-const LAST_FILTER: u16 = u16::MAX - 1;
-
-/// How programs are attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum AttachWay {
-    /// By tcx where the kernel has it, else by a clsact filter.
-    #[default]
-    Auto,
-    /// By tcx only (Linux 6.6).
-    Tcx,
-    /// By clsact filters only.
-    Clsact,
-}
+use super::link::{AttachWay, Direction, Found, Link};
+use crate::maps::{MapError, Pins, ProgramName, classifier};
 
 /// A device cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +39,8 @@ pub enum AttachError {
 pub struct Outcome {
     /// Devices that are served from now on.
     pub attached: Vec<(String, Role)>,
+    /// Devices from which somebody had removed a program, which is back.
+    pub restored: Vec<String>,
     /// Devices that are gone, or no edge any more.
     pub detached: Vec<String>,
     /// Devices that cannot be served; each is reported once.
@@ -64,11 +49,12 @@ pub struct Outcome {
 
 /// Holds the programs, and a link for each direction of each edge device.
 ///
-/// Dropping it detaches: surviving the agent will be a matter of pinning the
-/// links that are held here.
+/// With pins, what is attached outlives it, and it goes on from what another one has
+/// left; without, dropping it detaches.
 pub struct Attacher {
     programs: Ebpf,
     way: AttachWay,
+    pins: Option<Pins>,
     attached: BTreeMap<u32, Attached>,
     /// Devices that cannot be served, since when.
     failed: BTreeMap<u32, Instant>,
@@ -78,16 +64,17 @@ struct Attached {
     name: String,
     role: Role,
     link: LinkLayer,
-    /// Held for its effect: dropping a link detaches.
-    _links: [SchedClassifierLink; 2],
+    ingress: Link,
+    egress: Link,
 }
 
 impl Attacher {
     /// An attacher of loaded programs.
-    pub fn new(programs: Ebpf, way: AttachWay) -> Self {
+    pub fn new(programs: Ebpf, way: AttachWay, pins: Option<Pins>) -> Self {
         Self {
             programs,
             way,
+            pins,
             attached: BTreeMap::new(),
             failed: BTreeMap::new(),
         }
@@ -103,11 +90,10 @@ impl Attacher {
         self.failed.values().min().map(Instant::elapsed)
     }
 
-    /// Makes the served devices the edges among `devices`.
+    /// Makes the served devices the edges among `devices`, and sees to it that each
+    /// still has its programs.
     ///
-    /// A device whose role changed gets its new programs before it loses the old
-    /// ones; a packet that meets both is translated once, because the second
-    /// program sees no Service address any more.
+    /// A device whose role changed gets its new programs in the place of the old ones.
     pub fn reconcile(&mut self, devices: &[Device], node: &BTreeSet<IpAddr>) -> Outcome {
         let mut outcome = Outcome::default();
         let present: BTreeSet<u32> = edges(devices, node)
@@ -115,21 +101,8 @@ impl Attacher {
             .collect();
         self.failed.retain(|index, _| present.contains(index));
         for (device, role) in edges(devices, node) {
-            let is_served = self
-                .attached
-                .get(&device.index)
-                .is_some_and(|attached| attached.role == role && attached.link == device.link);
-            if is_served {
-                continue;
-            }
-            if !self.attached.contains_key(&device.index) {
-                // Of an agent that was killed; a device that is not served has none
-                // of this agent's own.
-                remove_filters(&device.name);
-            }
-            match self.attach(device, role) {
+            match self.serve(device, role, &mut outcome) {
                 Ok(attached) => {
-                    outcome.attached.push((device.name.clone(), role));
                     self.failed.remove(&device.index);
                     self.attached.insert(device.index, attached);
                 }
@@ -148,46 +121,106 @@ impl Attacher {
             }
             stays
         });
+        self.tidy_pins(&present);
         outcome
     }
 
-    fn attach(&mut self, device: &Device, role: Role) -> Result<Attached, AttachError> {
+    /// Lets go of what is attached: it stays, if it is pinned.
+    pub fn leave(self) {
+        if self.pins.is_some() {
+            for attached in self.attached.into_values() {
+                attached.ingress.leave();
+                attached.egress.leave();
+            }
+        }
+    }
+
+    /// Whether what is attached outlives this process.
+    pub fn is_lasting(&self) -> bool {
+        self.pins.is_some()
+    }
+
+    /// Puts the programs on a device, or sees to it that they are still there.
+    fn serve(
+        &mut self,
+        device: &Device,
+        role: Role,
+        outcome: &mut Outcome,
+    ) -> Result<Attached, AttachError> {
         let (ingress, egress) = programs_for(role, device.link);
+        let before = self.attached.remove(&device.index);
+        let is_same = before
+            .as_ref()
+            .is_some_and(|it| it.role == role && it.link == device.link);
+        let links = match before {
+            Some(before) => [Some(before.ingress), Some(before.egress)],
+            None => [None, None],
+        };
+        let is_new = links[0].is_none();
+        let [held_ingress, held_egress] = links;
+        let (ingress, at_ingress) = self.put(ingress, device, Direction::Ingress, held_ingress)?;
+        let (egress, at_egress) = self.put(egress, device, Direction::Egress, held_egress)?;
+        if is_new && self.way != AttachWay::Clsact && !ingress.is_filter() {
+            // Of an agent that attached in the other way.
+            remove_filters(&device.name);
+        }
+        if !is_same {
+            outcome.attached.push((device.name.clone(), role));
+        } else if at_ingress == Found::Missing || at_egress == Found::Missing {
+            outcome.restored.push(device.name.clone());
+        }
         Ok(Attached {
             name: device.name.clone(),
             role,
             link: device.link,
-            _links: [
-                self.attach_program(ingress, &device.name, TcAttachType::Ingress)?,
-                self.attach_program(egress, &device.name, TcAttachType::Egress)?,
-            ],
+            ingress,
+            egress,
         })
     }
 
-    fn attach_program(
+    fn put(
         &mut self,
         name: ProgramName,
-        device: &str,
-        to: TcAttachType,
-    ) -> Result<SchedClassifierLink, AttachError> {
+        device: &Device,
+        direction: Direction,
+        held: Option<Link>,
+    ) -> Result<(Link, Found), AttachError> {
         let program = classifier(&mut self.programs, name)?;
-        let attached = match self.way {
-            AttachWay::Tcx => attach_tcx(program, device, to),
-            AttachWay::Clsact => attach_filter(program, device, to),
-            AttachWay::Auto => {
-                attach_tcx(program, device, to).or_else(|_| attach_filter(program, device, to))
-            }
+        let (way, pins) = (self.way, self.pins.as_ref());
+        let put = match held {
+            Some(link) => link.keep(program, device, way, pins),
+            None => Link::attach(program, device, direction, way, pins)
+                .map(|link| (link, Found::Missing)),
         };
-        attached
-            .and_then(|id| program.take_link(id))
-            .map_err(|source| AttachError::Refused {
-                device: device.to_owned(),
-                direction: match to {
-                    TcAttachType::Egress => "egress",
-                    _ => "ingress",
-                },
-                source,
-            })
+        put.map_err(|source| AttachError::Refused {
+            device: device.name.clone(),
+            direction: direction.as_str(),
+            source,
+        })
+    }
+
+    /// Removes the pins of devices that are gone or no edges: what still holds is
+    /// detached by that. Maps of another layout are not used any more.
+    fn tidy_pins(&self, present: &BTreeSet<u32>) {
+        let Some(pins) = &self.pins else {
+            return;
+        };
+        let names = pins.links().unwrap_or_else(|error| {
+            warn!("{error}");
+            Vec::new()
+        });
+        let is_gone = |name: &&String| {
+            let index = name.split_once('-').map(|(index, _)| index.parse());
+            matches!(index, Some(Ok(index)) if !present.contains(&index))
+        };
+        for name in names.iter().filter(is_gone) {
+            if let Err(error) = fs::remove_file(pins.link(name)) {
+                warn!(pin = name, "cannot remove the pin of a device: {error}");
+            }
+        }
+        if let Err(error) = pins.remove_other_maps() {
+            warn!("{error}");
+        }
     }
 }
 
@@ -198,44 +231,4 @@ fn programs_for(role: Role, link: LinkLayer) -> (ProgramName, ProgramName) {
         (Role::Outside, LinkLayer::Ethernet) => (ProgramName::IngressOutside, ProgramName::Egress),
         (Role::Outside, LinkLayer::Ip) => (ProgramName::IngressOutsideIp, ProgramName::EgressIp),
     }
-}
-
-/// Attaches by tcx: first of all at ingress, last of all at egress.
-fn attach_tcx(
-    program: &mut SchedClassifier,
-    device: &str,
-    to: TcAttachType,
-) -> Result<tc::SchedClassifierLinkId, ProgramError> {
-    let order = if to == TcAttachType::Ingress {
-        LinkOrder::first()
-    } else {
-        LinkOrder::last()
-    };
-    program.attach_with_options(device, to, TcAttachOptions::TcxOrder(order))
-}
-
-/// Attaches a filter to the device's clsact qdisc, which is made if need be.
-fn attach_filter(
-    program: &mut SchedClassifier,
-    device: &str,
-    to: TcAttachType,
-) -> Result<tc::SchedClassifierLinkId, ProgramError> {
-    match tc::qdisc_add_clsact(device) {
-        Ok(()) => {}
-        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let priority = if to == TcAttachType::Ingress {
-        FIRST_FILTER
-    } else {
-        LAST_FILTER
-    };
-    program.attach_with_options(
-        device,
-        to,
-        TcAttachOptions::Netlink(NlOptions {
-            priority,
-            ..NlOptions::default()
-        }),
-    )
 }

@@ -7,8 +7,10 @@
 mod attacher;
 mod cleanup;
 pub mod device;
+mod link;
 mod watch;
 
-pub use attacher::{AttachError, AttachWay, Attacher, Outcome};
+pub use attacher::{AttachError, Attacher, Outcome};
 pub use cleanup::{Cleaned, clean_up};
+pub use link::AttachWay;
 pub use watch::{DeviceWatch, WatchError};

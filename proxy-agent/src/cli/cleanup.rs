@@ -1,19 +1,19 @@
 //! `run --cleanup`: removes what agents have left on this machine.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use tracing::info;
 
-use super::mount::{BPFFS, is_bpffs};
 use crate::attach::{Cleaned, clean_up};
-
-/// The agent's folder in the BPF file system.
-const PINS: &str = "proxy-agent";
+use crate::config::Settings;
+use crate::maps::{Pins, is_bpffs};
 
 /// Removes all that is there, and says what that was.
-pub(super) fn run() -> Result<()> {
+pub(super) fn run(settings: &Settings) -> Result<()> {
+    if let Some(bpffs) = &settings.own.bpffs {
+        remove_pins(bpffs)?;
+    }
     let cleaned = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -27,18 +27,17 @@ pub(super) fn run() -> Result<()> {
     {
         info!(device, filters, clsact = qdisc, "removed");
     }
-    remove_pins(Path::new(BPFFS))?;
     info!("cleaned up");
     Ok(())
 }
 
-/// This agent pins nothing, but another version may have.
+/// Removes maps and links: what these have attached is detached.
 fn remove_pins(bpffs: &Path) -> Result<()> {
-    let pins = bpffs.join(PINS);
-    if !pins.exists() || !is_bpffs(bpffs)? {
+    if !is_bpffs(bpffs).unwrap_or(false) {
         return Ok(());
     }
-    fs::remove_dir_all(&pins).with_context(|| format!("cannot remove {}", pins.display()))?;
-    info!(pins = %pins.display(), "removed");
+    let pins = Pins::open(bpffs).context("stop it first")?;
+    pins.remove_all()?;
+    info!(bpffs = %bpffs.display(), "removed the pins");
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod configuration;
+mod kept;
 mod logging;
 mod mount;
 mod options;
@@ -34,7 +35,8 @@ enum Command {
     /// Loads the eBPF programs, attaches them to every edge device (uplinks,
     /// tunnels, host ends of pods' devices) as devices come and go, and keeps the
     /// kernel's maps in step with the objects of the source. SIGINT and SIGTERM
-    /// stop it; the programs are detached then.
+    /// stop it; what is pinned goes on serving until the next agent takes over, or
+    /// `--cleanup` removes it.
     ///
     /// Needs root, or the capabilities BPF, `NET_ADMIN` and PERFMON; Linux 5.15 or newer.
     ///
@@ -97,7 +99,7 @@ fn run_agent(args: RunArgs) -> ExitCode {
     };
     let level = logging::start(&log, configuration.settings().log);
     end(if cleanup {
-        cleanup::run()
+        cleanup::run(configuration.settings())
     } else {
         run::run(configuration, file, &level)
     })

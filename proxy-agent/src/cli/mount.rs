@@ -1,23 +1,21 @@
 //! The command `mount`: mounts for the host what the agent is not allowed to.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use nix::mount::{MsFlags, mount};
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use tracing::info;
 
 use super::logging::LogArgs;
-
-/// Where BPF file systems are mounted.
-pub(super) const BPFFS: &str = "/sys/fs/bpf";
+use crate::config::DEFAULT_BPFFS;
+use crate::maps::is_bpffs;
 
 /// What to mount, and where.
 #[derive(Debug, Args)]
 pub(super) struct MountArgs {
     /// Where a BPF file system is to be; where there is one, it stays.
-    #[arg(long, value_name = "DIR", default_value = BPFFS)]
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
     bpffs: PathBuf,
 
     #[command(flatten)]
@@ -27,7 +25,9 @@ pub(super) struct MountArgs {
 /// Mounts what is not there yet.
 pub(super) fn run(args: &MountArgs) -> Result<()> {
     let MountArgs { bpffs, .. } = args;
-    if is_bpffs(bpffs)? {
+    let is_there =
+        is_bpffs(bpffs).with_context(|| format!("cannot look at {}", bpffs.display()))?;
+    if is_there {
         info!(directory = %bpffs.display(), "there is a BPF file system");
         return Ok(());
     }
@@ -41,11 +41,4 @@ pub(super) fn run(args: &MountArgs) -> Result<()> {
     })?;
     info!(directory = %bpffs.display(), "mounted a BPF file system");
     Ok(())
-}
-
-/// Whether `directory` is in a BPF file system.
-pub(super) fn is_bpffs(directory: &Path) -> Result<bool> {
-    let found =
-        statfs(directory).with_context(|| format!("cannot look at {}", directory.display()))?;
-    Ok(found.filesystem_type() == BPF_FS_MAGIC)
 }

@@ -11,7 +11,9 @@ use clap::{Args, ValueEnum};
 
 use super::logging::LogArgs;
 use crate::attach::AttachWay;
-use crate::config::{DEFAULT_MAPS, DEFAULT_NAT_PORTS, PortRange, Settings, Source};
+use crate::config::{
+    DEFAULT_BPFFS, DEFAULT_MAPS, DEFAULT_NAT_PORTS, NO_BPFFS, PortRange, Settings, Source,
+};
 use crate::source::kube::KubeSettings;
 
 /// Kinds of source.
@@ -43,8 +45,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 
-    /// Remove what agents have left on this machine, and end: filters on devices, with
-    /// a clsact qdisc where that is empty then, and pins. No agent may run.
+    /// Remove what agents have left on this machine, and end: what is pinned, filters on
+    /// devices, and a clsact qdisc where that is empty then. No agent may run.
     #[arg(long)]
     pub(super) cleanup: bool,
 
@@ -99,6 +101,14 @@ pub(super) struct RunArgs {
     /// How programs are attached to devices; by default `auto`.
     #[arg(long, value_enum, value_name = "WAY")]
     attach: Option<AttachKind>,
+
+    #[arg(long, value_name = "DIR|none", help = with_default(
+        "The BPF file system in which maps and programs are pinned, so that they go on \
+         without the agent, and its successor goes on from them; with `none` a stop \
+         takes them away",
+        DEFAULT_BPFFS,
+    ))]
+    bpffs: Option<PathBuf>,
 
     #[arg(long, value_name = "ADDRESS:PORT", help = with_default(
         "Where `/healthz` (for load balancers) and `/livez` (for probes) answer",
@@ -185,6 +195,11 @@ impl RunArgs {
             AttachKind::Clsact => AttachWay::Clsact,
         });
         set(&mut own.attach, attach);
+        let bpffs = self.bpffs.clone();
+        set(
+            &mut own.bpffs,
+            bpffs.map(|path| (path.as_os_str() != NO_BPFFS).then_some(path)),
+        );
     }
 
     /// Where the objects come from, under `settings`.
@@ -255,6 +270,8 @@ mod tests {
             }),
             (&["--map-flows=64"], |it| it.own.maps.flows = 64),
             (&["--attach=clsact"], |it| it.own.attach = AttachWay::Clsact),
+            (&["--bpffs=none"], |it| it.own.bpffs = None),
+            (&["--bpffs=/b"], |it| it.own.bpffs = Some("/b".into())),
             (&["--log-format=json"], |it| it.log.json = true),
         ] {
             let mut expected = untouched.clone();

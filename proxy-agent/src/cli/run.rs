@@ -11,6 +11,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
 use super::configuration::Configuration;
+use super::kept;
 use super::logging::Level;
 use super::outlets::Outlets;
 use super::pace::Pace;
@@ -65,15 +66,18 @@ async fn run_until_signal(
     process::raise_file_limit();
     let node_name = configuration.node_name();
     let mut ports = host::watch(host::HostPorts::read().await?);
-    let loaded = maps::load(settings.own.maps)?;
+    let pins = tokio::select! {
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+        pins = kept::pins(settings) => pins?,
+    };
+    let (mut agent, mut attacher) = kept::take_over(&node_name, settings, pins)?;
     let mut devices = DeviceWatch::open()?;
-    let mut attacher = Attacher::new(loaded.programs, settings.own.attach);
     let (sender, mut changes) = mpsc::channel(WAITING_BATCHES);
     let source = start_source(configuration.source(), &node_name, sender);
     tokio::pin!(source);
     let (asker, mut queries) = mpsc::channel(WAITING_QUERIES);
     let asker = Asker::new(asker);
-    let mut agent = Agent::new(&node_name, settings, loaded.maps);
     agent.set_host_ports(ports.borrow_and_update().clone());
     let (configz, shown) = watch::channel(configuration.shown());
     listen(settings, &asker, agent.metrics(), shown);
@@ -139,7 +143,12 @@ async fn run_until_signal(
             }
         }
     }
-    info!("stopped; the programs are detached");
+    if attacher.is_lasting() {
+        attacher.leave();
+        info!("stopped; what is pinned goes on serving");
+    } else {
+        info!("stopped; the programs are detached");
+    }
     Ok(())
 }
 
@@ -258,11 +267,18 @@ async fn reconcile(
     }
     let Outcome {
         attached,
+        restored,
         detached,
         failed,
     } = attacher.reconcile(&present, agent.own_addresses());
     for (device, role) in attached {
         info!(device, ?role, "attached");
+    }
+    for device in restored {
+        warn!(
+            device,
+            "somebody had removed a program from the device; it is attached again"
+        );
     }
     for device in detached {
         info!(device, "detached");

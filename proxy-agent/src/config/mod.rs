@@ -26,6 +26,12 @@ pub enum Source {
     Files(PathBuf),
 }
 
+/// Where systemd mounts a BPF file system, and the command `mount` does.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
+
+/// In the place of a BPF file system: nothing shall outlive the agent.
+pub const NO_BPFFS: &str = "none";
+
 /// Map sizes for a cluster of 10,000 Services with ten endpoints each, with room
 /// for as many again: the kernel allocates hash entries as they are needed, so
 /// that unused room costs little more than a bucket of the table each.

@@ -32,6 +32,15 @@ pub enum MapError {
         #[source]
         source: aya::maps::MapError,
     },
+    /// A map's elements could not be read.
+    #[error("cannot read the map {map}")]
+    Read {
+        /// The map's name.
+        map: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A write beyond a map's size: the plan and the maps disagree.
     #[error("element {index} is beyond the map {map} with {size} elements")]
     Range {
@@ -41,6 +50,18 @@ pub enum MapError {
         index: u32,
         /// The map's size.
         size: u32,
+    },
+    /// The agent's folder in the BPF file system cannot be used.
+    #[error(transparent)]
+    Pins(#[from] super::PinError),
+    /// A map could not be pinned.
+    #[error("cannot pin the map {map}")]
+    Pin {
+        /// The map's name.
+        map: String,
+        /// Why.
+        #[source]
+        source: aya::pin::PinError,
     },
     /// A system call failed.
     #[error("{call} failed")]

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use proxy_ebpf::host::{Memory, Shared};
-use proxy_ebpf::layout::{Port, V4, V6};
+use proxy_ebpf::layout::{Address, Port, V4, V6};
 
 use super::translate::{self, Either};
-use super::{MapError, Maps};
+use super::{MapError, Maps, Readable, read};
 use crate::model::object::Family;
-use crate::plan::Write;
+use crate::plan::{Content, Write};
 
 /// The maps in memory, as the packet pipeline can use them on the host.
 pub struct FakeMaps {
@@ -107,4 +107,38 @@ impl Maps for FakeMaps {
         }
         Ok(())
     }
+}
+
+impl Readable for FakeMaps {
+    fn read(&mut self) -> Result<Content, MapError> {
+        let mut content = Content::default();
+        take(&mut content, Family::V4, &self.v4);
+        take(&mut content, Family::V6, &self.v6);
+        let slots = self.v4.shared.slots.borrow();
+        let wanted = 0..Content::last_slot(&content.frontends);
+        let slot = |position| slots.get(&position).copied().unwrap_or(0);
+        content.slots = wanted.map(slot).collect();
+        Ok(content)
+    }
+}
+
+fn take<A: Address + Into<IpAddr>>(content: &mut Content, family: Family, memory: &Memory<A>) {
+    let frontends = memory.frontends.iter();
+    let frontends = frontends.filter_map(|(key, value)| read::frontend(key, *value));
+    content.frontends.extend(frontends);
+    let backends = memory.backends.iter();
+    let backends =
+        backends.filter_map(|(index, backend)| Some((family, *index, read::element(backend)?)));
+    content.backends.extend(backends);
+    let ranges = memory.source_ranges.iter();
+    let ranges = ranges.filter_map(|(prefix, range)| read::source_range(*prefix, range));
+    content.source_ranges.extend(ranges);
+    let cluster_ips = memory.cluster_ips.iter();
+    content
+        .cluster_ips
+        .extend(cluster_ips.map(|address| (*address).into()));
+    let node_addresses = memory.node_addresses.iter();
+    content
+        .node_addresses
+        .extend(node_addresses.map(|address| (*address).into()));
 }

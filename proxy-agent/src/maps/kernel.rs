@@ -5,17 +5,17 @@ use std::net::IpAddr;
 
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, IterableMap as _, MapData, PerCpuArray};
 use proxy_ebpf::layout::{
-    Allowed, Backend, ClusterIp, Counter, Frontend, FrontendKey, NatPort, NodeAddress, Port,
-    Settings, SlotPair, SourceRange, V4, V6,
+    Address, Allowed, Backend, ClusterIp, Counter, Frontend, FrontendKey, NatPort, NodeAddress,
+    Port, Settings, SlotPair, SourceRange, V4, V6,
 };
 
 use super::mapped::MappedArray;
 use super::translate::{self, Either};
-use super::{MapError, Maps};
+use super::{MapError, Maps, Readable, batch, read};
 use crate::model::object::Family;
-use crate::plan::Write;
+use crate::plan::{Content, Write};
 
 /// The maps of one IP version.
 pub(super) struct FamilyMaps<A: Pod>
@@ -39,7 +39,15 @@ pub(super) struct Table<K, V> {
     pub(super) map: HashMap<MapData, K, V>,
 }
 
-impl<K: Pod, V: Pod> Table<K, V> {
+impl<K: Pod + Default, V: Pod + Default> Table<K, V> {
+    /// Hands out every element.
+    fn for_each(&self, take: impl FnMut(K, V)) -> Result<(), MapError> {
+        batch::for_each(self.map.map(), take).map_err(|source| MapError::Read {
+            map: self.name,
+            source,
+        })
+    }
+
     fn set(&mut self, key: &K, value: &V) -> Result<(), MapError> {
         let name = self.name;
         self.map
@@ -60,6 +68,18 @@ pub(super) struct Trie<K> {
 }
 
 impl<K: Pod> Trie<K> {
+    /// Every prefix, with its length in bits.
+    fn prefixes(&self) -> Result<Vec<(u32, K)>, MapError> {
+        let keys = self.map.keys();
+        let prefixes = keys.map(|key| key.map(|key| (key.prefix_len(), key.data())));
+        prefixes
+            .collect::<Result<_, _>>()
+            .map_err(|source| MapError::Write {
+                map: self.name,
+                source,
+            })
+    }
+
     fn set(&mut self, (prefix, data): (u32, K)) -> Result<(), MapError> {
         let name = self.name;
         self.map
@@ -189,6 +209,48 @@ impl Maps for KernelMaps {
             Write::SettingsV4(settings) => store(&mut self.v4.settings, "SETTINGS_V4", *settings),
             Write::SettingsV6(settings) => store(&mut self.v6.settings, "SETTINGS_V6", *settings),
         }
+    }
+}
+
+impl Readable for KernelMaps {
+    fn read(&mut self) -> Result<Content, MapError> {
+        let mut content = Content::default();
+        self.v4.read(Family::V4, &mut content)?;
+        self.v6.read(Family::V6, &mut content)?;
+        let slots = Content::last_slot(&content.frontends);
+        let pairs = self.slots.copy(slots.div_ceil(2))?;
+        content.slots = pairs.iter().flat_map(|pair| pair.0).collect();
+        Ok(content)
+    }
+}
+
+impl<A> FamilyMaps<A>
+where
+    A: Address + Pod + Into<IpAddr>,
+    FrontendKey<A>: Pod,
+    Backend<A>: Pod,
+    SourceRange<A>: Pod,
+    Settings<A>: Pod,
+{
+    fn read(&self, family: Family, content: &mut Content) -> Result<(), MapError> {
+        self.frontends.for_each(|key, value| {
+            content.frontends.extend(read::frontend(&key, value));
+        })?;
+        let backends = self.backends.copy(self.backends.len())?;
+        let backends = (0..).zip(&backends);
+        let used =
+            backends.filter_map(|(index, backend)| Some((family, index, read::element(backend)?)));
+        content.backends.extend(used);
+        for (prefix, range) in self.source_ranges.prefixes()? {
+            let range = read::source_range(prefix, &range);
+            content.source_ranges.extend(range);
+        }
+        self.cluster_ips.for_each(|address, _| {
+            content.cluster_ips.insert(address.into());
+        })?;
+        self.node_addresses.for_each(|address, _| {
+            content.node_addresses.insert(address.into());
+        })
     }
 }
 

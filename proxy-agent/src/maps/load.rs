@@ -1,14 +1,17 @@
 //! Loading the eBPF object.
 
+use std::path::Path;
+
 use aya::maps::lpm_trie::LpmTrie;
-use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, Pod};
-use proxy_ebpf::layout::{NAT_PORTS, Settings};
+use proxy_ebpf::layout::{COUNTERS, NAT_PORTS, Settings};
+use tracing::warn;
 
-use super::MapError;
 use super::kernel::{FamilyMaps, KernelMaps, Table, Trie};
 use super::mapped::MappedArray;
+use super::{MapError, Pins};
 
 /// The object that the build script has built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs"));
@@ -30,6 +33,33 @@ pub struct MapSizes {
 }
 
 impl MapSizes {
+    /// Every map with its number of elements.
+    fn by_map(self) -> [(&'static str, u32); 21] {
+        [
+            ("FRONTENDS_V4", self.frontends),
+            ("FRONTENDS_V6", self.frontends),
+            ("NODE_ADDRS_V4", self.node_addresses),
+            ("NODE_ADDRS_V6", self.node_addresses),
+            ("BACKENDS_V4", self.backends),
+            ("BACKENDS_V6", self.backends),
+            ("FLOWS_V4", self.flows),
+            ("FLOWS_V6", self.flows),
+            ("OPENING_V4", self.opening()),
+            ("OPENING_V6", self.opening()),
+            ("AFFINITY_V4", self.affinity()),
+            ("AFFINITY_V6", self.affinity()),
+            ("SOURCE_RANGES_V4", self.source_ranges()),
+            ("SOURCE_RANGES_V6", self.source_ranges()),
+            ("CLUSTER_IPS_V4", self.cluster_ips()),
+            ("CLUSTER_IPS_V6", self.cluster_ips()),
+            ("SETTINGS_V4", 1),
+            ("SETTINGS_V6", 1),
+            ("SLOTS", self.slots.div_ceil(2)),
+            ("NAT_PORTS", NAT_PORTS),
+            ("COUNTERS", COUNTERS),
+        ]
+    }
+
     /// Records of flows that are opening, of one IP version.
     fn opening(self) -> u32 {
         self.flows.div_ceil(2)
@@ -99,6 +129,17 @@ pub struct Loaded {
     pub maps: KernelMaps,
     /// Its programs, loaded and not attached.
     pub programs: Ebpf,
+    /// Where the maps are from.
+    pub origin: Origin,
+}
+
+/// Where maps are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// They are new, and empty.
+    New,
+    /// An agent has left them behind.
+    Adopted,
 }
 
 impl Loaded {
@@ -121,33 +162,88 @@ pub(crate) fn classifier(
         .map_err(|source| MapError::Program { name, source })
 }
 
-/// Creates the maps and loads the programs.
+/// Loads the programs, with the maps that an agent has left behind, or else with new ones.
 ///
 /// # Errors
 ///
 /// The kernel is too old, the process lacks a capability, or memory is short.
-pub fn load(sizes: MapSizes) -> Result<Loaded, MapError> {
+pub fn load(sizes: MapSizes, pins: Option<&Pins>) -> Result<Loaded, MapError> {
+    let Some(pins) = pins else {
+        return load_new(sizes, None);
+    };
+    let folder = pins.maps();
+    match fit(&folder, sizes) {
+        Fit::Whole => match create(sizes, Some(&folder)) {
+            Ok(object) => return Loaded::new(object, sizes, Origin::Adopted),
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                warn!(
+                    maps = %folder.display(),
+                    "the maps of the last agent do not go with this one's programs, so new \
+                     ones are made, and connections by other nodes may break: {error:#}"
+                );
+            }
+        },
+        Fit::Resized => warn!(
+            maps = %folder.display(),
+            "the map sizes are others than the last agent's, so new maps are made, and \
+             connections by other nodes may break"
+        ),
+        Fit::Absent => {}
+    }
+    load_new(sizes, Some(pins))
+}
+
+/// Loads the programs with new maps, in the place of any that an agent has left behind.
+///
+/// # Errors
+///
+/// As of [`load`].
+pub fn load_new(sizes: MapSizes, pins: Option<&Pins>) -> Result<Loaded, MapError> {
+    let object = create(sizes, None)?;
+    if let Some(pins) = pins {
+        pins.replace_maps(|folder| {
+            object.maps().try_for_each(|(name, map)| {
+                map.pin(folder.join(name)).map_err(|source| MapError::Pin {
+                    map: name.to_owned(),
+                    source,
+                })
+            })
+        })?;
+    }
+    Loaded::new(object, sizes, Origin::New)
+}
+
+/// Whether pinned maps go with the configured sizes.
+enum Fit {
+    Absent,
+    Resized,
+    Whole,
+}
+
+fn fit(folder: &Path, sizes: MapSizes) -> Fit {
+    if !folder.exists() {
+        return Fit::Absent;
+    }
+    let is_as_large = |(name, size): &(&str, u32)| {
+        MapInfo::from_pin(folder.join(name)).is_ok_and(|map| map.max_entries() == *size)
+    };
+    if sizes.by_map().iter().all(is_as_large) {
+        Fit::Whole
+    } else {
+        Fit::Resized
+    }
+}
+
+/// Makes an object of the program's code with new maps, or those in a folder, and loads
+/// its programs.
+fn create(sizes: MapSizes, folder: Option<&Path>) -> Result<Ebpf, MapError> {
     let mut loader = EbpfLoader::new();
-    for (name, size) in [
-        ("FRONTENDS_V4", sizes.frontends),
-        ("FRONTENDS_V6", sizes.frontends),
-        ("NODE_ADDRS_V4", sizes.node_addresses),
-        ("NODE_ADDRS_V6", sizes.node_addresses),
-        ("BACKENDS_V4", sizes.backends),
-        ("BACKENDS_V6", sizes.backends),
-        ("FLOWS_V4", sizes.flows),
-        ("FLOWS_V6", sizes.flows),
-        ("OPENING_V4", sizes.opening()),
-        ("OPENING_V6", sizes.opening()),
-        ("AFFINITY_V4", sizes.affinity()),
-        ("AFFINITY_V6", sizes.affinity()),
-        ("SOURCE_RANGES_V4", sizes.source_ranges()),
-        ("SOURCE_RANGES_V6", sizes.source_ranges()),
-        ("CLUSTER_IPS_V4", sizes.cluster_ips()),
-        ("CLUSTER_IPS_V6", sizes.cluster_ips()),
-        ("SLOTS", sizes.slots.div_ceil(2)),
-    ] {
+    for (name, size) in sizes.by_map() {
         loader.map_max_entries(name, size);
+        if let Some(folder) = folder {
+            loader.map_pin_path(name, folder.join(name));
+        }
     }
     let mut object = loader.load(OBJECT)?;
     for name in ProgramName::ALL {
@@ -158,31 +254,38 @@ pub fn load(sizes: MapSizes) -> Result<Loaded, MapError> {
                 source,
             })?;
     }
-    let maps = KernelMaps {
-        v4: FamilyMaps {
-            frontends: table(&mut object, "FRONTENDS_V4")?,
-            node_addresses: table(&mut object, "NODE_ADDRS_V4")?,
-            backends: mapped(&mut object, "BACKENDS_V4", sizes.backends)?,
-            source_ranges: trie(&mut object, "SOURCE_RANGES_V4")?,
-            cluster_ips: table(&mut object, "CLUSTER_IPS_V4")?,
-            settings: settings(&mut object, "SETTINGS_V4")?,
-        },
-        v6: FamilyMaps {
-            frontends: table(&mut object, "FRONTENDS_V6")?,
-            node_addresses: table(&mut object, "NODE_ADDRS_V6")?,
-            backends: mapped(&mut object, "BACKENDS_V6", sizes.backends)?,
-            source_ranges: trie(&mut object, "SOURCE_RANGES_V6")?,
-            cluster_ips: table(&mut object, "CLUSTER_IPS_V6")?,
-            settings: settings(&mut object, "SETTINGS_V6")?,
-        },
-        slots: mapped(&mut object, "SLOTS", sizes.slots.div_ceil(2))?,
-        nat_ports: mapped(&mut object, "NAT_PORTS", NAT_PORTS)?,
-        counters: counters(&mut object)?,
-    };
-    Ok(Loaded {
-        maps,
-        programs: object,
-    })
+    Ok(object)
+}
+
+impl Loaded {
+    fn new(mut object: Ebpf, sizes: MapSizes, origin: Origin) -> Result<Self, MapError> {
+        let maps = KernelMaps {
+            v4: FamilyMaps {
+                frontends: table(&mut object, "FRONTENDS_V4")?,
+                node_addresses: table(&mut object, "NODE_ADDRS_V4")?,
+                backends: mapped(&mut object, "BACKENDS_V4", sizes.backends)?,
+                source_ranges: trie(&mut object, "SOURCE_RANGES_V4")?,
+                cluster_ips: table(&mut object, "CLUSTER_IPS_V4")?,
+                settings: settings(&mut object, "SETTINGS_V4")?,
+            },
+            v6: FamilyMaps {
+                frontends: table(&mut object, "FRONTENDS_V6")?,
+                node_addresses: table(&mut object, "NODE_ADDRS_V6")?,
+                backends: mapped(&mut object, "BACKENDS_V6", sizes.backends)?,
+                source_ranges: trie(&mut object, "SOURCE_RANGES_V6")?,
+                cluster_ips: table(&mut object, "CLUSTER_IPS_V6")?,
+                settings: settings(&mut object, "SETTINGS_V6")?,
+            },
+            slots: mapped(&mut object, "SLOTS", sizes.slots.div_ceil(2))?,
+            nat_ports: mapped(&mut object, "NAT_PORTS", NAT_PORTS)?,
+            counters: counters(&mut object)?,
+        };
+        Ok(Self {
+            maps,
+            programs: object,
+            origin,
+        })
+    }
 }
 
 fn take(object: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, MapError> {

@@ -57,6 +57,25 @@ impl<T: Pod> MappedArray<T> {
         Ok(unsafe { self.element(index)?.read_volatile() })
     }
 
+    /// Copies the first `count` elements out, by a mapping that is gone afterwards.
+    pub(super) fn copy(&self, count: u32) -> Result<Vec<T>, MapError> {
+        let count = count.min(self.elements) as usize;
+        let mapping = Mapping::new(&self.map, count * Self::STRIDE)?;
+        let element = |at: usize| {
+            // SAFETY: within the mapping, aligned to 8 bytes, and `T` is plain data.
+            unsafe {
+                let element = mapping.start.as_ptr().add(at * Self::STRIDE);
+                element.cast::<T>().read_volatile()
+            }
+        };
+        Ok((0..count).map(element).collect())
+    }
+
+    /// How many elements there are.
+    pub(super) fn len(&self) -> u32 {
+        self.elements
+    }
+
     /// Where an element is, which is mapped now if it was not.
     fn element(&mut self, index: u32) -> Result<*mut T, MapError> {
         if index >= self.elements {

@@ -4,12 +4,15 @@
 //! real thing; [`FakeMaps`] keeps the same content in memory, where the packet
 //! pipeline can run against it in tests.
 
+mod batch;
 mod error;
 mod fake;
 mod grace;
 mod kernel;
 mod load;
 mod mapped;
+mod pins;
+mod read;
 mod translate;
 mod writer;
 
@@ -18,7 +21,9 @@ pub use fake::FakeMaps;
 pub use grace::wait_for_readers;
 pub use kernel::KernelMaps;
 pub(crate) use load::classifier;
-pub use load::{Loaded, MapSizes, ProgramName, load};
+pub use load::{Loaded, MapSizes, Origin, ProgramName, load, load_new};
+pub use pins::{PinError, Pins, is_bpffs};
+pub use read::Readable;
 pub use writer::Writer;
 
 use crate::plan::Write;

@@ -36,6 +36,16 @@ impl<M: Maps> Writer<M> {
         &self.maps
     }
 
+    /// The maps, to be read.
+    pub fn maps_mut(&mut self) -> &mut M {
+        &mut self.maps
+    }
+
+    /// The maps, without what they owe.
+    pub fn into_maps(self) -> M {
+        self.maps
+    }
+
     /// Makes a write, or owes it.
     pub fn write(&mut self, write: Write) {
         self.made += 1;

@@ -77,6 +77,13 @@ impl Protocol {
             Self::Sctp => 132,
         }
     }
+
+    /// The protocol with a number.
+    pub fn of_number(number: u8) -> Option<Self> {
+        [Self::Tcp, Self::Udp, Self::Sctp]
+            .into_iter()
+            .find(|protocol| protocol.number() == number)
+    }
 }
 
 impl fmt::Display for Protocol {

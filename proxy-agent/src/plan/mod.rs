@@ -8,6 +8,8 @@
 //! get a fresh span, and what they replace is handed back as [`Retired`], to be
 //! used again only after a grace period of the kernel's readers.
 
+mod adopt;
+mod content;
 mod draft;
 mod flags;
 mod outcome;
@@ -17,6 +19,8 @@ mod programmed;
 mod span;
 mod write;
 
+pub use adopt::Unfit;
+pub use content::{Content, Element};
 pub use outcome::{Full, Plan, Refused, Retired};
 pub use planner::{Capacity, Planner};
 pub use write::{BackendEntry, FrontendId, Write};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use proxy_ebpf::layout::Span;
 
+use super::adopt::Unclaimed;
 use super::draft::Draft;
 use super::flags;
 use super::outcome::{Full, Plan, Refused, Retired};
@@ -14,7 +15,7 @@ use super::pool::{Backends, Pool};
 use super::programmed::{Programmed, index_of};
 use super::span::Spans;
 use super::write::{BackendEntry, FrontendId, Write};
-use crate::model::desired::{DesiredPort, Endpoint, Frontend, PortName};
+use crate::model::desired::{DesiredPort, Endpoint, PortName};
 use crate::model::object::Family;
 
 /// How much the maps hold.
@@ -31,21 +32,23 @@ pub struct Capacity {
 /// Knows what the kernel's maps hold and plans their changes.
 #[derive(Debug)]
 pub struct Planner {
-    capacity: Capacity,
-    ports: HashMap<Arc<PortName>, Programmed>,
+    pub(super) capacity: Capacity,
+    pub(super) ports: HashMap<Arc<PortName>, Programmed>,
     /// Which port a frontend in the kernel belongs to.
-    owners: HashMap<FrontendId, Arc<PortName>>,
-    frontends: [u32; 2],
-    source_ranges: [usize; 2],
-    services: Pool,
-    backends: [Backends; 2],
-    slots: Spans,
+    pub(super) owners: HashMap<FrontendId, Arc<PortName>>,
+    pub(super) frontends: [u32; 2],
+    pub(super) source_ranges: [usize; 2],
+    pub(super) services: Pool,
+    pub(super) backends: [Backends; 2],
+    pub(super) slots: Spans,
     /// Ports that were refused, with what they want: tried again when something
     /// was freed.
-    waiting: BTreeMap<PortName, DesiredPort>,
+    pub(super) waiting: BTreeMap<PortName, DesiredPort>,
+    /// What the maps held at the start, until the first plan.
+    pub(super) unclaimed: Unclaimed,
 }
 
-fn at(family: Family) -> usize {
+pub(super) fn at(family: Family) -> usize {
     match family {
         Family::V4 => 0,
         Family::V6 => 1,
@@ -68,6 +71,7 @@ impl Planner {
             ],
             slots: Spans::new(capacity.slots),
             waiting: BTreeMap::new(),
+            unclaimed: Unclaimed::default(),
         }
     }
 
@@ -126,7 +130,9 @@ impl Planner {
         for name in gone {
             self.remove(&name, &mut draft);
         }
-        self.finish(draft)
+        self.remove_lost(&mut draft);
+        self.end_unclaimed(&mut draft);
+        draft.finish()
     }
 
     /// Takes back what a plan has retired, after the plan was written and a grace
@@ -147,10 +153,12 @@ impl Planner {
         }
         // Each was reported when it was refused first.
         draft.refused.clear();
-        self.finish(draft)
+        self.remove_lost(&mut draft);
+        draft.finish()
     }
 
     fn attempt(&mut self, name: PortName, desired: DesiredPort, draft: &mut Draft<'_>) {
+        self.claim(&name, &desired.frontends);
         if let Err(full) = self.set(&name, &desired, draft) {
             draft.refused.push(Refused {
                 port: name.clone(),
@@ -160,9 +168,8 @@ impl Planner {
         }
     }
 
-    /// Ends a draft: frontends that lost their port and were not taken over by
-    /// another one go, and then what they led to.
-    fn finish(&mut self, mut draft: Draft<'_>) -> Plan {
+    /// Removes frontends that lost their port and were not taken over by another one.
+    fn remove_lost(&mut self, draft: &mut Draft<'_>) {
         for (id, loser) in std::mem::take(&mut draft.dropped) {
             if self.owners.get(&id) == Some(&loser) {
                 self.owners.remove(&id);
@@ -170,7 +177,6 @@ impl Planner {
                 draft.write(Write::RemoveFrontend { id });
             }
         }
-        draft.finish()
     }
 
     /// Plans one port's new state; on an error nothing has changed.
@@ -242,7 +248,8 @@ impl Planner {
         let new_frontends = desired
             .frontends
             .iter()
-            .filter(|frontend| !self.owners.contains_key(&id_of(name, frontend)))
+            .map(|frontend| FrontendId::of(name, frontend))
+            .filter(|id| !self.owners.contains_key(id) && !self.unclaimed.has_frontend(id))
             .count();
         let used = self.frontends[at(name.family)] as usize;
         if used + new_frontends > self.capacity.frontends as usize {
@@ -355,10 +362,10 @@ impl Planner {
         draft: &mut Draft<'_>,
     ) {
         for frontend in &new.frontends {
-            let id = id_of(name, frontend);
+            let id = FrontendId::of(name, frontend);
             let value = new.value(frontend.kind);
             let owner = self.owners.insert(id, Arc::clone(name));
-            if owner.is_none() {
+            if owner.is_none() && !self.unclaimed.take_frontend(&id) {
                 self.frontends[at(name.family)] += 1;
             }
             let is_there = owner.as_ref() == Some(name)
@@ -370,8 +377,11 @@ impl Planner {
             }
         }
         for frontend in old.iter().flat_map(|old| &old.frontends) {
-            let id = id_of(name, frontend);
-            let is_kept = new.frontends.iter().any(|kept| id_of(name, kept) == id);
+            let id = FrontendId::of(name, frontend);
+            let is_kept = new
+                .frontends
+                .iter()
+                .any(|kept| FrontendId::of(name, kept) == id);
             if !is_kept {
                 draft.dropped.push((id, Arc::clone(name)));
             }
@@ -383,24 +393,22 @@ impl Planner {
             return;
         };
         for frontend in &old.frontends {
-            let dropped = id_of(&name, frontend);
+            let dropped = FrontendId::of(&name, frontend);
             draft.dropped.push((dropped, Arc::clone(&name)));
         }
-        let pool = &mut self.backends[at(name.family)];
-        for (_, index) in &old.backends {
-            draft.end_backend(name.family, *index, pool.end(*index));
-        }
-        self.change_source_ranges(name.family, old.service, old.ranges(), &[], draft);
-        draft.retired.spans.push(old.block);
-        draft.retired.services.push(old.service);
+        let service = old.service;
+        self.end_port(name.family, old, draft);
+        draft.retired.services.push(service);
     }
-}
 
-fn id_of(name: &PortName, frontend: &Frontend) -> FrontendId {
-    FrontendId {
-        address: frontend.address,
-        port: frontend.port,
-        protocol: name.protocol,
+    /// Ends what the frontends of a port led to.
+    pub(super) fn end_port(&mut self, family: Family, old: Programmed, draft: &mut Draft<'_>) {
+        let pool = &mut self.backends[at(family)];
+        for (_, index) in &old.backends {
+            draft.end_backend(family, *index, pool.end(*index));
+        }
+        self.change_source_ranges(family, old.service, old.ranges(), &[], draft);
+        draft.retired.spans.push(old.block);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Numbers from a fixed range: backend indices with their generations, and
 //! Service port ids.
 
+use std::collections::BTreeSet;
+
 /// Numbers below a limit, each free or taken. What was given back is used before
 /// what never was, so that the part of a map that is in use stays small.
 #[derive(Debug)]
@@ -18,6 +20,23 @@ impl Pool {
             untouched: 0,
             free: Vec::new(),
         }
+    }
+
+    /// Numbers of which some are taken; `None` where these are not all below `limit`.
+    pub(super) fn holding(limit: u32, taken: &BTreeSet<u32>) -> Option<Self> {
+        let untouched = taken.last().map_or(0, |last| last.saturating_add(1));
+        let free = (0..untouched).filter(|number| !taken.contains(number));
+        (untouched <= limit).then(|| Self {
+            limit,
+            untouched,
+            // The lowest is used first.
+            free: free.rev().collect(),
+        })
+    }
+
+    /// The limit.
+    pub(super) fn limit(&self) -> u32 {
+        self.limit
     }
 
     /// How many are taken.
@@ -62,6 +81,25 @@ impl Backends {
             indices: Pool::new(limit),
             generations: Vec::new(),
         }
+    }
+
+    /// Backends that lived before, each with its index and last generation; those with an
+    /// odd one live on. `None` where there is no room for them.
+    pub(super) fn holding(limit: u32, lives: impl IntoIterator<Item = (u32, u32)>) -> Option<Self> {
+        let mut backends = Self::new(limit);
+        let mut living = BTreeSet::new();
+        for (index, generation) in lives {
+            let at = usize::try_from(index).ok().filter(|_| index < limit)?;
+            if at >= backends.generations.len() {
+                backends.generations.resize(at + 1, 0);
+            }
+            backends.generations[at] = generation;
+            if generation & 1 == 1 {
+                living.insert(index);
+            }
+        }
+        backends.indices = Pool::holding(limit, &living)?;
+        Some(backends)
     }
 
     pub(super) fn available(&self) -> usize {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_ebpf::layout::Span;
 
+use super::adopt::Unfit;
+
 /// Allocates runs of a fixed number of slots.
 #[derive(Debug)]
 pub(super) struct Spans {
@@ -22,6 +24,22 @@ impl Spans {
         };
         spans.add(0, slots);
         spans
+    }
+
+    /// An allocator of `slots` slots of which some runs are taken.
+    pub(super) fn without(slots: u32, taken: impl Iterator<Item = Span>) -> Result<Self, Unfit> {
+        let mut taken: Vec<Span> = taken.filter(|span| span.len > 0).collect();
+        taken.sort_unstable_by_key(|span| span.start);
+        let mut spans = Self::new(0);
+        let mut free = 0;
+        for Span { start, len } in taken {
+            let gap = start.checked_sub(free).ok_or(Unfit::Inconsistent)?;
+            spans.add(free, gap);
+            free = start.checked_add(len).ok_or(Unfit::Inconsistent)?;
+        }
+        let rest = slots.checked_sub(free).ok_or(Unfit::TooLarge)?;
+        spans.add(free, rest);
+        Ok(spans)
     }
 
     /// How many slots are free.

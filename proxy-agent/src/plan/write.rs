@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use proxy_ebpf::layout::{Frontend, Settings, V4, V6};
 
+use crate::model::desired::{self, PortName};
 use crate::model::object::{Family, Protocol};
 
 /// A frontend's place in the kernel: the key under which packets find it.
@@ -17,6 +18,17 @@ pub struct FrontendId {
     pub port: u16,
     /// Its protocol.
     pub protocol: Protocol,
+}
+
+impl FrontendId {
+    /// The place of one of a port's frontends.
+    pub fn of(name: &PortName, frontend: &desired::Frontend) -> Self {
+        Self {
+            address: frontend.address,
+            port: frontend.port,
+            protocol: name.protocol,
+        }
+    }
 }
 
 /// One element of `BACKENDS_*`.

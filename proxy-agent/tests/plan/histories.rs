@@ -7,6 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proxy_agent::agent::Agent;
 use proxy_agent::config::Settings;
+use proxy_agent::maps::FakeMaps;
 use proxy_agent::model::object::{
     Change, Endpoint, EndpointPort, EndpointSlice, Family, Node, ObjectName, Protocol, Service,
     ServicePort, ServiceType, TrafficPolicy,
@@ -27,6 +28,10 @@ enum Step {
     Program,
     /// A grace period ends.
     Grace,
+    /// The agent ends, and another one goes on from the maps.
+    Restart,
+    /// The agent ends amid the next programming, after so many writes.
+    Crash(usize),
 }
 
 /// What of a Service varies.
@@ -91,6 +96,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Relist),
         8 => Just(Step::Program),
         4 => Just(Step::Grace),
+        2 => Just(Step::Restart),
+        2 => (0..12usize).prop_map(Step::Crash),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -214,7 +221,7 @@ impl Objects {
                 self.0.remove(&(1, name.clone()));
                 Some(Change::EndpointSliceGone(name))
             }
-            Step::Relist | Step::Program | Step::Grace => None,
+            Step::Relist | Step::Program | Step::Grace | Step::Restart | Step::Crash(_) => None,
         }
     }
 }
@@ -232,6 +239,25 @@ fn program(agent: &mut Agent<Filmed>) -> Result<(), TestCaseError> {
             .map_err(|reason| TestCaseError::fail(format!("after {write:?}: {reason}")))?;
     }
     Ok(())
+}
+
+/// Programs with maps that take no more than so many writes, as an agent does that is
+/// killed on the way.
+fn crash(mut agent: Agent<Filmed>, writes: usize) -> FakeMaps {
+    agent.maps().left.set(Some(writes));
+    agent.program();
+    agent.into_maps().maps
+}
+
+/// An agent that goes on from what another one has left.
+fn successor(maps: FakeMaps, objects: &Objects) -> Result<Agent<Filmed>, TestCaseError> {
+    let before = view(&maps);
+    let mut agent = Agent::new("here", &Settings::default(), Filmed::of(maps));
+    let adopted = agent.adopt();
+    adopted.map_err(|error| TestCaseError::fail(format!("adopting: {error}")))?;
+    prop_assert_eq!(view(&agent.maps().maps), before, "adopting changes nothing");
+    agent.apply(objects.all());
+    Ok(agent)
 }
 
 fn check_picture(before: &View, picture: &View, after: &View) -> Result<(), String> {
@@ -271,6 +297,14 @@ proptest! {
                     waiting = agent.take_retired();
                 }
                 Step::Relist => agent.apply(objects.all()),
+                Step::Restart => {
+                    waiting = None;
+                    agent = successor(agent.into_maps().maps, &objects)?;
+                }
+                Step::Crash(writes) => {
+                    waiting = None;
+                    agent = successor(crash(agent, *writes), &objects)?;
+                }
                 change => agent.apply(objects.take(change)),
             }
         }

@@ -1,11 +1,11 @@
 //! The content of the maps as a packet would find it, and maps that keep a
 //! picture of themselves after every single write.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
-use proxy_agent::maps::{FakeMaps, MapError, Maps};
-use proxy_agent::plan::Write;
+use proxy_agent::maps::{FakeMaps, MapError, Maps, Readable};
+use proxy_agent::plan::{Content, Write};
 use proxy_ebpf::host::Memory;
 use proxy_ebpf::layout::{
     Address, Backend, Frontend, FrontendKey, Span, backend_flags, frontend_flags,
@@ -171,14 +171,38 @@ fn endpoint<A: Address>(backend: &Backend<A>) -> Option<Endpoint> {
 pub(crate) struct Filmed {
     pub(crate) maps: FakeMaps,
     pub(crate) film: RefCell<Vec<(Write, View)>>,
+    /// How many writes are still made; what comes then is lost.
+    pub(crate) left: Cell<Option<usize>>,
+}
+
+impl Filmed {
+    /// Maps that hold something already.
+    pub(crate) fn of(maps: FakeMaps) -> Self {
+        Self {
+            maps,
+            ..Self::default()
+        }
+    }
 }
 
 impl Maps for Filmed {
     fn write(&mut self, write: &Write) -> Result<(), MapError> {
+        if let Some(left) = self.left.get() {
+            let Some(left) = left.checked_sub(1) else {
+                return Ok(());
+            };
+            self.left.set(Some(left));
+        }
         self.maps.write(write)?;
         self.film
             .borrow_mut()
             .push((write.clone(), view(&self.maps)));
         Ok(())
+    }
+}
+
+impl Readable for Filmed {
+    fn read(&mut self) -> Result<Content, MapError> {
+        self.maps.read()
     }
 }

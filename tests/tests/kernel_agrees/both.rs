@@ -73,7 +73,7 @@ impl Both {
             node_addresses: 16,
         };
         let mut both = Self {
-            kernel: load(sizes).context("load the programs (root is needed)")?,
+            kernel: load(sizes, None).context("load the programs (root is needed)")?,
             host: FakeMaps::default(),
         };
         for write in writes(stage) {

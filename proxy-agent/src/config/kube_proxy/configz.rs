@@ -1,5 +1,6 @@
 //! The settings in force as kube-proxy's `/configz` shows its own.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 use super::settings::{LogLevel, Settings};
 use super::{KUBE_PROXY, OWN};
 use crate::attach::AttachWay;
+use crate::config::NO_BPFFS;
 
 /// A JSON object with a member for each of the two kinds of document, which could be
 /// read again as a configuration file.
@@ -73,6 +75,7 @@ pub fn configz(node_name: &str, settings: &Settings) -> Value {
                 AttachWay::Tcx => "tcx",
                 AttachWay::Clsact => "clsact",
             },
+            "bpffs": own.bpffs.as_deref().unwrap_or(Path::new(NO_BPFFS)),
             "externalIPs": external_ips,
         },
     })

@@ -32,6 +32,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
                 maps,
                 nat_ports,
                 attach,
+                bpffs,
                 external_ips,
             },
     } = old;
@@ -69,6 +70,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
         // Flows have ports of the old range.
         ("natPorts", *nat_ports != new.own.nat_ports),
         ("attach", *attach != new.own.attach),
+        ("bpffs", *bpffs != new.own.bpffs),
     ] {
         if is_changed {
             changes.restart.push(name);

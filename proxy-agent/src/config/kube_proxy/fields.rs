@@ -212,6 +212,7 @@ pub(super) const OWN_FIELDS: &[Field] = &[
     used("mapSizes.flows", ELEMENTS),
     used("natPorts", Text),
     used("attach", OneOf(&["", "auto", "tcx", "clsact"])),
+    used("bpffs", Text),
     used("externalIPs", Texts),
 ];
 

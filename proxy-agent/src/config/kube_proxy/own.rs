@@ -1,9 +1,11 @@
 //! The settings that kube-proxy has none for.
 
+use std::path::PathBuf;
+
 use ipnet::IpNet;
 
 use crate::attach::AttachWay;
-use crate::config::{DEFAULT_MAPS, DEFAULT_NAT_PORTS, PortRange};
+use crate::config::{DEFAULT_BPFFS, DEFAULT_MAPS, DEFAULT_NAT_PORTS, NO_BPFFS, PortRange};
 use crate::maps::MapSizes;
 
 use super::address::range;
@@ -21,6 +23,9 @@ pub struct OwnSettings {
     /// How programs are attached to devices. By default by tcx where the kernel has
     /// it, for other users of clsact cannot displace that.
     pub attach: AttachWay,
+    /// The BPF file system in which maps and links are pinned, so that they outlive the
+    /// agent; none where nothing shall outlive it.
+    pub bpffs: Option<PathBuf>,
     /// Where `spec.externalIPs` may be. By default nowhere, since whoever may write a
     /// Service could take any traffic with them (CVE-2020-8554).
     pub external_ips: Vec<IpNet>,
@@ -32,6 +37,7 @@ impl Default for OwnSettings {
             maps: DEFAULT_MAPS,
             nat_ports: DEFAULT_NAT_PORTS,
             attach: AttachWay::Auto,
+            bpffs: Some(PathBuf::from(DEFAULT_BPFFS)),
             external_ips: Vec::new(),
         }
     }
@@ -60,6 +66,11 @@ impl OwnSettings {
             Some("tcx") => AttachWay::Tcx,
             Some("clsact") => AttachWay::Clsact,
             _ => AttachWay::Auto,
+        };
+        own.bpffs = match values.text("bpffs") {
+            None | Some("") => own.bpffs,
+            Some(NO_BPFFS) => None,
+            Some(path) => Some(PathBuf::from(path)),
         };
         for (number, (place, text)) in values.texts("externalIPs").iter().enumerate() {
             let net = range(text).ok_or_else(|| {

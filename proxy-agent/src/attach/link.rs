@@ -1,0 +1,250 @@
+//! One program at one direction of a device: attached, kept there, replaced in place.
+
+use std::fs;
+use std::io;
+
+use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
+use aya::programs::tc::{
+    self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcError, TcHandle,
+};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use tracing::warn;
+
+use super::device::Device;
+use crate::maps::Pins;
+
+/// Priority of our clsact filter at ingress: before a CNI's own, which shall see
+/// plain traffic between clients and pods.
+const FIRST_FILTER: u16 = 1;
+/// Priority of our clsact filter at egress: after a CNI's own.
+const LAST_FILTER: u16 = u16::MAX - 1;
+/// The handle of our clsact filters, by which a later agent finds them: "prox".
+const FILTER: u32 = 0x7072_6f78;
+
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AttachWay {
+    /// By tcx where the kernel has it, else by a clsact filter.
+    #[default]
+    Auto,
+    /// By tcx only (Linux 6.6).
+    Tcx,
+    /// By clsact filters only.
+    Clsact,
+}
+
+/// A direction of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Ingress,
+    Egress,
+}
+
+impl Direction {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+
+    fn attach_type(self) -> TcAttachType {
+        match self {
+            Self::Ingress => TcAttachType::Ingress,
+            Self::Egress => TcAttachType::Egress,
+        }
+    }
+
+    /// First of all at ingress, last of all at egress.
+    fn order(self) -> LinkOrder {
+        match self {
+            Self::Ingress => LinkOrder::first(),
+            Self::Egress => LinkOrder::last(),
+        }
+    }
+
+    fn priority(self) -> u16 {
+        match self {
+            Self::Ingress => FIRST_FILTER,
+            Self::Egress => LAST_FILTER,
+        }
+    }
+
+    /// The name of the pin of the link to a device.
+    pub(super) fn pin(self, device: u32) -> String {
+        format!("{device}-{}", self.as_str())
+    }
+}
+
+/// A program attached to one direction of a device. Dropping it detaches, unless it is
+/// pinned.
+pub(super) struct Link {
+    link: SchedClassifierLink,
+    direction: Direction,
+    is_filter: bool,
+}
+
+/// Whether a program was found in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It was, and is the given one now.
+    There,
+    /// It was not, and is now.
+    Missing,
+}
+
+impl Link {
+    /// Attaches a program; one that an agent has left there is replaced in place.
+    pub(super) fn attach(
+        program: &mut SchedClassifier,
+        device: &Device,
+        direction: Direction,
+        way: AttachWay,
+        pins: Option<&Pins>,
+    ) -> Result<Self, ProgramError> {
+        let by_tcx = |program: &mut SchedClassifier| {
+            let left = pins.and_then(|pins| left_behind(pins, device, direction));
+            if let Some(link) = left
+                && let Ok(id) = program.attach_to_link(link)
+            {
+                return Ok((program.take_link(id)?, false));
+            }
+            let id = attach_tcx(program, &device.name, direction)?;
+            let link = program.take_link(id)?;
+            Ok((pin(link, pins, device, direction)?, false))
+        };
+        let by_filter = |program: &mut SchedClassifier| {
+            let id = attach_filter(program, &device.name, direction)?;
+            Ok((program.take_link(id)?, true))
+        };
+        let attached: Result<_, ProgramError> = match way {
+            AttachWay::Tcx => by_tcx(program),
+            AttachWay::Clsact => by_filter(program),
+            AttachWay::Auto => by_tcx(program).or_else(|_| by_filter(program)),
+        };
+        let (link, is_filter) = attached?;
+        Ok(Self {
+            link,
+            direction,
+            is_filter,
+        })
+    }
+
+    /// Makes `program` the one that is attached; where somebody has detached it, it is
+    /// attached again.
+    pub(super) fn keep(
+        self,
+        program: &mut SchedClassifier,
+        device: &Device,
+        way: AttachWay,
+        pins: Option<&Pins>,
+    ) -> Result<(Self, Found), ProgramError> {
+        let Self {
+            link,
+            direction,
+            is_filter,
+        } = self;
+        if let Ok(id) = program.attach_to_link(link) {
+            let link = Self {
+                link: program.take_link(id)?,
+                direction,
+                is_filter,
+            };
+            return Ok((link, Found::There));
+        }
+        let link = Self::attach(program, device, direction, way, pins)?;
+        Ok((link, Found::Missing))
+    }
+
+    /// Whether it is a clsact filter.
+    pub(super) fn is_filter(&self) -> bool {
+        self.is_filter
+    }
+
+    /// Lets go of it without detaching: for an agent that ends and is to be followed by
+    /// another one.
+    pub(super) fn leave(self) {
+        // A filter is in nobody's hands; only this value would remove it. A pinned link
+        // stays by itself.
+        if self.is_filter {
+            std::mem::forget(self.link);
+        }
+    }
+}
+
+/// The link that an agent has left at a device, if there is one.
+fn left_behind(pins: &Pins, device: &Device, direction: Direction) -> Option<SchedClassifierLink> {
+    let path = pins.link(&direction.pin(device.index));
+    let link = PinnedLink::from_pin(path).ok()?;
+    SchedClassifierLink::try_from(FdLink::from(link)).ok()
+}
+
+/// Pins a tcx link, in the place of any that does not hold any more.
+fn pin(
+    link: SchedClassifierLink,
+    pins: Option<&Pins>,
+    device: &Device,
+    direction: Direction,
+) -> Result<SchedClassifierLink, ProgramError> {
+    let Some(pins) = pins else {
+        return Ok(link);
+    };
+    let path = pins.link(&direction.pin(device.index));
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            warn!(pin = %path.display(), "cannot remove an old pin: {error}");
+        }
+        _ => {}
+    }
+    let failed = |error: &dyn std::error::Error| {
+        let error = io::Error::other(format!("cannot pin {}: {error}", path.display()));
+        ProgramError::from(TcError::IoError(error))
+    };
+    let link = FdLink::try_from(link).map_err(|error| failed(&error))?;
+    let pinned = link.pin(&path).map_err(|error| failed(&error))?;
+    FdLink::from(pinned)
+        .try_into()
+        .map_err(|error| failed(&error))
+}
+
+fn attach_tcx(
+    program: &mut SchedClassifier,
+    device: &str,
+    direction: Direction,
+) -> Result<SchedClassifierLinkId, ProgramError> {
+    program.attach_with_options(
+        device,
+        direction.attach_type(),
+        TcAttachOptions::TcxOrder(direction.order()),
+    )
+}
+
+/// Attaches a filter to the device's clsact qdisc, which is made if need be. One that an
+/// agent has left there is replaced.
+fn attach_filter(
+    program: &mut SchedClassifier,
+    device: &str,
+    direction: Direction,
+) -> Result<SchedClassifierLinkId, ProgramError> {
+    match tc::qdisc_add_clsact(device) {
+        Ok(()) => {}
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let (to, priority) = (direction.attach_type(), direction.priority());
+    let handle = TcHandle::from(FILTER);
+    let left = SchedClassifierLink::attached(device, to, priority, handle, None);
+    let left = left.map_err(TcError::IoError)?;
+    if let Ok(id) = program.attach_to_link(left) {
+        return Ok(id);
+    }
+    program.attach_with_options(
+        device,
+        to,
+        TcAttachOptions::Netlink(NlOptions {
+            priority,
+            handle,
+            classid: None,
+        }),
+    )
+}

@@ -1,0 +1,58 @@
+//! What the agent's predecessor has left in the kernel, and what it leaves itself.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use tracing::{info, warn};
+
+use crate::agent::Agent;
+use crate::attach::Attacher;
+use crate::config::Settings;
+use crate::maps::{self, KernelMaps, Origin, PinError, Pins};
+
+/// How often the pins of an agent that still runs are asked for.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The pins, as soon as no other agent has them; none where there can be none.
+pub(super) async fn pins(settings: &Settings) -> Result<Option<Pins>, PinError> {
+    let Some(bpffs) = &settings.own.bpffs else {
+        return Ok(None);
+    };
+    let mut is_told = false;
+    loop {
+        match Pins::open(bpffs) {
+            Ok(pins) => return Ok(Some(pins)),
+            Err(error @ PinError::InUse(_)) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    info!("{error}: waiting for its end");
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error @ PinError::NoFileSystem(_)) => {
+                warn!("{error}: nothing is pinned, and a stop of the agent stops its service");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The agent and its programs, which go on from what is pinned where that can be used.
+pub(super) fn take_over(
+    node_name: &str,
+    settings: &Settings,
+    pins: Option<Pins>,
+) -> Result<(Agent<KernelMaps>, Attacher)> {
+    let sizes = settings.own.maps;
+    let mut loaded = maps::load(sizes, pins.as_ref())?;
+    let mut agent = Agent::new(node_name, settings, loaded.maps);
+    if loaded.origin == Origin::Adopted
+        && let Err(error) = agent.adopt()
+    {
+        warn!("{error}; new maps are made, and connections by other nodes may break");
+        loaded = maps::load_new(sizes, pins.as_ref())?;
+        agent = Agent::new(node_name, settings, loaded.maps);
+    }
+    let attacher = Attacher::new(loaded.programs, settings.own.attach, pins);
+    Ok((agent, attacher))
+}

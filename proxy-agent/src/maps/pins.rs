@@ -1,0 +1,143 @@
+//! What outlives the agent: its folder in a BPF file system.
+//!
+//! ```text
+//! <bpffs>/proxy-agent/maps-<layout version>/<map>
+//! <bpffs>/proxy-agent/links/<device's index>-<direction>
+//! ```
+//!
+//! A folder of maps is complete from the moment that it has its name.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use proxy_ebpf::layout::VERSION;
+
+/// The agent's folder in a BPF file system.
+const FOLDER: &str = "proxy-agent";
+/// Folders of maps begin with this.
+const MAPS: &str = "maps-";
+/// The folder of links.
+const LINKS: &str = "links";
+/// A folder of maps before it is complete.
+const UNFINISHED: &str = "unfinished";
+
+/// The agent's folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    /// There is no BPF file system.
+    #[error("there is no BPF file system at {0} (mount one: `proxy-agent mount`)")]
+    NoFileSystem(PathBuf),
+    /// Another agent uses it.
+    #[error("another agent runs with the pins in {0}")]
+    InUse(PathBuf),
+    /// The kernel refuses.
+    #[error("cannot use {path} (has the process CAP_BPF, and may it write there?)")]
+    File {
+        /// The folder or file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The agent's folder, this process's own for as long as this lives.
+#[derive(Debug)]
+pub struct Pins {
+    folder: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Pins {
+    /// Takes the agent's folder in the BPF file system at `bpffs`, which is made if need
+    /// be.
+    pub fn open(bpffs: &Path) -> Result<Self, PinError> {
+        if !is_bpffs(bpffs).unwrap_or(false) {
+            return Err(PinError::NoFileSystem(bpffs.to_owned()));
+        }
+        let folder = bpffs.join(FOLDER);
+        let links = folder.join(LINKS);
+        let file = fs::create_dir_all(&links).and_then(|()| File::open(&folder));
+        let file = file.map_err(failed(&folder))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| PinError::InUse(folder.clone()))?;
+        Ok(Self {
+            folder,
+            _lock: lock,
+        })
+    }
+
+    /// Where the maps of this layout are, once they are complete.
+    pub(super) fn maps(&self) -> PathBuf {
+        self.folder.join(format!("{MAPS}{VERSION}"))
+    }
+
+    /// Where a link is.
+    pub fn link(&self, name: &str) -> PathBuf {
+        self.folder.join(LINKS).join(name)
+    }
+
+    /// The names of the links that there are.
+    pub fn links(&self) -> Result<Vec<String>, PinError> {
+        let links = self.folder.join(LINKS);
+        let names = fs::read_dir(&links).map_err(failed(&links))?;
+        let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Ok(names.collect())
+    }
+
+    /// Makes a folder of maps: `fill` pins them into it, and then it takes the place of
+    /// the one that there was.
+    pub(super) fn replace_maps<E: From<PinError>>(
+        &self,
+        fill: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let unfinished = self.folder.join(UNFINISHED);
+        remove(&unfinished)?;
+        fs::create_dir(&unfinished).map_err(failed(&unfinished))?;
+        fill(&unfinished)?;
+        let maps = self.maps();
+        // A crash in between costs the flows, not the links with what they serve.
+        remove(&maps)?;
+        fs::rename(&unfinished, &maps).map_err(failed(&maps))?;
+        Ok(())
+    }
+
+    /// Removes the maps of other layouts. The programs that use them keep them for as
+    /// long as they are attached.
+    pub fn remove_other_maps(&self) -> Result<(), PinError> {
+        let own = self.maps();
+        for entry in fs::read_dir(&self.folder).map_err(failed(&self.folder))? {
+            let path = entry.map_err(failed(&self.folder))?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            if path != own && name.is_some_and(|name| name.starts_with(MAPS)) {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes everything: what is attached by a pinned link is detached.
+    pub fn remove_all(self) -> Result<(), PinError> {
+        remove(&self.folder)
+    }
+}
+
+/// Whether `path` is in a BPF file system.
+pub fn is_bpffs(path: &Path) -> io::Result<bool> {
+    Ok(statfs(path)?.filesystem_type() == BPF_FS_MAGIC)
+}
+
+fn remove(folder: &Path) -> Result<(), PinError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(folder)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> PinError {
+    let path = path.to_owned();
+    move |source| PinError::File { path, source }
+}
