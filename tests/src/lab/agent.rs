@@ -10,7 +10,7 @@ use std::{
 use anyhow::Result;
 use serde_json::Value;
 
-use super::{node::Node, process::Process};
+use super::{bpffs::Bpffs, node::Node, process::Process};
 
 /// How long a start or a change may take before a test gives up on it.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -34,30 +34,39 @@ impl Agent {
         manifests: &Path,
         arguments: &[impl AsRef<OsStr>],
     ) -> Result<Self> {
-        let mut source = vec![
-            OsString::from("--source"),
-            "files".into(),
-            "--manifests".into(),
-            manifests.into(),
-        ];
-        source.extend(
-            arguments
-                .iter()
-                .map(|argument| argument.as_ref().to_owned()),
-        );
-        Self::run(binary, node, &source)
+        Self::run(binary, node, None, &from_files(manifests, arguments))
+    }
+
+    /// The same, with a BPF file system, so that what it attaches outlives it.
+    pub fn start_pinned(
+        binary: &Path,
+        node: &Node,
+        bpffs: &Bpffs,
+        manifests: &Path,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        Self::run(binary, node, Some(bpffs), &from_files(manifests, arguments))
     }
 
     /// Starts it on a node, as the Node of the same name of an API server.
     pub fn start_at(binary: &Path, node: &Node, master: &str, arguments: &[&str]) -> Result<Self> {
         let source = ["--source", "kube", "--master", master];
         let all = source.iter().chain(arguments).map(OsString::from);
-        Self::run(binary, node, &all.collect::<Vec<_>>())
+        Self::run(binary, node, None, &all.collect::<Vec<_>>())
     }
 
-    fn run(binary: &Path, node: &Node, arguments: &[OsString]) -> Result<Self> {
-        let mut command = node.namespace.command(binary);
+    fn run(
+        binary: &Path,
+        node: &Node,
+        bpffs: Option<&Bpffs>,
+        arguments: &[OsString],
+    ) -> Result<Self> {
+        let mut command = node.namespace.command_with(bpffs, binary);
         command.args(["run", "--node-name", &node.name, "--log-format", "json"]);
+        if bpffs.is_none() {
+            // Not that of this machine: nodes would get in each other's way.
+            command.args(["--bpffs", "none"]);
+        }
         command.args(arguments);
         let process = Process::spawn(&format!("proxy-agent on {}", node.name), command)?;
         Ok(Self { process })
@@ -121,6 +130,18 @@ impl Agent {
     pub fn stop(self) -> Result<ExitStatus> {
         self.process.terminate(TIMEOUT)
     }
+}
+
+/// The arguments of an agent on a folder of manifests.
+fn from_files(manifests: &Path, more: &[impl AsRef<OsStr>]) -> Vec<OsString> {
+    let mut arguments = vec![
+        OsString::from("--source"),
+        "files".into(),
+        "--manifests".into(),
+        manifests.into(),
+    ];
+    arguments.extend(more.iter().map(|argument| argument.as_ref().to_owned()));
+    arguments
 }
 
 fn message(event: &Value) -> Option<&str> {

@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
+    bpffs::Bpffs,
     directory::{is_left_over, names_in},
     ip,
 };
@@ -59,8 +60,18 @@ impl Namespace {
     /// With `nsenter`, since `ip netns exec` mounts a /sys of its own, which
     /// hides the control groups from an agent.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        self.command_with(None, program)
+    }
+
+    /// The same, with a BPF file system.
+    pub fn command_with(
+        &self,
+        bpffs: Option<&Bpffs>,
+        program: impl AsRef<std::ffi::OsStr>,
+    ) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.path().display()));
+        command.args(bpffs.map(Bpffs::entrance));
         command.arg("--").arg(program);
         command
     }

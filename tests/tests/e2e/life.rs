@@ -36,7 +36,7 @@ fn run_to_its_end(
 }
 
 #[test]
-fn a_stop_detaches_and_ends_well() -> Result<()> {
+fn without_pins_a_stop_detaches() -> Result<()> {
     let mut world = World::new(PodNetwork::Bridge)?;
     let status = world.agents.remove(0).stop()?;
     assert_eq!(status.code(), Some(0));

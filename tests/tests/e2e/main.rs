@@ -14,6 +14,7 @@ mod metrics;
 mod mistakes;
 mod peers;
 mod policies;
+mod restarts;
 mod reuse;
 mod rules;
 mod scale;

@@ -1,0 +1,298 @@
+//! What an agent leaves behind, and how another one goes on from it.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use proxy_tests::lab::client::Transport;
+use proxy_tests::lab::mirror::{self, Conversation};
+use proxy_tests::lab::{Agent, Bpffs, Family, Load, PodNetwork, Process, client};
+use serde_json::Value;
+
+use crate::world::{WEB_NODE_PORT, World, agent_program, cluster_ip};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A world whose first node has a BPF file system, and an agent that uses it.
+struct Lasting {
+    agent: Option<Agent>,
+    arguments: Vec<&'static str>,
+    /// Behind the agent: it ends first.
+    bpffs: Bpffs,
+    world: World,
+}
+
+/// How an agent ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Stopped,
+    Killed,
+}
+
+impl Lasting {
+    fn new(arguments: &[&'static str]) -> Result<Self> {
+        let mut world = World::new(PodNetwork::Bridge)?;
+        world.agents.remove(0).stop()?;
+        let mut lasting = Self {
+            agent: None,
+            arguments: arguments.to_vec(),
+            bpffs: Bpffs::new()?,
+            world,
+        };
+        lasting.start()?;
+        Ok(lasting)
+    }
+
+    /// Starts the agent; returns when it has taken over.
+    fn start(&mut self) -> Result<()> {
+        let agent = self.spawn()?;
+        agent.wait_programmed()?;
+        for device in ["eth0", "veth1", "veth2", "veth3"] {
+            agent.wait_attached(device)?;
+        }
+        self.agent = Some(agent);
+        Ok(())
+    }
+
+    fn spawn(&self) -> Result<Agent> {
+        let node = &self.world.cluster.nodes[0];
+        let manifests = self.world.manifests.path();
+        let program = agent_program();
+        Agent::start_pinned(&program, node, &self.bpffs, manifests, &self.arguments)
+    }
+
+    fn end(&mut self, end: End) -> Result<()> {
+        let agent = self.agent.take().context("an agent runs")?;
+        match end {
+            End::Stopped => {
+                let status = agent.stop()?;
+                ensure!(status.success(), "{status}");
+            }
+            End::Killed => drop(agent),
+        }
+        Ok(())
+    }
+
+    fn agent(&self) -> &Agent {
+        self.agent.as_ref().expect("an agent runs")
+    }
+
+    /// Adds the mirror; the agents of both nodes know it then.
+    fn add_mirror(&self) -> Result<()> {
+        let mark = self.agent().mark();
+        let add = || mirror::add(&self.world.manifests);
+        self.world.after_programming(add)?;
+        self.agent().wait_programmed_after(mark)?;
+        Ok(())
+    }
+
+    /// Scales a Service; the agents of both nodes know it then.
+    fn scale(&self, service: &str, pods: &[(usize, usize)]) -> Result<()> {
+        let mark = self.agent().mark();
+        self.world.scale(service, pods)?;
+        self.agent().wait_programmed_after(mark)?;
+        Ok(())
+    }
+}
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        self.agent.iter().for_each(crate::world::print_log);
+    }
+}
+
+/// Conversations of all kinds that node 1 translates: by DNAT, and by DNAT and SNAT.
+fn conversations(world: &World) -> Result<Vec<Conversation>> {
+    let mut open = Vec::new();
+    for family in Family::BOTH {
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let inside = &world.cluster.pod(1, 3).namespace;
+            let frontend = mirror::cluster_ip(family);
+            open.push(inside.run(|| Conversation::open(frontend, transport))??);
+            let node_port = world.node_port(1, family, mirror::NODE_PORT);
+            let outside = &world.cluster.client;
+            open.push(outside.run(|| Conversation::open(node_port, transport))??);
+        }
+    }
+    Ok(open)
+}
+
+fn ask_all(open: &mut [Conversation], pod: &str) -> Result<()> {
+    for (number, conversation) in open.iter_mut().enumerate() {
+        let answer = conversation.ask();
+        let answer = answer.with_context(|| format!("conversation {number}"))?;
+        ensure!(answer.pod == pod, "conversation {number}: {answer:?}");
+    }
+    Ok(())
+}
+
+fn restarts_disturb_nobody(arguments: &[&'static str]) -> Result<()> {
+    let mut it = Lasting::new(arguments)?;
+    it.add_mirror()?;
+    it.scale(mirror::NAME, &[(2, 1)])?;
+    let _servers = mirror::start([it.world.cluster.pod(2, 1)])?;
+    let mut open = conversations(&it.world)?;
+    ask_all(&mut open, "pod-2-1")?;
+
+    let frontend = SocketAddr::new(cluster_ip("web", Family::V4), 80);
+    let inside = Load::start(&it.world.cluster.pod(1, 3).namespace, frontend, 1)?;
+    let node_port = it.world.node_port(1, Family::V6, WEB_NODE_PORT);
+    let outside = Load::start(&it.world.cluster.client, node_port, 1)?;
+    for end in [End::Stopped, End::Killed, End::Stopped, End::Killed] {
+        it.end(end)?;
+        for load in [&inside, &outside] {
+            load.next_phase();
+            load.wait_for_requests(10, PATIENCE)?;
+        }
+        ask_all(&mut open, "pod-2-1").with_context(|| format!("{end:?}, without an agent"))?;
+        it.start()?;
+        for load in [&inside, &outside] {
+            load.next_phase();
+            load.wait_for_requests(10, PATIENCE)?;
+        }
+        ask_all(&mut open, "pod-2-1").with_context(|| format!("{end:?}, with another agent"))?;
+    }
+    for load in [inside, outside] {
+        let phases = load.stop()?;
+        let failures: Vec<_> = phases.iter().flat_map(|phase| &phase.failures).collect();
+        assert_eq!(failures, Vec::<&String>::new());
+    }
+    Ok(())
+}
+
+#[test]
+fn restarts_disturb_no_connection() -> Result<()> {
+    restarts_disturb_nobody(&[])
+}
+
+#[test]
+fn restarts_with_filters_disturb_no_connection() -> Result<()> {
+    restarts_disturb_nobody(&["--attach", "clsact"])
+}
+
+#[test]
+fn what_changed_while_no_agent_ran_is_followed_by_the_next() -> Result<()> {
+    let mut it = Lasting::new(&[])?;
+    it.add_mirror()?;
+    it.scale(mirror::NAME, &[(2, 1)])?;
+    let _servers = mirror::start([it.world.cluster.pod(2, 1), it.world.cluster.pod(2, 2)])?;
+    let inside = &it.world.cluster.pod(1, 3).namespace;
+    let udp = || Conversation::open(mirror::cluster_ip(Family::V4), Transport::Udp);
+    let mut udp = inside.run(udp)??;
+    assert_eq!(udp.ask()?.pod, "pod-2-1");
+    let web = SocketAddr::new(cluster_ip("web", Family::V4), 80);
+    client::http(inside, web)?;
+
+    it.end(End::Killed)?;
+    // An endpoint moves, and a Service goes.
+    it.world.scale(mirror::NAME, &[(2, 2)])?;
+    it.world.manifests.remove("web")?;
+    assert_eq!(udp.ask()?.pod, "pod-2-1", "nobody has told the data path");
+    it.start()?;
+    assert_eq!(udp.ask()?.pod, "pod-2-2");
+    let inside = &it.world.cluster.pod(1, 3).namespace;
+    client::http(inside, web).expect_err("the Service is gone");
+    Ok(())
+}
+
+#[test]
+fn an_agent_without_changes_writes_no_service_anew() -> Result<()> {
+    let mut it = Lasting::new(&[])?;
+    it.end(End::Killed)?;
+    it.start()?;
+    let first = it.agent().wait_programmed()?;
+    // The settings of both families, and the source ports.
+    assert_eq!(first["fields"]["writes"], 3, "{first}");
+    Ok(())
+}
+
+#[test]
+fn other_map_sizes_are_taken_up_by_a_restart() -> Result<()> {
+    let mut it = Lasting::new(&[])?;
+    it.arguments = vec!["--map-flows", "65536", "--map-backends", "1024"];
+    it.end(End::Stopped)?;
+    it.start()?;
+    let node_port = it.world.node_port(1, Family::V4, WEB_NODE_PORT);
+    client::http(&it.world.cluster.client, node_port)?;
+    let web = SocketAddr::new(cluster_ip("web", Family::V6), 80);
+    client::http(&it.world.cluster.pod(1, 3).namespace, web)?;
+    assert_eq!(it.bpffs.list("proxy-agent")?.len(), 2, "maps and links");
+    Ok(())
+}
+
+#[test]
+fn a_second_agent_waits_until_the_first_has_ended() -> Result<()> {
+    let mut it = Lasting::new(&[])?;
+    let second = it.spawn()?;
+    second.wait_for(0, |event| message(event).contains("another agent runs"))?;
+    it.end(End::Stopped)?;
+    second.wait_programmed()?;
+    second.wait_attached("eth0")?;
+    Ok(())
+}
+
+#[test]
+fn cleanup_removes_what_is_pinned() -> Result<()> {
+    let mut it = Lasting::new(&[])?;
+    it.end(End::Killed)?;
+    let node_port = it.world.node_port(1, Family::V4, WEB_NODE_PORT);
+    client::http(&it.world.cluster.client, node_port)?;
+    let pinned = it.bpffs.list("proxy-agent/links")?;
+    assert_eq!(
+        pinned.len(),
+        8,
+        "both directions of four devices: {pinned:?}"
+    );
+
+    let node = &it.world.cluster.nodes[0];
+    let mut command = node
+        .namespace
+        .command_with(Some(&it.bpffs), agent_program());
+    command.args(["run", "--cleanup"]);
+    let mut cleanup = Process::spawn("cleanup", command)?;
+    let status = cleanup.wait(PATIENCE)?;
+    assert!(status.success(), "{}", cleanup.lines().join("\n"));
+    let left = it.bpffs.list(".")?;
+    assert!(!left.contains(&"proxy-agent".to_owned()), "{left:?}");
+    let outside = &it.world.cluster.client;
+    let refused = outside.run(|| TcpStream::connect_timeout(&node_port, PATIENCE))?;
+    let refused = refused.map(drop).map_err(|error| error.kind());
+    assert_eq!(refused, Err(ErrorKind::ConnectionRefused));
+    Ok(())
+}
+
+#[test]
+fn what_somebody_detaches_is_attached_again() -> Result<()> {
+    let it = Lasting::new(&[])?;
+    let node_port = it.world.node_port(1, Family::V4, WEB_NODE_PORT);
+    let mark = it.agent().mark();
+    let bpftool = |arguments: &[&str]| -> Result<Vec<u8>> {
+        let node = &it.world.cluster.nodes[0].namespace;
+        let mut bpftool = node.command_with(Some(&it.bpffs), "bpftool");
+        let output = bpftool.args(arguments).output().context("bpftool")?;
+        ensure!(output.status.success(), "{arguments:?}: {output:?}");
+        Ok(output.stdout)
+    };
+    let node = &it.world.cluster.nodes[0].namespace;
+    let output = node
+        .command("ip")
+        .args(["-j", "link", "show", "eth0"])
+        .output()?;
+    let shown: Value = serde_json::from_slice(&output.stdout)?;
+    let uplink = &shown[0]["ifindex"];
+    let pin = format!("/sys/fs/bpf/proxy-agent/links/{uplink}-ingress");
+    let shown: Value = serde_json::from_slice(&bpftool(&["-j", "link", "show", "pinned", &pin])?)?;
+    bpftool(&["link", "detach", "id", &shown["id"].to_string()])?;
+    client::http(&it.world.cluster.client, node_port).expect_err("nobody translates");
+
+    it.agent().wait_for(mark, |event| {
+        message(event).contains("somebody had removed") && event["fields"]["device"] == "eth0"
+    })?;
+    client::http(&it.world.cluster.client, node_port)?;
+    Ok(())
+}
+
+fn message(event: &Value) -> &str {
+    event["fields"]["message"].as_str().unwrap_or_default()
+}
