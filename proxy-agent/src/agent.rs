@@ -241,6 +241,54 @@ impl<M: Maps> Agent<M> {
         }
     }
 
+    /// Reads the maps back, and mends what somebody else has changed in them. Nothing
+    /// while there is something to be written anyway.
+    pub fn audit(&mut self)
+    where
+        M: Readable,
+    {
+        if !self.is_programmed || self.writer.owes() || self.waiting_since.is_some() {
+            return;
+        }
+        let content = match self.writer.maps_mut().read() {
+            Ok(content) => content,
+            Err(error) => {
+                warn!(
+                    "the maps cannot be looked over: {:#}",
+                    anyhow::Error::from(error)
+                );
+                return;
+            }
+        };
+        let mut mending = self.planner.audit(&content);
+        mending.extend(self.node.audit(&content));
+        mending.extend(self.audit_cluster_ips(&content.cluster_ips));
+        if let Some(first) = mending.first() {
+            warn!(
+                elements = mending.len(),
+                ?first,
+                "the maps did not hold what was written to them; they are mended (does \
+                 another program write to maps under this agent's name?)"
+            );
+        }
+        self.progress.metrics().own.mended(mending.len());
+        for write in mending {
+            self.writer.write(write);
+        }
+        self.conclude(Plan::default());
+    }
+
+    fn audit_cluster_ips(&self, found: &BTreeSet<IpAddr>) -> Vec<Write> {
+        let wanted = Family::ALL.map(|family| self.model.cluster_ips(family));
+        let wanted: BTreeSet<IpAddr> = wanted.into_iter().flatten().collect();
+        let missing = wanted.difference(found).copied();
+        let extra = found.difference(&wanted).copied();
+        missing
+            .map(|address| Write::ClusterIp { address })
+            .chain(extra.map(|address| Write::RemoveClusterIp { address }))
+            .collect()
+    }
+
     /// Takes what was replaced so far and may be used again after a grace period;
     /// hand it to [`Self::reclaim`] then. Nothing while a map owes a write: what
     /// that write should have replaced is still in use.

@@ -7,6 +7,8 @@
 mod churn;
 #[path = "plan/cost.rs"]
 mod cost;
+#[path = "plan/drift.rs"]
+mod drift;
 #[path = "plan/full_maps.rs"]
 mod full_maps;
 #[path = "plan/heap.rs"]

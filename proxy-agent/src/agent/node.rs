@@ -11,7 +11,7 @@ use tracing::warn;
 use super::source_ports::SourcePorts;
 use crate::config::Settings;
 use crate::model::NodeAddresses;
-use crate::plan::Write;
+use crate::plan::{Content, Write};
 
 /// What of the node is in the maps, and what should be.
 #[derive(Debug)]
@@ -127,6 +127,22 @@ impl NodeState {
         self.written = node_ports;
         self.addresses = now;
         writes
+    }
+
+    /// The writes that bring the maps back to what was written.
+    pub(super) fn audit(&self, content: &Content) -> Vec<Write> {
+        let mut mending = Vec::new();
+        let found = &content.node_addresses;
+        let missing = self.written.difference(found);
+        mending.extend(missing.map(|address| Write::NodeAddress { address: *address }));
+        let extra = found.difference(&self.written);
+        mending.extend(extra.map(|address| Write::RemoveNodeAddress { address: *address }));
+        if let Some((v4, v6)) = self.settings
+            && content.settings != (v4, v6)
+        {
+            mending.extend([Write::SettingsV4(v4), Write::SettingsV6(v6)]);
+        }
+        mending
     }
 
     /// The addresses on which NodePorts answer; no more than a map holds. The primary

@@ -88,6 +88,7 @@ async fn run_until_signal(
 
     let mut grace = Grace::default();
     let mut review = tokio::time::interval(REVIEW_INTERVAL);
+    let mut audit = tokio::time::interval(settings.own.audit_period);
     reconcile(&mut attacher, &mut devices, &mut agent).await;
     loop {
         grace.begin(&mut agent);
@@ -141,6 +142,7 @@ async fn run_until_signal(
                 reconcile(&mut attacher, &mut devices, &mut agent).await;
                 pace.want();
             }
+            _ = audit.tick() => agent.audit(),
         }
     }
     if attacher.is_lasting() {

@@ -118,6 +118,7 @@ impl Readable for FakeMaps {
         let wanted = 0..Content::last_slot(&content.frontends);
         let slot = |position| slots.get(&position).copied().unwrap_or(0);
         content.slots = wanted.map(slot).collect();
+        content.settings = (self.v4.settings, self.v6.settings);
         Ok(content)
     }
 }

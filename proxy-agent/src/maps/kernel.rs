@@ -1,6 +1,6 @@
 //! The maps in the kernel.
 
-use std::borrow::BorrowMut;
+use std::borrow::{Borrow, BorrowMut};
 use std::net::IpAddr;
 
 use aya::Pod;
@@ -220,6 +220,10 @@ impl Readable for KernelMaps {
         let slots = Content::last_slot(&content.frontends);
         let pairs = self.slots.copy(slots.div_ceil(2))?;
         content.slots = pairs.iter().flat_map(|pair| pair.0).collect();
+        content.settings = (
+            fetch(&self.v4.settings, "SETTINGS_V4")?,
+            fetch(&self.v6.settings, "SETTINGS_V6")?,
+        );
         Ok(content)
     }
 }
@@ -261,5 +265,14 @@ fn store<T: BorrowMut<MapData>, V: Pod>(
 ) -> Result<(), MapError> {
     array
         .set(0, value, 0)
+        .map_err(|source| MapError::Write { map: name, source })
+}
+
+fn fetch<T: Borrow<MapData>, V: Pod>(
+    array: &Array<T, V>,
+    name: &'static str,
+) -> Result<V, MapError> {
+    array
+        .get(&0, 0)
         .map_err(|source| MapError::Write { map: name, source })
 }

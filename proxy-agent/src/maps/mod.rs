@@ -5,6 +5,7 @@
 //! pipeline can run against it in tests.
 
 mod batch;
+mod detach;
 mod error;
 mod fake;
 mod grace;

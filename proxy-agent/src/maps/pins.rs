@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use proxy_ebpf::layout::VERSION;
+use tracing::warn;
+
+use super::detach::detach;
 
 /// The agent's folder in a BPF file system.
 const FOLDER: &str = "proxy-agent";
@@ -121,6 +124,12 @@ impl Pins {
 
     /// Removes everything: what is attached by a pinned link is detached.
     pub fn remove_all(self) -> Result<(), PinError> {
+        for name in self.links()? {
+            let path = self.link(&name);
+            if let Err(error) = detach(&path) {
+                warn!(pin = %path.display(), "not detached before its pin goes: {error}");
+            }
+        }
         remove(&self.folder)
     }
 }

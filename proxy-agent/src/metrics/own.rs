@@ -31,6 +31,7 @@ pub struct Own {
     flows_refused: IntCounterVec,
     drops: IntCounterVec,
     untouched: IntCounterVec,
+    mended: IntCounter,
 }
 
 impl Own {
@@ -97,6 +98,13 @@ impl Own {
                 "proxy_agent_untouched_total",
                 "Packets that were passed on as they came though they may be of a Service",
             ),
+            mended: register(
+                registry,
+                IntCounter::new(
+                    "proxy_agent_mended_total",
+                    "Elements of maps that did not hold what was written, and do again",
+                ),
+            ),
         }
     }
 
@@ -108,6 +116,11 @@ impl Own {
     /// A part of a Service was refused.
     pub fn refused(&self, reason: &str) {
         self.refusals.with_label_values(&[reason]).inc();
+    }
+
+    /// So many elements of maps did not hold what was written to them.
+    pub fn mended(&self, elements: usize) {
+        self.mended.inc_by(elements as u64);
     }
 
     /// Takes over what a report knows.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use proxy_ebpf::layout::{Frontend, Span};
+use proxy_ebpf::layout::{Frontend, Settings, Span, V4, V6};
 
 use super::write::{BackendEntry, FrontendId};
 use crate::model::object::Family;
@@ -24,6 +24,8 @@ pub struct Content {
     pub cluster_ips: BTreeSet<IpAddr>,
     /// Addresses on which NodePorts answer.
     pub node_addresses: BTreeSet<IpAddr>,
+    /// The settings of both IP versions.
+    pub settings: (Settings<V4>, Settings<V6>),
 }
 
 /// A backend's element.

@@ -9,6 +9,7 @@
 //! used again only after a grace period of the kernel's readers.
 
 mod adopt;
+mod audit;
 mod content;
 mod draft;
 mod flags;

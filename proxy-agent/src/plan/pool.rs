@@ -126,6 +126,12 @@ impl Backends {
         self.generations[index as usize]
     }
 
+    /// The generation of an index, in use or not; 0 where it never was.
+    pub(super) fn last_generation(&self, index: u32) -> u32 {
+        let generation = self.generations.get(index as usize);
+        generation.copied().unwrap_or(0)
+    }
+
     /// Ends a life: the generation that nobody's record matches, even. The index
     /// is not free before [`Self::give_back`].
     pub(super) fn end(&mut self, index: u32) -> u32 {

@@ -310,6 +310,11 @@ proptest! {
         }
         program(&mut agent)?;
 
+        agent.maps().film.borrow_mut().clear();
+        agent.audit();
+        let mending = agent.maps().film.borrow().iter().map(|(write, _)| write.clone()).collect::<Vec<_>>();
+        prop_assert_eq!(mending, [], "the maps hold what was planned");
+
         let mut fresh = super::histories::agent();
         fresh.apply(objects.all());
         fresh.program();

@@ -1,7 +1,7 @@
 //! What an agent leaves behind, and how another one goes on from it.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A world whose first node has a BPF file system, and an agent that uses it.
 struct Lasting {
     agent: Option<Agent>,
-    arguments: Vec<&'static str>,
+    arguments: Vec<String>,
     /// Behind the agent: it ends first.
     bpffs: Bpffs,
     world: World,
@@ -31,17 +31,32 @@ enum End {
 }
 
 impl Lasting {
-    fn new(arguments: &[&'static str]) -> Result<Self> {
-        let mut world = World::new(PodNetwork::Bridge)?;
-        world.agents.remove(0).stop()?;
-        let mut lasting = Self {
-            agent: None,
-            arguments: arguments.to_vec(),
-            bpffs: Bpffs::new()?,
-            world,
-        };
+    fn new(arguments: &[&str]) -> Result<Self> {
+        let mut lasting = Self::without_agent()?;
+        lasting.arguments = arguments.iter().map(ToString::to_string).collect();
         lasting.start()?;
         Ok(lasting)
+    }
+
+    /// The same, with a configuration file.
+    fn configured(text: &str) -> Result<Self> {
+        let mut lasting = Self::without_agent()?;
+        let file = lasting.world.cluster.directory.path().join("config.yaml");
+        std::fs::write(&file, text)?;
+        lasting.arguments = vec!["--config".to_owned(), file.display().to_string()];
+        lasting.start()?;
+        Ok(lasting)
+    }
+
+    fn without_agent() -> Result<Self> {
+        let mut world = World::new(PodNetwork::Bridge)?;
+        world.agents.remove(0).stop()?;
+        Ok(Self {
+            agent: None,
+            arguments: Vec::new(),
+            bpffs: Bpffs::new()?,
+            world,
+        })
     }
 
     /// Starts the agent; returns when it has taken over.
@@ -59,7 +74,8 @@ impl Lasting {
         let node = &self.world.cluster.nodes[0];
         let manifests = self.world.manifests.path();
         let program = agent_program();
-        Agent::start_pinned(&program, node, &self.bpffs, manifests, &self.arguments)
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        Agent::start_pinned(&program, node, &self.bpffs, manifests, &arguments)
     }
 
     fn end(&mut self, end: End) -> Result<()> {
@@ -72,6 +88,15 @@ impl Lasting {
             End::Killed => drop(agent),
         }
         Ok(())
+    }
+
+    /// What bpftool says on node 1.
+    fn bpftool(&self, arguments: &[&str]) -> Result<Vec<u8>> {
+        let node = &self.world.cluster.nodes[0].namespace;
+        let mut bpftool = node.command_with(Some(&self.bpffs), "bpftool");
+        let output = bpftool.args(arguments).output().context("bpftool")?;
+        ensure!(output.status.success(), "{arguments:?}: {output:?}");
+        Ok(output.stdout)
     }
 
     fn agent(&self) -> &Agent {
@@ -127,7 +152,7 @@ fn ask_all(open: &mut [Conversation], pod: &str) -> Result<()> {
     Ok(())
 }
 
-fn restarts_disturb_nobody(arguments: &[&'static str]) -> Result<()> {
+fn restarts_disturb_nobody(arguments: &[&str]) -> Result<()> {
     let mut it = Lasting::new(arguments)?;
     it.add_mirror()?;
     it.scale(mirror::NAME, &[(2, 1)])?;
@@ -210,7 +235,9 @@ fn an_agent_without_changes_writes_no_service_anew() -> Result<()> {
 #[test]
 fn other_map_sizes_are_taken_up_by_a_restart() -> Result<()> {
     let mut it = Lasting::new(&[])?;
-    it.arguments = vec!["--map-flows", "65536", "--map-backends", "1024"];
+    it.arguments = ["--map-flows", "65536", "--map-backends", "1024"]
+        .map(str::to_owned)
+        .to_vec();
     it.end(End::Stopped)?;
     it.start()?;
     let node_port = it.world.node_port(1, Family::V4, WEB_NODE_PORT);
@@ -267,13 +294,6 @@ fn what_somebody_detaches_is_attached_again() -> Result<()> {
     let it = Lasting::new(&[])?;
     let node_port = it.world.node_port(1, Family::V4, WEB_NODE_PORT);
     let mark = it.agent().mark();
-    let bpftool = |arguments: &[&str]| -> Result<Vec<u8>> {
-        let node = &it.world.cluster.nodes[0].namespace;
-        let mut bpftool = node.command_with(Some(&it.bpffs), "bpftool");
-        let output = bpftool.args(arguments).output().context("bpftool")?;
-        ensure!(output.status.success(), "{arguments:?}: {output:?}");
-        Ok(output.stdout)
-    };
     let node = &it.world.cluster.nodes[0].namespace;
     let output = node
         .command("ip")
@@ -282,14 +302,47 @@ fn what_somebody_detaches_is_attached_again() -> Result<()> {
     let shown: Value = serde_json::from_slice(&output.stdout)?;
     let uplink = &shown[0]["ifindex"];
     let pin = format!("/sys/fs/bpf/proxy-agent/links/{uplink}-ingress");
-    let shown: Value = serde_json::from_slice(&bpftool(&["-j", "link", "show", "pinned", &pin])?)?;
-    bpftool(&["link", "detach", "id", &shown["id"].to_string()])?;
+    let shown: Value =
+        serde_json::from_slice(&it.bpftool(&["-j", "link", "show", "pinned", &pin])?)?;
+    it.bpftool(&["link", "detach", "id", &shown["id"].to_string()])?;
     client::http(&it.world.cluster.client, node_port).expect_err("nobody translates");
 
     it.agent().wait_for(mark, |event| {
         message(event).contains("somebody had removed") && event["fields"]["device"] == "eth0"
     })?;
     client::http(&it.world.cluster.client, node_port)?;
+    Ok(())
+}
+
+#[test]
+fn what_somebody_else_writes_to_the_maps_is_mended() -> Result<()> {
+    let it = Lasting::configured(concat!(
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\n",
+        "kind: KubeProxyConfiguration\n---\n",
+        "apiVersion: proxy-agent/v1alpha1\n",
+        "kind: ProxyAgentConfiguration\nauditPeriod: 1s\n",
+    ))?;
+    let folders = it.bpffs.list("proxy-agent")?;
+    let maps = folders.iter().find(|it| it.starts_with("maps-"));
+    let maps = maps.context("a folder of maps")?;
+    let map = format!("/sys/fs/bpf/proxy-agent/{maps}/FRONTENDS_V4");
+    let frontend = SocketAddr::new(cluster_ip("web", Family::V4), 80);
+    let inside = &it.world.cluster.pod(1, 3).namespace;
+    client::http(inside, frontend)?;
+
+    let mark = it.agent().mark();
+    let IpAddr::V4(address) = frontend.ip() else {
+        unreachable!("of IPv4");
+    };
+    // Address and port as they are in a packet, TCP, and zero.
+    let key = [&address.octets()[..], &[0, 80, 6, 0]].concat();
+    let key: Vec<String> = key.iter().map(ToString::to_string).collect();
+    let mut arguments = vec!["map", "delete", "pinned", &map, "key"];
+    arguments.extend(key.iter().map(String::as_str));
+    it.bpftool(&arguments)?;
+    it.agent()
+        .wait_for(mark, |event| message(event).contains("they are mended"))?;
+    client::http(inside, frontend)?;
     Ok(())
 }
 

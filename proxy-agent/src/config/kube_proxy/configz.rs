@@ -76,6 +76,7 @@ pub fn configz(node_name: &str, settings: &Settings) -> Value {
                 AttachWay::Clsact => "clsact",
             },
             "bpffs": own.bpffs.as_deref().unwrap_or(Path::new(NO_BPFFS)),
+            "auditPeriod": go_duration(own.audit_period),
             "externalIPs": external_ips,
         },
     })

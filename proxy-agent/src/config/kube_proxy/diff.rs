@@ -33,6 +33,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
                 nat_ports,
                 attach,
                 bpffs,
+                audit_period,
                 external_ips,
             },
     } = old;
@@ -71,6 +72,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
         ("natPorts", *nat_ports != new.own.nat_ports),
         ("attach", *attach != new.own.attach),
         ("bpffs", *bpffs != new.own.bpffs),
+        ("auditPeriod", *audit_period != new.own.audit_period),
     ] {
         if is_changed {
             changes.restart.push(name);

@@ -213,6 +213,7 @@ pub(super) const OWN_FIELDS: &[Field] = &[
     used("natPorts", Text),
     used("attach", OneOf(&["", "auto", "tcx", "clsact"])),
     used("bpffs", Text),
+    used("auditPeriod", Duration),
     used("externalIPs", Texts),
 ];
 

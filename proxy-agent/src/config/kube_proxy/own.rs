@@ -1,6 +1,7 @@
 //! The settings that kube-proxy has none for.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -12,6 +13,9 @@ use super::address::range;
 use super::check::Values;
 use super::error::Mistake;
 use super::settings::mistake;
+
+/// Reading all maps takes some milliseconds in a large cluster.
+const SHORTEST_AUDIT_PERIOD: Duration = Duration::from_secs(1);
 
 /// The settings of `ProxyAgentConfiguration`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +30,9 @@ pub struct OwnSettings {
     /// The BPF file system in which maps and links are pinned, so that they outlive the
     /// agent; none where nothing shall outlive it.
     pub bpffs: Option<PathBuf>,
+    /// How often the maps are read back and compared with what they should hold. By
+    /// default seldom: nobody else writes to them.
+    pub audit_period: Duration,
     /// Where `spec.externalIPs` may be. By default nowhere, since whoever may write a
     /// Service could take any traffic with them (CVE-2020-8554).
     pub external_ips: Vec<IpNet>,
@@ -38,6 +45,7 @@ impl Default for OwnSettings {
             nat_ports: DEFAULT_NAT_PORTS,
             attach: AttachWay::Auto,
             bpffs: Some(PathBuf::from(DEFAULT_BPFFS)),
+            audit_period: Duration::from_secs(300),
             external_ips: Vec::new(),
         }
     }
@@ -61,6 +69,13 @@ impl OwnSettings {
             own.nat_ports = text
                 .parse()
                 .map_err(|why: String| mistake(values, "natPorts", why))?;
+        }
+        if let Some(period) = values.duration("auditPeriod") {
+            own.audit_period = period.to_std();
+            if own.audit_period < SHORTEST_AUDIT_PERIOD {
+                let reason = "the maps cannot be read back more often than once a second";
+                return Err(mistake(values, "auditPeriod", reason));
+            }
         }
         own.attach = match values.text("attach") {
             Some("tcx") => AttachWay::Tcx,
