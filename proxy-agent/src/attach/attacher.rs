@@ -13,7 +13,7 @@ use tracing::warn;
 use super::cleanup::remove_filters;
 use super::device::{Device, LinkLayer, Role, edges};
 use super::link::{AttachWay, Direction, Found, Link};
-use crate::maps::{MapError, Pins, ProgramName, classifier};
+use crate::maps::{MapError, Pins, Predecessor, ProgramName, classifier};
 
 /// A device cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,8 @@ pub struct Attacher {
     programs: Ebpf,
     way: AttachWay,
     pins: Option<Pins>,
+    /// Whose programs still run, with other maps.
+    predecessor: Option<Predecessor>,
     attached: BTreeMap<u32, Attached>,
     /// Devices that cannot be served, since when.
     failed: BTreeMap<u32, Instant>,
@@ -70,11 +72,17 @@ struct Attached {
 
 impl Attacher {
     /// An attacher of loaded programs.
-    pub fn new(programs: Ebpf, way: AttachWay, pins: Option<Pins>) -> Self {
+    pub fn new(
+        programs: Ebpf,
+        way: AttachWay,
+        pins: Option<Pins>,
+        predecessor: Option<Predecessor>,
+    ) -> Self {
         Self {
             programs,
             way,
             pins,
+            predecessor,
             attached: BTreeMap::new(),
             failed: BTreeMap::new(),
         }
@@ -122,6 +130,11 @@ impl Attacher {
             stays
         });
         self.tidy_pins(&present);
+        if let Some(predecessor) = self.predecessor.take()
+            && let Err(error) = predecessor.carry_the_rest()
+        {
+            warn!("flows that were made during the start are lost: {error}");
+        }
         outcome
     }
 

@@ -79,7 +79,7 @@ impl Direction {
 /// A program attached to one direction of a device. Dropping it detaches, unless it is
 /// pinned.
 pub(super) struct Link {
-    link: SchedClassifierLink,
+    inner: SchedClassifierLink,
     direction: Direction,
     is_filter: bool,
 }
@@ -122,9 +122,9 @@ impl Link {
             AttachWay::Clsact => by_filter(program),
             AttachWay::Auto => by_tcx(program).or_else(|_| by_filter(program)),
         };
-        let (link, is_filter) = attached?;
+        let (inner, is_filter) = attached?;
         Ok(Self {
-            link,
+            inner,
             direction,
             is_filter,
         })
@@ -140,13 +140,13 @@ impl Link {
         pins: Option<&Pins>,
     ) -> Result<(Self, Found), ProgramError> {
         let Self {
-            link,
+            inner,
             direction,
             is_filter,
         } = self;
-        if let Ok(id) = program.attach_to_link(link) {
+        if let Ok(id) = program.attach_to_link(inner) {
             let link = Self {
-                link: program.take_link(id)?,
+                inner: program.take_link(id)?,
                 direction,
                 is_filter,
             };
@@ -167,7 +167,7 @@ impl Link {
         // A filter is in nobody's hands; only this value would remove it. A pinned link
         // stays by itself.
         if self.is_filter {
-            std::mem::forget(self.link);
+            std::mem::forget(self.inner);
         }
     }
 }

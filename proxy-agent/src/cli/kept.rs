@@ -49,10 +49,15 @@ pub(super) fn take_over(
     if loaded.origin == Origin::Adopted
         && let Err(error) = agent.adopt()
     {
-        warn!("{error}; new maps are made, and connections by other nodes may break");
+        warn!("{error}; new maps are made, and connections may break");
         loaded = maps::load_new(sizes, pins.as_ref())?;
         agent = Agent::new(node_name, settings, loaded.maps);
     }
-    let attacher = Attacher::new(loaded.programs, settings.own.attach, pins);
+    let attacher = Attacher::new(
+        loaded.programs,
+        settings.own.attach,
+        pins,
+        loaded.predecessor,
+    );
     Ok((agent, attacher))
 }

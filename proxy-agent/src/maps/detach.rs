@@ -8,10 +8,7 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-/// `BPF_OBJ_GET` of `linux/bpf.h`.
-const OBJECT_GET: libc::c_long = 7;
-/// `BPF_LINK_DETACH` (Linux 5.9).
-const LINK_DETACH: libc::c_long = 34;
+use super::syscall::{Command, bpf};
 
 /// The member of `union bpf_attr` for `BPF_OBJ_GET`.
 #[repr(C)]
@@ -24,32 +21,19 @@ struct Get {
 /// Detaches the link that is pinned at `path`; one that holds no more is no error.
 pub(super) fn detach(path: &Path) -> io::Result<()> {
     let name = CString::new(path.as_os_str().as_bytes())?;
-    let get = Get {
+    let mut get = Get {
         path: name.as_ptr() as u64,
         descriptor: 0,
         flags: 0,
     };
     // SAFETY: the argument holds a path that ends with zero.
-    let descriptor = unsafe { bpf(OBJECT_GET, &get) }?;
+    let descriptor = unsafe { bpf(Command::ObjectGet, &mut get) }?;
     let descriptor = RawFd::try_from(descriptor).map_err(io::Error::other)?;
     // SAFETY: the kernel has just opened it for us.
     let link = unsafe { OwnedFd::from_raw_fd(descriptor) };
     // SAFETY: the argument is the member for this command, a descriptor.
-    match unsafe { bpf(LINK_DETACH, &link.as_raw_fd()) } {
+    match unsafe { bpf(Command::LinkDetach, &mut link.as_raw_fd()) } {
         Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => Ok(()),
         result => result.map(drop),
     }
-}
-
-/// # Safety
-///
-/// `argument` is what the command expects.
-unsafe fn bpf<T>(command: libc::c_long, argument: &T) -> io::Result<libc::c_long> {
-    let argument_at = core::ptr::from_ref(argument);
-    // SAFETY: the caller's promise.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, argument_at, size_of::<T>()) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(result)
 }

@@ -39,7 +39,7 @@ pub(super) struct Table<K, V> {
     pub(super) map: HashMap<MapData, K, V>,
 }
 
-impl<K: Pod + Default, V: Pod + Default> Table<K, V> {
+impl<K: Pod, V: Pod> Table<K, V> {
     /// Hands out every element.
     fn for_each(&self, take: impl FnMut(K, V)) -> Result<(), MapError> {
         batch::for_each(self.map.map(), take).map_err(|source| MapError::Read {

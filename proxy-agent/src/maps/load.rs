@@ -7,11 +7,11 @@ use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, Pod};
 use proxy_ebpf::layout::{COUNTERS, NAT_PORTS, Settings};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::kernel::{FamilyMaps, KernelMaps, Table, Trie};
 use super::mapped::MappedArray;
-use super::{MapError, Pins};
+use super::{MapError, Pins, Predecessor};
 
 /// The object that the build script has built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs"));
@@ -131,6 +131,8 @@ pub struct Loaded {
     pub programs: Ebpf,
     /// Where the maps are from.
     pub origin: Origin,
+    /// The last agent's maps, where these are only a copy.
+    pub predecessor: Option<Predecessor>,
 }
 
 /// Where maps are from.
@@ -172,26 +174,33 @@ pub fn load(sizes: MapSizes, pins: Option<&Pins>) -> Result<Loaded, MapError> {
         return load_new(sizes, None);
     };
     let folder = pins.maps();
-    match fit(&folder, sizes) {
-        Fit::Whole => match create(sizes, Some(&folder)) {
-            Ok(object) => return Loaded::new(object, sizes, Origin::Adopted),
-            Err(error) => {
-                let error = anyhow::Error::from(error);
-                warn!(
-                    maps = %folder.display(),
-                    "the maps of the last agent do not go with this one's programs, so new \
-                     ones are made, and connections by other nodes may break: {error:#}"
-                );
-            }
-        },
-        Fit::Resized => warn!(
+    let taken = match fit(&folder, sizes) {
+        Fit::Absent => return load_new(sizes, Some(pins)),
+        Fit::Whole => create(sizes, Some(&folder))
+            .and_then(|object| Loaded::new(object, sizes, Origin::Adopted)),
+        Fit::Resized => load_resized(sizes, pins),
+    };
+    taken.or_else(|error| {
+        let error = anyhow::Error::from(error);
+        warn!(
             maps = %folder.display(),
-            "the map sizes are others than the last agent's, so new maps are made, and \
-             connections by other nodes may break"
-        ),
-        Fit::Absent => {}
-    }
-    load_new(sizes, Some(pins))
+            "what the last agent has left cannot be used, so new maps are made, and \
+             connections may break: {error:#}"
+        );
+        load_new(sizes, Some(pins))
+    })
+}
+
+/// Loads the programs with new maps that hold what the last agent's do.
+fn load_resized(sizes: MapSizes, pins: &Pins) -> Result<Loaded, MapError> {
+    let object = create(sizes, None)?;
+    let names = sizes.by_map().map(|(name, _)| name);
+    let predecessor = Predecessor::carry(&pins.maps(), names.into_iter(), &object)?;
+    pin(&object, pins)?;
+    info!("the maps of the last agent have other sizes; their content is carried over");
+    let mut loaded = Loaded::new(object, sizes, Origin::Adopted)?;
+    loaded.predecessor = Some(predecessor);
+    Ok(loaded)
 }
 
 /// Loads the programs with new maps, in the place of any that an agent has left behind.
@@ -202,16 +211,21 @@ pub fn load(sizes: MapSizes, pins: Option<&Pins>) -> Result<Loaded, MapError> {
 pub fn load_new(sizes: MapSizes, pins: Option<&Pins>) -> Result<Loaded, MapError> {
     let object = create(sizes, None)?;
     if let Some(pins) = pins {
-        pins.replace_maps(|folder| {
-            object.maps().try_for_each(|(name, map)| {
-                map.pin(folder.join(name)).map_err(|source| MapError::Pin {
-                    map: name.to_owned(),
-                    source,
-                })
-            })
-        })?;
+        pin(&object, pins)?;
     }
     Loaded::new(object, sizes, Origin::New)
+}
+
+/// Pins the maps in the place of any that are pinned.
+fn pin(object: &Ebpf, pins: &Pins) -> Result<(), MapError> {
+    pins.replace_maps(|folder| {
+        object.maps().try_for_each(|(name, map)| {
+            map.pin(folder.join(name)).map_err(|source| MapError::Pin {
+                map: name.to_owned(),
+                source,
+            })
+        })
+    })
 }
 
 /// Whether pinned maps go with the configured sizes.
@@ -284,6 +298,7 @@ impl Loaded {
             maps,
             programs: object,
             origin,
+            predecessor: None,
         })
     }
 }

@@ -5,6 +5,7 @@
 //! pipeline can run against it in tests.
 
 mod batch;
+mod carry;
 mod detach;
 mod error;
 mod fake;
@@ -14,9 +15,11 @@ mod load;
 mod mapped;
 mod pins;
 mod read;
+mod syscall;
 mod translate;
 mod writer;
 
+pub use carry::Predecessor;
 pub use error::MapError;
 pub use fake::FakeMaps;
 pub use grace::wait_for_readers;

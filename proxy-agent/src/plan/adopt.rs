@@ -147,9 +147,8 @@ impl Planner {
             self.frontends[at(Family::of(id.address))] -= 1;
             draft.write(Write::RemoveFrontend { id });
         }
-        for (service, (family, port)) in unclaimed.ports {
-            self.end_port(family, port, draft);
-            draft.retired.services.push(service);
+        for (family, port) in unclaimed.ports.into_values() {
+            self.end_port(family, &port, draft);
         }
         for (family, index) in unclaimed.backends {
             draft.end_backend(family, index, self.backends[at(family)].end(index));

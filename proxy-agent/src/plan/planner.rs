@@ -396,19 +396,18 @@ impl Planner {
             let dropped = FrontendId::of(&name, frontend);
             draft.dropped.push((dropped, Arc::clone(&name)));
         }
-        let service = old.service;
-        self.end_port(name.family, old, draft);
-        draft.retired.services.push(service);
+        self.end_port(name.family, &old, draft);
     }
 
-    /// Ends what the frontends of a port led to.
-    pub(super) fn end_port(&mut self, family: Family, old: Programmed, draft: &mut Draft<'_>) {
+    /// Ends a port, and what its frontends led to.
+    pub(super) fn end_port(&mut self, family: Family, old: &Programmed, draft: &mut Draft<'_>) {
         let pool = &mut self.backends[at(family)];
         for (_, index) in &old.backends {
             draft.end_backend(family, *index, pool.end(*index));
         }
         self.change_source_ranges(family, old.service, old.ranges(), &[], draft);
         draft.retired.spans.push(old.block);
+        draft.retired.services.push(old.service);
     }
 }
 

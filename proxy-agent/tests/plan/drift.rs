@@ -91,9 +91,12 @@ fn frontend() -> FrontendKey<V4> {
     FrontendKey::new(address, Port::new(80), protocol::TCP)
 }
 
+/// What somebody else writes.
+type Drift = fn(&mut FakeMaps);
+
 #[test]
 fn what_somebody_else_wrote_is_mended() {
-    let drifts: [(&str, fn(&mut FakeMaps)); 16] = [
+    let drifts: [(&str, Drift); 16] = [
         ("nothing", |_| {}),
         ("a frontend is gone", |maps| {
             maps.v4.frontends.remove(&frontend());
@@ -133,14 +136,16 @@ fn what_somebody_else_wrote_is_mended() {
                 .unwrap() += 1;
         }),
         ("a range of sources is gone", |maps| {
-            maps.v4.source_ranges.clear()
+            maps.v4.source_ranges.clear();
         }),
         ("a range of sources too many", |maps| {
             let (prefix, mut range) = *maps.v4.source_ranges.iter().next().unwrap();
             range.service += 1;
             maps.v4.source_ranges.insert((prefix, range));
         }),
-        ("a ClusterIP is gone", |maps| maps.v4.cluster_ips.clear()),
+        ("a ClusterIP is gone", |maps| {
+            maps.v4.cluster_ips.clear();
+        }),
         ("a ClusterIP too many", |maps| {
             maps.v4.cluster_ips.insert(V4([7]));
         }),

@@ -233,18 +233,38 @@ fn an_agent_without_changes_writes_no_service_anew() -> Result<()> {
 }
 
 #[test]
-fn other_map_sizes_are_taken_up_by_a_restart() -> Result<()> {
+fn other_map_sizes_are_taken_up_by_a_restart_with_all_connections() -> Result<()> {
     let mut it = Lasting::new(&[])?;
+    it.add_mirror()?;
+    it.scale(mirror::NAME, &[(2, 1), (2, 2), (1, 1)])?;
+    let pods = [(2, 1), (2, 2), (1, 1)];
+    let _servers = mirror::start(pods.map(|(node, pod)| it.world.cluster.pod(node, pod)))?;
+    let mut open = conversations(&it.world)?;
+    let asked = open.iter_mut().map(Conversation::ask);
+    let before = asked.collect::<Result<Vec<_>>>()?;
+
     it.arguments = ["--map-flows", "65536", "--map-backends", "1024"]
         .map(str::to_owned)
         .to_vec();
     it.end(End::Stopped)?;
     it.start()?;
+    let asked = open.iter_mut().map(Conversation::ask);
+    assert_eq!(asked.collect::<Result<Vec<_>>>()?, before);
     let node_port = it.world.node_port(1, Family::V4, WEB_NODE_PORT);
     client::http(&it.world.cluster.client, node_port)?;
-    let web = SocketAddr::new(cluster_ip("web", Family::V6), 80);
-    client::http(&it.world.cluster.pod(1, 3).namespace, web)?;
-    assert_eq!(it.bpffs.list("proxy-agent")?.len(), 2, "maps and links");
+    assert_eq!(
+        it.bpffs.list("proxy-agent")?.len(),
+        2,
+        "one folder of maps, one of links"
+    );
+
+    // Too small for what is there: the agent starts anew, and says so.
+    it.arguments = ["--map-slots", "16"].map(str::to_owned).to_vec();
+    it.end(End::Stopped)?;
+    it.start()?;
+    it.agent().wait_for(0, |event| {
+        message(event).contains("what the last agent has left cannot be used")
+    })?;
     Ok(())
 }
 

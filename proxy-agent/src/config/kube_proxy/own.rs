@@ -45,7 +45,7 @@ impl Default for OwnSettings {
             nat_ports: DEFAULT_NAT_PORTS,
             attach: AttachWay::Auto,
             bpffs: Some(PathBuf::from(DEFAULT_BPFFS)),
-            audit_period: Duration::from_secs(300),
+            audit_period: Duration::from_mins(5),
             external_ips: Vec::new(),
         }
     }
