@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::config::Settings;
 use crate::host::HostPorts;
-use crate::maps::{MapError, Maps, Readable, Writer, wait_for_readers};
+use crate::maps::{MapError, Maps, Readable, RecordUsage, Writer, wait_for_readers};
 use crate::metrics::{Extent, Metrics};
 use crate::model::object::Family;
 use crate::model::{Change, HealthCheck, Model, ModelSettings, ObjectName};
@@ -337,7 +337,14 @@ impl<M: Maps> Agent<M> {
                 })
                 .to_vec(),
             counters,
+            records: RecordUsage::default(),
+            traffic: Vec::new(),
         }
+    }
+
+    /// What is planned, and the maps that hold it, to be read together.
+    pub fn plan_and_maps(&mut self) -> (&Planner, &mut M) {
+        (&self.planner, self.writer.maps_mut())
     }
 
     /// Whether the first state is in the maps.

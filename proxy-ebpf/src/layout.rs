@@ -373,6 +373,8 @@ pub struct Flow<A> {
     pub seen: Racy,
     /// Bits of [`flow_flags`].
     pub flags: Racy,
+    /// Packets that this record has translated; begins anew after 2^32.
+    pub packets: Racy,
 }
 
 impl<A: Copy> Clone for Flow<A> {
@@ -385,6 +387,7 @@ impl<A: Copy> Clone for Flow<A> {
             service: self.service,
             seen: Racy::new(self.seen.get()),
             flags: Racy::new(self.flags.get()),
+            packets: Racy::new(self.packets.get()),
         }
     }
 }
@@ -428,6 +431,18 @@ pub mod flow_flags {
     /// records lie in `OPENING_*`, where a flood of such flows pushes out only its
     /// like; those of an open flow lie in `FLOWS_*`.
     pub const OPENING: u32 = 1 << 6;
+}
+
+/// Element of `SERVICE_TRAFFIC` by Service port id, and of `BACKEND_TRAFFIC_*` by backend
+/// index: what was translated since the number's life began, both directions together.
+/// Every CPU adds to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Traffic {
+    /// Connections, and flows of datagrams.
+    pub connections: u64,
+    /// Packets.
+    pub packets: u64,
 }
 
 /// Element of `NAT_PORTS`: a source port that translated packets may have.
@@ -560,6 +575,11 @@ pub enum Counter {
     NoSuchPort = 10,
     /// Packets to an address of a ServiceCIDR that no Service has; dropped.
     NoSuchService = 11,
+    /// Flow records that were made where there was none.
+    RecordsMade = 12,
+    /// Flow records that were removed: what was made and neither removed nor there was
+    /// evicted.
+    RecordsRemoved = 13,
 }
 
 /// Elements of `COUNTERS`.
@@ -568,7 +588,7 @@ pub const COUNTERS: u32 = Counter::ALL.len() as u32;
 
 impl Counter {
     /// Every counter with its name, in order of its index.
-    pub const ALL: [(Self, &'static str); 12] = [
+    pub const ALL: [(Self, &'static str); 14] = [
         (Self::FlowsMade, "flows_made"),
         (Self::FlowTableFull, "flow_table_full"),
         (Self::PortsExhausted, "ports_exhausted"),
@@ -581,6 +601,8 @@ impl Counter {
         (Self::SourceNotAllowed, "source_not_allowed"),
         (Self::NoSuchPort, "no_such_port"),
         (Self::NoSuchService, "no_such_service"),
+        (Self::RecordsMade, "records_made"),
+        (Self::RecordsRemoved, "records_removed"),
     ];
 }
 
@@ -627,8 +649,9 @@ sizes! {
     Backend<V6> = [16 2 2 4 4], align 4;
     FlowKey<V4> = [12 1 1 2], align 4;
     FlowKey<V6> = [36 1 1 2], align 4;
-    Flow<V4> = [12 4 4 4 4 4], align 4;
-    Flow<V6> = [36 4 4 4 4 4], align 4;
+    Flow<V4> = [12 4 4 4 4 4 4], align 4;
+    Flow<V6> = [36 4 4 4 4 4 4], align 4;
+    Traffic = [8 8], align 8;
     SourceRange<V4> = [4 4], align 4;
     SourceRange<V6> = [4 16], align 4;
     AffinityKey<V4> = [4 4], align 4;
@@ -668,6 +691,7 @@ bytes! {
     V4, V6, Port, Tuple<V4>, Tuple<V6>, FrontendKey<V4>, FrontendKey<V6>, Frontend,
     Backend<V4>, Backend<V6>, FlowKey<V4>, FlowKey<V6>,
     SourceRange<V4>, SourceRange<V6>, AffinityKey<V4>, AffinityKey<V6>, Affinity, Settings<V4>, Settings<V6>, SlotPair,
+    Traffic,
 }
 
 macro_rules! primitive_bytes {

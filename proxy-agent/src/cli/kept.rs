@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use crate::agent::Agent;
 use crate::attach::Attacher;
 use crate::config::Settings;
-use crate::maps::{self, KernelMaps, Origin, PinError, Pins};
+use crate::maps::{self, KernelMaps, Origin, PinError, Pins, RecordTables};
 
 /// How often the pins of an agent that still runs are asked for.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -37,12 +37,13 @@ pub(super) async fn pins(settings: &Settings) -> Result<Option<Pins>, PinError> 
     }
 }
 
-/// The agent and its programs, which go on from what is pinned where that can be used.
+/// The agent, its programs, and the tables that these fill: they go on from what is
+/// pinned where that can be used.
 pub(super) fn take_over(
     node_name: &str,
     settings: &Settings,
     pins: Option<Pins>,
-) -> Result<(Agent<KernelMaps>, Attacher)> {
+) -> Result<(Agent<KernelMaps>, Attacher, RecordTables)> {
     let sizes = settings.own.maps;
     let mut loaded = maps::load(sizes, pins.as_ref())?;
     let mut agent = Agent::new(node_name, settings, loaded.maps);
@@ -59,5 +60,5 @@ pub(super) fn take_over(
         pins,
         loaded.predecessor,
     );
-    Ok((agent, attacher))
+    Ok((agent, attacher, loaded.records))
 }

@@ -10,6 +10,8 @@ mod outlets;
 mod pace;
 mod process;
 mod run;
+mod sweep;
+mod traffic;
 
 use std::process::ExitCode;
 

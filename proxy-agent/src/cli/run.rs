@@ -15,7 +15,7 @@ use super::kept;
 use super::logging::Level;
 use super::outlets::Outlets;
 use super::pace::Pace;
-use super::process;
+use super::{process, sweep, traffic};
 use crate::agent::Agent;
 use crate::attach::device::local_addresses;
 use crate::attach::{Attacher, DeviceWatch, Outcome};
@@ -26,7 +26,7 @@ use crate::maps::{self, KernelMaps};
 use crate::metrics::Metrics;
 use crate::model::Change;
 use crate::plan::Retired;
-use crate::serve::{self, Asker, CounterValue, DevicesReport, Report};
+use crate::serve::{self, Asker, CounterValue, Detail, DevicesReport, Report};
 use crate::source::{files, kube};
 
 /// Batches of changes that may wait between the source and the model.
@@ -71,7 +71,8 @@ async fn run_until_signal(
         _ = interrupt.recv() => return Ok(()),
         pins = kept::pins(settings) => pins?,
     };
-    let (mut agent, mut attacher) = kept::take_over(&node_name, settings, pins)?;
+    let (mut agent, mut attacher, records) = kept::take_over(&node_name, settings, pins)?;
+    let records = sweep::watch(records);
     let mut devices = DeviceWatch::open()?;
     let (sender, mut changes) = mpsc::channel(WAITING_BATCHES);
     let source = start_source(configuration.source(), &node_name, sender);
@@ -103,7 +104,9 @@ async fn run_until_signal(
             ended = &mut source => return ended.context("the source of objects ended"),
             Some(query) = queries.recv() => {
                 // Who asked may have gone.
-                let _ = query.send(report(&agent, &attacher));
+                let mut report = report(&mut agent, &attacher, query.detail);
+                report.records = records.borrow().clone();
+                let _ = query.answer.send(report);
             }
             retired = grace.over() => agent.reclaim(retired),
             () = pace.due() => {
@@ -172,7 +175,7 @@ fn follow(file: Option<ConfigFile>) -> mpsc::Receiver<Result<Parsed, FileError>>
 }
 
 /// How the agent is, for whoever asks over HTTP.
-fn report(agent: &Agent<KernelMaps>, attacher: &Attacher) -> Report {
+fn report(agent: &mut Agent<KernelMaps>, attacher: &Attacher, detail: Detail) -> Report {
     let counters = Counter::ALL.into_iter().filter_map(|(counter, name)| {
         Some(CounterValue {
             counter,
@@ -184,7 +187,12 @@ fn report(agent: &Agent<KernelMaps>, attacher: &Attacher) -> Report {
         served: attacher.served(),
         failing_for: attacher.failing_for(),
     };
-    agent.report(devices, counters.collect())
+    let counters = counters.collect();
+    let mut report = agent.report(devices, counters);
+    if detail == Detail::Metrics {
+        report.traffic = traffic::read(agent);
+    }
+    report
 }
 
 /// The grace period under way, with what may be used again after it.

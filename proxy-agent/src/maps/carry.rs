@@ -71,8 +71,12 @@ impl Predecessor {
 }
 
 /// A descriptor of its own for a map.
-fn reopened(map: &Map) -> Result<MapData, maps::MapError> {
-    let (Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::LpmTrie(data)) = map
+pub(super) fn reopened(map: &Map) -> Result<MapData, maps::MapError> {
+    let (Map::Array(data)
+    | Map::HashMap(data)
+    | Map::LruHashMap(data)
+    | Map::LpmTrie(data)
+    | Map::PerCpuArray(data)) = map
     else {
         return Err(maps::MapError::InvalidMapType { map_type: 0 });
     };

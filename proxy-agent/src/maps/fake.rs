@@ -42,6 +42,10 @@ impl Maps for FakeMaps {
                 Either::V4(backend) => drop(self.v4.backends.insert(*index, backend)),
                 Either::V6(backend) => drop(self.v6.backends.insert(*index, backend)),
             },
+            Write::Service { service } => {
+                let mut traffic = self.v4.shared.service_traffic.borrow_mut();
+                traffic.remove(service);
+            }
             Write::Slots { start, backends } => {
                 let mut slots = self.v4.shared.slots.borrow_mut();
                 slots.extend((*start..).zip(backends.iter().copied()));

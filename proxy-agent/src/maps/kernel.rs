@@ -8,7 +8,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, IterableMap as _, MapData, PerCpuArray};
 use proxy_ebpf::layout::{
     Address, Allowed, Backend, ClusterIp, Counter, Frontend, FrontendKey, NatPort, NodeAddress,
-    Port, Settings, SlotPair, SourceRange, V4, V6,
+    Port, Settings, SlotPair, SourceRange, Traffic, V4, V6,
 };
 
 use super::mapped::MappedArray;
@@ -31,6 +31,7 @@ where
     pub(super) source_ranges: Trie<SourceRange<A>>,
     pub(super) cluster_ips: Table<A, ClusterIp>,
     pub(super) settings: Array<MapData, Settings<A>>,
+    pub(super) traffic: MappedArray<Traffic>,
 }
 
 /// A hash map with its name, for errors.
@@ -113,6 +114,7 @@ pub struct KernelMaps {
     pub(super) v6: FamilyMaps<V6>,
     pub(super) slots: MappedArray<SlotPair>,
     pub(super) nat_ports: MappedArray<NatPort>,
+    pub(super) service_traffic: MappedArray<Traffic>,
     pub(super) counters: PerCpuArray<MapData, u64>,
 }
 
@@ -126,6 +128,19 @@ impl KernelMaps {
                 map: "COUNTERS",
                 source,
             })
+    }
+
+    /// What was translated for a Service port.
+    pub fn service_traffic(&mut self, service: u32) -> Result<Traffic, MapError> {
+        self.service_traffic.get(service)
+    }
+
+    /// What was translated for a backend.
+    pub fn backend_traffic(&mut self, family: Family, index: u32) -> Result<Traffic, MapError> {
+        match family {
+            Family::V4 => self.v4.traffic.get(index),
+            Family::V6 => self.v6.traffic.get(index),
+        }
     }
 
     /// Fills a run of slots, two in an element.
@@ -158,9 +173,10 @@ impl Maps for KernelMaps {
     fn write(&mut self, write: &Write) -> Result<(), MapError> {
         match write {
             Write::Backend { index, entry } => match translate::backend(entry) {
-                Either::V4(backend) => self.v4.backends.set(*index, backend),
-                Either::V6(backend) => self.v6.backends.set(*index, backend),
+                Either::V4(backend) => self.v4.write_backend(*index, backend),
+                Either::V6(backend) => self.v6.write_backend(*index, backend),
             },
+            Write::Service { service } => self.service_traffic.set(*service, Traffic::default()),
             Write::Slots { start, backends } => self.write_slots(*start, backends),
             Write::Frontend { id, value } => match translate::frontend_key(id) {
                 Either::V4(key) => self.v4.frontends.set(&key, value),
@@ -236,6 +252,16 @@ where
     SourceRange<A>: Pod,
     Settings<A>: Pod,
 {
+    /// Fills a backend's element; with a new life its traffic is counted from zero.
+    fn write_backend(&mut self, index: u32, backend: Backend<A>) -> Result<(), MapError> {
+        let before = self.backends.get(index)?;
+        self.backends.set(index, backend)?;
+        if before.generation == backend.generation {
+            return Ok(());
+        }
+        self.traffic.set(index, Traffic::default())
+    }
+
     fn read(&self, family: Family, content: &mut Content) -> Result<(), MapError> {
         self.frontends.for_each(|key, value| {
             content.frontends.extend(read::frontend(&key, value));

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::kernel::{FamilyMaps, KernelMaps, Table, Trie};
 use super::mapped::MappedArray;
-use super::{MapError, Pins, Predecessor};
+use super::{MapError, Pins, Predecessor, RecordTables};
 
 /// The object that the build script has built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs"));
@@ -33,8 +33,14 @@ pub struct MapSizes {
 }
 
 impl MapSizes {
+    /// Service port ids: each port has a frontend, and one that is replaced has its id
+    /// for a moment more.
+    pub fn services(self) -> u32 {
+        self.frontends.saturating_mul(2)
+    }
+
     /// Every map with its number of elements.
-    fn by_map(self) -> [(&'static str, u32); 21] {
+    fn by_map(self) -> [(&'static str, u32); 24] {
         [
             ("FRONTENDS_V4", self.frontends),
             ("FRONTENDS_V6", self.frontends),
@@ -56,6 +62,9 @@ impl MapSizes {
             ("SETTINGS_V6", 1),
             ("SLOTS", self.slots.div_ceil(2)),
             ("NAT_PORTS", NAT_PORTS),
+            ("SERVICE_TRAFFIC", self.services()),
+            ("BACKEND_TRAFFIC_V4", self.backends),
+            ("BACKEND_TRAFFIC_V6", self.backends),
             ("COUNTERS", COUNTERS),
         ]
     }
@@ -131,6 +140,8 @@ pub struct Loaded {
     pub programs: Ebpf,
     /// Where the maps are from.
     pub origin: Origin,
+    /// The tables that the data path itself fills.
+    pub records: RecordTables,
     /// The last agent's maps, where these are only a copy.
     pub predecessor: Option<Predecessor>,
 }
@@ -273,6 +284,7 @@ fn create(sizes: MapSizes, folder: Option<&Path>) -> Result<Ebpf, MapError> {
 
 impl Loaded {
     fn new(mut object: Ebpf, sizes: MapSizes, origin: Origin) -> Result<Self, MapError> {
+        let records = RecordTables::of(&object)?;
         let maps = KernelMaps {
             v4: FamilyMaps {
                 frontends: table(&mut object, "FRONTENDS_V4")?,
@@ -281,6 +293,7 @@ impl Loaded {
                 source_ranges: trie(&mut object, "SOURCE_RANGES_V4")?,
                 cluster_ips: table(&mut object, "CLUSTER_IPS_V4")?,
                 settings: settings(&mut object, "SETTINGS_V4")?,
+                traffic: mapped(&mut object, "BACKEND_TRAFFIC_V4", sizes.backends)?,
             },
             v6: FamilyMaps {
                 frontends: table(&mut object, "FRONTENDS_V6")?,
@@ -289,13 +302,16 @@ impl Loaded {
                 source_ranges: trie(&mut object, "SOURCE_RANGES_V6")?,
                 cluster_ips: table(&mut object, "CLUSTER_IPS_V6")?,
                 settings: settings(&mut object, "SETTINGS_V6")?,
+                traffic: mapped(&mut object, "BACKEND_TRAFFIC_V6", sizes.backends)?,
             },
             slots: mapped(&mut object, "SLOTS", sizes.slots.div_ceil(2))?,
             nat_ports: mapped(&mut object, "NAT_PORTS", NAT_PORTS)?,
+            service_traffic: mapped(&mut object, "SERVICE_TRAFFIC", sizes.services())?,
             counters: counters(&mut object)?,
         };
         Ok(Self {
             maps,
+            records,
             programs: object,
             origin,
             predecessor: None,

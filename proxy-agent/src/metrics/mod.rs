@@ -5,6 +5,7 @@
 
 mod kube_proxy;
 mod own;
+mod traffic;
 
 use prometheus::core::Collector;
 use prometheus::{Registry, TextEncoder};

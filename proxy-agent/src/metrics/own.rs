@@ -9,6 +9,7 @@ use prometheus::{
 use proxy_ebpf::layout::{self, Counter};
 
 use super::register;
+use super::traffic::TrafficMetrics;
 use crate::serve::{CounterValue, Report};
 
 /// From a change of one frontend to the first state of a large cluster.
@@ -29,9 +30,11 @@ pub struct Own {
     map_pressure: GaugeVec,
     flows_made: IntCounter,
     flows_refused: IntCounterVec,
+    records_evicted: IntCounter,
     drops: IntCounterVec,
     untouched: IntCounterVec,
     mended: IntCounter,
+    traffic: TrafficMetrics,
 }
 
 impl Own {
@@ -86,6 +89,13 @@ impl Own {
                 registry,
                 IntCounter::new("proxy_agent_flows_made_total", "Flows made"),
             ),
+            records_evicted: register(
+                registry,
+                IntCounter::new(
+                    "proxy_agent_flow_records_evicted_total",
+                    "Flow records, two for each flow, that gave way to others; counted once a minute",
+                ),
+            ),
             flows_refused: by_reason(
                 "proxy_agent_flows_refused_total",
                 "Flows that could not be made; their packets are dropped",
@@ -98,6 +108,7 @@ impl Own {
                 "proxy_agent_untouched_total",
                 "Packets that were passed on as they came though they may be of a Service",
             ),
+            traffic: TrafficMetrics::new(registry),
             mended: register(
                 registry,
                 IntCounter::new(
@@ -127,9 +138,9 @@ impl Own {
     pub(crate) fn take(&self, report: &Report) {
         self.devices.set(gauge_value(report.devices.served));
         self.service_ports.set(gauge_value(report.ports));
-        for usage in &report.maps {
-            let label = &[usage.map];
-            let (used, capacity) = (usage.used, usage.capacity);
+        let maps = report.maps.iter().map(|it| (it.map, it.used, it.capacity));
+        for (map, used, capacity) in maps.chain(report.records.tables.iter().copied()) {
+            let label = &[map];
             self.map_entries
                 .with_label_values(label)
                 .set(gauge_value(used));
@@ -140,9 +151,11 @@ impl Own {
             let pressure = used as f64 / capacity.max(1) as f64;
             self.map_pressure.with_label_values(label).set(pressure);
         }
+        set_counter(&self.records_evicted, report.records.evicted);
         for counter in &report.counters {
             self.take_counter(*counter);
         }
+        self.traffic.take(&report.traffic);
     }
 
     /// Takes over a counter of the data path.
@@ -169,6 +182,8 @@ impl Own {
             | Counter::Unroutable
             | Counter::RewriteFailed => reason(&self.drops),
             Counter::Malformed | Counter::Fragments => reason(&self.untouched),
+            // Of use only together with what is there, see the evicted ones.
+            Counter::RecordsMade | Counter::RecordsRemoved => {}
         }
     }
 }

@@ -80,6 +80,12 @@ impl Planner {
         self.ports.len()
     }
 
+    /// Every port with its id and the indices of its backends.
+    pub fn ports(&self) -> impl Iterator<Item = (&PortName, u32, &[(Endpoint, u32)])> {
+        let ports = self.ports.iter();
+        ports.map(|(name, port)| (&**name, port.service, &*port.backends))
+    }
+
     /// The port that a frontend belongs to.
     pub fn owner(&self, frontend: &FrontendId) -> Option<&PortName> {
         self.owners.get(frontend).map(|owner| &**owner)
@@ -201,6 +207,9 @@ impl Planner {
                 return Err(full);
             }
         };
+        if old.is_none() {
+            draft.write(Write::Service { service });
+        }
         let backends = self.change_backends(family, service, old.as_ref(), desired, draft);
         let slots = slots_of(desired, &backends);
         let block = match &old {

@@ -56,6 +56,11 @@ pub enum Write {
         /// Its content.
         entry: BackendEntry,
     },
+    /// A Service port's id begins a life.
+    Service {
+        /// The id.
+        service: u32,
+    },
     /// Fills a run of slots that no reader looks at yet.
     Slots {
         /// Position of the first one.

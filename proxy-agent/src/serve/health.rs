@@ -11,7 +11,7 @@ use axum::routing::get;
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Asker, Report};
+use super::{Asker, Detail, Report};
 use crate::metrics::Metrics;
 use crate::model::object::Family;
 
@@ -24,7 +24,7 @@ pub(super) fn router(asker: Asker, metrics: Metrics) -> Router {
 
 /// 200 while this node should get traffic from a load balancer.
 async fn healthz(State((asker, metrics)): State<(Asker, Metrics)>) -> Response {
-    let response = match asker.ask().await {
+    let response = match asker.ask(Detail::Health).await {
         Ok(report) => answer(&report, report.is_healthy() && report.node_eligible),
         Err(late) => late,
     };
@@ -34,7 +34,7 @@ async fn healthz(State((asker, metrics)): State<(Asker, Metrics)>) -> Response {
 
 /// 200 while there is no reason to restart the agent.
 async fn livez(State((asker, metrics)): State<(Asker, Metrics)>) -> Response {
-    let response = match asker.ask().await {
+    let response = match asker.ask(Detail::Health).await {
         Ok(report) => answer(&report, report.is_healthy()),
         Err(late) => late,
     };
@@ -120,6 +120,7 @@ mod tests {
 
     use super::super::{DevicesReport, FamilyReport};
     use super::*;
+    use crate::maps::RecordUsage;
 
     fn report(pending: Option<u64>, node_eligible: bool) -> Report {
         let family = |family, pending_for| FamilyReport {
@@ -138,6 +139,8 @@ mod tests {
             ports: 1,
             maps: Vec::new(),
             counters: Vec::new(),
+            records: RecordUsage::default(),
+            traffic: Vec::new(),
         }
     }
 

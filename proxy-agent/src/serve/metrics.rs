@@ -9,7 +9,7 @@ use prometheus::TEXT_FORMAT;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::Asker;
+use super::{Asker, Detail};
 use crate::metrics::Metrics;
 
 pub(super) fn router(asker: Asker, metrics: Metrics, configz: watch::Receiver<Value>) -> Router {
@@ -32,7 +32,7 @@ async fn show(State(configz): State<watch::Receiver<Value>>) -> Response {
 }
 
 async fn answer(State((asker, metrics)): State<(Asker, Metrics)>) -> Response {
-    match asker.ask().await {
+    match asker.ask(Detail::Metrics).await {
         Ok(report) => metrics.own.take(&report),
         Err(late) => return late,
     }

@@ -21,7 +21,9 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
 
-pub use report::{CounterValue, DevicesReport, FamilyReport, MapUsage, Report};
+pub use report::{
+    CounterValue, Detail, DevicesReport, FamilyReport, MapUsage, PortTraffic, Report,
+};
 pub use service_health::{ListenError, ServiceHealth};
 
 use crate::metrics::Metrics;
@@ -33,7 +35,12 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 const LISTEN_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A request for a report.
-pub type Query = oneshot::Sender<Report>;
+pub struct Query {
+    /// What it is to tell.
+    pub detail: Detail,
+    /// Where it is awaited.
+    pub answer: oneshot::Sender<Report>,
+}
 
 /// Where requests go to ask the agent's loop.
 #[derive(Clone)]
@@ -46,12 +53,13 @@ impl Asker {
     }
 
     /// The agent's report, or the answer to a request that cannot have one.
-    async fn ask(&self) -> Result<Report, Response> {
+    async fn ask(&self, detail: Detail) -> Result<Report, Response> {
         let late = || {
             let text = "the agent does not report in time\n";
             (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
         };
-        let (query, report) = oneshot::channel();
+        let (answer, report) = oneshot::channel();
+        let query = Query { detail, answer };
         self.0.send(query).await.map_err(|_| late())?;
         match tokio::time::timeout(REPORT_TIMEOUT, report).await {
             Ok(Ok(report)) => Ok(report),

@@ -1,9 +1,12 @@
 //! How the agent is.
 
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use proxy_ebpf::layout::Counter;
+use proxy_ebpf::layout::{Counter, Traffic};
 
+use crate::maps::RecordUsage;
+use crate::model::desired::PortName;
 use crate::model::object::Family;
 
 /// What the agent's loop knows of itself.
@@ -23,6 +26,30 @@ pub struct Report {
     pub maps: Vec<MapUsage>,
     /// The data path's counters.
     pub counters: Vec<CounterValue>,
+    /// The records that the data path keeps, as they were last counted.
+    pub records: RecordUsage,
+    /// What was translated, where there was something; only for [`Detail::Metrics`].
+    pub traffic: Vec<PortTraffic>,
+}
+
+/// How much a report tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// What decides about health.
+    Health,
+    /// All that is measured.
+    Metrics,
+}
+
+/// What was translated for one Service port.
+#[derive(Clone, Debug)]
+pub struct PortTraffic {
+    /// The port.
+    pub port: PortName,
+    /// All of it, that of endpoints which are gone included.
+    pub total: Traffic,
+    /// By endpoint.
+    pub endpoints: Vec<(SocketAddr, Traffic)>,
 }
 
 /// What concerns one IP family.

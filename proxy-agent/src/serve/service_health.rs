@@ -16,7 +16,7 @@ use serde_json::ser::PrettyFormatter;
 use tokio::task::JoinHandle;
 use tracing::{debug, info};
 
-use super::{Asker, listener};
+use super::{Asker, Detail, listener};
 use crate::model::object::Family;
 use crate::model::{HealthCheck, ObjectName};
 
@@ -198,7 +198,7 @@ fn router(told: Told) -> Router {
 
 async fn tell(State(told): State<Told>) -> Response {
     // An agent that does not report is not healthy.
-    let is_healthy = match told.asker.ask().await {
+    let is_healthy = match told.asker.ask(Detail::Health).await {
         Ok(report) => report.is_healthy(),
         Err(_) => false,
     };

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::layout::{
     Address, Affinity, AffinityKey, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey,
-    NatPort, Port, Settings, SourceRange, flow_flags,
+    NatPort, Port, Settings, SourceRange, Traffic, flow_flags,
 };
 use crate::pipeline::{Make, MakeError, Tables};
 
@@ -34,6 +34,8 @@ pub struct Memory<A> {
     pub source_ranges: HashSet<(u32, SourceRange<A>)>,
     /// `AFFINITY_*`
     pub affinity: RefCell<HashMap<AffinityKey<A>, Affinity>>,
+    /// `BACKEND_TRAFFIC_*`
+    pub backend_traffic: RefCell<BTreeMap<u32, Traffic>>,
     /// What both IP versions share.
     pub shared: Rc<Shared>,
 }
@@ -44,6 +46,8 @@ pub struct Shared {
     pub slots: RefCell<BTreeMap<u32, u32>>,
     /// `NAT_PORTS`
     pub nat_ports: RefCell<Vec<NatPort>>,
+    /// `SERVICE_TRAFFIC`
+    pub service_traffic: RefCell<BTreeMap<u32, Traffic>>,
     /// `COUNTERS`
     pub counters: RefCell<BTreeMap<&'static str, u64>>,
     /// The clock, in ticks.
@@ -59,6 +63,7 @@ impl Default for Shared {
         Self {
             slots: RefCell::default(),
             nat_ports: RefCell::default(),
+            service_traffic: RefCell::default(),
             counters: RefCell::default(),
             now: Cell::new(1),
             random: Cell::new(1),
@@ -80,11 +85,27 @@ impl<A> Memory<A> {
     }
 }
 
+impl<A: Address> Memory<A> {
+    /// Removes a flow record, if it is there.
+    fn remove(&self, table: &RefCell<FlowTable<A>>, key: &FlowKey<A>) {
+        if table.borrow_mut().remove(key).is_some() {
+            self.count(Counter::RecordsRemoved);
+        }
+    }
+}
+
 fn name(counter: Counter) -> &'static str {
     Counter::ALL
         .iter()
         .find(|(candidate, _)| *candidate == counter)
         .map_or("unknown", |(_, name)| name)
+}
+
+fn add(map: &RefCell<BTreeMap<u32, Traffic>>, at: u32, more: Traffic) {
+    let mut map = map.borrow_mut();
+    let traffic = map.entry(at).or_default();
+    traffic.connections += more.connections;
+    traffic.packets += more.packets;
 }
 
 /// Whether two agree in their first `prefix` bits, as they lie in memory.
@@ -157,7 +178,7 @@ impl<A: Address> Tables<A> for Memory<A> {
     fn make(&self, key: &FlowKey<A>, flow: &Flow<A>, how: Make) -> Result<(), MakeError> {
         let is_opening = flow.flags() & flow_flags::OPENING != 0;
         if is_opening && how == Make::Replace {
-            self.flows.borrow_mut().remove(key);
+            self.remove(&self.flows, key);
         }
         let table = if is_opening {
             &self.opening
@@ -165,19 +186,23 @@ impl<A: Address> Tables<A> for Memory<A> {
             &self.flows
         };
         let mut flows = table.borrow_mut();
-        if how == Make::IfAbsent && flows.contains_key(key) {
+        let is_there = flows.contains_key(key);
+        if how == Make::IfAbsent && is_there {
             return Err(MakeError::Exists);
         }
-        if flows.len() >= self.shared.flow_capacity.get() && !flows.contains_key(key) {
+        if flows.len() >= self.shared.flow_capacity.get() && !is_there {
             return Err(MakeError::Full);
         }
         flows.insert(*key, Rc::new(flow.clone()));
+        if !is_there {
+            self.count(Counter::RecordsMade);
+        }
         Ok(())
     }
 
     fn forget(&self, key: &FlowKey<A>) {
-        self.flows.borrow_mut().remove(key);
-        self.opening.borrow_mut().remove(key);
+        self.remove(&self.flows, key);
+        self.remove(&self.opening, key);
     }
 
     fn affinity(&self, key: &AffinityKey<A>) -> Option<Affinity> {
@@ -200,6 +225,11 @@ impl<A: Address> Tables<A> for Memory<A> {
         x ^= x << 5;
         self.shared.random.set(x);
         x
+    }
+
+    fn add_traffic(&self, service: u32, backend: u32, traffic: Traffic) {
+        add(&self.shared.service_traffic, service, traffic);
+        add(&self.backend_traffic, backend, traffic);
     }
 
     fn count(&self, counter: Counter) {

@@ -4,6 +4,7 @@ use super::flow::{is_fresh, touch};
 use super::headers::{Version, parse};
 use super::ingress::count_skip;
 use super::rewrite::rewrite;
+use super::traffic::count_packet;
 use super::{Packet, Tables, Verdict};
 use crate::layout::{Bytes, Counter, Edge, FlowKey};
 
@@ -33,6 +34,7 @@ where
         return Verdict::Pass;
     }
     touch(&flow, &headers, now);
+    count_packet(tables, &flow);
     if rewrite(packet, &headers, &flow.tuple).is_none() {
         tables.count(Counter::RewriteFailed);
         return Verdict::Drop;

@@ -107,6 +107,7 @@ pub(super) fn reply_of<A: Copy>(flow: &Flow<A>, original: &Tuple<A>) -> Flow<A> 
     reply.tuple = original.reversed();
     let kept = flow_flags::REDIRECT | flow_flags::HAIRPIN | flow_flags::OPENING;
     reply.flags.set(flow.flags() & kept | flow_flags::REPLY);
+    reply.packets.set(0);
     reply
 }
 

@@ -5,6 +5,7 @@ use super::headers::{Headers, Skip, Version, parse};
 use super::open::open;
 use super::reject::into_reset;
 use super::rewrite::{rewrite, set_ttl, swap_link_addresses};
+use super::traffic::count_packet;
 use super::{Client, Packet, Tables, Verdict};
 use crate::layout::{Bytes, Counter, Edge, Flow, FlowKey, flow_flags, protocol};
 
@@ -56,6 +57,7 @@ fn find_flow<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Opti
         tables.forget(&key);
         return None;
     }
+    count_packet(tables, &flow);
     Some(Translation {
         tuple: flow.tuple,
         flags: flow.flags(),

@@ -20,6 +20,7 @@ mod reject;
 mod rewrite;
 mod source_port;
 mod tables;
+mod traffic;
 
 pub use checksum::Delta;
 pub use egress::egress;

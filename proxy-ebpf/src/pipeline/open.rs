@@ -7,6 +7,7 @@ use super::headers::{Headers, Version};
 use super::pick::{choose, endpoint_set};
 use super::source_port::NatPorts;
 use super::tables::{Make, MakeError, Tables};
+use super::traffic::count_connection;
 use crate::layout::{
     Backend, Counter, Edge, Flow, FlowKey, Frontend, FrontendKey, Racy, Settings, SourceRange,
     Tuple, backend_flags, flow_flags, frontend_flags, settings_flags,
@@ -52,6 +53,7 @@ pub(super) fn open<A: Version, T: Tables<A>>(
         service: backend.service,
         seen: Racy::new(tables.now()),
         flags: Racy::new(flags | flow_flags::OPENING),
+        packets: Racy::new(1),
     };
     if flags & flow_flags::REDIRECT != 0 {
         if settings.node_address == A::default() {
@@ -66,6 +68,7 @@ pub(super) fn open<A: Version, T: Tables<A>>(
         return Err(Counter::FlowTableFull);
     }
     tables.count(Counter::FlowsMade);
+    count_connection(tables, &flow);
     Ok(Some(Translation {
         tuple: flow.tuple,
         flags,

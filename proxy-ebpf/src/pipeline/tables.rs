@@ -4,7 +4,7 @@ use core::ops::Deref;
 
 use crate::layout::{
     Address, Affinity, AffinityKey, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, Port,
-    Settings, SourceRange,
+    Settings, SourceRange, Traffic,
 };
 
 /// How [`Tables::make`] treats a record that is there.
@@ -70,6 +70,8 @@ pub trait Tables<A: Address> {
     fn now(&self) -> u32;
     /// Thirty-two random bits.
     fn random(&self) -> u32;
+    /// Adds to what was translated for a Service port and one of its backends.
+    fn add_traffic(&self, service: u32, backend: u32, traffic: Traffic);
     /// Adds one to a counter.
     fn count(&self, counter: Counter);
 }

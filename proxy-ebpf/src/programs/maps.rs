@@ -1,5 +1,7 @@
 //! The kernel's maps, and the pipeline's view of them.
 
+use core::arch::asm;
+
 use aya_ebpf::bindings::{BPF_ANY, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
@@ -7,8 +9,8 @@ use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use proxy_ebpf::layout::{
     self, Affinity, AffinityKey, Allowed, Backend, ClusterIp, Counter, Flow, FlowKey, Frontend,
-    FrontendKey, NatPort, NodeAddress, Port, Settings, SlotPair, SourceRange, V4, V6, flow_flags,
-    ticks,
+    FrontendKey, NatPort, NodeAddress, Port, Settings, SlotPair, SourceRange, Traffic, V4, V6,
+    flow_flags, ticks,
 };
 use proxy_ebpf::pipeline::{Make, MakeError, Tables};
 
@@ -17,7 +19,7 @@ const SIZED_BY_AGENT: u32 = 1;
 const EEXIST: i32 = -17;
 
 macro_rules! maps {
-    ($($address:ty: $frontends:ident $node_addresses:ident $backends:ident $flows:ident $opening:ident $affinity:ident $source_ranges:ident $cluster_ips:ident $settings:ident;)*) => {
+    ($($address:ty: $frontends:ident $node_addresses:ident $backends:ident $flows:ident $opening:ident $affinity:ident $source_ranges:ident $cluster_ips:ident $settings:ident $traffic:ident;)*) => {
         $(
             #[map]
             static $frontends: HashMap<FrontendKey<$address>, Frontend> =
@@ -45,6 +47,9 @@ macro_rules! maps {
                 HashMap::with_max_entries(SIZED_BY_AGENT, BPF_F_NO_PREALLOC);
             #[map]
             static $settings: Array<Settings<$address>> = Array::with_max_entries(1, 0);
+            #[map]
+            static $traffic: Array<Traffic> =
+                Array::with_max_entries(SIZED_BY_AGENT, BPF_F_MMAPABLE);
 
             impl Tables<$address> for Maps {
                 type Flow<'a> = &'a Flow<$address>;
@@ -107,31 +112,29 @@ macro_rules! maps {
                     flow: &Flow<$address>,
                     how: Make,
                 ) -> Result<(), MakeError> {
-                    let flags = match how {
-                        Make::IfAbsent => BPF_NOEXIST,
-                        Make::Replace => BPF_ANY,
-                    };
-                    let made = if flow.flags() & flow_flags::OPENING == 0 {
-                        $flows.insert(key, flow, flags.into())
-                    } else {
-                        if how == Make::Replace {
-                            let _ = $flows.remove(key);
+                    let is_opening = flow.flags() & flow_flags::OPENING != 0;
+                    if is_opening && how == Make::Replace {
+                        remove(&$flows, key);
+                    }
+                    let table = if is_opening { &$opening } else { &$flows };
+                    match table.insert(key, flow, BPF_NOEXIST.into()) {
+                        Ok(()) => {
+                            count(Counter::RecordsMade);
+                            Ok(())
                         }
-                        $opening.insert(key, flow, flags.into())
-                    };
-                    made.map_err(|error| {
-                        if error == EEXIST {
-                            MakeError::Exists
-                        } else {
-                            MakeError::Full
+                        Err(EEXIST) if how == Make::IfAbsent => Err(MakeError::Exists),
+                        Err(EEXIST) => {
+                            let replaced = table.insert(key, flow, BPF_ANY.into());
+                            replaced.map_err(|_| MakeError::Full)
                         }
-                    })
+                        Err(_) => Err(MakeError::Full),
+                    }
                 }
 
                 #[inline(always)]
                 fn forget(&self, key: &FlowKey<$address>) {
-                    let _ = $flows.remove(key);
-                    let _ = $opening.remove(key);
+                    remove(&$flows, key);
+                    remove(&$opening, key);
                 }
 
                 #[inline(always)]
@@ -159,6 +162,12 @@ macro_rules! maps {
                 }
 
                 #[inline(always)]
+                fn add_traffic(&self, service: u32, backend: u32, traffic: Traffic) {
+                    add(SERVICE_TRAFFIC.get_ptr_mut(service), traffic);
+                    add($traffic.get_ptr_mut(backend), traffic);
+                }
+
+                #[inline(always)]
                 fn count(&self, counter: Counter) {
                     count(counter);
                 }
@@ -175,17 +184,61 @@ static SLOTS: Array<SlotPair> = Array::with_max_entries(SIZED_BY_AGENT, BPF_F_MM
 #[map]
 static NAT_PORTS: Array<NatPort> = Array::with_max_entries(layout::NAT_PORTS, BPF_F_MMAPABLE);
 #[map]
+static SERVICE_TRAFFIC: Array<Traffic> = Array::with_max_entries(SIZED_BY_AGENT, BPF_F_MMAPABLE);
+#[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(layout::COUNTERS, 0);
 
 maps! {
-    V4: FRONTENDS_V4 NODE_ADDRS_V4 BACKENDS_V4 FLOWS_V4 OPENING_V4 AFFINITY_V4 SOURCE_RANGES_V4 CLUSTER_IPS_V4 SETTINGS_V4;
-    V6: FRONTENDS_V6 NODE_ADDRS_V6 BACKENDS_V6 FLOWS_V6 OPENING_V6 AFFINITY_V6 SOURCE_RANGES_V6 CLUSTER_IPS_V6 SETTINGS_V6;
+    V4: FRONTENDS_V4 NODE_ADDRS_V4 BACKENDS_V4 FLOWS_V4 OPENING_V4 AFFINITY_V4 SOURCE_RANGES_V4 CLUSTER_IPS_V4 SETTINGS_V4 BACKEND_TRAFFIC_V4;
+    V6: FRONTENDS_V6 NODE_ADDRS_V6 BACKENDS_V6 FLOWS_V6 OPENING_V6 AFFINITY_V6 SOURCE_RANGES_V6 CLUSTER_IPS_V6 SETTINGS_V6 BACKEND_TRAFFIC_V6;
 }
 
 #[inline(always)]
 fn slot(position: u32) -> Option<u32> {
     let SlotPair([even, odd]) = *SLOTS.get(position >> 1)?;
     Some(if position & 1 == 0 { even } else { odd })
+}
+
+/// Removes a flow record, if it is there.
+#[inline(always)]
+fn remove<A>(table: &LruHashMap<FlowKey<A>, Flow<A>>, key: &FlowKey<A>) {
+    if table.remove(key).is_ok() {
+        count(Counter::RecordsRemoved);
+    }
+}
+
+#[inline(always)]
+fn add(traffic: Option<*mut Traffic>, more: Traffic) {
+    let Some(traffic) = traffic else {
+        return;
+    };
+    // SAFETY: an element of an array, aligned to 8 bytes; no program accesses it otherwise.
+    unsafe {
+        // Known when this is compiled.
+        if more.connections != 0 {
+            atomic_add(&raw mut (*traffic).connections, more.connections);
+        }
+        atomic_add(&raw mut (*traffic).packets, more.packets);
+    }
+}
+
+/// Adds in one step, whatever other CPUs do. (The library has this for targets only that
+/// can also compare and swap, which the BPF target of Linux 5.15 is not sure to.)
+///
+/// # Safety
+///
+/// `number` is valid, and aligned to 8 bytes.
+#[inline(always)]
+unsafe fn atomic_add(number: *mut u64, more: u64) {
+    // SAFETY: one instruction, which changes nothing but the number.
+    unsafe {
+        asm!(
+            "lock *(u64 *)({number} + 0) += {more}",
+            number = in(reg) number,
+            more = in(reg) more,
+            options(nostack),
+        );
+    }
 }
 
 #[inline(always)]

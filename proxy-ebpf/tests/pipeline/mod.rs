@@ -19,5 +19,6 @@ mod records;
 mod rejects;
 mod round_trips;
 mod source_ranges;
+mod traffic;
 mod untouched;
 mod world;

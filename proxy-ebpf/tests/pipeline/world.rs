@@ -264,12 +264,14 @@ impl World {
         records(&self.v4) + records(&self.v6)
     }
 
-    /// The counters that are not 0.
+    /// The counters that are not 0, but for those of records.
     pub(super) fn counters(&self) -> Vec<(Counter, u64)> {
         let all = Counter::ALL
             .iter()
             .map(|(it, _)| (*it, self.v4.counter(*it)));
-        all.filter(|(_, value)| *value != 0).collect()
+        let of_records = [Counter::RecordsMade, Counter::RecordsRemoved];
+        all.filter(|(counter, value)| *value != 0 && !of_records.contains(counter))
+            .collect()
     }
 
     /// The counters that are not 0 since the last call.

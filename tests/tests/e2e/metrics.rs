@@ -57,6 +57,45 @@ fn what_happens_to_connections_is_counted_exactly() -> Result<()> {
 }
 
 #[test]
+fn traffic_is_counted_by_service_and_by_endpoint() -> Result<()> {
+    let world = World::new(PodNetwork::Bridge)?;
+    world.scale("web", &[(1, 1), (2, 1)])?;
+    let node = &world.cluster.nodes[0].namespace;
+    let pod = &world.cluster.pod(1, 3).namespace;
+    let web = SocketAddr::new(cluster_ip("web", Family::V6), 80);
+    for _ in 0..20 {
+        client::http(pod, web)?;
+    }
+    let service = [
+        ("namespace", "default"),
+        ("service", "web"),
+        ("port", "http"),
+        ("protocol", "TCP"),
+        ("ip_family", "IPv6"),
+    ];
+    let metrics = metrics(node)?;
+    let connections = value(&metrics, "proxy_agent_service_connections_total", &service)?;
+    assert_eq!(connections, 20.0);
+    let packets = value(&metrics, "proxy_agent_service_packets_total", &service)?;
+    // SYN, its answer, an ACK, a question, an answer, and the end, at least.
+    assert!(packets >= 7.0 * connections, "{packets}");
+    for (name, total) in [("connections", connections), ("packets", packets)] {
+        let name = format!("proxy_agent_backend_{name}_total");
+        let of_endpoints = [(1, 1), (2, 1)].map(|(node, pod)| {
+            let address = world.cluster.pod(node, pod).addresses.of(Family::V6);
+            let endpoint = SocketAddr::new(address, 8080).to_string();
+            let labels = [&service[..], &[("endpoint", &endpoint)]].concat();
+            value(&metrics, &name, &labels)
+        });
+        let [first, second] = of_endpoints;
+        assert_eq!(first? + second?, total, "{name}");
+    }
+    let others = &metrics.families["proxy_agent_service_packets_total"].samples;
+    assert_eq!(others.len(), 1, "a Service without traffic is not told of");
+    Ok(())
+}
+
+#[test]
 fn maps_and_devices_are_counted_exactly() -> Result<()> {
     let world = World::new(PodNetwork::Bridge)?;
     let node = &world.cluster.nodes[0].namespace;

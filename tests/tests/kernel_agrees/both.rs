@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions};
-use proxy_agent::maps::{FakeMaps, Loaded, MapSizes, Maps as _, ProgramName, load};
+use proxy_agent::maps::{FakeMaps, Loaded, MapSizes, Maps as _, ProgramName, RecordTables, load};
 use proxy_agent::model::object;
 use proxy_agent::plan::{BackendEntry, FrontendId, Write};
 use proxy_ebpf::host::{self, Action, Frame, Link};
@@ -65,11 +65,16 @@ pub(crate) fn in_a_namespace(work: impl FnOnce() -> Result<()> + Send) -> Result
 impl Both {
     /// Loads the programs, and writes the stage's content to both sides.
     pub(crate) fn new(stage: &Stage) -> Result<Self> {
+        Self::with_flows(stage, 65_536)
+    }
+
+    /// The same, with room for so many flow records in the kernel.
+    pub(crate) fn with_flows(stage: &Stage, flows: u32) -> Result<Self> {
         let sizes = MapSizes {
             frontends: 256,
             backends: 256,
             slots: 256,
-            flows: 65_536,
+            flows,
             node_addresses: 16,
         };
         let mut both = Self {
@@ -106,10 +111,31 @@ impl Both {
             let on_host = self.host.v4.counter(counter);
             assert_eq!(in_kernel, on_host, "{name} in kernel and host, {what}");
         }
+        self.compare_traffic(what)?;
         Ok((host, host_bytes))
     }
 
-    fn run_kernel(
+    /// Compares what was counted by Service and by backend.
+    fn compare_traffic(&mut self, what: &str) -> Result<()> {
+        let Self { kernel, host } = self;
+        let services = host.v4.shared.service_traffic.borrow();
+        for (service, traffic) in services.iter() {
+            let in_kernel = kernel.maps.service_traffic(*service)?;
+            assert_eq!(in_kernel, *traffic, "service {service}, {what}");
+        }
+        let v4 = host.v4.backend_traffic.borrow();
+        let v6 = host.v6.backend_traffic.borrow();
+        for (family, backends) in [(object::Family::V4, v4), (object::Family::V6, v6)] {
+            for (index, traffic) in backends.iter() {
+                let in_kernel = kernel.maps.backend_traffic(family, *index)?;
+                assert_eq!(in_kernel, *traffic, "backend {index}, {what}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a packet through the kernel's program.
+    pub(crate) fn run_kernel(
         &mut self,
         hook: Hook,
         device: Device,
@@ -138,6 +164,11 @@ impl Both {
         };
         ensure!(out.len() == bytes.len(), "the length has changed");
         Ok((outcome, out))
+    }
+
+    /// The tables of records in the kernel.
+    pub(crate) fn records(&self) -> &RecordTables {
+        &self.kernel.records
     }
 
     fn run_host(&self, hook: Hook, device: Device, bytes: &[u8]) -> (Outcome, Vec<u8>) {

@@ -156,6 +156,44 @@ fn on_what_happens_when_an_endpoint_leaves() -> Result<()> {
     })
 }
 
+#[test]
+fn flow_records_that_the_kernel_evicts_are_counted() -> Result<()> {
+    const FLOWS: u32 = 4096;
+    in_a_namespace(|| {
+        let mut both = Both::with_flows(&Stage::usual(), FLOWS)?;
+        let client = |number: u16| SocketAddr::new(address(Family::V4, 7, 7), number);
+        let service = SocketAddr::new(address(Family::V4, 9, 2), 80);
+        let open = |both: &mut Both, ports: std::ops::Range<u16>| -> Result<()> {
+            for port in ports {
+                let packet = Packet::udp(client(port), service).build();
+                both.run_kernel(Hook::FromPod, Device::Ethernet, &packet)?;
+            }
+            Ok(())
+        };
+        // Opening flows have half as much room.
+        let present = |both: &Both| -> Result<(u64, u64)> {
+            let usage = both.records().usage()?;
+            let mut records = 0;
+            for (table, used, capacity) in &usage.tables {
+                assert!(used <= capacity, "{table}: {used} of {capacity}");
+                records += if table.starts_with("AFFINITY") {
+                    0
+                } else {
+                    *used
+                };
+            }
+            Ok((records, usage.evicted))
+        };
+        open(&mut both, 1000..1100)?;
+        assert_eq!(present(&both)?, (200, 0), "two records each");
+        open(&mut both, 2000..12_000)?;
+        let (records, evicted) = present(&both)?;
+        assert!(records <= u64::from(FLOWS) / 2, "{records}");
+        assert_eq!(records + evicted, 2 * 10_100);
+        Ok(())
+    })
+}
+
 fn choices_of(seed: u64) -> Choices<'static> {
     Choices::new(noise(seed, 64).leak())
 }

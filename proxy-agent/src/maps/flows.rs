@@ -1,0 +1,91 @@
+//! How full the tables are that the data path itself fills.
+//!
+//! The kernel does not tell how many records an LRU table has, nor how many it evicted:
+//! the records are counted, all of them, and what was made and neither removed nor is
+//! there was evicted.
+
+use aya::Ebpf;
+use aya::maps::{MapData, PerCpuArray};
+use proxy_ebpf::layout::Counter;
+
+use super::MapError;
+use super::batch::for_each_raw;
+use super::carry::reopened;
+
+/// Tables of flow records.
+const FLOWS: [&str; 4] = ["FLOWS_V4", "FLOWS_V6", "OPENING_V4", "OPENING_V6"];
+/// Other tables of records.
+const OTHERS: [&str; 2] = ["AFFINITY_V4", "AFFINITY_V6"];
+
+/// Those tables, with handles of their own.
+pub struct RecordTables {
+    tables: Vec<(&'static str, MapData)>,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+/// How full they are.
+#[derive(Clone, Debug, Default)]
+pub struct RecordUsage {
+    /// Each table with its records, and how many there can be.
+    pub tables: Vec<(&'static str, u64, u64)>,
+    /// Flow records that were evicted, at least; exact while no flow begins or ends.
+    pub evicted: u64,
+}
+
+impl RecordTables {
+    /// The tables of a loaded object.
+    pub(super) fn of(object: &Ebpf) -> Result<Self, MapError> {
+        let open = |name| {
+            let map = object.map(name).ok_or(MapError::Missing(name))?;
+            let map = reopened(map).map_err(|source| MapError::Write { map: name, source })?;
+            Ok((name, map))
+        };
+        let names = FLOWS.into_iter().chain(OTHERS);
+        let (name, counters) = open("COUNTERS")?;
+        let counters = aya::maps::Map::PerCpuArray(counters);
+        Ok(Self {
+            tables: names.map(open).collect::<Result<_, MapError>>()?,
+            counters: PerCpuArray::try_from(counters)
+                .map_err(|source| MapError::Write { map: name, source })?,
+        })
+    }
+
+    /// Counts the records. Blocks for some hundred milliseconds where there are many.
+    ///
+    /// # Errors
+    ///
+    /// A table cannot be read.
+    pub fn usage(&self) -> Result<RecordUsage, MapError> {
+        // Before the records: what is made meanwhile is not taken for evicted.
+        let made = self.counter(Counter::RecordsMade)?;
+        let mut usage = RecordUsage::default();
+        let mut present = 0;
+        for (name, map) in &self.tables {
+            let failed = |source| MapError::Read { map: name, source };
+            let info = map
+                .info()
+                .map_err(|source| MapError::Write { map: name, source })?;
+            let sizes = [info.key_size() as usize, info.value_size() as usize];
+            let mut records = 0;
+            for_each_raw(map, sizes, |_, _| records += 1).map_err(failed)?;
+            if FLOWS.contains(name) {
+                present += records;
+            }
+            usage
+                .tables
+                .push((name, records, info.max_entries().into()));
+        }
+        let removed = self.counter(Counter::RecordsRemoved)?;
+        usage.evicted = made.saturating_sub(removed).saturating_sub(present);
+        Ok(usage)
+    }
+
+    fn counter(&self, counter: Counter) -> Result<u64, MapError> {
+        let values = self.counters.get(&(counter as u32), 0);
+        let values = values.map_err(|source| MapError::Write {
+            map: "COUNTERS",
+            source,
+        })?;
+        Ok(values.iter().sum())
+    }
+}
