@@ -14,7 +14,7 @@ use core::hash::Hash;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The version of this layout; maps are pinned under it.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Bytes that may lie in a packet or in a map: any bit pattern is a value.
 ///
@@ -124,10 +124,14 @@ impl Port {
 
 /// Protocol numbers (IANA).
 pub mod protocol {
+    /// Internet Control Message Protocol.
+    pub const ICMP: u8 = 1;
     /// Transmission Control Protocol.
     pub const TCP: u8 = 6;
     /// User Datagram Protocol.
     pub const UDP: u8 = 17;
+    /// Internet Control Message Protocol for IPv6.
+    pub const ICMPV6: u8 = 58;
 }
 
 /// Key of `FRONTENDS_*`. A NodePort lies under the zero address.
@@ -543,6 +547,74 @@ pub mod settings_flags {
     pub const MASQUERADE_ALL: u32 = 1;
 }
 
+/// A part of the pipeline with a program of its own, which the others call. An index of
+/// `STAGES`, by twice this and the IP version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Stage {
+    /// Translates an ICMP error that came in.
+    IngressError = 0,
+    /// Translates an ICMP error that goes out.
+    EgressError = 1,
+    /// Tells the client that nobody answers.
+    Refuse = 2,
+    /// Tells the sender that a packet is too big for the way on.
+    TooBig = 3,
+    /// Sends a packet on.
+    Forward = 4,
+}
+
+impl Stage {
+    /// Every stage, with its programs for IPv4 and IPv6.
+    pub const ALL: [(Self, [&'static str; 2]); 5] = [
+        (Self::IngressError, ["ingress_error_v4", "ingress_error_v6"]),
+        (Self::EgressError, ["egress_error_v4", "egress_error_v6"]),
+        (Self::Refuse, ["refuse_v4", "refuse_v6"]),
+        (Self::TooBig, ["too_big_v4", "too_big_v6"]),
+        (Self::Forward, ["forward_v4", "forward_v6"]),
+    ];
+
+    /// The index of its program for IPv4 (0) or IPv6 (1).
+    #[inline(always)]
+    pub const fn index(self, version: u32) -> u32 {
+        self as u32 * 2 + version
+    }
+}
+
+/// Elements of `STAGES`.
+#[expect(clippy::cast_possible_truncation, reason = "a handful")]
+pub const STAGES: u32 = Stage::ALL.len() as u32 * 2;
+
+/// The one element of `ANSWERS`, of each CPU: how many resets and ICMP errors it sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Answers {
+    /// In which tick.
+    pub tick: u32,
+    /// How many.
+    pub count: u32,
+}
+
+impl Answers {
+    /// How many a CPU sends in a tick: about what the kernel allows itself of ICMP
+    /// (`icmp_msgs_per_sec`).
+    pub const LIMIT: u32 = 1000;
+
+    /// Counts one more, or says that there were enough.
+    #[inline(always)]
+    pub fn take(&mut self, now: u32) -> bool {
+        if self.tick != now {
+            *self = Self {
+                tick: now,
+                count: 0,
+            };
+        }
+        let is_allowed = self.count < Self::LIMIT;
+        self.count += u32::from(is_allowed);
+        is_allowed
+    }
+}
+
 /// Indices of `COUNTERS`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
@@ -557,8 +629,7 @@ pub enum Counter {
     Malformed = 3,
     /// Fragments; passed untouched.
     Fragments = 4,
-    /// New connections to a Service without endpoints; TCP is reset, the rest is
-    /// dropped.
+    /// New connections to a Service without endpoints; the client is told.
     NoEndpoints = 5,
     /// New connections under a Local policy without local endpoints; dropped.
     NoLocalEndpoints = 6,
@@ -570,8 +641,7 @@ pub enum Counter {
     /// New connections to a load balancer address whose source ranges do not list the
     /// client; dropped.
     SourceNotAllowed = 9,
-    /// New connections to a port that a ClusterIP does not have; TCP is reset, the rest
-    /// is dropped.
+    /// New connections to a port that a ClusterIP does not have; the client is told.
     NoSuchPort = 10,
     /// Packets to an address of a ServiceCIDR that no Service has; dropped.
     NoSuchService = 11,
@@ -580,6 +650,11 @@ pub enum Counter {
     /// Flow records that were removed: what was made and neither removed nor there was
     /// evicted.
     RecordsRemoved = 13,
+    /// Packets whose sender would have been told what became of them, but many had
+    /// just been told such things; dropped.
+    AnswersLimited = 14,
+    /// Packets that were too big for the way on; dropped, and their sender is told.
+    TooBig = 15,
 }
 
 /// Elements of `COUNTERS`.
@@ -588,7 +663,7 @@ pub const COUNTERS: u32 = Counter::ALL.len() as u32;
 
 impl Counter {
     /// Every counter with its name, in order of its index.
-    pub const ALL: [(Self, &'static str); 14] = [
+    pub const ALL: [(Self, &'static str); 16] = [
         (Self::FlowsMade, "flows_made"),
         (Self::FlowTableFull, "flow_table_full"),
         (Self::PortsExhausted, "ports_exhausted"),
@@ -603,6 +678,8 @@ impl Counter {
         (Self::NoSuchService, "no_such_service"),
         (Self::RecordsMade, "records_made"),
         (Self::RecordsRemoved, "records_removed"),
+        (Self::AnswersLimited, "answers_limited"),
+        (Self::TooBig, "too_big"),
     ];
 }
 
@@ -662,6 +739,7 @@ sizes! {
     Settings<V4> = [4 4 4 8 8], align 4;
     Settings<V6> = [16 4 4 32 32], align 4;
     SlotPair = [8], align 4;
+    Answers = [4 4], align 4;
 }
 
 const _: () = {
@@ -705,5 +783,6 @@ macro_rules! primitive_bytes {
 }
 
 primitive_bytes!(
-    u8, u16, u32, [u8; 2], [u16; 2], [u16; 6], [u32; 3], [V4; 2], [V6; 2]
+    u8, u16, u32, [u8; 2], [u16; 2], [u16; 6], [u32; 2], [u32; 3], [u32; 5], [u32; 7], [u32; 10],
+    [u32; 12], [V4; 2], [V6; 2]
 );

@@ -23,13 +23,18 @@ const LIVING: [&str; 6] = [
     "AFFINITY_V6",
 ];
 
-/// Not carried over: counters begin anew.
-const COUNTERS: &str = "COUNTERS";
+/// The programs that the others call.
+const STAGES: &str = "STAGES";
+
+/// Not carried over: counters begin anew, and new programs have their own stages.
+const OWN: [&str; 3] = ["COUNTERS", "ANSWERS", STAGES];
 
 /// The maps of the last agent, whose programs still run.
 pub struct Predecessor {
     /// Each as it was, and the new one.
     living: Vec<(MapData, MapData)>,
+    /// What the old programs call; the kernel empties it once it is held by nobody.
+    _stages: Option<MapData>,
 }
 
 impl Predecessor {
@@ -44,7 +49,7 @@ impl Predecessor {
         new: &Ebpf,
     ) -> Result<Self, MapError> {
         let mut living = Vec::new();
-        for name in names.filter(|name| *name != COUNTERS) {
+        for name in names.filter(|name| !OWN.contains(name)) {
             let read = |source| MapError::Write { map: name, source };
             let old = MapData::from_pin(folder.join(name)).map_err(read)?;
             let new = new.map(name).ok_or(MapError::Missing(name))?;
@@ -55,7 +60,11 @@ impl Predecessor {
                 living.push((old, new));
             }
         }
-        Ok(Self { living })
+        let stages = MapData::from_pin(folder.join(STAGES)).ok();
+        Ok(Self {
+            living,
+            _stages: stages,
+        })
     }
 
     /// Copies what the old programs have made since; to be called when the new ones have

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use aya::maps::lpm_trie::LpmTrie;
-use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray, ProgramArray};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, Pod};
-use proxy_ebpf::layout::{COUNTERS, NAT_PORTS, Settings};
+use proxy_ebpf::layout::{COUNTERS, NAT_PORTS, STAGES, Settings, Stage};
 use tracing::{info, warn};
 
 use super::kernel::{FamilyMaps, KernelMaps, Table, Trie};
@@ -40,7 +40,7 @@ impl MapSizes {
     }
 
     /// Every map with its number of elements.
-    fn by_map(self) -> [(&'static str, u32); 24] {
+    fn by_map(self) -> [(&'static str, u32); 26] {
         [
             ("FRONTENDS_V4", self.frontends),
             ("FRONTENDS_V6", self.frontends),
@@ -66,6 +66,8 @@ impl MapSizes {
             ("BACKEND_TRAFFIC_V4", self.backends),
             ("BACKEND_TRAFFIC_V6", self.backends),
             ("COUNTERS", COUNTERS),
+            ("ANSWERS", 1),
+            ("STAGES", STAGES),
         ]
     }
 
@@ -167,7 +169,13 @@ pub(crate) fn classifier(
     object: &mut Ebpf,
     name: ProgramName,
 ) -> Result<&mut SchedClassifier, MapError> {
-    let name = name.as_str();
+    classifier_named(object, name.as_str())
+}
+
+fn classifier_named<'a>(
+    object: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SchedClassifier, MapError> {
     object
         .program_mut(name)
         .ok_or(MapError::Missing(name))?
@@ -279,7 +287,30 @@ fn create(sizes: MapSizes, folder: Option<&Path>) -> Result<Ebpf, MapError> {
                 source,
             })?;
     }
+    load_stages(&mut object)?;
     Ok(object)
+}
+
+/// Loads the programs that the others call, and tells those where they are.
+fn load_stages(object: &mut Ebpf) -> Result<(), MapError> {
+    const MAP: &str = "STAGES";
+    let written = |source| MapError::Write { map: MAP, source };
+    for (stage, names) in Stage::ALL {
+        for (version, name) in (0..).zip(names) {
+            let failed = |source| MapError::Program { name, source };
+            let program = classifier_named(object, name)?;
+            program.load().map_err(failed)?;
+            let program = program
+                .fd()
+                .and_then(|fd| fd.try_clone().map_err(Into::into))
+                .map_err(failed)?;
+            let map = object.map_mut(MAP).ok_or(MapError::Missing(MAP))?;
+            let mut stages = ProgramArray::try_from(map).map_err(written)?;
+            let index = stage.index(version);
+            stages.set(index, &program, 0).map_err(written)?;
+        }
+    }
+    Ok(())
 }
 
 impl Loaded {

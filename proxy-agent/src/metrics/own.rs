@@ -179,6 +179,8 @@ impl Own {
             | Counter::SourceNotAllowed
             | Counter::NoSuchPort
             | Counter::NoSuchService
+            | Counter::AnswersLimited
+            | Counter::TooBig
             | Counter::Unroutable
             | Counter::RewriteFailed => reason(&self.drops),
             Counter::Malformed | Counter::Fragments => reason(&self.untouched),

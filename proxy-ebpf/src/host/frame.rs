@@ -44,6 +44,23 @@ impl Packet for Frame {
         self.adjust(offset, |sum| delta.apply(sum))
     }
 
+    fn is_checksum_pending(&mut self, _: usize, _: u16) -> bool {
+        false
+    }
+
+    #[expect(unsafe_code, reason = "reads the bytes of any value")]
+    fn prepend<T: Bytes>(&mut self, network: usize, end: usize, headers: &T) -> Option<()> {
+        if network > end || end > self.0.len() {
+            return None;
+        }
+        self.0.truncate(end);
+        let start = std::ptr::from_ref(headers).cast();
+        // SAFETY: `headers` has no padding.
+        let bytes = unsafe { std::slice::from_raw_parts(start, size_of::<T>()) };
+        self.0.splice(network..network, bytes.iter().copied());
+        Some(())
+    }
+
     fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, _: Covers) -> Option<()> {
         self.adjust(offset, |sum| match sum {
             0 => 0,

@@ -1,8 +1,11 @@
 //! What the programs do around the pipeline: telling the IP versions apart.
 
 use super::{Frame, Memory};
-use crate::layout::{Address, V4, V6};
-use crate::pipeline::{Client, Verdict, egress, ethernet, ingress};
+use crate::layout::{Address, Bytes, Stage, V4, V6};
+use crate::pipeline::{
+    Client, Verdict, Version, egress, egress_error, ethernet, ingress, ingress_error, refuse,
+    too_big,
+};
 
 /// Where a packet is seen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +32,8 @@ pub enum Action {
     Pass,
     /// [`Verdict::Drop`]
     Drop,
+    /// [`Verdict::Again`]
+    Again,
     /// [`Verdict::Return`]
     Return,
     /// [`Verdict::Forward`]
@@ -37,27 +42,58 @@ pub enum Action {
 
 /// Runs a packet through the pipeline as the programs do.
 pub fn run(frame: &mut Frame, hook: Hook, link: Link, v4: &Memory<V4>, v6: &Memory<V6>) -> Action {
-    let header = match link {
-        Link::Ethernet => ethernet(frame),
-        Link::Ip(kind) => Some((0, kind)),
-    };
-    match (header, hook) {
-        (Some((network, V4::ETHERTYPE)), Hook::Ingress(client)) => {
-            action(&ingress(frame, network, v4, client))
-        }
-        (Some((network, V4::ETHERTYPE)), Hook::Egress) => action(&egress(frame, network, v4)),
-        (Some((network, V6::ETHERTYPE)), Hook::Ingress(client)) => {
-            action(&ingress(frame, network, v6, client))
-        }
-        (Some((network, V6::ETHERTYPE)), Hook::Egress) => action(&egress(frame, network, v6)),
+    match network_header(frame, link) {
+        Some((network, V4::ETHERTYPE)) => run_at(frame, network, hook, v4),
+        Some((network, V6::ETHERTYPE)) => run_at(frame, network, hook, v6),
         _ => Action::Pass,
     }
 }
 
+/// What the programs do with a packet that was to be sent on and is longer than `mtu`.
+pub fn run_too_big(
+    frame: &mut Frame,
+    link: Link,
+    mtu: u16,
+    v4: &Memory<V4>,
+    v6: &Memory<V6>,
+) -> Action {
+    match network_header(frame, link) {
+        Some((network, V4::ETHERTYPE)) => action(&too_big(frame, network, v4, mtu)),
+        Some((network, V6::ETHERTYPE)) => action(&too_big(frame, network, v6, mtu)),
+        _ => Action::Pass,
+    }
+}
+
+fn network_header(frame: &Frame, link: Link) -> Option<(usize, u16)> {
+    match link {
+        Link::Ethernet => ethernet(frame),
+        Link::Ip(kind) => Some((0, kind)),
+    }
+}
+
+fn run_at<A: Version>(frame: &mut Frame, network: usize, hook: Hook, memory: &Memory<A>) -> Action
+where
+    [A; 2]: Bytes,
+{
+    let verdict = match hook {
+        Hook::Ingress(client) => ingress(frame, network, memory, client),
+        Hook::Egress => egress(frame, network, memory),
+    };
+    let verdict = match verdict {
+        Verdict::Continue(Stage::IngressError) => ingress_error(frame, network, memory),
+        Verdict::Continue(Stage::EgressError) => egress_error(frame, network, memory),
+        Verdict::Continue(Stage::Refuse) => refuse(frame, network, memory),
+        other => other,
+    };
+    action(&verdict)
+}
+
+/// What is left to do; the stages have been gone through.
 fn action<A>(verdict: &Verdict<A>) -> Action {
     match verdict {
         Verdict::Pass => Action::Pass,
-        Verdict::Drop => Action::Drop,
+        Verdict::Drop | Verdict::Continue(_) => Action::Drop,
+        Verdict::Again => Action::Again,
         Verdict::Return => Action::Return,
         Verdict::Forward(_) => Action::Forward,
     }

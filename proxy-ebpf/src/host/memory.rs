@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::layout::{
-    Address, Affinity, AffinityKey, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey,
-    NatPort, Port, Settings, SourceRange, Traffic, flow_flags,
+    Address, Affinity, AffinityKey, Answers, Backend, Counter, Flow, FlowKey, Frontend,
+    FrontendKey, NatPort, Port, Settings, SourceRange, Traffic, flow_flags,
 };
 use crate::pipeline::{Make, MakeError, Tables};
 
@@ -52,6 +52,8 @@ pub struct Shared {
     pub counters: RefCell<BTreeMap<&'static str, u64>>,
     /// The clock, in ticks.
     pub now: Cell<u32>,
+    /// `ANSWERS`
+    pub answers: Cell<Answers>,
     /// What the next random number is; moves on by itself.
     pub random: Cell<u32>,
     /// Flow records that there is room for in each phase.
@@ -66,6 +68,7 @@ impl Default for Shared {
             service_traffic: RefCell::default(),
             counters: RefCell::default(),
             now: Cell::new(1),
+            answers: Cell::default(),
             random: Cell::new(1),
             flow_capacity: Cell::new(usize::MAX),
         }
@@ -230,6 +233,13 @@ impl<A: Address> Tables<A> for Memory<A> {
     fn add_traffic(&self, service: u32, backend: u32, traffic: Traffic) {
         add(&self.shared.service_traffic, service, traffic);
         add(&self.backend_traffic, backend, traffic);
+    }
+
+    fn may_answer(&self) -> bool {
+        let mut answers = self.shared.answers.get();
+        let is_allowed = answers.take(self.shared.now.get());
+        self.shared.answers.set(answers);
+        is_allowed
     }
 
     fn count(&self, counter: Counter) {

@@ -1,12 +1,12 @@
 //! A packet goes out.
 
 use super::flow::{is_fresh, touch};
-use super::headers::{Version, parse};
+use super::headers::{Headers, Version, parse};
 use super::ingress::count_skip;
 use super::rewrite::rewrite;
 use super::traffic::count_packet;
 use super::{Packet, Tables, Verdict};
-use crate::layout::{Bytes, Counter, Edge, FlowKey};
+use crate::layout::{Bytes, Counter, Edge, FlowKey, Stage};
 
 /// Translates a reply of IP version `A` that goes out to its client, with its IP
 /// header at `network`.
@@ -25,19 +25,35 @@ where
             return Verdict::Pass;
         }
     };
-    let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Egress);
-    let Some(flow) = tables.find(&key) else {
-        return Verdict::Pass;
-    };
-    let now = tables.now();
-    if !is_fresh(&flow, headers.protocol, now) {
-        return Verdict::Pass;
+    if headers.protocol == A::ICMP {
+        return Verdict::Continue(Stage::EgressError);
     }
-    touch(&flow, &headers, now);
-    count_packet(tables, &flow);
-    if rewrite(packet, &headers, &flow.tuple).is_none() {
+    let done = pass_reply(packet, &headers, tables);
+    if done.is_none() {
         tables.count(Counter::RewriteFailed);
         return Verdict::Drop;
     }
     Verdict::Pass
+}
+
+/// Gives a reply of a translated flow the frontend's address; others pass.
+#[inline(always)]
+fn pass_reply<A, P, T>(packet: &mut P, headers: &Headers<A>, tables: &T) -> Option<()>
+where
+    A: Version,
+    [A; 2]: Bytes,
+    P: Packet,
+    T: Tables<A>,
+{
+    let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Egress);
+    let Some(flow) = tables.find(&key) else {
+        return Some(());
+    };
+    let now = tables.now();
+    if !is_fresh(&flow, headers.protocol, now) {
+        return Some(());
+    }
+    touch(&flow, headers, now);
+    count_packet(tables, &flow);
+    rewrite(packet, headers, &flow.tuple)
 }

@@ -3,8 +3,9 @@
 //! Each header is read once, whole, and checked: what is cut short or
 //! contradicts itself is [`Skip::Malformed`] and will not be touched.
 
+use super::quote::WriteError;
 use super::{Covers, Packet};
-use crate::layout::{Address, Bytes, Port, Tuple, V4, V6, flow_flags, protocol};
+use crate::layout::{Bytes, Port, Tuple, V4, V6, flow_flags, protocol};
 
 /// Why a packet is left alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,7 +33,7 @@ pub struct Headers<A> {
     pub ttl: u8,
     /// TCP's flags; 0 for other protocols.
     pub tcp_flags: u8,
-    /// Addresses and ports.
+    /// Addresses and ports; ICMP has no ports, they are 0.
     pub tuple: Tuple<A>,
 }
 
@@ -85,7 +86,7 @@ pub struct Network<A> {
 }
 
 /// What differs between the IP versions.
-pub trait Version: Address {
+pub trait Version: WriteError {
     /// Offset of the source address in the IP header; the destination follows.
     const ADDRESSES: usize;
     /// Offset of the header checksum in the IP header, if there is one.
@@ -102,28 +103,28 @@ pub trait Version: Address {
 
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Ipv4Header {
-    version_and_length: u8,
-    service: u8,
-    total_length: u16,
-    identification: u16,
-    fragment: u16,
-    ttl: u8,
-    protocol: u8,
-    checksum: u16,
-    source: V4,
-    destination: V4,
+pub(super) struct Ipv4Header {
+    pub(super) version_and_length: u8,
+    pub(super) service: u8,
+    pub(super) total_length: u16,
+    pub(super) identification: u16,
+    pub(super) fragment: u16,
+    pub(super) ttl: u8,
+    pub(super) protocol: u8,
+    pub(super) checksum: u16,
+    pub(super) source: V4,
+    pub(super) destination: V4,
 }
 
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Ipv6Header {
-    version: u32,
-    payload_length: u16,
-    next_header: u8,
-    hop_limit: u8,
-    source: V6,
-    destination: V6,
+pub(super) struct Ipv6Header {
+    pub(super) version: u32,
+    pub(super) payload_length: u16,
+    pub(super) next_header: u8,
+    pub(super) hop_limit: u8,
+    pub(super) source: V6,
+    pub(super) destination: V6,
 }
 
 #[derive(Clone, Copy)]
@@ -261,7 +262,7 @@ impl Version for V6 {
 
 /// Offset and protocol of the first header that is no extension header.
 #[inline(always)]
-fn walk_extensions<P: Packet>(
+pub(super) fn walk_extensions<P: Packet>(
     packet: &P,
     mut offset: usize,
     mut next: u8,
@@ -331,6 +332,7 @@ pub fn parse<A: Version, P: Packet>(packet: &P, network: usize) -> Result<Header
             }
             (header.source, header.destination, 0)
         }
+        number if number == A::ICMP => (Port::default(), Port::default(), 0),
         _ => return Err(Skip::Other),
     };
     Ok(Headers {

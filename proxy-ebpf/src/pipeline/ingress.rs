@@ -3,11 +3,10 @@
 use super::flow::{Translation, is_fresh, reply_key, tend_reply, touch};
 use super::headers::{Headers, Skip, Version, parse};
 use super::open::open;
-use super::reject::into_reset;
 use super::rewrite::{rewrite, set_ttl, swap_link_addresses};
 use super::traffic::count_packet;
 use super::{Client, Packet, Tables, Verdict};
-use crate::layout::{Bytes, Counter, Edge, Flow, FlowKey, flow_flags, protocol};
+use crate::layout::{Bytes, Counter, Edge, Flow, FlowKey, Stage, Tuple, flow_flags, protocol};
 
 /// Translates a packet of IP version `A` that came in, with its IP header at
 /// `network`.
@@ -26,6 +25,9 @@ where
             return Verdict::Pass;
         }
     };
+    if headers.protocol == A::ICMP {
+        return Verdict::Continue(Stage::IngressError);
+    }
     let found = match find_flow(&headers, tables) {
         Some(translation) => Ok(Some(translation)),
         None => open(&headers, tables, client),
@@ -35,7 +37,7 @@ where
         Ok(None) => Verdict::Pass,
         Err(reason) => {
             tables.count(reason);
-            refuse(packet, &headers, reason)
+            refused(reason)
         }
     }
 }
@@ -67,16 +69,9 @@ fn find_flow<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Opti
 /// What becomes of a packet that opens no flow. Only where nobody could answer is
 /// the client told; everything else looks like a loss, which may pass.
 #[inline(always)]
-fn refuse<A, P>(packet: &mut P, headers: &Headers<A>, reason: Counter) -> Verdict<A>
-where
-    A: Version,
-    [A; 2]: Bytes,
-    P: Packet,
-{
-    let is_refused = matches!(reason, Counter::NoEndpoints | Counter::NoSuchPort);
-    let is_told = is_refused && headers.protocol == protocol::TCP;
-    if is_told && into_reset(packet, headers).is_some() {
-        Verdict::Return
+fn refused<A>(reason: Counter) -> Verdict<A> {
+    if matches!(reason, Counter::NoEndpoints | Counter::NoSuchPort) {
+        Verdict::Continue(Stage::Refuse)
     } else {
         Verdict::Drop
     }
@@ -140,12 +135,43 @@ where
     T: Tables<A>,
 {
     let Translation { tuple, flags } = translation;
-    let is_sent_on = flags & flow_flags::REDIRECT != 0;
-    if is_sent_on && headers.ttl <= 1 {
-        tables.count(Counter::Unroutable);
+    if is_at_its_end(headers, tables, *flags) {
         return Verdict::Drop;
     }
-    let mut done = rewrite(packet, headers, tuple);
+    let done = rewrite(packet, headers, tuple);
+    go_on(packet, headers, tables, *flags, done.map(|()| *tuple))
+}
+
+/// Whether the packet would have to be sent on, and must not any more.
+#[inline(always)]
+pub(super) fn is_at_its_end<A: Version, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+    flags: u32,
+) -> bool {
+    let is_over = flags & flow_flags::REDIRECT != 0 && headers.ttl <= 1;
+    if is_over {
+        tables.count(Counter::Unroutable);
+    }
+    is_over
+}
+
+/// Where a packet goes that was given this tuple, or could not be given it.
+#[inline(always)]
+pub(super) fn go_on<A, P, T>(
+    packet: &mut P,
+    headers: &Headers<A>,
+    tables: &T,
+    flags: u32,
+    tuple: Option<Tuple<A>>,
+) -> Verdict<A>
+where
+    A: Version,
+    P: Packet,
+    T: Tables<A>,
+{
+    let is_sent_on = flags & flow_flags::REDIRECT != 0;
+    let mut done = tuple.map(|_| ());
     if is_sent_on && done.is_some() {
         // As whoever sends a packet on has to (RFC 1812, section 5.3.1).
         done = set_ttl(packet, headers, headers.ttl.saturating_sub(1));
@@ -153,15 +179,15 @@ where
             done = swap_link_addresses(packet, headers);
         }
     }
-    if done.is_none() {
+    let (Some(tuple), Some(())) = (tuple, done) else {
         tables.count(Counter::RewriteFailed);
         return Verdict::Drop;
-    }
+    };
     if !is_sent_on {
         Verdict::Pass
     } else if flags & flow_flags::HAIRPIN != 0 {
         Verdict::Return
     } else {
-        Verdict::Forward(*tuple)
+        Verdict::Forward(tuple)
     }
 }

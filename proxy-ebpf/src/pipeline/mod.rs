@@ -12,10 +12,12 @@ mod checksum;
 mod egress;
 mod flow;
 mod headers;
+mod icmp;
 mod ingress;
 mod open;
 mod packet;
 mod pick;
+mod quote;
 mod reject;
 mod rewrite;
 mod source_port;
@@ -25,11 +27,14 @@ mod traffic;
 pub use checksum::Delta;
 pub use egress::egress;
 pub use headers::{Headers, Skip, Version, ethernet, parse};
+pub use icmp::{Icmp, Quote, egress_error, ingress_error};
 pub use ingress::ingress;
 pub use packet::{Covers, Packet};
+pub use quote::{Message, Quoted, WriteError};
+pub use reject::{refuse, too_big};
 pub use tables::{Make, MakeError, Tables};
 
-use crate::layout::Tuple;
+use crate::layout::{Stage, Tuple};
 
 /// Who sends through the device at which the program runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +52,10 @@ pub enum Verdict<A> {
     Pass,
     /// Drop it; the reason has been counted.
     Drop,
+    /// Let the program of this part of the pipeline go on with it.
+    Continue(Stage),
+    /// Let it come in again at the device that it came from.
+    Again,
     /// Send it out again through the device that it came from; its link-layer
     /// addresses have been swapped.
     Return,

@@ -44,4 +44,17 @@ pub trait Packet {
     /// Adjusts the UDP checksum at `offset`: 0 means that there is none and
     /// stays, and a sum of 0 is sent as all ones (RFC 768).
     fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, covers: Covers) -> Option<()>;
+
+    /// Whether hardware is yet to complete the transport checksum at `offset`, which now
+    /// holds `present`, over all up to the packet's end.
+    fn is_checksum_pending(&mut self, offset: usize, present: u16) -> bool;
+
+    /// Cuts off what follows `end`, and puts headers in front of the network header, which
+    /// is at `network` behind an Ethernet header or nothing. The flow's offloads end.
+    fn prepend<T: Bytes>(&mut self, network: usize, end: usize, headers: &T) -> Option<()>;
+
+    /// Adjusts the ICMP or `ICMPv6` checksum at `offset`, which hardware never completes.
+    fn adjust_icmp_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
+        self.adjust_tcp_checksum(offset, delta, Covers::Header)
+    }
 }

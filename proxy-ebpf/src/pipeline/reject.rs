@@ -1,23 +1,81 @@
-//! Refusing a connection: the client hears at once that nobody answers.
+//! Refusing a connection: the client hears at once that nobody answers, by a reset (TCP)
+//! or an ICMP error (UDP); and telling the sender of a packet that it was too big.
 //!
-//! The client's own packet goes back as a reset (RFC 9293, section 3.10.7.1), with
+//! For a reset the client's own packet goes back as a reset (RFC 9293, section 3.10.7.1), with
 //! its length, options and data as they are: only the ends trade places and a few
 //! fields of the header change. So the checksum stays incremental, also where
 //! hardware is yet to complete it, and nothing is cut or moved.
 
-use super::headers::{Headers, Version, tcp_flags};
+use super::headers::{Headers, Version, parse, tcp_flags};
+use super::quote::into_error;
 use super::rewrite::{rewrite, set_ttl, swap_link_addresses};
-use super::{Covers, Delta, Packet};
-use crate::layout::Bytes;
+use super::{Covers, Delta, Packet, Tables, Verdict};
+use crate::layout::{Bytes, Counter, protocol};
 
 /// Time to live of packets that start here (RFC 1700).
-const INITIAL_TTL: u8 = 64;
+pub(super) const INITIAL_TTL: u8 = 64;
 
 /// Offset of the sequence number in a TCP header; acknowledgment, then data offset,
 /// flags and window follow, 32 bits each.
 const SEQUENCE: usize = 4;
 /// Offset of the checksum in a TCP header.
 const CHECKSUM: usize = 16;
+
+/// Answers a client's packet that nobody else will answer.
+#[inline(always)]
+pub fn refuse<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
+where
+    A: Version,
+    [A; 2]: Bytes,
+    P: Packet,
+    T: Tables<A>,
+{
+    let Ok(headers) = parse::<A, P>(packet, network) else {
+        return Verdict::Drop;
+    };
+    if !tables.may_answer() {
+        tables.count(Counter::AnswersLimited);
+        return Verdict::Drop;
+    }
+    let told = if headers.protocol == protocol::TCP {
+        into_reset(packet, &headers)
+    } else {
+        let ends = [headers.tuple.destination, headers.tuple.source];
+        into_error(packet, &headers, A::PORT_UNREACHABLE, ends)
+            .and_then(|()| swap_link_addresses(packet, &headers))
+    };
+    match told {
+        Some(()) => Verdict::Return,
+        None => Verdict::Drop,
+    }
+}
+
+/// Makes of a translated packet, which is longer than the way on lets through, the ICMP
+/// error about it. It is addressed like one that a router on the way would have sent to
+/// whoever the packet now seems to be from, and has to be translated like one. (The path
+/// is told also of IPv4 packets that may be fragmented: to redirect a packet is not to
+/// route it, and nobody would.)
+#[inline(always)]
+pub fn too_big<A, P, T>(packet: &mut P, network: usize, tables: &T, mtu: u16) -> Verdict<A>
+where
+    A: Version,
+    P: Packet,
+    T: Tables<A>,
+{
+    tables.count(Counter::TooBig);
+    let Ok(headers) = parse::<A, P>(packet, network) else {
+        return Verdict::Drop;
+    };
+    if !tables.may_answer() {
+        tables.count(Counter::AnswersLimited);
+        return Verdict::Drop;
+    }
+    let ends = [tables.settings().node_address, headers.tuple.source];
+    match into_error(packet, &headers, A::too_big(mtu), ends) {
+        Some(()) => Verdict::Again,
+        None => Verdict::Drop,
+    }
+}
 
 /// Makes of a client's TCP packet the reset that answers it. `None` where none may
 /// be sent, since the packet is a reset itself, or where it could not be written.

@@ -5,9 +5,9 @@ use super::{Covers, Delta, Headers, Packet};
 use crate::layout::{Bytes, Tuple, protocol};
 
 /// Offset of the checksum in a TCP header.
-const TCP_CHECKSUM: usize = 16;
+pub(super) const TCP_CHECKSUM: usize = 16;
 /// Offset of the checksum in a UDP header.
-const UDP_CHECKSUM: usize = 6;
+pub(super) const UDP_CHECKSUM: usize = 6;
 
 /// Gives the packet the addresses and ports of `to`, and repairs its checksums.
 #[inline(always)]
@@ -66,7 +66,7 @@ pub(super) fn swap_link_addresses<A, P: Packet>(
 }
 
 #[inline(always)]
-fn address_delta<A: Version>(from: &Tuple<A>, to: &Tuple<A>) -> Delta {
+pub(super) fn address_delta<A: Version>(from: &Tuple<A>, to: &Tuple<A>) -> Delta {
     let source = Delta::between(from.source.words(), to.source.words());
     let destination = Delta::between(from.destination.words(), to.destination.words());
     source.and(destination)
@@ -74,7 +74,7 @@ fn address_delta<A: Version>(from: &Tuple<A>, to: &Tuple<A>) -> Delta {
 
 /// Both ports as they lie in the transport header.
 #[inline(always)]
-fn port_word<A>(tuple: &Tuple<A>) -> u32 {
+pub(super) fn port_word<A>(tuple: &Tuple<A>) -> u32 {
     let [a, b] = tuple.source_port.raw().to_ne_bytes();
     let [c, d] = tuple.destination_port.raw().to_ne_bytes();
     u32::from_ne_bytes([a, b, c, d])

@@ -1,12 +1,15 @@
 //! Sending a translated packet on: FIB lookup and redirect.
 
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, TC_ACT_SHOT, bpf_redir_neigh,
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, TC_ACT_SHOT,
+    bpf_redir_neigh,
 };
 use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect_neigh};
-use proxy_ebpf::layout::{Address, Counter, Tuple, V4, V6};
+use proxy_ebpf::layout::{Address, Bytes, Counter, Stage, V4, V6};
+use proxy_ebpf::pipeline::{Packet as _, Version};
 
 use crate::skb::Skb;
+use crate::stages::enter;
 
 /// `struct bpf_fib_lookup` of `linux/bpf.h`, with its unions resolved to what is
 /// used here.
@@ -17,7 +20,8 @@ struct Lookup {
     protocol: u8,
     source_port: u16,
     destination_port: u16,
-    total_length: u16,
+    /// How long the packet is; then, how long it may be.
+    length: u16,
     device: u32,
     flow_info: u32,
     source: [u32; 4],
@@ -33,37 +37,68 @@ const _: () = assert!(size_of::<Lookup>() == size_of::<aya_ebpf::bindings::bpf_f
 pub(crate) trait Route: Address {
     /// `AF_INET` or `AF_INET6`.
     const FAMILY: u8;
+    /// What a stage's program for this version is under, of two.
+    const VERSION: u32;
     /// The address as the lookup has it.
     fn widened(self) -> [u32; 4];
+    /// The length of the headers of a packet that will be cut into segments.
+    fn header_length(skb: &Skb, network: usize) -> u16;
 }
 
 impl Route for V4 {
     const FAMILY: u8 = 2;
+    const VERSION: u32 = 0;
 
     #[inline(always)]
     fn widened(self) -> [u32; 4] {
         [self.0[0], 0, 0, 0]
     }
+
+    #[inline(always)]
+    fn header_length(skb: &Skb, network: usize) -> u16 {
+        let words = skb
+            .read(network)
+            .map_or(0, |[first, _]: [u8; 2]| first & 15);
+        let length = usize::from(words) * 4;
+        length as u16 + tcp_header_length(skb, network + length)
+    }
 }
 
 impl Route for V6 {
     const FAMILY: u8 = 10;
+    const VERSION: u32 = 1;
 
     #[inline(always)]
     fn widened(self) -> [u32; 4] {
         self.0
     }
+
+    #[inline(always)]
+    fn header_length(skb: &Skb, network: usize) -> u16 {
+        // What is cut into segments has no extension headers.
+        40 + tcp_header_length(skb, network + 40)
+    }
 }
 
-/// Sends the packet to the next hop for `tuple`, by the device that leads there;
-/// the kernel resolves the neighbour. A packet that has no way is dropped.
+/// Sends the packet to the next hop for its addresses, by the device that leads there;
+/// the kernel resolves the neighbour. A packet that has no way is dropped; one that is too
+/// long for it goes to the stage that tells its sender.
 #[inline(always)]
-pub(crate) fn forward<A: Route>(skb: &Skb, tuple: &Tuple<A>) -> i32 {
+pub(crate) fn forward<A>(skb: &mut Skb) -> i32
+where
+    A: Route + Version,
+    [A; 2]: Bytes,
+{
+    let (network, _) = skb.left();
+    let Some([source, destination]) = skb.read::<[A; 2]>(network + A::ADDRESSES) else {
+        return TC_ACT_SHOT;
+    };
     let mut lookup = Lookup {
         family: A::FAMILY,
+        length: length::<A>(skb, network),
         device: skb.device(),
-        source: tuple.source.widened(),
-        destination: tuple.destination.widened(),
+        source: source.widened(),
+        destination: destination.widened(),
         ..Lookup::default()
     };
     // SAFETY: `lookup` has the layout and the size of the helper's argument.
@@ -75,6 +110,9 @@ pub(crate) fn forward<A: Route>(skb: &Skb, tuple: &Tuple<A>) -> i32 {
             0,
         )
     };
+    if found == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+        return enter::<A>(skb, Stage::TooBig, network, lookup.length);
+    }
     if found != i64::from(BPF_FIB_LKUP_RET_SUCCESS) && found != i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
     {
         crate::maps::count(Counter::Unroutable);
@@ -94,6 +132,22 @@ pub(crate) fn forward<A: Route>(skb: &Skb, tuple: &Tuple<A>) -> i32 {
             size_of::<NextHop>() as i32,
             0,
         ) as i32
+    }
+}
+
+/// The length of a TCP header; TCP alone is cut into segments of the sender's choice.
+#[inline(always)]
+fn tcp_header_length(skb: &Skb, transport: usize) -> u16 {
+    let word = skb.read(transport + 12);
+    word.map_or(0, |[words, _]: [u8; 2]| u16::from(words >> 4) * 4)
+}
+
+/// The length of the longest IP packet that leaves.
+#[inline(always)]
+fn length<A: Route>(skb: &Skb, network: usize) -> u16 {
+    match skb.segment_length() {
+        0 => (skb.length() - network as u32) as u16,
+        data => A::header_length(skb, network) + data as u16,
     }
 }
 

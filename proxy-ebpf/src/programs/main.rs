@@ -17,7 +17,11 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod skb;
 #[cfg(target_arch = "bpf")]
+mod stages;
+#[cfg(target_arch = "bpf")]
 mod tc;
+#[cfg(target_arch = "bpf")]
+mod verdict;
 
 /// The helpers that the programs call are open to GPL-compatible programs only.
 #[cfg(target_arch = "bpf")]

@@ -6,11 +6,11 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use proxy_ebpf::layout::{
-    self, Affinity, AffinityKey, Allowed, Backend, ClusterIp, Counter, Flow, FlowKey, Frontend,
-    FrontendKey, NatPort, NodeAddress, Port, Settings, SlotPair, SourceRange, Traffic, V4, V6,
-    flow_flags, ticks,
+    self, Affinity, AffinityKey, Allowed, Answers, Backend, ClusterIp, Counter, Flow, FlowKey,
+    Frontend, FrontendKey, NatPort, NodeAddress, Port, Settings, SlotPair, SourceRange, Traffic,
+    V4, V6, flow_flags, ticks,
 };
 use proxy_ebpf::pipeline::{Make, MakeError, Tables};
 
@@ -168,6 +168,16 @@ macro_rules! maps {
                 }
 
                 #[inline(always)]
+                fn may_answer(&self) -> bool {
+                    let Some(answers) = ANSWERS.get_ptr_mut(0) else {
+                        return false;
+                    };
+                    // SAFETY: this CPU's own copy, and the program is not preempted by
+                    // itself.
+                    unsafe { (*answers).take(Tables::<$address>::now(self)) }
+                }
+
+                #[inline(always)]
                 fn count(&self, counter: Counter) {
                     count(counter);
                 }
@@ -187,6 +197,12 @@ static NAT_PORTS: Array<NatPort> = Array::with_max_entries(layout::NAT_PORTS, BP
 static SERVICE_TRAFFIC: Array<Traffic> = Array::with_max_entries(SIZED_BY_AGENT, BPF_F_MMAPABLE);
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(layout::COUNTERS, 0);
+
+/// The programs of the stages.
+#[map]
+pub(crate) static STAGES: ProgramArray = ProgramArray::with_max_entries(layout::STAGES, 0);
+#[map]
+static ANSWERS: PerCpuArray<Answers> = PerCpuArray::with_max_entries(1, 0);
 
 maps! {
     V4: FRONTENDS_V4 NODE_ADDRS_V4 BACKENDS_V4 FLOWS_V4 OPENING_V4 AFFINITY_V4 SOURCE_RANGES_V4 CLUSTER_IPS_V4 SETTINGS_V4 BACKEND_TRAFFIC_V4;

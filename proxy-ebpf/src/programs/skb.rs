@@ -1,10 +1,11 @@
 //! A socket buffer as the pipeline's packet.
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
+use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
 use aya_ebpf::helpers::generated::{
-    bpf_csum_update, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_pull_data,
-    bpf_skb_store_bytes,
+    bpf_csum_update, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room,
+    bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes,
 };
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::Bytes;
@@ -53,6 +54,40 @@ impl Skb {
     pub(crate) fn device(&self) -> u32 {
         // SAFETY: a field of the context.
         unsafe { (*self.raw).ifindex }
+    }
+
+    /// What a program leaves to the program of a stage: where the network header is, and
+    /// how long a packet may be.
+    #[inline(always)]
+    pub(crate) fn leave(&mut self, network: usize, mtu: u16) {
+        // SAFETY: fields of the context that belong to its programs.
+        unsafe {
+            (*self.raw).cb[0] = network as u32;
+            (*self.raw).cb[1] = u32::from(mtu);
+        }
+    }
+
+    /// What [`Self::leave`] has left.
+    #[inline(always)]
+    pub(crate) fn left(&self) -> (usize, u16) {
+        // SAFETY: as above.
+        let (network, mtu) = unsafe { ((*self.raw).cb[0], (*self.raw).cb[1]) };
+        (network as usize & 0xff, mtu as u16)
+    }
+
+    /// Number of bytes, as 32 bits.
+    #[inline(always)]
+    pub(crate) fn length(&self) -> u32 {
+        // SAFETY: a field of the context.
+        unsafe { (*self.raw).len }
+    }
+
+    /// The length of the segments that the packet will be cut into, without headers; 0 if
+    /// it goes as it is.
+    #[inline(always)]
+    pub(crate) fn segment_length(&self) -> usize {
+        // SAFETY: a field of the context.
+        unsafe { (*self.raw).gso_size as usize }
     }
 
     /// Brings the headers into the linear part.
@@ -160,5 +195,40 @@ impl Packet for Skb {
     #[inline(always)]
     fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, covers: Covers) -> Option<()> {
         self.adjust_transport(offset, delta, covers, u64::from(BPF_F_MARK_MANGLED_0))
+    }
+
+    #[inline(always)]
+    fn is_checksum_pending(&mut self, offset: usize, present: u16) -> bool {
+        // The helper leaves a checksum that is yet to be completed alone, as the change
+        // is none of the pseudo header's.
+        // SAFETY: the helper checks the offset.
+        unsafe { bpf_l4_csum_replace(self.raw, offset as u32, 0, 1, 0) };
+        let is_pending = self.read(offset) == Some(present);
+        if !is_pending {
+            let _ = self.write(offset, &present);
+        }
+        is_pending
+    }
+
+    #[inline(always)]
+    fn prepend<T: Bytes>(&mut self, network: usize, end: usize, headers: &T) -> Option<()> {
+        // SAFETY: the helpers check the lengths, and `headers` has no padding.
+        unsafe {
+            succeeded(bpf_skb_change_tail(self.raw, end as u32, 0))?;
+            let length = size_of::<T>();
+            succeeded(bpf_skb_adjust_room(
+                self.raw,
+                length as i32,
+                BPF_ADJ_ROOM_MAC,
+                0,
+            ))?;
+            succeeded(bpf_skb_store_bytes(
+                self.raw,
+                network as u32,
+                core::ptr::from_ref(headers).cast(),
+                length as u32,
+                u64::from(BPF_F_RECOMPUTE_CSUM),
+            ))
+        }
     }
 }

@@ -4,21 +4,14 @@
 //! this node is behind it, and whether its packets start with an Ethernet header
 //! or (`_ip`) at once with IP.
 
-use aya_ebpf::bindings::TC_ACT_SHOT;
-use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Address, V4, V6};
-use proxy_ebpf::pipeline::{Client, Verdict, egress, ethernet, ingress};
+use proxy_ebpf::pipeline::{Client, egress, ethernet, ingress};
 
-use crate::forward::{Route, forward};
 use crate::maps::Maps;
 use crate::skb::Skb;
-
-/// Not an action of TC: a tcx program passes the packet to the next one
-/// (`TCX_NEXT`), and a clsact filter in direct-action mode to the next filter
-/// (`TC_ACT_UNSPEC`).
-const NEXT: i32 = -1;
+use crate::verdict::{NEXT, act};
 
 /// What a device's packets start with.
 #[derive(Clone, Copy)]
@@ -62,11 +55,11 @@ fn on_ingress(mut skb: Skb, link: Link, client: Client) -> i32 {
     match network_header(&mut skb, link) {
         Some((network, V4::ETHERTYPE)) => {
             let verdict = ingress::<V4, _, _>(&mut skb, network, &Maps, client);
-            act(&skb, verdict)
+            act(&mut skb, network, verdict)
         }
         Some((network, V6::ETHERTYPE)) => {
             let verdict = ingress::<V6, _, _>(&mut skb, network, &Maps, client);
-            act(&skb, verdict)
+            act(&mut skb, network, verdict)
         }
         _ => NEXT,
     }
@@ -77,11 +70,11 @@ fn on_egress(mut skb: Skb, link: Link) -> i32 {
     match network_header(&mut skb, link) {
         Some((network, V4::ETHERTYPE)) => {
             let verdict = egress::<V4, _, _>(&mut skb, network, &Maps);
-            act(&skb, verdict)
+            act(&mut skb, network, verdict)
         }
         Some((network, V6::ETHERTYPE)) => {
             let verdict = egress::<V6, _, _>(&mut skb, network, &Maps);
-            act(&skb, verdict)
+            act(&mut skb, network, verdict)
         }
         _ => NEXT,
     }
@@ -94,16 +87,5 @@ fn network_header(skb: &mut Skb, link: Link) -> Option<(usize, u16)> {
     match link {
         Link::Ethernet => ethernet(skb),
         Link::Ip => Some((0, skb.protocol())),
-    }
-}
-
-#[inline(always)]
-fn act<A: Route>(skb: &Skb, verdict: Verdict<A>) -> i32 {
-    match verdict {
-        Verdict::Pass => NEXT,
-        Verdict::Drop => TC_ACT_SHOT,
-        // SAFETY: sends the packet out of the device that it came from.
-        Verdict::Return => unsafe { bpf_redirect(skb.device(), 0) as i32 },
-        Verdict::Forward(tuple) => forward(skb, &tuple),
     }
 }

@@ -138,24 +138,6 @@ fn an_address_of_its_own_comes_before_a_node_port() {
 }
 
 #[test]
-fn without_endpoints_datagrams_are_dropped() {
-    for family in Family::BOTH {
-        let protocol = Protocol::Udp;
-        let service = at(family, 9, 1, 80);
-        for (local_policy, external) in [(false, false), (true, false), (true, true)] {
-            let (world, ..) = stage_with(family, |_, _| Frontend {
-                local_policy,
-                external,
-                ..Frontend::new(service, protocol, vec![])
-            });
-            for hook in [Hook::FromOutside, Hook::FromPod] {
-                is_dropped(&world, hook, service, protocol, Counter::NoEndpoints);
-            }
-        }
-    }
-}
-
-#[test]
 fn an_internal_local_policy_binds_pods_too() {
     for (family, protocol) in kinds() {
         let service = at(family, 9, 1, 80);

@@ -59,7 +59,7 @@ fn another_port_of_a_cluster_ip_is_refused() {
             assert_eq!(back, (to, client(family)));
             assert_eq!(world.counted(), [(Counter::NoSuchPort, 1)]);
         }
-        let expected = (Action::Drop, vec![(Counter::NoSuchPort, 1)]);
+        let expected = (Action::Return, vec![(Counter::NoSuchPort, 1)]);
         assert_eq!(outcome(&world, &Packet::udp(client(family), to)), expected);
     }
 }

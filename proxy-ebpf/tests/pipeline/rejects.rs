@@ -1,7 +1,7 @@
-//! A TCP connection that nobody could answer is reset at once.
+//! A client that nobody could answer is told at once: by a reset, or an ICMP error.
 
-use crate::host::Action;
-use crate::layout::Counter;
+use crate::host::{Action, Link};
+use crate::layout::{Answers, Counter};
 use proptest::prelude::*;
 use proxy_tests::lab::Family;
 use proxy_tests::packets::{
@@ -18,9 +18,11 @@ const ACKNOWLEDGMENT: u32 = 77;
 fn nobody(family: Family) -> (World, SocketAddr) {
     let service = SocketAddr::new(address(family, 9, 1), 80);
     let mut stage = Stage::empty();
-    stage
-        .frontends
-        .push(Frontend::new(service, Protocol::Tcp, vec![]));
+    for protocol in Protocol::BOTH {
+        stage
+            .frontends
+            .push(Frontend::new(service, protocol, vec![]));
+    }
     (World::new(&stage), service)
 }
 
@@ -119,4 +121,90 @@ proptest! {
             is_answered(&syn, &world, reset, [0, SEQUENCE.wrapping_add(length)]);
         }
     }
+}
+
+/// The error that a datagram to nobody is answered by; `None` for one that is not quoted.
+fn expected(packet: &Packet) -> Option<Vec<u8>> {
+    let has_tags = packet.network_at() != 14;
+    let has_extensions = packet.source.is_ipv6() && packet.transport_at() != 54;
+    (!has_tags && !has_extensions).then(|| packet.port_unreachable().build())
+}
+
+proptest! {
+    #[test]
+    fn a_datagram_is_quoted_in_an_error(chance in prop::collection::vec(any::<u8>(), 256)) {
+        for family in Family::BOTH {
+            let (world, service) = nobody(family);
+            let plain = Packet::udp(client(family), service);
+            let packet = plain.reshaped(&mut Choices::new(&chance));
+            for hook in [Hook::FromOutside, Hook::FromPod] {
+                let (action, bytes) = world.send(hook, &packet);
+                if let Some(error) = expected(&packet) {
+                    prop_assert_eq!((action, bytes), (Action::Return, error));
+                } else {
+                    prop_assert_eq!(action, Action::Drop);
+                }
+            }
+            prop_assert_eq!(world.counted(), [(Counter::NoEndpoints, 2)]);
+            prop_assert_eq!(world.flow_records(), 0);
+        }
+    }
+}
+
+#[test]
+fn so_many_are_answered_and_the_rest_is_dropped() {
+    for family in Family::BOTH {
+        let (world, service) = nobody(family);
+        let datagram = Packet::udp(client(family), service);
+        let syn = Packet::tcp(client(family), service, tcp_flags::SYN);
+        for number in 0..Answers::LIMIT {
+            let packet = if number % 2 == 0 { &datagram } else { &syn };
+            assert_eq!(world.send(Hook::FromOutside, packet).0, Action::Return);
+        }
+        world.counted();
+        for packet in [&datagram, &syn] {
+            let (action, bytes) = world.send(Hook::FromOutside, packet);
+            assert_eq!((action, bytes), (Action::Drop, packet.build()));
+            let counted = [(Counter::NoEndpoints, 1), (Counter::AnswersLimited, 1)];
+            assert_eq!(world.counted(), counted);
+        }
+        world.wait(2);
+        let (action, _) = world.send(Hook::FromOutside, &datagram);
+        assert_eq!(action, Action::Return);
+    }
+}
+
+#[test]
+fn the_sender_of_what_is_too_big_for_the_way_on_is_told() {
+    let world = World::new(&Stage::usual());
+    for family in Family::BOTH {
+        let service = SocketAddr::new(address(family, 9, 2), 80);
+        let node = address(family, 1, 1);
+        for packet in [
+            Packet::udp(client(family), service),
+            Packet::tcp(client(family), service, tcp_flags::SYN),
+        ] {
+            let (action, sent_on) = world.send(Hook::FromOutside, &packet);
+            assert_eq!(action, Action::Forward);
+            let wire = packet.endpoints_in(&sent_on);
+            // Of what the client sent, as it is after one more router.
+            let told = packet.clone().sent_on().too_big(node, 1400).sent_on();
+            is_told(&world, &sent_on, &told);
+            let answer = packet.between(wire.1, wire.0);
+            let (action, sent_back) = world.send(Hook::FromOutside, &answer);
+            assert_eq!(action, Action::Forward);
+            let told = answer.sent_on().too_big(node, 1400).sent_on();
+            is_told(&world, &sent_back, &told);
+        }
+    }
+}
+
+/// That a packet is turned into an error which then is translated to this one.
+#[track_caller]
+fn is_told(world: &World, sent_on: &[u8], told: &Packet) {
+    let (action, error) = world.too_big(sent_on, 1400);
+    assert_eq!(action, Action::Again);
+    let (action, bytes) = world.run(Hook::FromOutside, &error, Link::Ethernet);
+    assert_eq!(action, Action::Forward);
+    assert_eq!(bytes, told.build());
 }

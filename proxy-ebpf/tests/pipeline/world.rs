@@ -167,6 +167,13 @@ impl World {
         (action, frame.0)
     }
 
+    /// What becomes of a frame that was to be sent on and is longer than `mtu`.
+    pub(super) fn too_big(&self, bytes: &[u8], mtu: u16) -> (Action, Vec<u8>) {
+        let mut frame = Frame(bytes.to_vec());
+        let action = host::run_too_big(&mut frame, Link::Ethernet, mtu, &self.v4, &self.v6);
+        (action, frame.0)
+    }
+
     /// Runs a packet through a hook of a device like the one it is made for.
     pub(super) fn send(&self, hook: Hook, packet: &Packet) -> (Action, Vec<u8>) {
         let link = match packet.link {

@@ -1,10 +1,11 @@
 //! Fuzzes the packet pipeline on the host: any bytes as frames, one after the
 //! other, on a node with some Services.
 //!
-//! Whatever comes in, nothing panics; a frame keeps its length; only addresses,
+//! Whatever comes in, nothing panics; a frame keeps its length, unless an ICMP error takes
+//! its place; only addresses,
 //! ports and checksums change, and time to live and link-layer addresses where it
 //! is sent on; a checksum that was right stays right; and what is dropped, what passes
-//! while there is no flow, and what is no whole TCP or UDP packet is not touched.
+//! while there is no flow, and what is no whole TCP, UDP or ICMP packet is not touched.
 #![no_main]
 
 mod node;
@@ -14,7 +15,9 @@ use node::Node;
 use proxy_ebpf::host::Action;
 use proxy_tests::packets::{Checksums, Places, Script, Step};
 
+const ICMP: u8 = 1;
 const TCP: u8 = 6;
+const ICMPV6: u8 = 58;
 
 fuzz_target!(|bytes: &[u8]| {
     let script = Script::decode(bytes);
@@ -29,17 +32,41 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
+fn places(step: &Step, frame: &[u8]) -> Option<Places> {
+    if step.bare {
+        Places::of_packet(frame, 0, node::is_ipv4(frame))
+    } else {
+        Places::of_frame(frame)
+    }
+}
+
+/// Whether this is an ICMP packet: translated, or in the place of what it refuses. That
+/// its checksum stays right is checked here.
+fn is_icmp(step: &Step, after: &[u8]) -> bool {
+    let Some(is) = places(step, after).filter(|it| matches!(it.protocol, ICMP | ICMPV6)) else {
+        return false;
+    };
+    let was = places(step, &step.frame).filter(|it| matches!(it.protocol, ICMP | ICMPV6));
+    if let Some(was) = was {
+        assert_eq!(step.frame.len(), after.len(), "the length has changed");
+        if Checksums::of(&step.frame, &was).transport == Some(true) {
+            assert_eq!(
+                Checksums::of(after, &is).transport,
+                Some(true),
+                "ICMP's checksum"
+            );
+        }
+    }
+    true
+}
+
 fn check(step: &Step, action: Action, after: &[u8]) {
     let before = &step.frame[..];
-    assert_eq!(before.len(), after.len(), "the length has changed");
-    if action == Action::Drop {
+    if action == Action::Drop || is_icmp(step, after) {
         return;
     }
-    let places = if step.bare {
-        Places::of_packet(before, 0, node::is_ipv4(before))
-    } else {
-        Places::of_frame(before)
-    };
+    assert_eq!(before.len(), after.len(), "the length has changed");
+    let places = places(step, before);
     let Some(places) = places else {
         assert_eq!(before, after, "no packet of ours, and touched");
         return;

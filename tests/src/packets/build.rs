@@ -96,6 +96,18 @@ impl Packet {
         let mut bytes = ports.concat();
         let checksum_at = match &self.transport {
             Transport::Other(_) => return self.payload.clone(),
+            Transport::Icmp {
+                kind,
+                value,
+                about,
+                quoted,
+            } => {
+                bytes = [kind[0], kind[1], 0, 0].to_vec();
+                bytes.extend(value.to_be_bytes());
+                let about = about.build().split_off(about.network_at());
+                bytes.extend(&about[..*quoted]);
+                Some(2)
+            }
             Transport::Tcp {
                 flags,
                 numbers: [sequence, acknowledgment],
@@ -118,7 +130,12 @@ impl Packet {
         if let Some(at) = checksum_at {
             let (source, destination) = (self.source.ip(), self.destination.ip());
             let pseudo = pseudo_header(source, destination, self.protocol(), bytes.len());
-            let sum = checksum([&pseudo[..], &bytes]);
+            let pseudo = if self.protocol() == 1 {
+                &[]
+            } else {
+                &pseudo[..]
+            };
+            let sum = checksum([pseudo, &bytes]);
             let is_udp = matches!(self.transport, Transport::Udp { .. });
             let sum = if is_udp && sum == 0 { 0xffff } else { sum };
             bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::checksum::{checksum, pseudo_header};
 
-/// Where the parts of a whole, unfragmented TCP or UDP packet are in a frame.
+/// Where the parts of a whole, unfragmented TCP, UDP or ICMP packet are in a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Places {
     /// The IP header.
@@ -24,7 +24,7 @@ pub struct Places {
 pub struct Checksums {
     /// Of the IPv4 header.
     pub network: Option<bool>,
-    /// Of TCP or UDP.
+    /// Of TCP, UDP or ICMP.
     pub transport: Option<bool>,
 }
 
@@ -76,7 +76,7 @@ impl Places {
         };
         let header = match protocol {
             6 => 20,
-            17 => 8,
+            1 | 17 | 58 => 8,
             _ => return None,
         };
         (transport + header <= end && end <= frame.len()).then_some(Self {
@@ -104,7 +104,12 @@ impl Places {
 
     /// The bytes of the transport checksum.
     pub fn transport_checksum(&self) -> std::ops::Range<usize> {
-        let at = self.transport + if self.protocol == 6 { 16 } else { 6 };
+        let at = self.transport
+            + match self.protocol {
+                6 => 16,
+                17 => 6,
+                _ => 2,
+            };
         at..at + 2
     }
 
@@ -132,10 +137,16 @@ impl Checksums {
             places.protocol,
             segment.len(),
         );
+        // That of ICMP covers no addresses.
+        let pseudo = if places.protocol == 1 {
+            &[]
+        } else {
+            &pseudo[..]
+        };
         let is_absent = places.protocol == 17 && frame[places.transport_checksum()] == [0, 0];
         Self {
             network: places.is_ipv4.then(|| checksum([header]) == 0),
-            transport: (!is_absent).then(|| checksum([&pseudo[..], segment]) == 0),
+            transport: (!is_absent).then(|| checksum([pseudo, segment]) == 0),
         }
     }
 }

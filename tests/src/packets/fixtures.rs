@@ -1,5 +1,7 @@
 //! Packets with names, and what becomes of each.
 
+mod errors;
+
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
@@ -54,6 +56,7 @@ pub fn fixtures() -> (Stage, Vec<Fixture>) {
             scenes.shared_endpoint();
             scenes.remote_endpoint();
             scenes.pods();
+            scenes.errors();
             scenes.policies();
             scenes.node_ports();
             scenes.bystanders();
@@ -219,7 +222,7 @@ impl Scenes<'_> {
         let ends = (self.client(), self.service(3));
         match self.protocol {
             Protocol::Tcp => self.is_reset("no endpoints", Hook::FromOutside, ends),
-            Protocol::Udp => self.is_dropped("no endpoints", Hook::FromOutside, ends),
+            Protocol::Udp => self.is_unreachable("no endpoints", Hook::FromOutside, ends),
         }
         let ends = (self.client(), self.service(5));
         let name = "external policy Local without endpoints";

@@ -95,6 +95,17 @@ pub enum Transport {
         /// Whether there is one.
         checksum: bool,
     },
+    /// An error of ICMP or of `ICMPv6`.
+    Icmp {
+        /// Type and code.
+        kind: [u8; 2],
+        /// What follows the checksum.
+        value: u32,
+        /// The packet that it is about.
+        about: Box<Packet>,
+        /// How many bytes of that packet are quoted.
+        quoted: usize,
+    },
     /// Another protocol, without a header.
     Other(
         /// Its number.
@@ -149,6 +160,72 @@ impl Packet {
         Self::new(source, destination, transport)
     }
 
+    /// An ICMP error about a packet, of which a little more than the ports is quoted.
+    pub fn error(from: IpAddr, kind: [u8; 2], about: &Packet) -> Self {
+        let to = about.source.ip();
+        let transport = Transport::Icmp {
+            kind,
+            value: 1400,
+            about: Box::new(about.clone()),
+            quoted: about.transport_at() - about.network_at() + 8,
+        };
+        Self {
+            payload: Vec::new(),
+            ..Self::new(SocketAddr::new(from, 0), SocketAddr::new(to, 0), transport)
+        }
+    }
+
+    /// An ICMP error like those that the data path makes, and sends back to where this
+    /// packet came from: of TCP all of the plain header is quoted.
+    fn own_error(&self, from: IpAddr, kind: [u8; 2], number: u32) -> Self {
+        let mut error = Self::error(from, kind, self);
+        if let Transport::Icmp { value, quoted, .. } = &mut error.transport {
+            *value = number;
+            *quoted += if self.protocol() == 6 { 12 } else { 0 };
+        }
+        if self.source.is_ipv4() {
+            error.network.service = 0xc0;
+            error.network.dont_fragment = true;
+        }
+        error.link.clone_from(&self.link);
+        error
+    }
+
+    /// What tells the sender of this packet that nobody listens to it.
+    #[must_use]
+    pub fn port_unreachable(&self) -> Self {
+        let kind = if self.source.is_ipv4() {
+            [3, 3]
+        } else {
+            [1, 4]
+        };
+        self.own_error(self.destination.ip(), kind, 0).turned_back()
+    }
+
+    /// What tells the sender of this packet that it was longer than `mtu`.
+    #[must_use]
+    pub fn too_big(&self, from: IpAddr, mtu: u16) -> Self {
+        let kind = if self.source.is_ipv4() {
+            [3, 4]
+        } else {
+            [2, 0]
+        };
+        self.own_error(from, kind, mtu.into())
+    }
+
+    /// The same without an Ethernet header, and with at least so many bytes behind the
+    /// transport header; also what it quotes.
+    #[must_use]
+    pub fn bare(&self, at_least: usize) -> Self {
+        let mut bare = self.clone();
+        bare.link = None;
+        match &mut bare.transport {
+            Transport::Icmp { about, .. } => **about = about.bare(at_least),
+            _ => bare.payload.resize(at_least.max(self.payload.len()), 0),
+        }
+        bare
+    }
+
     /// The same with other addresses and ports.
     #[must_use]
     pub fn between(&self, source: SocketAddr, destination: SocketAddr) -> Self {
@@ -180,6 +257,8 @@ impl Packet {
         match self.transport {
             Transport::Tcp { .. } => 6,
             Transport::Udp { .. } => 17,
+            Transport::Icmp { .. } if self.source.is_ipv4() => 1,
+            Transport::Icmp { .. } => 58,
             Transport::Other(number) => number,
         }
     }
@@ -220,6 +299,7 @@ impl Packet {
         let header = match &self.transport {
             Transport::Tcp { options, .. } => 20 + options.len(),
             Transport::Udp { .. } => 8,
+            Transport::Icmp { quoted, .. } => 8 + quoted,
             Transport::Other(_) => 0,
         };
         self.transport_at() + header + self.payload.len()

@@ -107,7 +107,7 @@ fn transport(choices: &mut Choices<'_>, like: &Transport) -> Transport {
         Transport::Udp { .. } => Transport::Udp {
             checksum: !choices.seldom(4),
         },
-        Transport::Other(number) => Transport::Other(*number),
+        Transport::Icmp { .. } | Transport::Other(_) => like.clone(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use aya::programs::{TestRun as _, TestRunOptions};
 use proxy_agent::maps::{FakeMaps, Loaded, MapSizes, Maps as _, ProgramName, RecordTables, load};
 use proxy_agent::model::object;
@@ -105,7 +105,14 @@ impl Both {
         let (kernel, kernel_bytes) = self.run_kernel(hook, device, bytes)?;
         let (host, host_bytes) = self.run_host(hook, device, bytes);
         assert_eq!(kernel, host, "verdicts of kernel and host, {what}");
-        assert_eq!(kernel_bytes, host_bytes, "bytes of kernel and host, {what}");
+        // A test run has an Ethernet header also where there is none, and would put
+        // headers behind it.
+        let is_comparable = device == Device::Ethernet || host_bytes.len() == bytes.len();
+        if is_comparable {
+            assert_eq!(kernel_bytes, host_bytes, "bytes of kernel and host, {what}");
+        } else {
+            assert_eq!(kernel_bytes.len(), host_bytes.len(), "{what}");
+        }
         for (counter, name) in Counter::ALL {
             let in_kernel = self.kernel.maps.counter(counter)?;
             let on_host = self.host.v4.counter(counter);
@@ -149,6 +156,7 @@ impl Both {
             (Hook::FromOutside, Device::Ip) => ProgramName::IngressOutsideIp,
             (Hook::Out, Device::Ip) => ProgramName::EgressIp,
         };
+        // An ICMP error quotes what there was.
         let mut out = vec![0; bytes.len() + 64];
         let result = self.kernel.program(name)?.test_run(TestRunOptions {
             data_in: Some(bytes),
@@ -162,7 +170,6 @@ impl Both {
             REDIRECT => Outcome::SentOn,
             other => anyhow::bail!("an unknown verdict: {other}"),
         };
-        ensure!(out.len() == bytes.len(), "the length has changed");
         Ok((outcome, out))
     }
 
@@ -187,7 +194,7 @@ impl Both {
         let outcome = match action {
             Action::Pass => Outcome::Passed,
             Action::Drop => Outcome::Dropped,
-            Action::Return | Action::Forward => Outcome::SentOn,
+            Action::Return | Action::Forward | Action::Again => Outcome::SentOn,
         };
         (outcome, frame.0)
     }

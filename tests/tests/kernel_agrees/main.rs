@@ -15,7 +15,7 @@ use both::{Both, Device, SHORTEST, in_a_namespace};
 use proxy_agent::plan::Write;
 use proxy_tests::lab::Family;
 use proxy_tests::packets::{
-    Choices, Hook, Outcome, Packet, Protocol, Stage, address, fixtures, noise, tcp_flags,
+    Choices, Hook, Outcome, Packet, Protocol, Stage, Transport, address, fixtures, noise, tcp_flags,
 };
 
 /// Packets in a test with random ones.
@@ -43,12 +43,10 @@ fn on_the_fixtures_without_ethernet_headers() -> Result<()> {
         let (stage, table) = fixtures();
         let mut both = Both::new(&stage)?;
         for mut fixture in table {
-            fixture.packet.link = None;
-            fixture.becomes.link = None;
             // Without an Ethernet header the kernel takes the IP header's first
             // bytes for one, and wants as much again behind it.
-            fixture.packet.payload.resize(SHORTEST, 0);
-            fixture.becomes.payload.resize(SHORTEST, 0);
+            fixture.packet = fixture.packet.bare(SHORTEST);
+            fixture.becomes = fixture.becomes.bare(SHORTEST);
             let bytes = fixture.packet.build();
             let (outcome, after) = both.run(fixture.hook, Device::Ip, &bytes, &fixture.name)?;
             assert_eq!(outcome, fixture.outcome, "{}", fixture.name);
@@ -223,6 +221,19 @@ fn service(choices: &mut Choices<'_>) -> SocketAddr {
     SocketAddr::new(address(family, network, host), port)
 }
 
+/// An ICMP error about a packet, by who got it or by a router.
+fn error_about(about: &Packet, hook: Hook, choices: &mut Choices<'_>) -> (Hook, Packet) {
+    let (router, kinds) = if about.source.is_ipv4() {
+        (address(Family::V4, 7, 1), [[3, 1], [3, 4], [11, 0]])
+    } else {
+        (address(Family::V6, 7, 1), [[1, 4], [2, 0], [3, 0]])
+    };
+    let from = choices.one_of(&[about.destination.ip(), router]);
+    let error = Packet::error(from, choices.one_of(&kinds), about);
+    let hook = choices.one_of(&[hook, Hook::FromOutside, Hook::FromPod, Hook::Out]);
+    (hook, error.reshaped(choices))
+}
+
 /// Clients send, and whoever they have reached answers, packets of every shape.
 fn converse(stage: &Stage, device: Device, seed: u64) -> Result<()> {
     let mut both = Both::new(stage)?;
@@ -232,6 +243,10 @@ fn converse(stage: &Stage, device: Device, seed: u64) -> Result<()> {
         let chance = noise(number << 8 | seed, 256);
         let mut choices = Choices::new(&chance);
         let (hook, packet) = match sent.len() {
+            known @ 1.. if choices.seldom(4) => {
+                let (hook, about) = &sent[choices.below(known)];
+                error_about(about, *hook, &mut choices)
+            }
             known @ 1.. if choices.byte() & 1 == 0 => {
                 let (hook, packet) = &sent[choices.below(known)];
                 let answer = packet.between(packet.destination, packet.source);
@@ -263,18 +278,19 @@ fn converse(stage: &Stage, device: Device, seed: u64) -> Result<()> {
                 (hook, packet.reshaped(&mut choices))
             }
         };
-        let mut packet = packet;
-        if device == Device::Ip {
-            packet.link = None;
-            packet.payload.resize(SHORTEST.max(packet.payload.len()), 0);
-        }
+        let mut packet = match device {
+            Device::Ethernet => packet,
+            Device::Ip => packet.bare(SHORTEST),
+        };
         if choices.seldom(16) {
             packet.ttl = 1;
         }
         let what = format!("number {number}: {hook:?} {packet:?}");
         let (outcome, after) = both.run(hook, device, &packet.build(), &what)?;
         outcomes[outcome as usize] += 1;
-        if outcome != Outcome::Dropped {
+        let is_answered = after.len() != packet.build().len();
+        let is_error = matches!(packet.transport, Transport::Icmp { .. });
+        if outcome != Outcome::Dropped && !is_answered && !is_error {
             let (source, destination) = packet.endpoints_in(&after);
             sent.push((hook, packet.between(source, destination)));
         }

@@ -1,0 +1,228 @@
+//! ICMP errors of our own.
+//!
+//! The packet goes back in the error about it: a new IP header and an ICMP header are put
+//! in front, and what need not be quoted is cut off. The quote ends behind the first
+//! bytes of the transport header, so that its sum is over a fixed length.
+
+use super::headers::{Headers, Version};
+use super::icmp::{HEADER, Icmp};
+use super::reject::INITIAL_TTL;
+use super::rewrite::{TCP_CHECKSUM, UDP_CHECKSUM};
+use super::{Delta, Packet};
+use crate::layout::{Bytes, V4, V6, protocol};
+
+/// Length of an Ethernet header. The kernel puts headers behind it only where no VLAN
+/// tag is in the way.
+const ETHERNET: usize = 14;
+/// Of IPv4 packets with routing information, such as ICMP errors (RFC 1812, section
+/// 4.3.2.5: precedence 6).
+const INTERNETWORK_CONTROL: u32 = 0xc0;
+const DONT_FRAGMENT: u32 = 0x4000;
+
+/// Which error.
+#[derive(Clone, Copy)]
+pub struct Message {
+    kind: u8,
+    code: u8,
+    /// What follows the checksum.
+    value: u32,
+}
+
+/// What of the packet follows the new headers.
+pub struct Quoted {
+    /// Offset of its IP header.
+    network: usize,
+    /// Length of its IP header.
+    header: usize,
+    /// Length of the transport header's part.
+    rest: usize,
+    /// The sum of the transport header's part.
+    transport_sum: Delta,
+}
+
+/// How the IP versions write an ICMP error.
+pub trait WriteError: Icmp {
+    /// An IP header and an ICMP header.
+    type Headers: Bytes;
+    /// Nobody listens at the port.
+    const PORT_UNREACHABLE: Message;
+
+    /// The packet is longer than `mtu`, and must not be fragmented on the way.
+    fn too_big(mtu: u16) -> Message;
+
+    /// The headers of an error about a packet; `None` where its IP header is of a kind
+    /// that is not quoted.
+    fn headers<P: Packet>(
+        packet: &P,
+        quoted: &Quoted,
+        message: Message,
+        ends: [Self; 2],
+    ) -> Option<Self::Headers>;
+}
+
+/// Makes of a packet an ICMP error about it, from and to these. `None` where there is
+/// none for such a packet, or it could not be written.
+#[inline(always)]
+pub(super) fn into_error<A, P>(
+    packet: &mut P,
+    headers: &Headers<A>,
+    message: Message,
+    ends: [A; 2],
+) -> Option<()>
+where
+    A: Version,
+    P: Packet,
+{
+    if headers.network > ETHERNET {
+        return None;
+    }
+    let transport = headers.transport;
+    // As much as the kernel leaves of a header whose checksum hardware completes.
+    let (length, checksum, present, sum) = match headers.protocol {
+        protocol::TCP => {
+            let words: [u32; 5] = packet.read(transport)?;
+            let [.., [first, second, ..]] = words.map(u32::to_ne_bytes);
+            let present = u16::from_ne_bytes([first, second]);
+            (20, TCP_CHECKSUM, present, Delta::between(&[], &words))
+        }
+        protocol::UDP => {
+            let words: [u32; 2] = packet.read(transport)?;
+            let [_, [.., third, fourth]] = words.map(u32::to_ne_bytes);
+            let present = u16::from_ne_bytes([third, fourth]);
+            (8, UDP_CHECKSUM, present, Delta::between(&[], &words))
+        }
+        _ => return None,
+    };
+    let transport_sum = if packet.is_checksum_pending(transport + checksum, present) {
+        // It holds the pseudo header's sum; once complete it will make all that it covers
+        // add up to the opposite.
+        Delta::between(&[u32::from(present)], &[])
+    } else {
+        sum
+    };
+    let quoted = Quoted {
+        network: headers.network,
+        header: transport - headers.network,
+        rest: length,
+        transport_sum,
+    };
+    let added = A::headers(packet, &quoted, message, ends)?;
+    packet.prepend(headers.network, transport + length, &added)
+}
+
+/// The checksum of what has this sum.
+#[inline(always)]
+fn checksum_of(sum: Delta) -> [u8; 2] {
+    sum.apply(u16::MAX).to_ne_bytes()
+}
+
+impl WriteError for V4 {
+    type Headers = [u32; 7];
+    const PORT_UNREACHABLE: Message = Message {
+        kind: 3,
+        code: 3,
+        value: 0,
+    };
+
+    #[inline(always)]
+    fn too_big(mtu: u16) -> Message {
+        Message {
+            kind: 3,
+            code: 4,
+            value: u32::from(mtu),
+        }
+    }
+
+    #[inline(always)]
+    fn headers<P: Packet>(
+        _: &P,
+        quoted: &Quoted,
+        message: Message,
+        [V4([source]), V4([destination])]: [V4; 2],
+    ) -> Option<[u32; 7]> {
+        let length = quoted.header + quoted.rest + size_of::<Self::Headers>();
+        let first = [
+            (0x4500_0000 | INTERNETWORK_CONTROL << 16 | short(length)).to_be(),
+            DONT_FRAGMENT.to_be(),
+        ];
+        let third =
+            |[high, low]: [u8; 2]| u32::from_ne_bytes([INITIAL_TTL, protocol::ICMP, high, low]);
+        let words = [first[0], first[1], third([0, 0]), source, destination];
+        let network_checksum = checksum_of(Delta::between(&[], &words));
+        // The quoted IP header adds nothing: it holds its own checksum.
+        let [control, value] = control_words(message, quoted.transport_sum);
+        Some([
+            first[0],
+            first[1],
+            third(network_checksum),
+            source,
+            destination,
+            control,
+            value,
+        ])
+    }
+}
+
+impl WriteError for V6 {
+    type Headers = [u32; 12];
+    const PORT_UNREACHABLE: Message = Message {
+        kind: 1,
+        code: 4,
+        value: 0,
+    };
+
+    #[inline(always)]
+    fn too_big(mtu: u16) -> Message {
+        Message {
+            kind: 2,
+            code: 0,
+            value: u32::from(mtu),
+        }
+    }
+
+    #[inline(always)]
+    fn headers<P: Packet>(
+        packet: &P,
+        quoted: &Quoted,
+        message: Message,
+        [V6(source), V6(destination)]: [V6; 2],
+    ) -> Option<[u32; 12]> {
+        const IPV6_HEADER: usize = 40;
+        // Extension headers are not quoted.
+        if quoted.header != IPV6_HEADER {
+            return None;
+        }
+        let network: [u32; 10] = packet.read(quoted.network)?;
+        let length = short(IPV6_HEADER + quoted.rest + HEADER);
+        let pseudo_header = [length.to_be(), u32::from(protocol::ICMPV6).to_be()];
+        let sum = Delta::between(&[], &network)
+            .and(quoted.transport_sum)
+            .and(Delta::between(&[], &source))
+            .and(Delta::between(&[], &destination))
+            .and(Delta::between(&[], &pseudo_header));
+        let [control, value] = control_words(message, sum);
+        let [s0, s1, s2, s3] = source;
+        let [d0, d1, d2, d3] = destination;
+        let lengths = length << 16 | u32::from(protocol::ICMPV6) << 8 | u32::from(INITIAL_TTL);
+        let first = [0x6000_0000_u32.to_be(), lengths.to_be()];
+        Some([
+            first[0], first[1], s0, s1, s2, s3, d0, d1, d2, d3, control, value,
+        ])
+    }
+}
+
+/// The ICMP header, in front of what has this sum.
+#[inline(always)]
+fn control_words(message: Message, rest: Delta) -> [u32; 2] {
+    let control =
+        |[high, low]: [u8; 2]| u32::from_ne_bytes([message.kind, message.code, high, low]);
+    let value = message.value.to_be();
+    let sum = rest.and(Delta::between(&[], &[control([0, 0]), value]));
+    [control(checksum_of(sum)), value]
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a quote's length")]
+fn short(length: usize) -> u32 {
+    length as u32
+}

@@ -1,0 +1,82 @@
+//! Stages: parts of the pipeline with a program of their own, so that each program is of a
+//! size that the kernel verifies. The hooks' programs call them and do not come back.
+
+use aya_ebpf::bindings::TC_ACT_SHOT;
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use proxy_ebpf::layout::{Stage, V4, V6};
+use proxy_ebpf::pipeline::{Tables, Version, egress_error, ingress_error, refuse, too_big};
+
+use crate::forward::{Route, forward};
+use crate::maps::{Maps, STAGES};
+use crate::skb::Skb;
+use crate::verdict::{NEXT, act};
+
+/// Goes on with a stage, for a packet whose IP header is at `network` and which is too long
+/// for `mtu`, if that is not 0. Only where its program is not there does it come back,
+/// with what to do instead.
+#[inline(always)]
+pub(crate) fn enter<A: Route>(skb: &mut Skb, stage: Stage, network: usize, mtu: u16) -> i32 {
+    skb.leave(network, mtu);
+    let context = TcContext::new(skb.raw());
+    // SAFETY: the context of this program, and a map of its kind of programs.
+    unsafe { STAGES.tail_call(&context, stage.index(A::VERSION)) };
+    match stage {
+        Stage::IngressError | Stage::EgressError => NEXT,
+        Stage::Refuse | Stage::TooBig | Stage::Forward => TC_ACT_SHOT,
+    }
+}
+
+macro_rules! stages {
+    ($($name:ident: $address:ty = $function:ident;)*) => {
+        $(
+            #[classifier]
+            pub(crate) fn $name(ctx: TcContext) -> i32 {
+                let mut skb = Skb::new(&ctx);
+                skb.make_linear();
+                let (network, _) = skb.left();
+                let verdict = $function::<$address, _, _>(&mut skb, network, &Maps);
+                act(&mut skb, network, verdict)
+            }
+        )*
+    };
+}
+
+stages! {
+    ingress_error_v4: V4 = ingress_error;
+    ingress_error_v6: V6 = ingress_error;
+    egress_error_v4: V4 = egress_error;
+    egress_error_v6: V6 = egress_error;
+    refuse_v4: V4 = refuse;
+    refuse_v6: V6 = refuse;
+}
+
+#[classifier]
+pub(crate) fn too_big_v4(ctx: TcContext) -> i32 {
+    on_too_big::<V4>(Skb::new(&ctx))
+}
+
+#[classifier]
+pub(crate) fn too_big_v6(ctx: TcContext) -> i32 {
+    on_too_big::<V6>(Skb::new(&ctx))
+}
+
+#[inline(always)]
+fn on_too_big<A: Route + Version>(mut skb: Skb) -> i32
+where
+    Maps: Tables<A>,
+{
+    let (network, mtu) = skb.left();
+    let verdict = too_big::<A, _, _>(&mut skb, network, &Maps, mtu);
+    act(&mut skb, network, verdict)
+}
+
+#[classifier]
+pub(crate) fn forward_v4(ctx: TcContext) -> i32 {
+    forward::<V4>(&mut Skb::new(&ctx))
+}
+
+#[classifier]
+pub(crate) fn forward_v6(ctx: TcContext) -> i32 {
+    forward::<V6>(&mut Skb::new(&ctx))
+}

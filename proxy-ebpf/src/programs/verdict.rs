@@ -1,0 +1,30 @@
+//! Doing with a packet what the pipeline says.
+
+use aya_ebpf::bindings::{BPF_F_INGRESS, TC_ACT_SHOT};
+use aya_ebpf::helpers::generated::bpf_redirect;
+use proxy_ebpf::layout::Stage;
+use proxy_ebpf::pipeline::Verdict;
+
+use crate::forward::Route;
+use crate::skb::Skb;
+use crate::stages::enter;
+
+/// Not an action of TC: a tcx program passes the packet to the next one
+/// (`TCX_NEXT`), and a clsact filter in direct-action mode to the next filter
+/// (`TC_ACT_UNSPEC`).
+pub(crate) const NEXT: i32 = -1;
+
+/// The action of TC for a packet whose IP header is at `network`.
+#[inline(always)]
+pub(crate) fn act<A: Route>(skb: &mut Skb, network: usize, verdict: Verdict<A>) -> i32 {
+    match verdict {
+        Verdict::Pass => NEXT,
+        Verdict::Drop => TC_ACT_SHOT,
+        Verdict::Continue(stage) => enter::<A>(skb, stage, network, 0),
+        Verdict::Forward(_) => enter::<A>(skb, Stage::Forward, network, 0),
+        // SAFETY: gives the packet back to the device that it came from.
+        Verdict::Again => unsafe { bpf_redirect(skb.device(), u64::from(BPF_F_INGRESS)) as i32 },
+        // SAFETY: sends the packet out of the device that it came from.
+        Verdict::Return => unsafe { bpf_redirect(skb.device(), 0) as i32 },
+    }
+}

@@ -1,0 +1,136 @@
+//! Path MTU discovery through Services: whoever sends what is too long for a part of the
+//! way learns it, and sends less at a time.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use proxy_tests::lab::{Family, Namespace, PodNetwork};
+
+use crate::world::{WEB_NODE_PORT, World, cluster_ip};
+
+/// What the narrow part of the way lets through; all else has 1500. (Where packets are sent
+/// on, an IPv4 route's own MTU counts only if it is locked, `ip_mtu_from_fib_result` in
+/// `net/ipv4/route.c`.)
+const MTU: u32 = 1300;
+/// The length of the page that does not fit into one packet.
+const PAGE: usize = 300_000;
+
+/// A world whose HTTP servers have a long page, with these pods behind the Service `web`.
+fn world(pods: &[(usize, usize)]) -> Result<World> {
+    let world = World::new(PodNetwork::Routed)?;
+    for pod in world.cluster.pods() {
+        let page = world.cluster.directory.path().join("www").join(&pod.name);
+        fs::write(page.join("long"), vec![b'x'; PAGE])?;
+    }
+    world.scale("web", pods)?;
+    Ok(world)
+}
+
+fn curl(from: &Namespace, to: SocketAddr) -> Command {
+    let mut command = from.command("curl");
+    command.args(["-g", "--silent", "--show-error", "--max-time", "5"]);
+    command.args(["--noproxy", "*"]);
+    command.arg(format!("http://{to}/long"));
+    command
+}
+
+/// Fetches the long page.
+fn download(from: &Namespace, to: SocketAddr) -> Result<()> {
+    let output = curl(from, to).output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let length = output.stdout.len();
+    ensure!(length == PAGE, "{to}: {length} bytes, {errors}");
+    Ok(())
+}
+
+/// Sends a request that is longer than the narrow part lets through; the server refuses
+/// to read it as a page's name, once it has it all.
+fn upload(from: &Namespace, to: SocketAddr) -> Result<()> {
+    let mut command = curl(from, to);
+    let header = "y".repeat(20_000);
+    command.args(["--header", &format!("X-Long: {header}")]);
+    let output = command.output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{to}: {errors}");
+    Ok(())
+}
+
+/// The path MTU that the kernel of a namespace has learned.
+fn learned(at: &Namespace, to: IpAddr) -> Result<Option<u32>> {
+    let mut command = at.command("ip");
+    command.args(["-oneline", "route", "get", &to.to_string()]);
+    let output = command.output().context("ip: start")?;
+    let route = String::from_utf8(output.stdout)?;
+    let mtu = route.split(" mtu ").nth(1);
+    Ok(mtu.and_then(|rest| rest.split_whitespace().next()?.parse().ok()))
+}
+
+fn is_learned(at: &Namespace, to: IpAddr) -> Result<()> {
+    let learned = learned(at, to)?;
+    ensure!(learned == Some(MTU), "to {to}: {learned:?}");
+    Ok(())
+}
+
+/// The narrow part is behind the node that sends the packets on.
+#[test]
+fn on_the_way_to_an_endpoint_of_another_node() -> Result<()> {
+    let world = world(&[(2, 1)])?;
+    let (node, pod) = (&world.cluster.nodes[0], world.cluster.pod(2, 1));
+    for family in Family::BOTH {
+        let to = world.node_port(1, family, WEB_NODE_PORT);
+        let client = &world.cluster.client;
+        upload(client, to)?;
+        let (address, via) = (
+            pod.addresses.of(family),
+            world.cluster.nodes[1].addresses.of(family),
+        );
+        let route = format!("route replace {address} via {via} dev eth0 mtu lock {MTU}");
+        node.namespace.ip(&[route])?;
+        upload(client, to)?;
+        is_learned(client, to.ip())?;
+    }
+    Ok(())
+}
+
+/// The narrow part is the node's own device, and the node's stack tells.
+#[test]
+fn on_the_way_to_an_endpoint_of_the_node() -> Result<()> {
+    let world = world(&[(1, 1)])?;
+    let (node, pod) = (&world.cluster.nodes[0], world.cluster.pod(1, 1));
+    for family in Family::BOTH {
+        let address = pod.addresses.of(family);
+        let route = format!("route replace {address} dev {} mtu {MTU}", pod.device);
+        node.namespace.ip(&[route])?;
+        let outside = world.node_port(1, family, WEB_NODE_PORT);
+        upload(&world.cluster.client, outside)?;
+        is_learned(&world.cluster.client, outside.ip())?;
+        let inside = SocketAddr::new(cluster_ip("web", family), 80);
+        let other = &world.cluster.pod(1, 2).namespace;
+        upload(other, inside)?;
+        is_learned(other, inside.ip())?;
+    }
+    Ok(())
+}
+
+/// The narrow part is on the way of the replies: their sender is the endpoint.
+#[test]
+fn on_the_way_back_to_the_client() -> Result<()> {
+    let world = world(&[(2, 1)])?;
+    let (node, pod) = (&world.cluster.nodes[0], world.cluster.pod(2, 1));
+    let client = &world.cluster.client;
+    for family in Family::BOTH {
+        let to = world.node_port(1, family, WEB_NODE_PORT);
+        download(client, to)?;
+        let address = match family {
+            Family::V4 => "172.31.0.100",
+            Family::V6 => "fd00:31::100",
+        };
+        let route = format!("route replace {address} dev eth0 mtu lock {MTU}");
+        node.namespace.ip(&[route])?;
+        download(client, to)?;
+        is_learned(&pod.namespace, to.ip())?;
+    }
+    Ok(())
+}
