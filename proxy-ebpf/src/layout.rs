@@ -431,6 +431,9 @@ pub mod flow_flags {
     pub const CLIENT_FIN: u32 = 1 << 7;
     /// Both sides' FINs were acknowledged; only in the record of the replies.
     pub const FINISHED: u32 = 1 << 8;
+    /// Netfilter translates the flow, which began before these programs: its packets
+    /// pass as they are. Together with [`REPLY`]: there is no other half.
+    pub const FOREIGN: u32 = 1 << 9;
     /// The flow is opening: the client has not been heard again after an answer. Its
     /// records lie in `OPENING_*`, where a flood of such flows pushes out only its
     /// like; those of an open flow lie in `FLOWS_*`.

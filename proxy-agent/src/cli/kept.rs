@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tracing::{info, warn};
 
+use super::handover::Handover;
 use crate::agent::Agent;
 use crate::attach::Attacher;
 use crate::config::Settings;
@@ -37,13 +38,16 @@ pub(super) async fn pins(settings: &Settings) -> Result<Option<Pins>, PinError> 
     }
 }
 
-/// The agent, its programs, and the tables that these fill: they go on from what is
-/// pinned where that can be used.
-pub(super) fn take_over(
-    node_name: &str,
-    settings: &Settings,
-    pins: Option<Pins>,
-) -> Result<(Agent<KernelMaps>, Attacher, RecordTables)> {
+/// What an agent starts with.
+pub(super) struct Start {
+    pub(super) agent: Agent<KernelMaps>,
+    pub(super) attacher: Attacher,
+    pub(super) records: RecordTables,
+    pub(super) handover: Handover,
+}
+
+/// An agent that goes on from what is pinned where that can be used.
+pub(super) fn take_over(node_name: &str, settings: &Settings, pins: Option<Pins>) -> Result<Start> {
     let sizes = settings.own.maps;
     let mut loaded = maps::load(sizes, pins.as_ref())?;
     let mut agent = Agent::new(node_name, settings, loaded.maps);
@@ -54,11 +58,17 @@ pub(super) fn take_over(
         loaded = maps::load_new(sizes, pins.as_ref())?;
         agent = Agent::new(node_name, settings, loaded.maps);
     }
+    let foreign = (loaded.origin == Origin::New).then_some(loaded.foreign);
     let attacher = Attacher::new(
         loaded.programs,
         settings.own.attach,
         pins,
         loaded.predecessor,
     );
-    Ok((agent, attacher, loaded.records))
+    Ok(Start {
+        agent,
+        attacher,
+        records: loaded.records,
+        handover: Handover::new(foreign),
+    })
 }

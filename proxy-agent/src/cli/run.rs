@@ -11,6 +11,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, info, warn};
 
 use super::configuration::Configuration;
+use super::handover::Handover;
 use super::kept;
 use super::logging::Level;
 use super::outlets::Outlets;
@@ -71,7 +72,12 @@ async fn run_until_signal(
         _ = interrupt.recv() => return Ok(()),
         pins = kept::pins(settings) => pins?,
     };
-    let (mut agent, mut attacher, records) = kept::take_over(&node_name, settings, pins)?;
+    let kept::Start {
+        mut agent,
+        mut attacher,
+        records,
+        mut handover,
+    } = kept::take_over(&node_name, settings, pins)?;
     let records = sweep::watch(records);
     let mut devices = DeviceWatch::open()?;
     let (sender, mut changes) = mpsc::channel(WAITING_BATCHES);
@@ -90,7 +96,7 @@ async fn run_until_signal(
     let mut grace = Grace::default();
     let mut review = tokio::time::interval(REVIEW_INTERVAL);
     let mut audit = tokio::time::interval(settings.own.audit_period);
-    reconcile(&mut attacher, &mut devices, &mut agent).await;
+    reconcile(&mut attacher, &mut handover, &mut devices, &mut agent).await;
     loop {
         grace.begin(&mut agent);
         outlets.record(&mut agent);
@@ -112,7 +118,7 @@ async fn run_until_signal(
             () = pace.due() => {
                 pace.done(agent.program());
                 if agent.take_node_change() {
-                    reconcile(&mut attacher, &mut devices, &mut agent).await;
+                    reconcile(&mut attacher, &mut handover, &mut devices, &mut agent).await;
                 }
                 outlets.follow(&mut agent).await;
             }
@@ -132,7 +138,7 @@ async fn run_until_signal(
                 }
             }
             () = devices.changed() => {
-                reconcile(&mut attacher, &mut devices, &mut agent).await;
+                reconcile(&mut attacher, &mut handover, &mut devices, &mut agent).await;
                 pace.want();
             }
             Ok(()) = ports.changed() => {
@@ -142,7 +148,7 @@ async fn run_until_signal(
             _ = review.tick() => {
                 agent.retry();
                 outlets.retry().await;
-                reconcile(&mut attacher, &mut devices, &mut agent).await;
+                reconcile(&mut attacher, &mut handover, &mut devices, &mut agent).await;
                 pace.want();
             }
             _ = audit.tick() => agent.audit(),
@@ -255,6 +261,7 @@ async fn start_source(
 /// the edge devices that there are.
 async fn reconcile(
     attacher: &mut Attacher,
+    handover: &mut Handover,
     devices: &mut DeviceWatch,
     agent: &mut Agent<KernelMaps>,
 ) {
@@ -275,12 +282,14 @@ async fn reconcile(
     if !agent.is_programmed() {
         return;
     }
+    handover.begin().await;
     let Outcome {
         attached,
         restored,
         detached,
         failed,
     } = attacher.reconcile(&present, agent.own_addresses());
+    handover.end().await;
     for (device, role) in attached {
         info!(device, ?role, "attached");
     }

@@ -5,6 +5,7 @@
 //! are told from the host's own traffic by addresses and ports, so that port must be
 //! none that a socket of the host has or could get.
 
+mod conntrack;
 mod nat_ports;
 mod sockets;
 
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::config::PortRange;
+pub use conntrack::{Connection, translated_by_netfilter};
 pub use nat_ports::{NatPorts, nat_ports};
 
 /// How often the host's sockets are looked over.

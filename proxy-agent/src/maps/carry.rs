@@ -94,7 +94,7 @@ pub(super) fn reopened(map: &Map) -> Result<MapData, maps::MapError> {
 
 /// What becomes of elements that are there.
 #[derive(Clone, Copy)]
-enum Existing {
+pub(super) enum Existing {
     Replaced,
     Kept,
 }
@@ -127,7 +127,12 @@ struct Update {
 /// `BPF_NOEXIST` of `linux/bpf.h`.
 const ONLY_NEW: u64 = 1;
 
-fn update(map: &MapData, key: &[u8], value: &[u8], existing: Existing) -> io::Result<()> {
+pub(super) fn update(
+    map: &MapData,
+    key: &[u8],
+    value: &[u8],
+    existing: Existing,
+) -> io::Result<()> {
     let mut update = Update {
         map: map.fd().as_fd().as_raw_fd().cast_unsigned(),
         pad: 0,

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::kernel::{FamilyMaps, KernelMaps, Table, Trie};
 use super::mapped::MappedArray;
-use super::{MapError, Pins, Predecessor, RecordTables};
+use super::{ForeignFlows, MapError, Pins, Predecessor, RecordTables};
 
 /// The object that the build script has built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs"));
@@ -144,6 +144,8 @@ pub struct Loaded {
     pub origin: Origin,
     /// The tables that the data path itself fills.
     pub records: RecordTables,
+    /// For flows that are not the programs'.
+    pub foreign: ForeignFlows,
     /// The last agent's maps, where these are only a copy.
     pub predecessor: Option<Predecessor>,
 }
@@ -316,6 +318,7 @@ fn load_stages(object: &mut Ebpf) -> Result<(), MapError> {
 impl Loaded {
     fn new(mut object: Ebpf, sizes: MapSizes, origin: Origin) -> Result<Self, MapError> {
         let records = RecordTables::of(&object)?;
+        let foreign = ForeignFlows::of(&object)?;
         let maps = KernelMaps {
             v4: FamilyMaps {
                 frontends: table(&mut object, "FRONTENDS_V4")?,
@@ -343,6 +346,7 @@ impl Loaded {
         Ok(Self {
             maps,
             records,
+            foreign,
             programs: object,
             origin,
             predecessor: None,

@@ -90,6 +90,9 @@ pub(super) fn count_skip<A: Version, T: Tables<A>>(tables: &T, skip: Skip) {
 /// Whether this packet still belongs to the flow that was found under its tuple.
 #[inline(always)]
 fn is_valid<A: Version, T: Tables<A>>(tables: &T, flow: &Flow<A>, headers: &Headers<A>) -> bool {
+    if flow.flags() & flow_flags::FOREIGN != 0 && headers.is_syn() {
+        return false;
+    }
     let is_reply = flow.flags() & flow_flags::REPLY != 0;
     if !is_fresh(flow, headers.protocol, tables.now()) {
         // Traffic in one direction only keeps the other record fresh.
@@ -135,6 +138,9 @@ where
     T: Tables<A>,
 {
     let Translation { tuple, flags } = translation;
+    if flags & flow_flags::FOREIGN != 0 {
+        return Verdict::Pass;
+    }
     if is_at_its_end(headers, tables, *flags) {
         return Verdict::Drop;
     }

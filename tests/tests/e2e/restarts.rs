@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use proxy_tests::lab::client::Transport;
 use proxy_tests::lab::mirror::{self, Conversation};
-use proxy_tests::lab::{Agent, Bpffs, Family, Load, PodNetwork, Process, client};
+use proxy_tests::lab::{Agent, Bpffs, Family, Load, Pod, PodNetwork, Process, client};
 use serde_json::Value;
 
 use crate::world::{WEB_NODE_PORT, World, agent_program, cluster_ip};
@@ -363,6 +363,62 @@ fn what_somebody_else_writes_to_the_maps_is_mended() -> Result<()> {
     it.agent()
         .wait_for(mark, |event| message(event).contains("they are mended"))?;
     client::http(inside, frontend)?;
+    Ok(())
+}
+
+/// What a proxy in netfilter does for the mirror, on node 1: DNAT to one pod, and
+/// masquerade.
+fn rules(to: &Pod) -> String {
+    let mut rules = String::new();
+    for (family, table) in [(Family::V4, "ip"), (Family::V6, "ip6")] {
+        let (frontend, endpoint) = (mirror::cluster_ip(family), to.addresses.of(family));
+        let endpoint = SocketAddr::new(endpoint, mirror::PORT);
+        let (address, port) = (frontend.ip(), frontend.port());
+        rules += &format!(
+            "table {table} proxy {{
+                chain prerouting {{
+                    type nat hook prerouting priority -100;
+                    {table} daddr {address} meta l4proto {{ tcp, udp }} th dport {port} dnat to {endpoint}
+                    fib daddr type local meta l4proto {{ tcp, udp }} th dport {} dnat to {endpoint}
+                }}
+                chain postrouting {{
+                    type nat hook postrouting priority 100;
+                    ct status dnat masquerade
+                }}
+            }}\n",
+            mirror::NODE_PORT,
+        );
+    }
+    rules
+}
+
+#[test]
+fn connections_of_a_proxy_in_netfilter_stay_its_own() -> Result<()> {
+    let mut it = Lasting::without_agent()?;
+    it.world
+        .after_programming(|| mirror::add(&it.world.manifests))?;
+    it.world.scale(mirror::NAME, &[(2, 2)])?;
+    let pods = [(2, 1), (2, 2)].map(|(node, pod)| it.world.cluster.pod(node, pod));
+    let _servers = mirror::start(pods)?;
+    let file = it.world.cluster.directory.path().join("rules.nft");
+    std::fs::write(&file, rules(pods[0]))?;
+    let node = &it.world.cluster.nodes[0].namespace;
+    let output = node.command("nft").arg("-f").arg(&file).output()?;
+    ensure!(output.status.success(), "nft: {output:?}");
+    let mut open = conversations(&it.world)?;
+    ask_all(&mut open, "pod-2-1").context("by netfilter")?;
+
+    it.start()?;
+    for _ in 0..3 {
+        ask_all(&mut open, "pod-2-1").context("by netfilter still")?;
+    }
+    let mut fresh = conversations(&it.world)?;
+    ask_all(&mut fresh, "pod-2-2").context("by the agent")?;
+    // Another agent does not change that.
+    it.end(End::Killed)?;
+    it.start()?;
+    ask_all(&mut open, "pod-2-1").context("by netfilter, after a restart")?;
+    ask_all(&mut fresh, "pod-2-2").context("by the agent, after a restart")?;
     Ok(())
 }
 

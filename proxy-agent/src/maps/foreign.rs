@@ -1,0 +1,105 @@
+//! Flows that netfilter translates: they began before the programs were attached, and go
+//! on as they are.
+#![expect(
+    unsafe_code,
+    reason = "a clock, and records as the bytes that they are"
+)]
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use aya::Ebpf;
+use aya::maps::MapData;
+use proxy_ebpf::layout::{
+    Address, Edge, Flow, FlowKey, Port, Racy, Tuple, V4, V6, flow_flags, ticks,
+};
+
+use super::MapError;
+use super::carry::{Existing, reopened, update};
+use crate::host::Connection;
+
+/// The tables in which such flows are noted.
+pub struct ForeignFlows {
+    v4: MapData,
+    v6: MapData,
+}
+
+impl ForeignFlows {
+    /// The tables of a loaded object.
+    pub(super) fn of(object: &Ebpf) -> Result<Self, MapError> {
+        let open = |name| {
+            let map = object.map(name).ok_or(MapError::Missing(name))?;
+            reopened(map).map_err(|source| MapError::Write { map: name, source })
+        };
+        Ok(Self {
+            v4: open("FLOWS_V4")?,
+            v6: open("FLOWS_V6")?,
+        })
+    }
+
+    /// Notes that packets of these connections are to pass untouched; what the programs
+    /// know better stays.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, of bpf(2).
+    pub fn note(&self, connections: &[Connection]) -> io::Result<()> {
+        let now = now();
+        connections.iter().try_for_each(|connection| {
+            let ends = (connection.source, connection.destination);
+            match (ends.0.ip(), ends.1.ip()) {
+                (IpAddr::V4(a), IpAddr::V4(b)) => {
+                    let tuple = tuple::<V4>([a.into(), b.into()], ends);
+                    insert(&self.v4, tuple, connection.protocol, now)
+                }
+                (IpAddr::V6(a), IpAddr::V6(b)) => {
+                    let tuple = tuple::<V6>([a.into(), b.into()], ends);
+                    insert(&self.v6, tuple, connection.protocol, now)
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+}
+
+fn tuple<A>([source, destination]: [A; 2], ends: (SocketAddr, SocketAddr)) -> Tuple<A> {
+    Tuple {
+        source,
+        destination,
+        source_port: Port::new(ends.0.port()),
+        destination_port: Port::new(ends.1.port()),
+    }
+}
+
+fn insert<A: Address>(map: &MapData, tuple: Tuple<A>, protocol: u8, now: u32) -> io::Result<()> {
+    let key = FlowKey::new(tuple, protocol, Edge::Ingress);
+    let flow = Flow {
+        tuple,
+        // Of no backend.
+        backend: u32::MAX,
+        generation: 0,
+        service: u32::MAX,
+        seen: Racy::new(now),
+        flags: Racy::new(flow_flags::FOREIGN | flow_flags::REPLY),
+        packets: Racy::new(0),
+    };
+    update(map, bytes(&key), bytes(&flow), Existing::Kept)
+}
+
+/// The bytes of a key or a record.
+fn bytes<T>(value: &T) -> &[u8] {
+    // SAFETY: types of the layout have no padding, and nobody writes to them meanwhile.
+    unsafe { core::slice::from_raw_parts(core::ptr::from_ref(value).cast(), size_of::<T>()) }
+}
+
+/// The time as records have it.
+fn now() -> u32 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is there to be written to.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    let nanoseconds = time.tv_sec * 1_000_000_000 + time.tv_nsec;
+    ticks::from_nanoseconds(nanoseconds.cast_unsigned())
+}
