@@ -550,6 +550,41 @@ pub mod settings_flags {
     pub const MASQUERADE_ALL: u32 = 1;
 }
 
+/// Key of `FRAGMENTS_*`: a packet of which fragments are seen.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(C)]
+pub struct FragmentKey<A> {
+    /// Source address.
+    pub source: A,
+    /// Destination address.
+    pub destination: A,
+    /// Its identification, as it is in the packet.
+    pub id: u32,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// An [`Edge`].
+    pub edge: u8,
+    /// Zero.
+    pub pad: u16,
+}
+
+/// Value of `FRAGMENTS_*`: what became of the first fragment.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(C)]
+pub struct Fragment<A> {
+    /// The source address that it got.
+    pub source: A,
+    /// The destination address that it got.
+    pub destination: A,
+    /// Bits of [`flow_flags`].
+    pub flags: u32,
+    /// When that was, in [`ticks`].
+    pub seen: u32,
+}
+
+/// Elements of `FRAGMENTS_*`: packets in fragments that are on their way at one time.
+pub const FRAGMENTS: u32 = 8192;
+
 /// A part of the pipeline with a program of its own, which the others call. An index of
 /// `STAGES`, by twice this and the IP version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -565,16 +600,31 @@ pub enum Stage {
     TooBig = 3,
     /// Sends a packet on.
     Forward = 4,
+    /// Translates a fragment that came in from a pod.
+    PodFragment = 5,
+    /// Translates a fragment that came in from anybody else.
+    OutsideFragment = 6,
+    /// Translates a fragment that goes out.
+    EgressFragment = 7,
 }
 
 impl Stage {
     /// Every stage, with its programs for IPv4 and IPv6.
-    pub const ALL: [(Self, [&'static str; 2]); 5] = [
+    pub const ALL: [(Self, [&'static str; 2]); 8] = [
         (Self::IngressError, ["ingress_error_v4", "ingress_error_v6"]),
         (Self::EgressError, ["egress_error_v4", "egress_error_v6"]),
         (Self::Refuse, ["refuse_v4", "refuse_v6"]),
         (Self::TooBig, ["too_big_v4", "too_big_v6"]),
         (Self::Forward, ["forward_v4", "forward_v6"]),
+        (Self::PodFragment, ["pod_fragment_v4", "pod_fragment_v6"]),
+        (
+            Self::OutsideFragment,
+            ["outside_fragment_v4", "outside_fragment_v6"],
+        ),
+        (
+            Self::EgressFragment,
+            ["egress_fragment_v4", "egress_fragment_v6"],
+        ),
     ];
 
     /// The index of its program for IPv4 (0) or IPv6 (1).
@@ -630,7 +680,7 @@ pub enum Counter {
     PortsExhausted = 2,
     /// Packets that are cut short or contradict themselves; passed untouched.
     Malformed = 3,
-    /// Fragments; passed untouched.
+    /// Fragments to a ClusterIP whose first one was not seen; dropped.
     Fragments = 4,
     /// New connections to a Service without endpoints; the client is told.
     NoEndpoints = 5,
@@ -743,6 +793,10 @@ sizes! {
     Settings<V6> = [16 4 4 32 32], align 4;
     SlotPair = [8], align 4;
     Answers = [4 4], align 4;
+    FragmentKey<V4> = [4 4 4 1 1 2], align 4;
+    FragmentKey<V6> = [16 16 4 1 1 2], align 4;
+    Fragment<V4> = [4 4 4 4], align 4;
+    Fragment<V6> = [16 16 4 4], align 4;
 }
 
 const _: () = {

@@ -14,6 +14,7 @@ mod check;
 mod checksum;
 mod choices;
 mod fixtures;
+mod fragments;
 mod packet;
 mod random;
 mod seeds;

@@ -10,6 +10,7 @@ use netlink_packet_netfilter::conntrack::{
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
 };
+use proxy_ebpf::layout::protocol;
 use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::proto::{ConnectionHandle, new_connection};
 use rtnetlink::sys;
@@ -83,36 +84,36 @@ fn translated(message: &NetfilterMessage) -> Option<Connection> {
 }
 
 fn connection(tuple: &[Tuple]) -> Option<Connection> {
-    let (mut addresses, mut ports): ([Option<IpAddr>; 2], [Option<u16>; 2]) = Default::default();
-    let mut protocol = None;
+    let mut addresses: [Option<IpAddr>; 2] = [None; 2];
+    let mut ports: [Option<u16>; 2] = [None; 2];
+    let mut number = None;
     for part in tuple {
         match part {
-            Tuple::Ip(parts) => {
-                for part in parts {
-                    match part {
+            Tuple::Ip(fields) => {
+                for field in fields {
+                    match field {
                         IPTuple::SourceAddress(address) => addresses[0] = Some(*address),
                         IPTuple::DestinationAddress(address) => addresses[1] = Some(*address),
                         _ => {}
                     }
                 }
             }
-            Tuple::Proto(parts) => {
-                for part in parts {
-                    match part {
-                        ProtoTuple::Protocol(Number::Tcp) => protocol = Some(6),
-                        ProtoTuple::Protocol(Number::Udp) => protocol = Some(17),
+            Tuple::Proto(fields) => {
+                for field in fields {
+                    match field {
+                        ProtoTuple::Protocol(Number::Tcp) => number = Some(protocol::TCP),
+                        ProtoTuple::Protocol(Number::Udp) => number = Some(protocol::UDP),
                         ProtoTuple::SourcePort(port) => ports[0] = Some(*port),
                         ProtoTuple::DestinationPort(port) => ports[1] = Some(*port),
                         _ => {}
                     }
                 }
             }
-            Tuple::Other(_) => {}
             _ => {}
         }
     }
     Some(Connection {
-        protocol: protocol?,
+        protocol: number?,
         source: SocketAddr::new(addresses[0]?, ports[0]?),
         destination: SocketAddr::new(addresses[1]?, ports[1]?),
     })

@@ -6,7 +6,7 @@ use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray, ProgramArray};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, Pod};
-use proxy_ebpf::layout::{COUNTERS, NAT_PORTS, STAGES, Settings, Stage};
+use proxy_ebpf::layout::{COUNTERS, FRAGMENTS, NAT_PORTS, STAGES, Settings, Stage};
 use tracing::{info, warn};
 
 use super::kernel::{FamilyMaps, KernelMaps, Table, Trie};
@@ -40,7 +40,7 @@ impl MapSizes {
     }
 
     /// Every map with its number of elements.
-    fn by_map(self) -> [(&'static str, u32); 26] {
+    fn by_map(self) -> [(&'static str, u32); 28] {
         [
             ("FRONTENDS_V4", self.frontends),
             ("FRONTENDS_V6", self.frontends),
@@ -66,6 +66,8 @@ impl MapSizes {
             ("BACKEND_TRAFFIC_V4", self.backends),
             ("BACKEND_TRAFFIC_V6", self.backends),
             ("COUNTERS", COUNTERS),
+            ("FRAGMENTS_V4", FRAGMENTS),
+            ("FRAGMENTS_V6", FRAGMENTS),
             ("ANSWERS", 1),
             ("STAGES", STAGES),
         ]

@@ -179,11 +179,12 @@ impl Own {
             | Counter::SourceNotAllowed
             | Counter::NoSuchPort
             | Counter::NoSuchService
+            | Counter::Fragments
             | Counter::AnswersLimited
             | Counter::TooBig
             | Counter::Unroutable
             | Counter::RewriteFailed => reason(&self.drops),
-            Counter::Malformed | Counter::Fragments => reason(&self.untouched),
+            Counter::Malformed => reason(&self.untouched),
             // Of use only together with what is there, see the evicted ones.
             Counter::RecordsMade | Counter::RecordsRemoved => {}
         }

@@ -3,8 +3,8 @@
 use super::{Frame, Memory};
 use crate::layout::{Address, Bytes, Stage, V4, V6};
 use crate::pipeline::{
-    Client, Verdict, Version, egress, egress_error, ethernet, ingress, ingress_error, refuse,
-    too_big,
+    Client, Verdict, Version, egress, egress_error, egress_fragment, ethernet, ingress,
+    ingress_error, ingress_fragment, refuse, too_big,
 };
 
 /// Where a packet is seen.
@@ -79,13 +79,32 @@ where
         Hook::Ingress(client) => ingress(frame, network, memory, client),
         Hook::Egress => egress(frame, network, memory),
     };
-    let verdict = match verdict {
-        Verdict::Continue(Stage::IngressError) => ingress_error(frame, network, memory),
-        Verdict::Continue(Stage::EgressError) => egress_error(frame, network, memory),
-        Verdict::Continue(Stage::Refuse) => refuse(frame, network, memory),
-        other => other,
-    };
-    action(&verdict)
+    action(&go_through(verdict, frame, network, memory))
+}
+
+/// Runs the stages that a packet is to go through.
+fn go_through<A: Version>(
+    mut verdict: Verdict<A>,
+    frame: &mut Frame,
+    network: usize,
+    memory: &Memory<A>,
+) -> Verdict<A>
+where
+    [A; 2]: Bytes,
+{
+    while let Verdict::Continue(stage) = verdict {
+        verdict = match stage {
+            Stage::IngressError => ingress_error(frame, network, memory),
+            Stage::EgressError => egress_error(frame, network, memory),
+            Stage::Refuse => refuse(frame, network, memory),
+            Stage::PodFragment => ingress_fragment(frame, network, memory, Client::Pod),
+            Stage::OutsideFragment => ingress_fragment(frame, network, memory, Client::Outside),
+            Stage::EgressFragment => egress_fragment(frame, network, memory),
+            // Of these the hooks decide.
+            Stage::TooBig | Stage::Forward => Verdict::Drop,
+        };
+    }
+    verdict
 }
 
 /// What is left to do; the stages have been gone through.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::layout::{
-    Address, Affinity, AffinityKey, Answers, Backend, Counter, Flow, FlowKey, Frontend,
-    FrontendKey, NatPort, Port, Settings, SourceRange, Traffic, flow_flags,
+    Address, Affinity, AffinityKey, Answers, Backend, Counter, Flow, FlowKey, Fragment,
+    FragmentKey, Frontend, FrontendKey, NatPort, Port, Settings, SourceRange, Traffic, flow_flags,
 };
 use crate::pipeline::{Make, MakeError, Tables};
 
@@ -36,6 +36,8 @@ pub struct Memory<A> {
     pub affinity: RefCell<HashMap<AffinityKey<A>, Affinity>>,
     /// `BACKEND_TRAFFIC_*`
     pub backend_traffic: RefCell<BTreeMap<u32, Traffic>>,
+    /// `FRAGMENTS_*`
+    pub fragments: RefCell<HashMap<FragmentKey<A>, Fragment<A>>>,
     /// What both IP versions share.
     pub shared: Rc<Shared>,
 }
@@ -214,6 +216,14 @@ impl<A: Address> Tables<A> for Memory<A> {
 
     fn remember(&self, key: &AffinityKey<A>, affinity: &Affinity) {
         self.affinity.borrow_mut().insert(*key, *affinity);
+    }
+
+    fn fragments(&self, key: &FragmentKey<A>) -> Option<Fragment<A>> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn remember_fragments(&self, key: &FragmentKey<A>, fragment: &Fragment<A>) {
+        self.fragments.borrow_mut().insert(*key, *fragment);
     }
 
     fn now(&self) -> u32 {

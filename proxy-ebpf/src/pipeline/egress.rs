@@ -2,11 +2,11 @@
 
 use super::flow::{is_fresh, touch};
 use super::headers::{Headers, Version, parse};
-use super::ingress::count_skip;
+use super::ingress::skipped;
 use super::rewrite::rewrite;
 use super::traffic::count_packet;
 use super::{Packet, Tables, Verdict};
-use crate::layout::{Bytes, Counter, Edge, FlowKey, Stage};
+use crate::layout::{Bytes, Counter, Edge, FlowKey, Stage, Tuple};
 
 /// Translates a reply of IP version `A` that goes out to its client, with its IP
 /// header at `network`.
@@ -20,40 +20,34 @@ where
 {
     let headers = match parse::<A, P>(packet, network) {
         Ok(headers) => headers,
-        Err(skip) => {
-            count_skip(tables, skip);
-            return Verdict::Pass;
-        }
+        Err(skip) => return skipped(tables, skip, Stage::EgressFragment),
     };
     if headers.protocol == A::ICMP {
         return Verdict::Continue(Stage::EgressError);
     }
-    let done = pass_reply(packet, &headers, tables);
-    if done.is_none() {
+    let Some(tuple) = find_reply(&headers, tables) else {
+        return Verdict::Pass;
+    };
+    if rewrite(packet, &headers, &tuple).is_none() {
         tables.count(Counter::RewriteFailed);
         return Verdict::Drop;
     }
     Verdict::Pass
 }
 
-/// Gives a reply of a translated flow the frontend's address; others pass.
+/// What a reply of a translated flow becomes; the flow is kept alive.
 #[inline(always)]
-fn pass_reply<A, P, T>(packet: &mut P, headers: &Headers<A>, tables: &T) -> Option<()>
-where
-    A: Version,
-    [A; 2]: Bytes,
-    P: Packet,
-    T: Tables<A>,
-{
+pub(super) fn find_reply<A: Version, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+) -> Option<Tuple<A>> {
     let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Egress);
-    let Some(flow) = tables.find(&key) else {
-        return Some(());
-    };
+    let flow = tables.find(&key)?;
     let now = tables.now();
     if !is_fresh(&flow, headers.protocol, now) {
-        return Some(());
+        return None;
     }
     touch(&flow, headers, now);
     count_packet(tables, &flow);
-    rewrite(packet, headers, &flow.tuple)
+    Some(flow.tuple)
 }

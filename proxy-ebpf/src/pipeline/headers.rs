@@ -3,6 +3,7 @@
 //! Each header is read once, whole, and checked: what is cut short or
 //! contradicts itself is [`Skip::Malformed`] and will not be touched.
 
+use super::fragment::Fragments;
 use super::quote::WriteError;
 use super::{Covers, Packet};
 use crate::layout::{Bytes, Port, Tuple, V4, V6, flow_flags, protocol};
@@ -14,8 +15,8 @@ pub enum Skip {
     Other,
     /// Cut short, or its headers contradict each other.
     Malformed,
-    /// A fragment.
-    Fragment,
+    /// A fragment; where the header is that says so.
+    Fragment(usize),
 }
 
 /// Where a packet's headers are, and what the pipeline needs of them.
@@ -86,7 +87,7 @@ pub struct Network<A> {
 }
 
 /// What differs between the IP versions.
-pub trait Version: WriteError {
+pub trait Version: WriteError + Fragments {
     /// Offset of the source address in the IP header; the destination follows.
     const ADDRESSES: usize;
     /// Offset of the header checksum in the IP header, if there is one.
@@ -199,7 +200,7 @@ impl Version for V4 {
             return Err(Skip::Malformed);
         }
         if u16::from_be(header.fragment) & IPV4_FRAGMENT != 0 {
-            return Err(Skip::Fragment);
+            return Err(Skip::Fragment(offset));
         }
         Ok(Network {
             transport: offset + header_length,
@@ -280,7 +281,7 @@ pub(super) fn walk_extensions<P: Packet>(
                 // The offset's 13 bits and the flag for more; without either it
                 // is an atomic fragment, a whole packet (RFC 6946).
                 if u16::from_be(position) & 0xfff9 != 0 {
-                    return Err(Skip::Fragment);
+                    return Err(Skip::Fragment(offset));
                 }
                 next = u16::from_be(next_and_reserved).to_be_bytes()[0];
                 offset += 8;
@@ -314,39 +315,54 @@ pub fn ethernet<P: Packet>(packet: &P) -> Option<(usize, u16)> {
 #[inline(always)]
 pub fn parse<A: Version, P: Packet>(packet: &P, network: usize) -> Result<Headers<A>, Skip> {
     let found = A::network(packet, network)?;
-    let present = found.end.saturating_sub(found.transport);
-    let (source_port, destination_port, tcp_flags) = match found.protocol {
-        protocol::TCP => {
-            let header: TcpHeader = packet.read(found.transport).ok_or(Skip::Malformed)?;
-            let length = usize::from(header.data_offset >> 4) * 4;
-            if length < size_of::<TcpHeader>() || length > present {
-                return Err(Skip::Malformed);
-            }
-            (header.source, header.destination, header.flags)
-        }
-        protocol::UDP => {
-            let header: UdpHeader = packet.read(found.transport).ok_or(Skip::Malformed)?;
-            let length = usize::from(u16::from_be(header.length));
-            if length < size_of::<UdpHeader>() || length > present {
-                return Err(Skip::Malformed);
-            }
-            (header.source, header.destination, 0)
-        }
-        number if number == A::ICMP => (Port::default(), Port::default(), 0),
-        _ => return Err(Skip::Other),
-    };
-    Ok(Headers {
+    let headers = Headers {
         network,
         transport: found.transport,
         end: found.end,
         protocol: found.protocol,
         ttl: found.ttl,
-        tcp_flags,
+        tcp_flags: 0,
         tuple: Tuple {
             source: found.source,
             destination: found.destination,
-            source_port,
-            destination_port,
+            source_port: Port::default(),
+            destination_port: Port::default(),
         },
-    })
+    };
+    let present = found.end.saturating_sub(found.transport);
+    with_ports(packet, headers, present)
+}
+
+/// Reads the transport header too; a datagram can be of `longest` bytes.
+#[inline(always)]
+pub(super) fn with_ports<A: Version, P: Packet>(
+    packet: &P,
+    mut headers: Headers<A>,
+    longest: usize,
+) -> Result<Headers<A>, Skip> {
+    match headers.protocol {
+        protocol::TCP => {
+            let header: TcpHeader = packet.read(headers.transport).ok_or(Skip::Malformed)?;
+            let length = usize::from(header.data_offset >> 4) * 4;
+            let present = headers.end.saturating_sub(headers.transport);
+            if length < size_of::<TcpHeader>() || length > present {
+                return Err(Skip::Malformed);
+            }
+            headers.tuple.source_port = header.source;
+            headers.tuple.destination_port = header.destination;
+            headers.tcp_flags = header.flags;
+        }
+        protocol::UDP => {
+            let header: UdpHeader = packet.read(headers.transport).ok_or(Skip::Malformed)?;
+            let length = usize::from(u16::from_be(header.length));
+            if length < size_of::<UdpHeader>() || length > longest {
+                return Err(Skip::Malformed);
+            }
+            headers.tuple.source_port = header.source;
+            headers.tuple.destination_port = header.destination;
+        }
+        number if number == A::ICMP => {}
+        _ => return Err(Skip::Other),
+    }
+    Ok(headers)
 }

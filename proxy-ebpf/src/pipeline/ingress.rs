@@ -21,24 +21,37 @@ where
     let headers = match parse::<A, P>(packet, network) {
         Ok(headers) => headers,
         Err(skip) => {
-            count_skip(tables, skip);
-            return Verdict::Pass;
+            let stage = match client {
+                Client::Pod => Stage::PodFragment,
+                Client::Outside => Stage::OutsideFragment,
+            };
+            return skipped(tables, skip, stage);
         }
     };
     if headers.protocol == A::ICMP {
         return Verdict::Continue(Stage::IngressError);
     }
-    let found = match find_flow(&headers, tables) {
-        Some(translation) => Ok(Some(translation)),
-        None => open(&headers, tables, client),
-    };
-    match found {
+    match decide(&headers, tables, client) {
         Ok(Some(translation)) => translate(packet, &headers, tables, &translation),
         Ok(None) => Verdict::Pass,
         Err(reason) => {
             tables.count(reason);
             refused(reason)
         }
+    }
+}
+
+/// What is done to a packet: by its flow, which may be a new one. `None` if it is for no
+/// frontend; an error is the reason why it opens no flow.
+#[inline(always)]
+pub(super) fn decide<A: Version, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+    client: Client,
+) -> Result<Option<Translation<A>>, Counter> {
+    match find_flow(headers, tables) {
+        Some(translation) => Ok(Some(translation)),
+        None => open(headers, tables, client),
     }
 }
 
@@ -69,7 +82,7 @@ fn find_flow<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Opti
 /// What becomes of a packet that opens no flow. Only where nobody could answer is
 /// the client told; everything else looks like a loss, which may pass.
 #[inline(always)]
-fn refused<A>(reason: Counter) -> Verdict<A> {
+pub(super) fn refused<A>(reason: Counter) -> Verdict<A> {
     if matches!(reason, Counter::NoEndpoints | Counter::NoSuchPort) {
         Verdict::Continue(Stage::Refuse)
     } else {
@@ -77,13 +90,19 @@ fn refused<A>(reason: Counter) -> Verdict<A> {
     }
 }
 
-/// Counts a packet that is left alone for what it is.
+/// What becomes of a packet that is not whole, or not one of ours; fragments have a stage.
 #[inline(always)]
-pub(super) fn count_skip<A: Version, T: Tables<A>>(tables: &T, skip: Skip) {
+pub(super) fn skipped<A, T: Tables<A>>(tables: &T, skip: Skip, stage: Stage) -> Verdict<A>
+where
+    A: Version,
+{
     match skip {
-        Skip::Other => {}
-        Skip::Malformed => tables.count(Counter::Malformed),
-        Skip::Fragment => tables.count(Counter::Fragments),
+        Skip::Other => Verdict::Pass,
+        Skip::Malformed => {
+            tables.count(Counter::Malformed);
+            Verdict::Pass
+        }
+        Skip::Fragment(_) => Verdict::Continue(stage),
     }
 }
 
@@ -125,7 +144,7 @@ fn is_current<A: Version, T: Tables<A>>(tables: &T, flow: &Flow<A>) -> bool {
 
 /// Writes the translation into the packet and says where it goes.
 #[inline(always)]
-fn translate<A, P, T>(
+pub(super) fn translate<A, P, T>(
     packet: &mut P,
     headers: &Headers<A>,
     tables: &T,

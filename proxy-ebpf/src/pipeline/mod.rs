@@ -11,6 +11,7 @@
 mod checksum;
 mod egress;
 mod flow;
+mod fragment;
 mod headers;
 mod icmp;
 mod ingress;
@@ -26,6 +27,7 @@ mod traffic;
 
 pub use checksum::Delta;
 pub use egress::egress;
+pub use fragment::{Fragments, Part, egress_fragment, ingress_fragment};
 pub use headers::{Headers, Skip, Version, ethernet, parse};
 pub use icmp::{Icmp, Quote, egress_error, ingress_error};
 pub use ingress::ingress;

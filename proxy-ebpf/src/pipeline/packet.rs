@@ -45,6 +45,10 @@ pub trait Packet {
     /// stays, and a sum of 0 is sent as all ones (RFC 768).
     fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, covers: Covers) -> Option<()>;
 
+    /// Adjusts the sum over the whole packet that hardware may have found, for a change
+    /// that no checksum in the packet makes up for.
+    fn adjust_whole(&mut self, _: Delta) {}
+
     /// Whether hardware is yet to complete the transport checksum at `offset`, which now
     /// holds `present`, over all up to the packet's end.
     fn is_checksum_pending(&mut self, offset: usize, present: u16) -> bool;

@@ -6,6 +6,7 @@
 //! fields of the header change. So the checksum stays incremental, also where
 //! hardware is yet to complete it, and nothing is cut or moved.
 
+use super::fragment::parse_first;
 use super::headers::{Headers, Version, parse, tcp_flags};
 use super::quote::into_error;
 use super::rewrite::{rewrite, set_ttl, swap_link_addresses};
@@ -63,7 +64,7 @@ where
     T: Tables<A>,
 {
     tables.count(Counter::TooBig);
-    let Ok(headers) = parse::<A, P>(packet, network) else {
+    let Some(headers) = parse_first::<A, P>(packet, network) else {
         return Verdict::Drop;
     };
     if !tables.may_answer() {

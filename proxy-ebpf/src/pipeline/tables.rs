@@ -3,8 +3,8 @@
 use core::ops::Deref;
 
 use crate::layout::{
-    Address, Affinity, AffinityKey, Backend, Counter, Flow, FlowKey, Frontend, FrontendKey, Port,
-    Settings, SourceRange, Traffic,
+    Address, Affinity, AffinityKey, Backend, Counter, Flow, FlowKey, Fragment, FragmentKey,
+    Frontend, FrontendKey, Port, Settings, SourceRange, Traffic,
 };
 
 /// How [`Tables::make`] treats a record that is there.
@@ -65,6 +65,11 @@ pub trait Tables<A: Address> {
     fn affinity(&self, key: &AffinityKey<A>) -> Option<Affinity>;
     /// Remembers it; a full table forgets somebody else.
     fn remember(&self, key: &AffinityKey<A>, affinity: &Affinity);
+
+    /// What became of the first fragment of a packet.
+    fn fragments(&self, key: &FragmentKey<A>) -> Option<Fragment<A>>;
+    /// Remembers it; a full table forgets another packet's.
+    fn remember_fragments(&self, key: &FragmentKey<A>, fragment: &Fragment<A>);
 
     /// The time in [`crate::layout::ticks`].
     fn now(&self) -> u32;

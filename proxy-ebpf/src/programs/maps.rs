@@ -9,8 +9,8 @@ use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use proxy_ebpf::layout::{
     self, Affinity, AffinityKey, Allowed, Answers, Backend, ClusterIp, Counter, Flow, FlowKey,
-    Frontend, FrontendKey, NatPort, NodeAddress, Port, Settings, SlotPair, SourceRange, Traffic,
-    V4, V6, flow_flags, ticks,
+    Fragment, FragmentKey, Frontend, FrontendKey, NatPort, NodeAddress, Port, Settings, SlotPair,
+    SourceRange, Traffic, V4, V6, flow_flags, ticks,
 };
 use proxy_ebpf::pipeline::{Make, MakeError, Tables};
 
@@ -19,7 +19,7 @@ const SIZED_BY_AGENT: u32 = 1;
 const EEXIST: i32 = -17;
 
 macro_rules! maps {
-    ($($address:ty: $frontends:ident $node_addresses:ident $backends:ident $flows:ident $opening:ident $affinity:ident $source_ranges:ident $cluster_ips:ident $settings:ident $traffic:ident;)*) => {
+    ($($address:ty: $frontends:ident $node_addresses:ident $backends:ident $flows:ident $opening:ident $affinity:ident $source_ranges:ident $cluster_ips:ident $fragments:ident $settings:ident $traffic:ident;)*) => {
         $(
             #[map]
             static $frontends: HashMap<FrontendKey<$address>, Frontend> =
@@ -45,6 +45,9 @@ macro_rules! maps {
             #[map]
             static $cluster_ips: HashMap<$address, ClusterIp> =
                 HashMap::with_max_entries(SIZED_BY_AGENT, BPF_F_NO_PREALLOC);
+            #[map]
+            static $fragments: LruHashMap<FragmentKey<$address>, Fragment<$address>> =
+                LruHashMap::with_max_entries(layout::FRAGMENTS, 0);
             #[map]
             static $settings: Array<Settings<$address>> = Array::with_max_entries(1, 0);
             #[map]
@@ -150,6 +153,21 @@ macro_rules! maps {
                 }
 
                 #[inline(always)]
+                fn fragments(&self, key: &FragmentKey<$address>) -> Option<Fragment<$address>> {
+                    // SAFETY: as in `find`: at worst one datagram goes astray.
+                    unsafe { $fragments.get(key) }.copied()
+                }
+
+                #[inline(always)]
+                fn remember_fragments(
+                    &self,
+                    key: &FragmentKey<$address>,
+                    fragment: &Fragment<$address>,
+                ) {
+                    let _ = $fragments.insert(key, fragment, BPF_ANY.into());
+                }
+
+                #[inline(always)]
                 fn now(&self) -> u32 {
                     // SAFETY: reads the clock.
                     ticks::from_nanoseconds(unsafe { bpf_ktime_get_ns() })
@@ -205,8 +223,8 @@ pub(crate) static STAGES: ProgramArray = ProgramArray::with_max_entries(layout::
 static ANSWERS: PerCpuArray<Answers> = PerCpuArray::with_max_entries(1, 0);
 
 maps! {
-    V4: FRONTENDS_V4 NODE_ADDRS_V4 BACKENDS_V4 FLOWS_V4 OPENING_V4 AFFINITY_V4 SOURCE_RANGES_V4 CLUSTER_IPS_V4 SETTINGS_V4 BACKEND_TRAFFIC_V4;
-    V6: FRONTENDS_V6 NODE_ADDRS_V6 BACKENDS_V6 FLOWS_V6 OPENING_V6 AFFINITY_V6 SOURCE_RANGES_V6 CLUSTER_IPS_V6 SETTINGS_V6 BACKEND_TRAFFIC_V6;
+    V4: FRONTENDS_V4 NODE_ADDRS_V4 BACKENDS_V4 FLOWS_V4 OPENING_V4 AFFINITY_V4 SOURCE_RANGES_V4 CLUSTER_IPS_V4 FRAGMENTS_V4 SETTINGS_V4 BACKEND_TRAFFIC_V4;
+    V6: FRONTENDS_V6 NODE_ADDRS_V6 BACKENDS_V6 FLOWS_V6 OPENING_V6 AFFINITY_V6 SOURCE_RANGES_V6 CLUSTER_IPS_V6 FRAGMENTS_V6 SETTINGS_V6 BACKEND_TRAFFIC_V6;
 }
 
 #[inline(always)]

@@ -198,6 +198,12 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn adjust_whole(&mut self, delta: Delta) {
+        // SAFETY: fails, and changes nothing, where there is no such sum.
+        unsafe { bpf_csum_update(self.raw, delta.raw()) };
+    }
+
+    #[inline(always)]
     fn is_checksum_pending(&mut self, offset: usize, present: u16) -> bool {
         // The helper leaves a checksum that is yet to be completed alone, as the change
         // is none of the pseudo header's.

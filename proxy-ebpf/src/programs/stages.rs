@@ -4,8 +4,11 @@
 use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use proxy_ebpf::layout::{Stage, V4, V6};
-use proxy_ebpf::pipeline::{Tables, Version, egress_error, ingress_error, refuse, too_big};
+use proxy_ebpf::layout::{Bytes, Stage, V4, V6};
+use proxy_ebpf::pipeline::{
+    Client, Packet, Tables, Verdict, Version, egress_error, egress_fragment, ingress_error,
+    ingress_fragment, refuse, too_big,
+};
 
 use crate::forward::{Route, forward};
 use crate::maps::{Maps, STAGES};
@@ -22,7 +25,11 @@ pub(crate) fn enter<A: Route>(skb: &mut Skb, stage: Stage, network: usize, mtu: 
     // SAFETY: the context of this program, and a map of its kind of programs.
     unsafe { STAGES.tail_call(&context, stage.index(A::VERSION)) };
     match stage {
-        Stage::IngressError | Stage::EgressError => NEXT,
+        Stage::IngressError
+        | Stage::EgressError
+        | Stage::PodFragment
+        | Stage::OutsideFragment
+        | Stage::EgressFragment => NEXT,
         Stage::Refuse | Stage::TooBig | Stage::Forward => TC_ACT_SHOT,
     }
 }
@@ -49,6 +56,34 @@ stages! {
     egress_error_v6: V6 = egress_error;
     refuse_v4: V4 = refuse;
     refuse_v6: V6 = refuse;
+    pod_fragment_v4: V4 = pod_fragment;
+    pod_fragment_v6: V6 = pod_fragment;
+    outside_fragment_v4: V4 = outside_fragment;
+    outside_fragment_v6: V6 = outside_fragment;
+    egress_fragment_v4: V4 = egress_fragment;
+    egress_fragment_v6: V6 = egress_fragment;
+}
+
+#[inline(always)]
+fn pod_fragment<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
+where
+    A: Version,
+    [A; 2]: Bytes,
+    P: Packet,
+    T: Tables<A>,
+{
+    ingress_fragment(packet, network, tables, Client::Pod)
+}
+
+#[inline(always)]
+fn outside_fragment<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
+where
+    A: Version,
+    [A; 2]: Bytes,
+    P: Packet,
+    T: Tables<A>,
+{
+    ingress_fragment(packet, network, tables, Client::Outside)
 }
 
 #[classifier]

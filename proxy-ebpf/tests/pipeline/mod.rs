@@ -9,6 +9,7 @@ mod affinity;
 mod checksums;
 mod endpoints;
 mod expiry;
+mod fragments;
 mod lengths;
 mod lifetimes;
 mod live_flows;

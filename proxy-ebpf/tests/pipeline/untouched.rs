@@ -69,12 +69,12 @@ fn the_template_is_translated_unless_something_is_wrong() {
 }
 
 #[test]
-fn fragments() {
+fn fragments_whose_first_one_was_not_seen() {
     for family in Family::BOTH {
-        for (offset, more) in [(0, true), (64, true), (64, false), (0x1fff, false)] {
+        for (offset, more) in [(64, true), (64, false), (0x1fff, false)] {
             let mut packet = packet(family);
             packet.network.fragment = Some(Fragment { offset, more });
-            is_untouched(&packet.build(), Link::Ethernet, &[Counter::Fragments]);
+            is_untouched(&packet.build(), Link::Ethernet, &[]);
         }
     }
 }
@@ -90,7 +90,7 @@ fn fragments_behind_other_extension_headers() {
         offset: 1,
         more: false,
     });
-    is_untouched(&packet.build(), Link::Ethernet, &[Counter::Fragments]);
+    is_untouched(&packet.build(), Link::Ethernet, &[]);
 }
 
 #[test]

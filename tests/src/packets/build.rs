@@ -91,7 +91,8 @@ impl Packet {
         bytes
     }
 
-    fn transport_bytes(&self) -> Vec<u8> {
+    /// The transport header and what follows it.
+    pub(super) fn transport_bytes(&self) -> Vec<u8> {
         let ports = [self.source.port(), self.destination.port()].map(u16::to_be_bytes);
         let mut bytes = ports.concat();
         let checksum_at = match &self.transport {

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::checksum::{checksum, pseudo_header};
 
-/// Where the parts of a whole, unfragmented TCP, UDP or ICMP packet are in a frame.
+/// Where the parts of a TCP, UDP or ICMP packet are in a frame, or of a fragment of one,
+/// which may have no transport header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Places {
     /// The IP header.
@@ -17,6 +18,8 @@ pub struct Places {
     pub protocol: u8,
     /// Whether this is IPv4.
     pub is_ipv4: bool,
+    /// Whether this is a fragment.
+    pub is_fragment: bool,
 }
 
 /// What the checksums of a frame are worth; `None` where there is none.
@@ -53,21 +56,18 @@ impl Places {
 
     /// Finds its way from the IP header on.
     pub fn of_packet(frame: &[u8], network: usize, is_ipv4: bool) -> Option<Self> {
+        let mut is_fragment = false;
         let (transport, end, protocol) = if is_ipv4 {
             let transport = network + (byte(frame, network)? & 15) * 4;
             let end = network + short(frame, network + 2)?;
-            if short(frame, network + 6)? & 0x3fff != 0 {
-                return None;
-            }
+            is_fragment = short(frame, network + 6)? & 0x3fff != 0;
             (transport, end, byte(frame, network + 9)?)
         } else {
             let end = network + 40 + short(frame, network + 4)?;
             let (mut at, mut next) = (network + 40, byte(frame, network + 6)?);
             while matches!(next, 0 | 43 | 44 | 60) {
                 let length = byte(frame, at + 1)?;
-                if next == 44 && short(frame, at + 2)? & 0xfff9 != 0 {
-                    return None;
-                }
+                is_fragment |= next == 44 && short(frame, at + 2)? & 0xfff9 != 0;
                 let step = if next == 44 { 8 } else { 8 + length * 8 };
                 next = byte(frame, at)?;
                 at += step;
@@ -75,6 +75,7 @@ impl Places {
             (at, end, next)
         };
         let header = match protocol {
+            1 | 6 | 17 | 58 if is_fragment => 0,
             6 => 20,
             1 | 17 | 58 => 8,
             _ => return None,
@@ -85,6 +86,7 @@ impl Places {
             end,
             protocol: u8::try_from(protocol).ok()?,
             is_ipv4,
+            is_fragment,
         })
     }
 
@@ -143,6 +145,12 @@ impl Checksums {
         } else {
             &pseudo[..]
         };
+        if places.is_fragment {
+            return Self {
+                network: places.is_ipv4.then(|| checksum([header]) == 0),
+                transport: None,
+            };
+        }
         let is_absent = places.protocol == 17 && frame[places.transport_checksum()] == [0, 0];
         Self {
             network: places.is_ipv4.then(|| checksum([header]) == 0),

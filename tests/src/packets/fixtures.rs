@@ -1,12 +1,11 @@
 //! Packets with names, and what becomes of each.
 
 mod errors;
+mod fragments;
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{
-    Choices, Fragment, Hook, Packet, Protocol, Stage, Transport, address, noise, tcp_flags,
-};
+use super::{Choices, Hook, Packet, Protocol, Stage, Transport, address, noise, tcp_flags};
 use crate::lab::Family;
 
 /// The one port for translated sources on the fixtures' stage.
@@ -57,9 +56,11 @@ pub fn fixtures() -> (Stage, Vec<Fixture>) {
             scenes.remote_endpoint();
             scenes.pods();
             scenes.errors();
+            scenes.fragments();
             scenes.policies();
             scenes.node_ports();
             scenes.bystanders();
+            scenes.fragments_of_others();
         }
     }
     (stage, table)
@@ -254,17 +255,6 @@ impl Scenes<'_> {
         self.is_left_alone("to no Service", Hook::FromOutside, &direct);
         let outbound = self.packet((near, self.at(7, 9, 50_000)));
         self.is_left_alone("no reply", Hook::Out, &outbound);
-        let mut packet = self.packet((client, service));
-        packet.network.fragment = Some(Fragment {
-            offset: 0,
-            more: true,
-        });
-        self.is_left_alone("first fragment", Hook::FromOutside, &packet);
-        packet.network.fragment = Some(Fragment {
-            offset: 64,
-            more: false,
-        });
-        self.is_left_alone("last fragment", Hook::FromOutside, &packet);
         let packet = Packet {
             transport: Transport::Other(132),
             payload: noise(1, 64),

@@ -4,6 +4,7 @@
 mod api_server;
 mod configuration;
 mod connections;
+mod datagrams;
 mod devices;
 mod faults;
 mod flows;

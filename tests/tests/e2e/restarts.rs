@@ -369,12 +369,11 @@ fn what_somebody_else_writes_to_the_maps_is_mended() -> Result<()> {
 /// What a proxy in netfilter does for the mirror, on node 1: DNAT to one pod, and
 /// masquerade.
 fn rules(to: &Pod) -> String {
-    let mut rules = String::new();
-    for (family, table) in [(Family::V4, "ip"), (Family::V6, "ip6")] {
+    let rules = |(family, table): (Family, &str)| {
         let (frontend, endpoint) = (mirror::cluster_ip(family), to.addresses.of(family));
         let endpoint = SocketAddr::new(endpoint, mirror::PORT);
         let (address, port) = (frontend.ip(), frontend.port());
-        rules += &format!(
+        format!(
             "table {table} proxy {{
                 chain prerouting {{
                     type nat hook prerouting priority -100;
@@ -387,9 +386,11 @@ fn rules(to: &Pod) -> String {
                 }}
             }}\n",
             mirror::NODE_PORT,
-        );
-    }
-    rules
+        )
+    };
+    [(Family::V4, "ip"), (Family::V6, "ip6")]
+        .map(rules)
+        .concat()
 }
 
 #[test]

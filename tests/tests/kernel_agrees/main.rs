@@ -234,6 +234,20 @@ fn error_about(about: &Packet, hook: Hook, choices: &mut Choices<'_>) -> (Hook, 
     (hook, error.reshaped(choices))
 }
 
+/// The same packet in fragments, of which the last may overtake the others.
+fn fragments(both: &mut Both, hook: Hook, packet: &Packet, what: &str) -> Result<()> {
+    let mut parts = packet.fragments(64);
+    parts.retain(|it| it.build().len() >= SHORTEST);
+    if parts.len() > 2 {
+        parts[1..].reverse();
+    }
+    for part in parts {
+        let what = format!("{what}: {hook:?} {part:?}");
+        both.run(hook, Device::Ethernet, &part.build(), &what)?;
+    }
+    Ok(())
+}
+
 /// Clients send, and whoever they have reached answers, packets of every shape.
 fn converse(stage: &Stage, device: Device, seed: u64) -> Result<()> {
     let mut both = Both::new(stage)?;
@@ -284,6 +298,9 @@ fn converse(stage: &Stage, device: Device, seed: u64) -> Result<()> {
         };
         if choices.seldom(16) {
             packet.ttl = 1;
+        }
+        if device == Device::Ethernet && choices.seldom(8) {
+            fragments(&mut both, hook, &packet, &format!("number {number}"))?;
         }
         let what = format!("number {number}: {hook:?} {packet:?}");
         let (outcome, after) = both.run(hook, device, &packet.build(), &what)?;
