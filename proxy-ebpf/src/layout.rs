@@ -668,6 +668,20 @@ impl Answers {
     }
 }
 
+/// Value of `XDP_DEVICES`, which lie under the indices of devices: bits of [`xdp_ways`].
+pub type XdpWays = u32;
+
+/// Elements of `XDP_DEVICES`.
+pub const XDP_DEVICES: u32 = 1024;
+
+/// What XDP can do with a device.
+pub mod xdp_ways {
+    /// Send packets out of it that came in by it (`XDP_TX`).
+    pub const RETURN: u32 = 1;
+    /// Send packets out of it, whatever device they came in by (`XDP_REDIRECT`).
+    pub const REDIRECT: u32 = 1 << 1;
+}
+
 /// Indices of `COUNTERS`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
@@ -708,6 +722,10 @@ pub enum Counter {
     AnswersLimited = 14,
     /// Packets that were too big for the way on; dropped, and their sender is told.
     TooBig = 15,
+    /// Packets that XDP has translated and passed to the stack.
+    XdpDelivered = 16,
+    /// Packets that XDP has sent on, or sent back.
+    XdpSent = 17,
 }
 
 /// Elements of `COUNTERS`.
@@ -716,7 +734,7 @@ pub const COUNTERS: u32 = Counter::ALL.len() as u32;
 
 impl Counter {
     /// Every counter with its name, in order of its index.
-    pub const ALL: [(Self, &'static str); 16] = [
+    pub const ALL: [(Self, &'static str); 18] = [
         (Self::FlowsMade, "flows_made"),
         (Self::FlowTableFull, "flow_table_full"),
         (Self::PortsExhausted, "ports_exhausted"),
@@ -733,6 +751,8 @@ impl Counter {
         (Self::RecordsRemoved, "records_removed"),
         (Self::AnswersLimited, "answers_limited"),
         (Self::TooBig, "too_big"),
+        (Self::XdpDelivered, "xdp_delivered"),
+        (Self::XdpSent, "xdp_sent"),
     ];
 }
 

@@ -13,6 +13,7 @@ use tracing::warn;
 use super::cleanup::remove_filters;
 use super::device::{Device, LinkLayer, Role, edges};
 use super::link::{AttachWay, Direction, Found, Link};
+use super::xdp::{Uplinks, XdpOutcome};
 use crate::maps::{MapError, Pins, Predecessor, ProgramName, classifier};
 
 /// A device cannot be served.
@@ -45,6 +46,10 @@ pub struct Outcome {
     pub detached: Vec<String>,
     /// Devices that cannot be served; each is reported once.
     pub failed: Vec<AttachError>,
+    /// Devices that have XDP from now on.
+    pub xdp_attached: Vec<String>,
+    /// Devices that cannot have XDP; each is reported once.
+    pub xdp_failed: Vec<XdpError>,
 }
 
 /// Holds the programs, and a link for each direction of each edge device.
@@ -54,6 +59,7 @@ pub struct Outcome {
 pub struct Attacher {
     programs: Ebpf,
     way: AttachWay,
+    uplinks: Uplinks,
     pins: Option<Pins>,
     /// Whose programs still run, with other maps.
     predecessor: Option<Predecessor>,
@@ -75,12 +81,14 @@ impl Attacher {
     pub fn new(
         programs: Ebpf,
         way: AttachWay,
+        uplinks: Uplinks,
         pins: Option<Pins>,
         predecessor: Option<Predecessor>,
     ) -> Self {
         Self {
             programs,
             way,
+            uplinks,
             pins,
             predecessor,
             attached: BTreeMap::new(),
@@ -91,6 +99,11 @@ impl Attacher {
     /// Number of devices that are served.
     pub fn served(&self) -> usize {
         self.attached.len()
+    }
+
+    /// Number of devices that have XDP.
+    pub fn with_xdp(&self) -> usize {
+        self.uplinks.served()
     }
 
     /// For how long there has been an edge device that cannot be served.
@@ -104,11 +117,11 @@ impl Attacher {
     /// A device whose role changed gets its new programs in the place of the old ones.
     pub fn reconcile(&mut self, devices: &[Device], node: &BTreeSet<IpAddr>) -> Outcome {
         let mut outcome = Outcome::default();
-        let present: BTreeSet<u32> = edges(devices, node)
-            .map(|(device, _)| device.index)
-            .collect();
+        let edges: Vec<(&Device, Role)> = edges(devices, node).collect();
+        let present: BTreeSet<u32> = edges.iter().map(|(device, _)| device.index).collect();
         self.failed.retain(|index, _| present.contains(index));
-        for (device, role) in edges(devices, node) {
+        self.uplinks.release(&edges);
+        for &(device, role) in &edges {
             match self.serve(device, role, &mut outcome) {
                 Ok(attached) => {
                     self.failed.remove(&device.index);
@@ -135,6 +148,11 @@ impl Attacher {
         {
             warn!("flows that were made during the start are lost: {error}");
         }
+        let mut served = edges;
+        served.retain(|(device, _)| self.attached.contains_key(&device.index));
+        let XdpOutcome { attached, failed } = self.uplinks.attach(&mut self.programs, &served);
+        outcome.xdp_attached = attached;
+        outcome.xdp_failed = failed;
         outcome
     }
 

@@ -14,6 +14,8 @@ pub struct Device {
     pub kind: Kind,
     /// What its packets start with.
     pub link: LinkLayer,
+    /// Whether XDP may redirect packets to it; `None` where the kernel does not say.
+    pub is_xdp_target: Option<bool>,
     /// Whether its other end is in another network namespace.
     pub has_remote_peer: bool,
     /// The device that it belongs to, as a bridge's port or a bond's member.
@@ -35,7 +37,9 @@ pub enum Kind {
     Loopback,
     /// A device that carries nobody's traffic: `dummy`, `ifb`, `nlmon`, a VRF.
     Internal,
-    /// Hardware, tunnels, VLANs and all others.
+    /// Hardware, or what a hypervisor shows as such.
+    Hardware,
+    /// Tunnels, VLANs and all others.
     Other,
 }
 
@@ -95,7 +99,7 @@ pub fn edges<'a>(
         }
         match device.kind {
             Kind::Bridge | Kind::Loopback | Kind::Internal => None,
-            Kind::Bond | Kind::Other => Some((device, Role::Outside)),
+            Kind::Bond | Kind::Hardware | Kind::Other => Some((device, Role::Outside)),
             Kind::Cable => {
                 let is_uplink = device
                     .addresses
@@ -121,6 +125,7 @@ mod tests {
             name: format!("d{index}"),
             kind,
             link: LinkLayer::Ethernet,
+            is_xdp_target: None,
             has_remote_peer: false,
             controller: None,
             addresses: Vec::new(),
@@ -147,7 +152,9 @@ mod tests {
 
     #[test]
     fn hardware_and_tunnels_lead_outside() {
-        assert_eq!(roles(&[device(2, Kind::Other)], &[]), [(2, Role::Outside)]);
+        for kind in [Kind::Hardware, Kind::Other] {
+            assert_eq!(roles(&[device(2, kind)], &[]), [(2, Role::Outside)]);
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 
 use super::device::{Device, Kind, LinkLayer};
+use super::xdp_features;
 
 /// The devices cannot be watched.
 #[derive(Debug, thiserror::Error)]
@@ -99,11 +100,16 @@ impl DeviceWatch {
                     .push(address);
             }
         }
+        let xdp_targets = xdp_features::targets();
         Ok(links
             .into_iter()
             .map(|link| {
-                let addresses = by_device.remove(&link.header.index).unwrap_or_default();
-                device_of(link, addresses)
+                let index = link.header.index;
+                let addresses = by_device.remove(&index).unwrap_or_default();
+                let mut device = device_of(link, addresses);
+                let targets = xdp_targets.as_ref();
+                device.is_xdp_target = targets.and_then(|all| all.get(&index).copied());
+                device
             })
             .collect())
     }
@@ -131,13 +137,15 @@ fn device_of(message: LinkMessage, addresses: Vec<IpAddr>) -> Device {
         kind: if message.header.link_layer_type == LinkLayerType::Loopback {
             Kind::Loopback
         } else {
-            Kind::Other
+            // Only what is made of software alone names its kind.
+            Kind::Hardware
         },
         link: if is_ethernet {
             LinkLayer::Ethernet
         } else {
             LinkLayer::Ip
         },
+        is_xdp_target: None,
         has_remote_peer: false,
         controller: None,
         addresses,

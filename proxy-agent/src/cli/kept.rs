@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::handover::Handover;
 use crate::agent::Agent;
-use crate::attach::Attacher;
+use crate::attach::{Attacher, Uplinks};
 use crate::config::Settings;
 use crate::maps::{self, KernelMaps, Origin, PinError, Pins, RecordTables};
 
@@ -62,6 +62,7 @@ pub(super) fn take_over(node_name: &str, settings: &Settings, pins: Option<Pins>
     let attacher = Attacher::new(
         loaded.programs,
         settings.own.attach,
+        Uplinks::new(settings.own.xdp, loaded.xdp_devices),
         pins,
         loaded.predecessor,
     );

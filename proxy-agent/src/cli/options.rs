@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::logging::LogArgs;
-use crate::attach::AttachWay;
+use crate::attach::{AttachWay, XdpChoice};
 use crate::config::{
     DEFAULT_BPFFS, DEFAULT_MAPS, DEFAULT_NAT_PORTS, NO_BPFFS, PortRange, Settings, Source,
 };
@@ -34,6 +34,18 @@ enum AttachKind {
     Tcx,
     /// Only clsact filters, for tools that do not know tcx.
     Clsact,
+}
+
+/// Uplinks on which XDP is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum XdpKind {
+    /// Hardware, or what a hypervisor shows as such, and bonds of it.
+    Auto,
+    /// All. Breaks packets whose checksum hardware is yet to complete, such as those of
+    /// containers and virtual machines of the same host.
+    Always,
+    /// None.
+    Never,
 }
 
 /// The options.
@@ -109,6 +121,10 @@ pub(super) struct RunArgs {
         DEFAULT_BPFFS,
     ))]
     bpffs: Option<PathBuf>,
+
+    /// On which uplinks XDP is used, where their drivers have it; by default `auto`.
+    #[arg(long, value_enum, value_name = "WHERE")]
+    xdp: Option<XdpKind>,
 
     #[arg(long, value_name = "ADDRESS:PORT", help = with_default(
         "Where `/healthz` (for load balancers) and `/livez` (for probes) answer",
@@ -200,6 +216,12 @@ impl RunArgs {
             &mut own.bpffs,
             bpffs.map(|path| (path.as_os_str() != NO_BPFFS).then_some(path)),
         );
+        let xdp = self.xdp.map(|kind| match kind {
+            XdpKind::Auto => XdpChoice::Auto,
+            XdpKind::Always => XdpChoice::Always,
+            XdpKind::Never => XdpChoice::Never,
+        });
+        set(&mut own.xdp, xdp);
     }
 
     /// Where the objects come from, under `settings`.
@@ -272,6 +294,7 @@ mod tests {
             (&["--attach=clsact"], |it| it.own.attach = AttachWay::Clsact),
             (&["--bpffs=none"], |it| it.own.bpffs = None),
             (&["--bpffs=/b"], |it| it.own.bpffs = Some("/b".into())),
+            (&["--xdp=never"], |it| it.own.xdp = XdpChoice::Never),
             (&["--log-format=json"], |it| it.log.json = true),
         ] {
             let mut expected = untouched.clone();

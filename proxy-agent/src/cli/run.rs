@@ -191,6 +191,7 @@ fn report(agent: &mut Agent<KernelMaps>, attacher: &Attacher, detail: Detail) ->
     });
     let devices = DevicesReport {
         served: attacher.served(),
+        with_xdp: attacher.with_xdp(),
         failing_for: attacher.failing_for(),
     };
     let counters = counters.collect();
@@ -288,6 +289,8 @@ async fn reconcile(
         restored,
         detached,
         failed,
+        xdp_attached,
+        xdp_failed,
     } = attacher.reconcile(&present, agent.own_addresses());
     handover.end().await;
     for (device, role) in attached {
@@ -304,5 +307,11 @@ async fn reconcile(
     }
     for error in failed {
         error!("{:#}", anyhow::Error::from(error));
+    }
+    for device in xdp_attached {
+        info!(device, "XDP attached");
+    }
+    for error in xdp_failed {
+        info!("{:#}", anyhow::Error::from(error));
     }
 }

@@ -49,14 +49,14 @@ impl<K: Pod, V: Pod> Table<K, V> {
         })
     }
 
-    fn set(&mut self, key: &K, value: &V) -> Result<(), MapError> {
+    pub(super) fn set(&mut self, key: &K, value: &V) -> Result<(), MapError> {
         let name = self.name;
         self.map
             .insert(key, value, 0)
             .map_err(|source| MapError::Write { map: name, source })
     }
 
-    fn remove(&mut self, key: &K) -> Result<(), MapError> {
+    pub(super) fn remove(&mut self, key: &K) -> Result<(), MapError> {
         let name = self.name;
         gone(self.map.remove(key)).map_err(|source| MapError::Write { map: name, source })
     }

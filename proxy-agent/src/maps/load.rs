@@ -1,16 +1,18 @@
 //! Loading the eBPF object.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray, ProgramArray};
-use aya::programs::SchedClassifier;
+use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use proxy_ebpf::layout::{COUNTERS, FRAGMENTS, NAT_PORTS, STAGES, Settings, Stage};
 use tracing::{info, warn};
 
 use super::kernel::{FamilyMaps, KernelMaps, Table, Trie};
 use super::mapped::MappedArray;
+use super::xdp::{XdpDevices, xdp};
 use super::{ForeignFlows, MapError, Pins, Predecessor, RecordTables};
 
 /// The object that the build script has built.
@@ -39,7 +41,7 @@ impl MapSizes {
         self.frontends.saturating_mul(2)
     }
 
-    /// Every map with its number of elements.
+    /// Every map that outlives the agent, with its number of elements.
     fn by_map(self) -> [(&'static str, u32); 28] {
         [
             ("FRONTENDS_V4", self.frontends),
@@ -150,6 +152,8 @@ pub struct Loaded {
     pub foreign: ForeignFlows,
     /// The last agent's maps, where these are only a copy.
     pub predecessor: Option<Predecessor>,
+    /// What XDP can do with devices: nothing. Always new, since XDP ends with its agent.
+    pub xdp_devices: XdpDevices,
 }
 
 /// Where maps are from.
@@ -165,6 +169,11 @@ impl Loaded {
     /// One of the programs.
     pub fn program(&mut self, name: ProgramName) -> Result<&mut SchedClassifier, MapError> {
         classifier(&mut self.programs, name)
+    }
+
+    /// The program of XDP, which is not loaded yet.
+    pub fn xdp(&mut self) -> Result<&mut Xdp, MapError> {
+        xdp(&mut self.programs)
     }
 }
 
@@ -219,7 +228,7 @@ fn load_resized(sizes: MapSizes, pins: &Pins) -> Result<Loaded, MapError> {
     let object = create(sizes, None)?;
     let names = sizes.by_map().map(|(name, _)| name);
     let predecessor = Predecessor::carry(&pins.maps(), names.into_iter(), &object)?;
-    pin(&object, pins)?;
+    pin(&object, sizes, pins)?;
     info!("the maps of the last agent have other sizes; their content is carried over");
     let mut loaded = Loaded::new(object, sizes, Origin::Adopted)?;
     loaded.predecessor = Some(predecessor);
@@ -234,20 +243,24 @@ fn load_resized(sizes: MapSizes, pins: &Pins) -> Result<Loaded, MapError> {
 pub fn load_new(sizes: MapSizes, pins: Option<&Pins>) -> Result<Loaded, MapError> {
     let object = create(sizes, None)?;
     if let Some(pins) = pins {
-        pin(&object, pins)?;
+        pin(&object, sizes, pins)?;
     }
     Loaded::new(object, sizes, Origin::New)
 }
 
 /// Pins the maps in the place of any that are pinned.
-fn pin(object: &Ebpf, pins: &Pins) -> Result<(), MapError> {
+fn pin(object: &Ebpf, sizes: MapSizes, pins: &Pins) -> Result<(), MapError> {
+    let is_lasting = |(name, _): &(&str, _)| sizes.by_map().iter().any(|(it, _)| it == name);
     pins.replace_maps(|folder| {
-        object.maps().try_for_each(|(name, map)| {
-            map.pin(folder.join(name)).map_err(|source| MapError::Pin {
-                map: name.to_owned(),
-                source,
+        object
+            .maps()
+            .filter(is_lasting)
+            .try_for_each(|(name, map)| {
+                map.pin(folder.join(name)).map_err(|source| MapError::Pin {
+                    map: name.to_owned(),
+                    source,
+                })
             })
-        })
     })
 }
 
@@ -282,6 +295,8 @@ fn create(sizes: MapSizes, folder: Option<&Path>) -> Result<Ebpf, MapError> {
             loader.map_pin_path(name, folder.join(name));
         }
     }
+    let mark = network_namespace()?;
+    loader.override_global("TRANSLATED_MARK", &mark, true);
     let mut object = loader.load(OBJECT)?;
     for name in ProgramName::ALL {
         classifier(&mut object, name)?
@@ -345,8 +360,10 @@ impl Loaded {
             service_traffic: mapped(&mut object, "SERVICE_TRAFFIC", sizes.services())?,
             counters: counters(&mut object)?,
         };
+        let xdp_devices = XdpDevices::of(&mut object)?;
         Ok(Self {
             maps,
+            xdp_devices,
             records,
             foreign,
             programs: object,
@@ -356,11 +373,24 @@ impl Loaded {
     }
 }
 
+/// A number that no other network namespace of this machine has (`namespaces(7)`), and
+/// the same for whoever comes after this agent.
+fn network_namespace() -> Result<u32, MapError> {
+    let metadata = std::fs::metadata("/proc/self/ns/net").map_err(|source| MapError::System {
+        call: "stat of /proc/self/ns/net",
+        source,
+    })?;
+    Ok(u32::try_from(metadata.ino()).unwrap_or(u32::MAX))
+}
+
 fn take(object: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, MapError> {
     object.take_map(name).ok_or(MapError::Missing(name))
 }
 
-fn table<K: Pod, V: Pod>(object: &mut Ebpf, name: &'static str) -> Result<Table<K, V>, MapError> {
+pub(super) fn table<K: Pod, V: Pod>(
+    object: &mut Ebpf,
+    name: &'static str,
+) -> Result<Table<K, V>, MapError> {
     let map = HashMap::try_from(take(object, name)?)
         .map_err(|source| MapError::Write { map: name, source })?;
     Ok(Table { name, map })

@@ -20,6 +20,7 @@ mod read;
 mod syscall;
 mod translate;
 mod writer;
+mod xdp;
 
 pub use carry::Predecessor;
 pub use error::MapError;
@@ -33,6 +34,8 @@ pub use load::{Loaded, MapSizes, Origin, ProgramName, load, load_new};
 pub use pins::{PinError, Pins, is_bpffs};
 pub use read::Readable;
 pub use writer::Writer;
+pub use xdp::XdpDevices;
+pub(crate) use xdp::xdp;
 
 use crate::plan::Write;
 

@@ -24,6 +24,8 @@ pub struct Own {
     programming: Histogram,
     refusals: IntCounterVec,
     devices: IntGauge,
+    xdp_devices: IntGauge,
+    xdp_packets: IntCounterVec,
     service_ports: IntGauge,
     map_entries: IntGaugeVec,
     map_capacity: IntGaugeVec,
@@ -72,6 +74,20 @@ impl Own {
                 "Parts of Services that were refused, by the reason that their Event has",
             ),
             devices: gauge("proxy_agent_devices", "Edge devices that are served"),
+            xdp_devices: gauge(
+                "proxy_agent_xdp_devices",
+                "Edge devices that have XDP in front of TC",
+            ),
+            xdp_packets: register(
+                registry,
+                IntCounterVec::new(
+                    Opts::new(
+                        "proxy_agent_xdp_packets_total",
+                        "Packets that XDP has translated, by where they went",
+                    ),
+                    &["verdict"],
+                ),
+            ),
             service_ports: gauge("proxy_agent_service_ports", "Service ports in the maps"),
             map_entries: by_map("proxy_agent_map_entries", "Elements in use"),
             map_capacity: by_map("proxy_agent_map_capacity", "Elements that there are"),
@@ -137,6 +153,7 @@ impl Own {
     /// Takes over what a report knows.
     pub(crate) fn take(&self, report: &Report) {
         self.devices.set(gauge_value(report.devices.served));
+        self.xdp_devices.set(gauge_value(report.devices.with_xdp));
         self.service_ports.set(gauge_value(report.ports));
         let maps = report.maps.iter().map(|it| (it.map, it.used, it.capacity));
         for (map, used, capacity) in maps.chain(report.records.tables.iter().copied()) {
@@ -187,6 +204,10 @@ impl Own {
             Counter::Malformed => reason(&self.untouched),
             // Of use only together with what is there, see the evicted ones.
             Counter::RecordsMade | Counter::RecordsRemoved => {}
+            Counter::XdpDelivered | Counter::XdpSent => {
+                let verdict = name.trim_start_matches("xdp_");
+                set_counter(&self.xdp_packets.with_label_values(&[verdict]), value);
+            }
         }
     }
 }

@@ -68,6 +68,8 @@ pub struct FamilyReport {
 pub struct DevicesReport {
     /// How many are served.
     pub served: usize,
+    /// How many of them have XDP.
+    pub with_xdp: usize,
     /// For how long there has been one that cannot be served.
     pub failing_for: Option<Duration>,
 }

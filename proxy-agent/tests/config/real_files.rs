@@ -66,6 +66,7 @@ fn summary(parsed: &Parsed) -> String {
         maps,
         nat_ports,
         attach,
+        xdp,
         external_ips
     );
     for field in ignored {

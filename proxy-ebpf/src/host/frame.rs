@@ -3,18 +3,21 @@
 use crate::layout::Bytes;
 use crate::pipeline::{Covers, Delta, Packet};
 
-/// A packet in plain memory, with complete checksums.
+/// A packet in plain memory, with complete checksums, of whose IPv6 extension headers so
+/// many are walked through.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Frame(pub Vec<u8>);
+pub struct Frame<const MOST_EXTENSIONS: usize = 5>(pub Vec<u8>);
 
-impl Frame {
+impl<const MOST_EXTENSIONS: usize> Frame<MOST_EXTENSIONS> {
     fn adjust(&mut self, offset: usize, change: impl FnOnce(u16) -> u16) -> Option<()> {
         let old: u16 = self.read(offset)?;
         self.write(offset, &change(old))
     }
 }
 
-impl Packet for Frame {
+impl<const MOST_EXTENSIONS: usize> Packet for Frame<MOST_EXTENSIONS> {
+    const MOST_EXTENSIONS: usize = MOST_EXTENSIONS;
+
     fn len(&self) -> usize {
         self.0.len()
     }
@@ -62,12 +65,6 @@ impl Packet for Frame {
     }
 
     fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, _: Covers) -> Option<()> {
-        self.adjust(offset, |sum| match sum {
-            0 => 0,
-            sum => match delta.apply(sum) {
-                0 => u16::MAX,
-                sum => sum,
-            },
-        })
+        self.adjust(offset, |sum| delta.apply_to_udp(sum))
     }
 }

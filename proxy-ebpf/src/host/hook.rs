@@ -1,10 +1,10 @@
 //! What the programs do around the pipeline: telling the IP versions apart.
 
 use super::{Frame, Memory};
-use crate::layout::{Address, Bytes, Stage, V4, V6};
+use crate::layout::{Address, Bytes, Counter, Stage, Tuple, V4, V6};
 use crate::pipeline::{
-    Client, Verdict, Version, egress, egress_error, egress_fragment, ethernet, ingress,
-    ingress_error, ingress_fragment, refuse, too_big,
+    Client, EveryWay, Headers, Onward, Tables as _, Verdict, Version, egress, egress_error,
+    egress_fragment, ethernet, ingress, ingress_error, ingress_fragment, refuse, too_big,
 };
 
 /// Where a packet is seen.
@@ -12,6 +12,11 @@ use crate::pipeline::{
 pub enum Hook {
     /// Ingress of a device.
     Ingress(Client),
+    /// Ingress of an uplink with XDP: what that leaves goes on to [`Self::Ingress`].
+    Xdp {
+        /// Whether XDP can send packets, or only pass them on.
+        can_send: bool,
+    },
     /// Egress of a device.
     Egress,
 }
@@ -28,7 +33,7 @@ pub enum Link {
 /// What becomes of a packet, whatever its IP version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// [`Verdict::Pass`]
+    /// [`Verdict::Pass`] or [`Verdict::Deliver`]
     Pass,
     /// [`Verdict::Drop`]
     Drop,
@@ -42,6 +47,12 @@ pub enum Action {
 
 /// Runs a packet through the pipeline as the programs do.
 pub fn run(frame: &mut Frame, hook: Hook, link: Link, v4: &Memory<V4>, v6: &Memory<V6>) -> Action {
+    if let Hook::Xdp { can_send } = hook {
+        return run_xdp(frame, can_send, v4, v6).unwrap_or_else(|| {
+            let hook = Hook::Ingress(Client::Outside);
+            run(frame, hook, link, v4, v6)
+        });
+    }
     match network_header(frame, link) {
         Some((network, V4::ETHERTYPE)) => run_at(frame, network, hook, v4),
         Some((network, V6::ETHERTYPE)) => run_at(frame, network, hook, v6),
@@ -76,7 +87,8 @@ where
     [A; 2]: Bytes,
 {
     let verdict = match hook {
-        Hook::Ingress(client) => ingress(frame, network, memory, client),
+        Hook::Ingress(client) => ingress(frame, network, memory, client, &mut EveryWay),
+        Hook::Xdp { .. } => Verdict::Pass,
         Hook::Egress => egress(frame, network, memory),
     };
     action(&go_through(verdict, frame, network, memory))
@@ -110,10 +122,64 @@ where
 /// What is left to do; the stages have been gone through.
 fn action<A>(verdict: &Verdict<A>) -> Action {
     match verdict {
-        Verdict::Pass => Action::Pass,
+        Verdict::Pass | Verdict::Deliver => Action::Pass,
         Verdict::Drop | Verdict::Continue(_) => Action::Drop,
         Verdict::Again => Action::Again,
         Verdict::Return => Action::Return,
         Verdict::Forward(_) => Action::Forward,
+    }
+}
+
+/// Runs a packet through the pipeline as XDP's program does; `None` where it leaves the
+/// packet as it came.
+fn run_xdp(frame: &mut Frame, can_send: bool, v4: &Memory<V4>, v6: &Memory<V6>) -> Option<Action> {
+    let mut early = Frame::<0>(std::mem::take(&mut frame.0));
+    let mut ways = XdpWays { can_send };
+    let outside = Client::Outside;
+    let (action, counter) = match ethernet(&early) {
+        // Without VLAN tags.
+        Some((network @ 14, V4::ETHERTYPE)) => {
+            xdp_action(&ingress(&mut early, network, v4, outside, &mut ways))
+        }
+        Some((network @ 14, V6::ETHERTYPE)) => {
+            xdp_action(&ingress(&mut early, network, v6, outside, &mut ways))
+        }
+        _ => (None, None),
+    };
+    frame.0 = early.0;
+    if let Some(counter) = counter {
+        v4.count(counter);
+    }
+    action
+}
+
+fn xdp_action<A>(verdict: &Verdict<A>) -> (Option<Action>, Option<Counter>) {
+    match verdict {
+        Verdict::Pass | Verdict::Continue(_) | Verdict::Again => (None, None),
+        Verdict::Deliver => (Some(Action::Pass), Some(Counter::XdpDelivered)),
+        Verdict::Drop => (Some(Action::Drop), None),
+        Verdict::Return => (Some(Action::Return), Some(Counter::XdpSent)),
+        Verdict::Forward(_) => (Some(Action::Forward), Some(Counter::XdpSent)),
+    }
+}
+
+/// What XDP can do with packets here.
+struct XdpWays {
+    can_send: bool,
+}
+
+impl<A> Onward<A> for XdpWays {
+    const HAS_NEXT: bool = true;
+
+    fn can_pass(&mut self) -> bool {
+        true
+    }
+
+    fn can_return(&mut self) -> bool {
+        self.can_send
+    }
+
+    fn can_forward(&mut self, _: &Headers<A>, _: &Tuple<A>) -> bool {
+        self.can_send
     }
 }

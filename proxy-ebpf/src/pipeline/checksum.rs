@@ -40,6 +40,20 @@ impl Delta {
     pub fn apply(self, sum: u16) -> u16 {
         !fold_to_16(u64::from(self.0) + u64::from(!u32::from(sum)))
     }
+
+    /// The same for a UDP checksum, of which 0 says that there is none, and a sum of 0
+    /// is sent as all ones (RFC 768).
+    #[inline(always)]
+    pub fn apply_to_udp(self, sum: u16) -> u16 {
+        let new = self.apply(sum);
+        (new | ones_if_zero(new)) & !ones_if_zero(sum)
+    }
+}
+
+/// All ones for 0, else 0. Without a branch: the kernel's verifier would follow each.
+#[inline(always)]
+fn ones_if_zero(sum: u16) -> u16 {
+    (u32::from(sum).wrapping_sub(1) >> 16) as u16
 }
 
 #[inline(always)]
@@ -66,6 +80,14 @@ mod tests {
         // Section 4: HC = 0xDD2F, m = 0x5555, m' = 0x3285, HC' = 0x0000.
         let delta = Delta::between(&[0x5555], &[0x3285]);
         assert_eq!(delta.apply(0xdd2f), 0x0000);
+    }
+
+    #[test]
+    fn udp_has_no_checksum_of_zero() {
+        let delta = Delta::between(&[0x5555], &[0x3285]);
+        assert_eq!(delta.apply_to_udp(0xdd2f), 0xffff);
+        assert_eq!(delta.apply_to_udp(0), 0);
+        assert_eq!(delta.apply_to_udp(0xdd2e), delta.apply(0xdd2e));
     }
 
     #[test]

@@ -32,7 +32,7 @@ where
         tables.count(Counter::RewriteFailed);
         return Verdict::Drop;
     }
-    Verdict::Pass
+    Verdict::Deliver
 }
 
 /// What a reply of a translated flow becomes; the flow is kept alive.

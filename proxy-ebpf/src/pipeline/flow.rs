@@ -30,6 +30,8 @@ pub(super) struct Translation<A> {
     pub(super) tuple: Tuple<A>,
     /// Bits of [`flow_flags`].
     pub(super) flags: u32,
+    /// Whether the packet is left to the hook behind this one.
+    pub(super) is_left: bool,
 }
 
 /// Whether the record was used within its protocol's timeout. How a connection ends

@@ -9,7 +9,7 @@ use super::flow::Translation;
 use super::headers::{Headers, Ipv4Header, Ipv6Header, Skip, Version, parse, with_ports};
 use super::ingress::{decide, go_on, is_at_its_end, refused, translate};
 use super::rewrite::{address_delta, rewrite};
-use super::{Client, Packet, Tables, Verdict};
+use super::{Client, EveryWay, Packet, Tables, Verdict};
 use crate::layout::{
     Address, Bytes, Counter, Edge, Fragment, FragmentKey, Port, Tuple, V4, V6, ticks,
 };
@@ -149,9 +149,9 @@ where
     let Some(headers) = part.first(packet) else {
         return Verdict::Pass;
     };
-    match decide(&headers, tables, client) {
+    match decide(&headers, tables, client, &mut EveryWay) {
         Ok(Some(translation)) => {
-            let Translation { tuple, flags } = &translation;
+            let Translation { tuple, flags, .. } = &translation;
             remember(tables, &headers, part.id, Edge::Ingress, (tuple, *flags));
             translate(packet, &headers, tables, &translation)
         }

@@ -219,9 +219,6 @@ mod extension {
     pub(super) const ROUTING: u8 = 43;
     pub(super) const FRAGMENT: u8 = 44;
     pub(super) const DESTINATION_OPTIONS: u8 = 60;
-    /// RFC 8200 lets each of the above occur once, destination options twice; a
-    /// packet with more is not worth a longer walk.
-    pub(super) const MOST: usize = 6;
 }
 
 impl Version for V6 {
@@ -268,7 +265,7 @@ pub(super) fn walk_extensions<P: Packet>(
     mut offset: usize,
     mut next: u8,
 ) -> Result<(usize, u8), Skip> {
-    for _ in 0..extension::MOST {
+    for _ in 0..=P::MOST_EXTENSIONS {
         match next {
             extension::HOP_BY_HOP | extension::ROUTING | extension::DESTINATION_OPTIONS => {
                 let [following, length]: [u8; 2] = packet.read(offset).ok_or(Skip::Malformed)?;

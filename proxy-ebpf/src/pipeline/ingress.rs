@@ -2,25 +2,36 @@
 
 use super::flow::{Translation, is_fresh, reply_key, tend_reply, touch};
 use super::headers::{Headers, Skip, Version, parse};
+use super::onward::can_finish;
 use super::open::open;
 use super::rewrite::{rewrite, set_ttl, swap_link_addresses};
 use super::traffic::count_packet;
-use super::{Client, Packet, Tables, Verdict};
+use super::{Client, Onward, Packet, Tables, Verdict};
 use crate::layout::{Bytes, Counter, Edge, Flow, FlowKey, Stage, Tuple, flow_flags, protocol};
 
 /// Translates a packet of IP version `A` that came in, with its IP header at
-/// `network`.
+/// `network`, where `onward` has a way for it then.
 #[inline(always)]
-pub fn ingress<A, P, T>(packet: &mut P, network: usize, tables: &T, client: Client) -> Verdict<A>
+pub fn ingress<A, P, T, O>(
+    packet: &mut P,
+    network: usize,
+    tables: &T,
+    client: Client,
+    onward: &mut O,
+) -> Verdict<A>
 where
     A: Version,
     [A; 2]: Bytes,
     P: Packet,
     T: Tables<A>,
+    O: Onward<A>,
 {
     let headers = match parse::<A, P>(packet, network) {
         Ok(headers) => headers,
         Err(skip) => {
+            if O::HAS_NEXT {
+                return Verdict::Pass;
+            }
             let stage = match client {
                 Client::Pod => Stage::PodFragment,
                 Client::Outside => Stage::OutsideFragment,
@@ -31,12 +42,18 @@ where
     if headers.protocol == A::ICMP {
         return Verdict::Continue(Stage::IngressError);
     }
-    match decide(&headers, tables, client) {
+    match decide(&headers, tables, client, onward) {
+        Ok(Some(translation)) if translation.is_left => Verdict::Pass,
         Ok(Some(translation)) => translate(packet, &headers, tables, &translation),
         Ok(None) => Verdict::Pass,
         Err(reason) => {
+            let verdict = refused(reason);
+            // The hook behind this one comes to the same, and has the stages.
+            if O::HAS_NEXT && matches!(verdict, Verdict::Continue(_)) {
+                return Verdict::Pass;
+            }
             tables.count(reason);
-            refused(reason)
+            verdict
         }
     }
 }
@@ -44,38 +61,48 @@ where
 /// What is done to a packet: by its flow, which may be a new one. `None` if it is for no
 /// frontend; an error is the reason why it opens no flow.
 #[inline(always)]
-pub(super) fn decide<A: Version, T: Tables<A>>(
+pub(super) fn decide<A: Version, T: Tables<A>, O: Onward<A>>(
     headers: &Headers<A>,
     tables: &T,
     client: Client,
+    onward: &mut O,
 ) -> Result<Option<Translation<A>>, Counter> {
-    match find_flow(headers, tables) {
+    match find_flow(headers, tables, onward) {
         Some(translation) => Ok(Some(translation)),
-        None => open(headers, tables, client),
+        None => open(headers, tables, client, onward),
     }
 }
 
 /// The flow that the packet belongs to, if there is one; it is kept alive.
 #[inline(always)]
-fn find_flow<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Option<Translation<A>> {
+fn find_flow<A: Version, T: Tables<A>, O: Onward<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+    onward: &mut O,
+) -> Option<Translation<A>> {
     let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
     let flow = tables.find(&key)?;
     if !is_valid(tables, &flow, headers) {
         return None;
     }
     let now = tables.now();
+    let is_reply = flow.flags() & flow_flags::REPLY != 0;
+    let is_first = is_reply && flow.flags() & flow_flags::ANSWERED == 0;
     // What comes before the flow is open, and from its first FIN on, may change its state.
     let is_changing = flow.flags() & (flow_flags::OPENING | flow_flags::FIN) != 0;
     let is_due = touch(&flow, headers, now) || is_changing || headers.ending() != 0;
-    let is_reply = flow.flags() & flow_flags::REPLY != 0;
     if !is_reply && is_due && !tend_reply(tables, &flow, headers, now) {
         tables.forget(&key);
         return None;
     }
-    count_packet(tables, &flow);
+    let is_left = !can_finish(onward, headers, &flow, is_first);
+    if !is_left {
+        count_packet(tables, &flow);
+    }
     Some(Translation {
         tuple: flow.tuple,
         flags: flow.flags(),
+        is_left,
     })
 }
 
@@ -156,7 +183,7 @@ where
     P: Packet,
     T: Tables<A>,
 {
-    let Translation { tuple, flags } = translation;
+    let Translation { tuple, flags, .. } = translation;
     if flags & flow_flags::FOREIGN != 0 {
         return Verdict::Pass;
     }
@@ -209,7 +236,7 @@ where
         return Verdict::Drop;
     };
     if !is_sent_on {
-        Verdict::Pass
+        Verdict::Deliver
     } else if flags & flow_flags::HAIRPIN != 0 {
         Verdict::Return
     } else {

@@ -4,7 +4,8 @@
 //! frontend, and translates the destination (DNAT); where the reply would not
 //! come back this way by itself it also translates the source (SNAT) and asks
 //! the hook to send the packet on. [`egress`] gives the replies of the other
-//! flows the frontend's address back.
+//! flows the frontend's address back. A hook says in [`Onward`] what it can do with
+//! a packet, so that an early one leaves the rest to the next.
 //!
 //! A packet that is not for us, or that is malformed, leaves untouched.
 
@@ -15,6 +16,7 @@ mod fragment;
 mod headers;
 mod icmp;
 mod ingress;
+mod onward;
 mod open;
 mod packet;
 mod pick;
@@ -31,6 +33,7 @@ pub use fragment::{Fragments, Part, egress_fragment, ingress_fragment};
 pub use headers::{Headers, Skip, Version, ethernet, parse};
 pub use icmp::{Icmp, Quote, egress_error, ingress_error};
 pub use ingress::ingress;
+pub use onward::{EveryWay, Onward};
 pub use packet::{Covers, Packet};
 pub use quote::{Message, Quoted, WriteError};
 pub use reject::{refuse, too_big};
@@ -50,8 +53,10 @@ pub enum Client {
 /// What the hook shall do with the packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict<A> {
-    /// Let it go on through the stack.
+    /// Let it go on through the stack, as it came.
     Pass,
+    /// Let it go on through the stack, translated.
+    Deliver,
     /// Drop it; the reason has been counted.
     Drop,
     /// Let the program of this part of the pipeline go on with it.

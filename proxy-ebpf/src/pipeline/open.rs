@@ -1,13 +1,14 @@
 //! A new flow: frontend, endpoint set, pick, and a translated tuple that no
 //! other flow has.
 
-use super::Client;
 use super::flow::{Holder, Translation, holder, release_tuple, reply_key, reply_of};
 use super::headers::{Headers, Version};
+use super::onward::can_finish;
 use super::pick::{choose, endpoint_set};
 use super::source_port::NatPorts;
 use super::tables::{Make, MakeError, Tables};
 use super::traffic::count_connection;
+use super::{Client, Onward};
 use crate::layout::{
     Backend, Counter, Edge, Flow, FlowKey, Frontend, FrontendKey, Racy, Settings, SourceRange,
     Tuple, backend_flags, flow_flags, frontend_flags, settings_flags,
@@ -16,10 +17,11 @@ use crate::layout::{
 /// Opens a flow for a packet that belongs to none. `None` if its destination is
 /// no frontend; an error is the reason to drop the packet.
 #[inline(always)]
-pub(super) fn open<A: Version, T: Tables<A>>(
+pub(super) fn open<A: Version, T: Tables<A>, O: Onward<A>>(
     headers: &Headers<A>,
     tables: &T,
     client: Client,
+    onward: &mut O,
 ) -> Result<Option<Translation<A>>, Counter> {
     let Some(frontend) = find_frontend(headers, tables) else {
         if let Some(reason) = leads_nowhere(headers, tables) {
@@ -62,6 +64,9 @@ pub(super) fn open<A: Version, T: Tables<A>>(
         flow.tuple.source = settings.node_address;
     }
     claim(headers, tables, &settings, &mut flow)?;
+    let is_left = !can_finish(onward, headers, &flow, true);
+    // Who finishes it counts it.
+    flow.packets.set(u32::from(!is_left));
     let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
     if tables.make(&key, &flow, Make::Replace).is_err() {
         tables.forget(&reply_key(&flow, headers.protocol));
@@ -72,6 +77,7 @@ pub(super) fn open<A: Version, T: Tables<A>>(
     Ok(Some(Translation {
         tuple: flow.tuple,
         flags,
+        is_left,
     }))
 }
 

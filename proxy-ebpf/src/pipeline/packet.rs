@@ -21,6 +21,11 @@ pub enum Covers {
 /// Every access is checked; a failed write may leave earlier writes in place, so
 /// the caller drops such a packet.
 pub trait Packet {
+    /// How many IPv6 extension headers are walked through. RFC 8200 lets each of those
+    /// that are known here occur once, destination options twice; a packet with more is
+    /// not worth a longer walk.
+    const MOST_EXTENSIONS: usize = 5;
+
     /// Number of bytes.
     fn len(&self) -> usize;
 

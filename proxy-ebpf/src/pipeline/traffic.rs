@@ -8,12 +8,12 @@ use crate::layout::{Address, Flow, Traffic};
 /// counted exactly.
 const LOT: u32 = 64;
 
-/// Counts a new connection, and its first packet.
+/// Counts a new connection, and its first packet if that is not left to another hook.
 #[inline(always)]
 pub(super) fn count_connection<A: Address, T: Tables<A>>(tables: &T, flow: &Flow<A>) {
     let traffic = Traffic {
         connections: 1,
-        packets: 1,
+        packets: flow.packets.get().into(),
     };
     tables.add_traffic(flow.service, flow.backend, traffic);
 }

@@ -4,34 +4,13 @@ use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, TC_ACT_SHOT,
     bpf_redir_neigh,
 };
-use aya_ebpf::helpers::generated::{bpf_fib_lookup, bpf_redirect_neigh};
+use aya_ebpf::helpers::generated::bpf_redirect_neigh;
 use proxy_ebpf::layout::{Address, Bytes, Counter, Stage, V4, V6};
 use proxy_ebpf::pipeline::{Packet as _, Version};
 
+use crate::fib::{Lookup, look_up};
 use crate::skb::Skb;
 use crate::stages::enter;
-
-/// `struct bpf_fib_lookup` of `linux/bpf.h`, with its unions resolved to what is
-/// used here.
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-struct Lookup {
-    family: u8,
-    protocol: u8,
-    source_port: u16,
-    destination_port: u16,
-    /// How long the packet is; then, how long it may be.
-    length: u16,
-    device: u32,
-    flow_info: u32,
-    source: [u32; 4],
-    destination: [u32; 4],
-    vlan: u32,
-    source_link: [u16; 3],
-    destination_link: [u16; 3],
-}
-
-const _: () = assert!(size_of::<Lookup>() == size_of::<aya_ebpf::bindings::bpf_fib_lookup>());
 
 /// What a FIB lookup needs to know of an IP version.
 pub(crate) trait Route: Address {
@@ -101,15 +80,7 @@ where
         destination: destination.widened(),
         ..Lookup::default()
     };
-    // SAFETY: `lookup` has the layout and the size of the helper's argument.
-    let found = unsafe {
-        bpf_fib_lookup(
-            skb.raw().cast(),
-            core::ptr::from_mut(&mut lookup).cast(),
-            size_of::<Lookup>() as i32,
-            0,
-        )
-    };
+    let found = look_up(skb.raw().cast(), &mut lookup);
     if found == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED) {
         return enter::<A>(skb, Stage::TooBig, network, lookup.length);
     }

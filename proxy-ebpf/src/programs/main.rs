@@ -11,9 +11,13 @@
 )]
 
 #[cfg(target_arch = "bpf")]
+mod fib;
+#[cfg(target_arch = "bpf")]
 mod forward;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod mark;
 #[cfg(target_arch = "bpf")]
 mod skb;
 #[cfg(target_arch = "bpf")]
@@ -22,6 +26,10 @@ mod stages;
 mod tc;
 #[cfg(target_arch = "bpf")]
 mod verdict;
+#[cfg(target_arch = "bpf")]
+mod xdp;
+#[cfg(target_arch = "bpf")]
+mod xdp_buff;
 
 /// The helpers that the programs call are open to GPL-compatible programs only.
 #[cfg(target_arch = "bpf")]

@@ -10,7 +10,7 @@ use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramAr
 use proxy_ebpf::layout::{
     self, Affinity, AffinityKey, Allowed, Answers, Backend, ClusterIp, Counter, Flow, FlowKey,
     Fragment, FragmentKey, Frontend, FrontendKey, NatPort, NodeAddress, Port, Settings, SlotPair,
-    SourceRange, Traffic, V4, V6, flow_flags, ticks,
+    SourceRange, Traffic, V4, V6, XdpWays, flow_flags, ticks,
 };
 use proxy_ebpf::pipeline::{Make, MakeError, Tables};
 
@@ -211,6 +211,10 @@ pub(crate) struct Maps;
 static SLOTS: Array<SlotPair> = Array::with_max_entries(SIZED_BY_AGENT, BPF_F_MMAPABLE);
 #[map]
 static NAT_PORTS: Array<NatPort> = Array::with_max_entries(layout::NAT_PORTS, BPF_F_MMAPABLE);
+/// What XDP can do with devices, by their index.
+#[map]
+static XDP_DEVICES: HashMap<u32, XdpWays> =
+    HashMap::with_max_entries(layout::XDP_DEVICES, BPF_F_NO_PREALLOC);
 #[map]
 static SERVICE_TRAFFIC: Array<Traffic> = Array::with_max_entries(SIZED_BY_AGENT, BPF_F_MMAPABLE);
 #[map]
@@ -231,6 +235,14 @@ maps! {
 fn slot(position: u32) -> Option<u32> {
     let SlotPair([even, odd]) = *SLOTS.get(position >> 1)?;
     Some(if position & 1 == 0 { even } else { odd })
+}
+
+/// What XDP can do with a device, in bits of `xdp_ways`.
+#[inline(always)]
+pub(crate) fn xdp_ways_of(device: u32) -> XdpWays {
+    // SAFETY: not preallocated, so a deleted element is not reused while this program
+    // runs.
+    unsafe { XDP_DEVICES.get(device) }.copied().unwrap_or(0)
 }
 
 /// Removes a flow record, if it is there.

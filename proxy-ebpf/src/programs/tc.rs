@@ -7,9 +7,10 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Address, V4, V6};
-use proxy_ebpf::pipeline::{Client, egress, ethernet, ingress};
+use proxy_ebpf::pipeline::{Client, EveryWay, egress, ethernet, ingress};
 
 use crate::maps::Maps;
+use crate::mark;
 use crate::skb::Skb;
 use crate::verdict::{NEXT, act};
 
@@ -27,7 +28,11 @@ pub(crate) fn ingress_pod(ctx: TcContext) -> i32 {
 
 #[classifier]
 pub(crate) fn ingress_outside(ctx: TcContext) -> i32 {
-    on_ingress(Skb::new(&ctx), Link::Ethernet, Client::Outside)
+    let skb = Skb::new(&ctx);
+    if mark::is_set(skb.raw()) {
+        return NEXT;
+    }
+    on_ingress(skb, Link::Ethernet, Client::Outside)
 }
 
 #[classifier]
@@ -54,11 +59,11 @@ pub(crate) fn egress_any_ip(ctx: TcContext) -> i32 {
 fn on_ingress(mut skb: Skb, link: Link, client: Client) -> i32 {
     match network_header(&mut skb, link) {
         Some((network, V4::ETHERTYPE)) => {
-            let verdict = ingress::<V4, _, _>(&mut skb, network, &Maps, client);
+            let verdict = ingress::<V4, _, _, _>(&mut skb, network, &Maps, client, &mut EveryWay);
             act(&mut skb, network, verdict)
         }
         Some((network, V6::ETHERTYPE)) => {
-            let verdict = ingress::<V6, _, _>(&mut skb, network, &Maps, client);
+            let verdict = ingress::<V6, _, _, _>(&mut skb, network, &Maps, client, &mut EveryWay);
             act(&mut skb, network, verdict)
         }
         _ => NEXT,

@@ -18,7 +18,7 @@ pub(crate) const NEXT: i32 = -1;
 #[inline(always)]
 pub(crate) fn act<A: Route>(skb: &mut Skb, network: usize, verdict: Verdict<A>) -> i32 {
     match verdict {
-        Verdict::Pass => NEXT,
+        Verdict::Pass | Verdict::Deliver => NEXT,
         Verdict::Drop => TC_ACT_SHOT,
         Verdict::Continue(stage) => enter::<A>(skb, stage, network, 0),
         Verdict::Forward(_) => enter::<A>(skb, Stage::Forward, network, 0),

@@ -1,6 +1,6 @@
 //! The cluster: a fabric, an outside client, and two nodes with pods.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{
     addresses::{self, SERVICES_V4, SERVICES_V6},
@@ -34,7 +34,7 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// A machine of the fabric that is no node; it reaches Services through node1.
     pub client: Namespace,
-    _fabric: Namespace,
+    fabric: Namespace,
     /// For files that live as long as the lab.
     pub directory: Directory,
 }
@@ -67,9 +67,26 @@ impl Cluster {
         Ok(Self {
             nodes,
             client,
-            _fabric: fabric,
+            fabric,
             directory,
         })
+    }
+
+    /// Makes the cables of the fabric like hardware to XDP: what comes over them has
+    /// complete checksums, and what XDP sends is taken.
+    ///
+    /// A veth device drops what XDP sends to it unless it polls, which it does where
+    /// GRO is asked for (`veth_xdp_xmit` in `drivers/net/veth.c`).
+    pub fn make_cables_like_hardware(&self) -> Result<()> {
+        let machines = self.nodes.iter().map(|node| &node.namespace);
+        for machine in machines.chain([&self.client]) {
+            set_offload(machine, "eth0", "tx", "off")?;
+        }
+        for port in ["client", "node1", "node2"] {
+            set_offload(&self.fabric, port, "tx", "off")?;
+            set_offload(&self.fabric, port, "gro", "on")?;
+        }
+        Ok(())
     }
 
     /// The pods of all nodes.
@@ -81,6 +98,15 @@ impl Cluster {
     pub fn pod(&self, node: usize, pod: usize) -> &Pod {
         &self.nodes[node - 1].pods[pod - 1]
     }
+}
+
+/// Sets a feature of a device, by ethtool's name for it.
+fn set_offload(machine: &Namespace, device: &str, feature: &str, value: &str) -> Result<()> {
+    let mut command = machine.command("ethtool");
+    let output = command.args(["-K", device, feature, value]).output()?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ethtool: {complaint}");
+    Ok(())
 }
 
 /// A bridge, with a port for each machine whose other end is that machine's `eth0`.

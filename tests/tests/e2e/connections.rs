@@ -124,10 +124,9 @@ fn iperf3(from: &Namespace, frontend: SocketAddr, more: &[&str]) -> Result<f64> 
         .context("no throughput in iperf3's report")
 }
 
-#[test]
-fn bulk_traffic_flows_both_ways() -> Result<()> {
-    let world = World::new(PodNetwork::Bridge)?;
-    let backend = world.cluster.pod(2, 1);
+/// Puts a server of iperf3 in the place of the Service `web`'s one endpoint.
+pub(crate) fn serve_iperf3(world: &World, pod: (usize, usize)) -> Result<Process> {
+    let backend = world.cluster.pod(pod.0, pod.1);
     let mut command = backend.namespace.command("iperf3");
     command.args(["-s", "-p", "8081", "--forceflush"]);
     let server = Process::spawn("iperf3 server", command)?;
@@ -138,7 +137,14 @@ fn bulk_traffic_flows_both_ways() -> Result<()> {
         let slices = slices.replace("port: 8080", "port: 8081");
         world.manifests.write("web-endpoints", &slices)
     })?;
-    world.scale("web", &[(2, 1)])?;
+    world.scale("web", &[pod])?;
+    Ok(server)
+}
+
+#[test]
+fn bulk_traffic_flows_both_ways() -> Result<()> {
+    let world = World::new(PodNetwork::Bridge)?;
+    let server = serve_iperf3(&world, (2, 1))?;
     for (from, frontend) in [
         (
             &world.cluster.pod(1, 3).namespace,
@@ -150,14 +156,24 @@ fn bulk_traffic_flows_both_ways() -> Result<()> {
         ),
     ] {
         for direction in [&[] as &[&str], &["-R"]] {
-            let mark = server.mark();
-            let throughput = iperf3(from, frontend, direction)?;
-            println!("{frontend} {direction:?}: {:.2} Gbit/s", throughput / 1e9);
-            assert!(throughput > 1e6, "next to nothing arrived");
-            // One test at a time: the server says when it is free again.
-            server.wait_for_line_after(mark, TIMEOUT, |line| line.contains("listening"))?;
+            check_bulk(&server, from, frontend, direction)?;
         }
     }
+    Ok(())
+}
+
+/// Runs iperf3, and waits until its server is free again: it does one test at a time.
+pub(crate) fn check_bulk(
+    server: &Process,
+    from: &Namespace,
+    frontend: SocketAddr,
+    direction: &[&str],
+) -> Result<()> {
+    let mark = server.mark();
+    let throughput = iperf3(from, frontend, direction)?;
+    println!("{frontend} {direction:?}: {:.2} Gbit/s", throughput / 1e9);
+    assert!(throughput > 1e6, "next to nothing arrived");
+    server.wait_for_line_after(mark, TIMEOUT, |line| line.contains("listening"))?;
     Ok(())
 }
 

@@ -25,3 +25,4 @@ mod source_ports;
 mod sources;
 mod telling;
 mod world;
+mod xdp;

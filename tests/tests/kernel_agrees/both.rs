@@ -1,8 +1,10 @@
 //! The programs in the kernel beside the pipeline in memory.
 
+use std::ffi::CStr;
+use std::io;
 use std::net::IpAddr;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions};
 use proxy_agent::maps::{FakeMaps, Loaded, MapSizes, Maps as _, ProgramName, RecordTables, load};
 use proxy_agent::model::object;
@@ -10,6 +12,7 @@ use proxy_agent::plan::{BackendEntry, FrontendId, Write};
 use proxy_ebpf::host::{self, Action, Frame, Link};
 use proxy_ebpf::layout::{
     Counter, Frontend, Settings, Span, backend_flags, frontend_flags, settings_flags, ticks,
+    xdp_ways,
 };
 use proxy_ebpf::pipeline::Client;
 use proxy_tests::lab::{Directory, Namespace};
@@ -20,11 +23,25 @@ const NEXT: i32 = -1;
 const SHOT: i32 = 2;
 const REDIRECT: i32 = 7;
 
+/// What XDP returns: `XDP_DROP`, `XDP_PASS`, `XDP_TX`, `XDP_REDIRECT`.
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
+const XDP_REDIRECT: u32 = 4;
+
+/// Both Ethernet addresses of what XDP sends to the gateway.
+const TO_GATEWAY: [u8; 12] = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+
 /// What a device's packets start with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Device {
     /// An Ethernet header.
     Ethernet,
+    /// The same, with XDP in front of TC where packets come from outside; XDP sends
+    /// nothing.
+    XdpThatPasses,
+    /// The same, and XDP sends packets on and back.
+    XdpThatSends,
     /// IP. In a test run the kernel takes what lies at bytes 12 and 13 for the
     /// EtherType, and lets the program begin at byte 0; the tests' addresses are
     /// such that it is the right one.
@@ -35,6 +52,7 @@ pub(crate) enum Device {
 pub(crate) struct Both {
     kernel: Loaded,
     host: FakeMaps,
+    device: Device,
 }
 
 /// What the kernel takes for a test run at least: since Linux 6.18 an Ethernet
@@ -42,7 +60,8 @@ pub(crate) struct Both {
 /// (`bpf_prog_test_run_skb` in `net/bpf/test_run.c`).
 pub(crate) const SHORTEST: usize = 14 + 40;
 
-/// Runs a test where every packet has a route, to a device that leads nowhere.
+/// Runs a test where every packet has a route, to a gateway by a device that leads
+/// nowhere.
 pub(crate) fn in_a_namespace(work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     let directory = Directory::create()?;
     let namespaces = Namespace::create(directory.name(), &["run"])?;
@@ -52,24 +71,27 @@ pub(crate) fn in_a_namespace(work: impl FnOnce() -> Result<()> + Send) -> Result
     let commands = [
         "link add nowhere type veth peer name cable-end",
         "link set cable-end up",
-        "link set nowhere up",
-        "address add 8.0.255.1/32 dev nowhere",
-        "address add fd00:0:86dd:255::1/128 dev nowhere",
-        "route add default dev nowhere",
-        "route add ::/0 dev nowhere",
+        "link set nowhere address 02:00:00:00:00:01 up",
+        "address add 8.0.255.1/30 dev nowhere",
+        "address add fd00:0:86dd:255::1/64 dev nowhere nodad",
+        "neighbour add 8.0.255.2 lladdr 02:00:00:00:00:02 dev nowhere",
+        "neighbour add fd00:0:86dd:255::2 lladdr 02:00:00:00:00:02 dev nowhere",
+        "route add default via 8.0.255.2",
+        "route add ::/0 via fd00:0:86dd:255::2",
     ];
     namespace.ip(&commands.map(String::from))?;
     namespace.run(work)?
 }
 
 impl Both {
-    /// Loads the programs, and writes the stage's content to both sides.
-    pub(crate) fn new(stage: &Stage) -> Result<Self> {
-        Self::with_flows(stage, 65_536)
+    /// Loads the programs, for packets of this kind of device, and writes the stage's
+    /// content to both sides.
+    pub(crate) fn new(stage: &Stage, device: Device) -> Result<Self> {
+        Self::with_flows(stage, device, 65_536)
     }
 
     /// The same, with room for so many flow records in the kernel.
-    pub(crate) fn with_flows(stage: &Stage, flows: u32) -> Result<Self> {
+    pub(crate) fn with_flows(stage: &Stage, device: Device, flows: u32) -> Result<Self> {
         let sizes = MapSizes {
             frontends: 256,
             backends: 256,
@@ -80,11 +102,30 @@ impl Both {
         let mut both = Self {
             kernel: load(sizes, None).context("load the programs (root is needed)")?,
             host: FakeMaps::default(),
+            device,
         };
         for write in writes(stage) {
             both.write(&write)?;
         }
+        both.kernel.xdp()?.load()?;
+        if device == Device::XdpThatSends {
+            both.let_xdp_send()?;
+        }
         Ok(both)
+    }
+
+    /// Lets XDP send: back by the device at which packets come in, which in a test run
+    /// is the loopback device, and on by the one that leads nowhere.
+    fn let_xdp_send(&mut self) -> Result<()> {
+        for (device, ways) in [(c"lo", xdp_ways::RETURN), (c"nowhere", xdp_ways::REDIRECT)] {
+            self.kernel.xdp_devices.set(index_of(device)?, ways)?;
+        }
+        Ok(())
+    }
+
+    /// The value of a counter, which is the same on both sides.
+    pub(crate) fn counter(&self, counter: Counter) -> u64 {
+        self.host.v4.counter(counter)
     }
 
     /// Carries out a write on both sides.
@@ -98,16 +139,25 @@ impl Both {
     pub(crate) fn run(
         &mut self,
         hook: Hook,
-        device: Device,
         bytes: &[u8],
         what: &str,
     ) -> Result<(Outcome, Vec<u8>)> {
-        let (kernel, kernel_bytes) = self.run_kernel(hook, device, bytes)?;
+        let device = self.device;
+        let by_xdp = match (hook, device) {
+            (Hook::FromOutside, Device::XdpThatPasses | Device::XdpThatSends) => {
+                self.run_xdp(bytes, what)?
+            }
+            _ => None,
+        };
+        let (kernel, kernel_bytes) = match by_xdp {
+            Some(done) => done,
+            None => self.run_kernel(hook, device, bytes)?,
+        };
         let (host, host_bytes) = self.run_host(hook, device, bytes);
         assert_eq!(kernel, host, "verdicts of kernel and host, {what}");
         // A test run has an Ethernet header also where there is none, and would put
         // headers behind it.
-        let is_comparable = device == Device::Ethernet || host_bytes.len() == bytes.len();
+        let is_comparable = device != Device::Ip || host_bytes.len() == bytes.len();
         if is_comparable {
             assert_eq!(kernel_bytes, host_bytes, "bytes of kernel and host, {what}");
         } else {
@@ -141,6 +191,39 @@ impl Both {
         Ok(())
     }
 
+    /// Runs a packet through XDP; `None` if that leaves it as it came.
+    fn run_xdp(&mut self, bytes: &[u8], what: &str) -> Result<Option<(Outcome, Vec<u8>)>> {
+        let mut out = vec![0; bytes.len() + 64];
+        let result = self.kernel.xdp()?.test_run(TestRunOptions {
+            data_in: Some(bytes),
+            data_out: Some(&mut out),
+            ..TestRunOptions::new()
+        })?;
+        out.truncate(result.data_size_out as usize);
+        let outcome = match result.return_value {
+            XDP_PASS if out.len() == bytes.len() => {
+                assert_eq!(out, bytes, "left to TC, {what}");
+                return Ok(None);
+            }
+            XDP_PASS => {
+                // The mark for TC is in front.
+                out.drain(..size_of::<u32>());
+                Outcome::Passed
+            }
+            XDP_DROP => Outcome::Dropped,
+            XDP_TX => Outcome::SentOn,
+            XDP_REDIRECT => {
+                ensure!(out.starts_with(&TO_GATEWAY), "not to the gateway, {what}");
+                // TC leaves this to the kernel.
+                out[..12].copy_from_slice(&bytes[..12]);
+                Outcome::SentOn
+            }
+            other => anyhow::bail!("an unknown verdict: {other}"),
+        };
+        ensure!(out.len() == bytes.len(), "the length has changed");
+        Ok(Some((outcome, out)))
+    }
+
     /// Runs a packet through the kernel's program.
     pub(crate) fn run_kernel(
         &mut self,
@@ -149,12 +232,12 @@ impl Both {
         bytes: &[u8],
     ) -> Result<(Outcome, Vec<u8>)> {
         let name = match (hook, device) {
-            (Hook::FromPod, Device::Ethernet) => ProgramName::IngressPod,
-            (Hook::FromOutside, Device::Ethernet) => ProgramName::IngressOutside,
-            (Hook::Out, Device::Ethernet) => ProgramName::Egress,
             (Hook::FromPod, Device::Ip) => ProgramName::IngressPodIp,
             (Hook::FromOutside, Device::Ip) => ProgramName::IngressOutsideIp,
             (Hook::Out, Device::Ip) => ProgramName::EgressIp,
+            (Hook::FromPod, _) => ProgramName::IngressPod,
+            (Hook::FromOutside, _) => ProgramName::IngressOutside,
+            (Hook::Out, _) => ProgramName::Egress,
         };
         // An ICMP error quotes what there was.
         let mut out = vec![0; bytes.len() + 64];
@@ -182,11 +265,17 @@ impl Both {
         let mut frame = Frame(bytes.to_vec());
         self.host.v4.shared.now.set(kernel_ticks());
         let link = match device {
-            Device::Ethernet => Link::Ethernet,
+            Device::Ethernet | Device::XdpThatPasses | Device::XdpThatSends => Link::Ethernet,
             Device::Ip => Link::Ip(u16::from_be_bytes([bytes[12], bytes[13]])),
         };
         let hook = match hook {
             Hook::FromPod => host::Hook::Ingress(Client::Pod),
+            Hook::FromOutside if device == Device::XdpThatPasses => {
+                host::Hook::Xdp { can_send: false }
+            }
+            Hook::FromOutside if device == Device::XdpThatSends => {
+                host::Hook::Xdp { can_send: true }
+            }
             Hook::FromOutside => host::Hook::Ingress(Client::Outside),
             Hook::Out => host::Hook::Egress,
         };
@@ -197,6 +286,16 @@ impl Both {
             Action::Return | Action::Forward | Action::Again => Outcome::SentOn,
         };
         (outcome, frame.0)
+    }
+}
+
+/// Index of a device of this namespace.
+#[expect(unsafe_code, reason = "std does not know of devices")]
+fn index_of(device: &CStr) -> Result<u32> {
+    // SAFETY: a string with its end.
+    match unsafe { libc::if_nametoindex(device.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()).with_context(|| format!("device {device:?}")),
+        index => Ok(index),
     }
 }
 

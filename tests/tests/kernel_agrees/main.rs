@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use anyhow::Result;
 use both::{Both, Device, SHORTEST, in_a_namespace};
 use proxy_agent::plan::Write;
+use proxy_ebpf::layout::Counter;
 use proxy_tests::lab::Family;
 use proxy_tests::packets::{
     Choices, Hook, Outcome, Packet, Protocol, Stage, Transport, address, fixtures, noise, tcp_flags,
@@ -23,13 +24,26 @@ const PACKETS: u64 = 4000;
 
 #[test]
 fn on_the_fixtures() -> Result<()> {
+    run_fixtures(Device::Ethernet)
+}
+
+#[test]
+fn on_the_fixtures_where_xdp_comes_first() -> Result<()> {
+    run_fixtures(Device::XdpThatSends)
+}
+
+#[test]
+fn on_the_fixtures_where_xdp_can_only_pass_packets_on() -> Result<()> {
+    run_fixtures(Device::XdpThatPasses)
+}
+
+fn run_fixtures(device: Device) -> Result<()> {
     in_a_namespace(|| {
         let (stage, table) = fixtures();
-        let mut both = Both::new(&stage)?;
+        let mut both = Both::new(&stage, device)?;
         for fixture in table {
             let bytes = fixture.packet.build();
-            let (outcome, after) =
-                both.run(fixture.hook, Device::Ethernet, &bytes, &fixture.name)?;
+            let (outcome, after) = both.run(fixture.hook, &bytes, &fixture.name)?;
             assert_eq!(outcome, fixture.outcome, "{}", fixture.name);
             assert_eq!(after, fixture.becomes.build(), "{}", fixture.name);
         }
@@ -41,14 +55,14 @@ fn on_the_fixtures() -> Result<()> {
 fn on_the_fixtures_without_ethernet_headers() -> Result<()> {
     in_a_namespace(|| {
         let (stage, table) = fixtures();
-        let mut both = Both::new(&stage)?;
+        let mut both = Both::new(&stage, Device::Ip)?;
         for mut fixture in table {
             // Without an Ethernet header the kernel takes the IP header's first
             // bytes for one, and wants as much again behind it.
             fixture.packet = fixture.packet.bare(SHORTEST);
             fixture.becomes = fixture.becomes.bare(SHORTEST);
             let bytes = fixture.packet.build();
-            let (outcome, after) = both.run(fixture.hook, Device::Ip, &bytes, &fixture.name)?;
+            let (outcome, after) = both.run(fixture.hook, &bytes, &fixture.name)?;
             assert_eq!(outcome, fixture.outcome, "{}", fixture.name);
             assert_eq!(after, fixture.becomes.build(), "{}", fixture.name);
         }
@@ -64,6 +78,16 @@ fn on_random_conversations() -> Result<()> {
 #[test]
 fn on_random_conversations_without_ethernet_headers() -> Result<()> {
     in_a_namespace(|| converse(&Stage::usual(), Device::Ip, 2))
+}
+
+#[test]
+fn on_random_conversations_where_xdp_comes_first() -> Result<()> {
+    in_a_namespace(|| converse(&Stage::usual(), Device::XdpThatSends, 6))
+}
+
+#[test]
+fn on_random_conversations_where_xdp_can_only_pass_packets_on() -> Result<()> {
+    in_a_namespace(|| converse(&Stage::usual(), Device::XdpThatPasses, 7))
 }
 
 #[test]
@@ -87,7 +111,7 @@ fn on_random_conversations_where_all_is_masqueraded() -> Result<()> {
 #[test]
 fn on_damaged_packets() -> Result<()> {
     in_a_namespace(|| {
-        let mut both = Both::new(&Stage::usual())?;
+        let mut both = Both::new(&Stage::usual(), Device::Ethernet)?;
         let mut too_short = 0;
         for seed in 0..PACKETS {
             let chance = noise(seed | 5 << 40, 256);
@@ -109,7 +133,7 @@ fn on_damaged_packets() -> Result<()> {
                 continue;
             }
             let hook = choices.one_of(&[Hook::FromOutside, Hook::FromPod, Hook::Out]);
-            both.run(hook, Device::Ethernet, &bytes, &format!("seed {seed}"))?;
+            both.run(hook, &bytes, &format!("seed {seed}"))?;
         }
         println!("{too_short} of {PACKETS} were too short for a test run");
         assert!(too_short < PACKETS / 2);
@@ -120,7 +144,7 @@ fn on_damaged_packets() -> Result<()> {
 #[test]
 fn on_what_happens_when_an_endpoint_leaves() -> Result<()> {
     in_a_namespace(|| {
-        let mut both = Both::new(&Stage::usual())?;
+        let mut both = Both::new(&Stage::usual(), Device::Ethernet)?;
         for family in Family::BOTH {
             let client = SocketAddr::new(address(family, 7, 7), 50_000);
             let service = SocketAddr::new(address(family, 9, 2), 80);
@@ -134,7 +158,7 @@ fn on_what_happens_when_an_endpoint_leaves() -> Result<()> {
             let run = |both: &mut Both, when| -> Result<()> {
                 for packet in &packets {
                     let hook = Hook::FromOutside;
-                    both.run(hook, Device::Ethernet, &packet.build(), when)?;
+                    both.run(hook, &packet.build(), when)?;
                 }
                 Ok(())
             };
@@ -158,7 +182,7 @@ fn on_what_happens_when_an_endpoint_leaves() -> Result<()> {
 fn flow_records_that_the_kernel_evicts_are_counted() -> Result<()> {
     const FLOWS: u32 = 4096;
     in_a_namespace(|| {
-        let mut both = Both::with_flows(&Stage::usual(), FLOWS)?;
+        let mut both = Both::with_flows(&Stage::usual(), Device::Ethernet, FLOWS)?;
         let client = |number: u16| SocketAddr::new(address(Family::V4, 7, 7), number);
         let service = SocketAddr::new(address(Family::V4, 9, 2), 80);
         let open = |both: &mut Both, ports: std::ops::Range<u16>| -> Result<()> {
@@ -250,7 +274,7 @@ fn fragments(both: &mut Both, hook: Hook, packet: &Packet, what: &str) -> Result
 
 /// Clients send, and whoever they have reached answers, packets of every shape.
 fn converse(stage: &Stage, device: Device, seed: u64) -> Result<()> {
-    let mut both = Both::new(stage)?;
+    let mut both = Both::new(stage, device)?;
     let mut sent: Vec<(Hook, Packet)> = Vec::new();
     let mut outcomes = [0; 3];
     for number in 0..PACKETS {
@@ -303,7 +327,7 @@ fn converse(stage: &Stage, device: Device, seed: u64) -> Result<()> {
             fragments(&mut both, hook, &packet, &format!("number {number}"))?;
         }
         let what = format!("number {number}: {hook:?} {packet:?}");
-        let (outcome, after) = both.run(hook, device, &packet.build(), &what)?;
+        let (outcome, after) = both.run(hook, &packet.build(), &what)?;
         outcomes[outcome as usize] += 1;
         let is_answered = after.len() != packet.build().len();
         let is_error = matches!(packet.transport, Transport::Icmp { .. });
@@ -314,5 +338,13 @@ fn converse(stage: &Stage, device: Device, seed: u64) -> Result<()> {
     }
     println!("{outcomes:?} were passed, dropped and sent on");
     assert!(outcomes.iter().all(|&count| count > 100), "{outcomes:?}");
+    let by_xdp = [Counter::XdpDelivered, Counter::XdpSent].map(|it| both.counter(it));
+    println!("XDP delivered and sent {by_xdp:?}");
+    let [delivers, sends] = match device {
+        Device::XdpThatSends => [true, true],
+        Device::XdpThatPasses => [true, false],
+        Device::Ethernet | Device::Ip => [false, false],
+    };
+    assert_eq!(by_xdp.map(|count| count > 20), [delivers, sends]);
     Ok(())
 }

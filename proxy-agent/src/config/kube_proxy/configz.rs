@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::settings::{LogLevel, Settings};
 use super::{KUBE_PROXY, OWN};
-use crate::attach::AttachWay;
+use crate::attach::{AttachWay, XdpChoice};
 use crate::config::NO_BPFFS;
 
 /// A JSON object with a member for each of the two kinds of document, which could be
@@ -77,6 +77,11 @@ pub fn configz(node_name: &str, settings: &Settings) -> Value {
             },
             "bpffs": own.bpffs.as_deref().unwrap_or(Path::new(NO_BPFFS)),
             "auditPeriod": go_duration(own.audit_period),
+            "xdp": match own.xdp {
+                XdpChoice::Auto => "auto",
+                XdpChoice::Always => "always",
+                XdpChoice::Never => "never",
+            },
             "externalIPs": external_ips,
         },
     })

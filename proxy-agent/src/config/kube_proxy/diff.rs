@@ -34,6 +34,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
                 attach,
                 bpffs,
                 audit_period,
+                xdp,
                 external_ips,
             },
     } = old;
@@ -73,6 +74,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
         ("attach", *attach != new.own.attach),
         ("bpffs", *bpffs != new.own.bpffs),
         ("auditPeriod", *audit_period != new.own.audit_period),
+        ("xdp", *xdp != new.own.xdp),
     ] {
         if is_changed {
             changes.restart.push(name);

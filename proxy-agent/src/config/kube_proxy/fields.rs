@@ -214,6 +214,8 @@ pub(super) const OWN_FIELDS: &[Field] = &[
     used("attach", OneOf(&["", "auto", "tcx", "clsact"])),
     used("bpffs", Text),
     used("auditPeriod", Duration),
+    // Not `off`, which YAML reads as `false`.
+    used("xdp", OneOf(&["", "auto", "always", "never"])),
     used("externalIPs", Texts),
 ];
 

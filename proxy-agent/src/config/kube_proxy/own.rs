@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::attach::AttachWay;
+use crate::attach::{AttachWay, XdpChoice};
 use crate::config::{DEFAULT_BPFFS, DEFAULT_MAPS, DEFAULT_NAT_PORTS, NO_BPFFS, PortRange};
 use crate::maps::MapSizes;
 
@@ -33,6 +33,9 @@ pub struct OwnSettings {
     /// How often the maps are read back and compared with what they should hold. By
     /// default seldom: nobody else writes to them.
     pub audit_period: Duration,
+    /// On which uplinks XDP is used. By default on hardware, where it is faster than TC
+    /// and sees the same packets.
+    pub xdp: XdpChoice,
     /// Where `spec.externalIPs` may be. By default nowhere, since whoever may write a
     /// Service could take any traffic with them (CVE-2020-8554).
     pub external_ips: Vec<IpNet>,
@@ -46,6 +49,7 @@ impl Default for OwnSettings {
             attach: AttachWay::Auto,
             bpffs: Some(PathBuf::from(DEFAULT_BPFFS)),
             audit_period: Duration::from_mins(5),
+            xdp: XdpChoice::Auto,
             external_ips: Vec::new(),
         }
     }
@@ -86,6 +90,11 @@ impl OwnSettings {
             None | Some("") => own.bpffs,
             Some(NO_BPFFS) => None,
             Some(path) => Some(PathBuf::from(path)),
+        };
+        own.xdp = match values.text("xdp") {
+            Some("always") => XdpChoice::Always,
+            Some("never") => XdpChoice::Never,
+            _ => XdpChoice::Auto,
         };
         for (number, (place, text)) in values.texts("externalIPs").iter().enumerate() {
             let net = range(text).ok_or_else(|| {

@@ -1,0 +1,68 @@
+//! The ways onward from a hook, once a packet is translated.
+
+use super::headers::Headers;
+use crate::layout::{Flow, Tuple, flow_flags};
+
+/// What a hook can do with a packet that is to be translated. It is asked before
+/// anything in the packet changes: what it cannot finish it passes on as it came, to
+/// the hook behind it.
+pub trait Onward<A> {
+    /// Whether another of our hooks sees what this one passes on as it came. Then that
+    /// one counts it, and sends the first packet of a flow on: by the stack, which finds
+    /// out where the next hop is, and whether it is still there.
+    const HAS_NEXT: bool;
+
+    /// Whether the packet can go on through the stack, translated.
+    fn can_pass(&mut self) -> bool;
+
+    /// Whether it can be sent out by the device that it came from.
+    fn can_return(&mut self) -> bool;
+
+    /// Whether it can be sent to where `to` leads.
+    fn can_forward(&mut self, headers: &Headers<A>, to: &Tuple<A>) -> bool;
+}
+
+/// The ways from a hook that is the last one: all, or the packet is lost.
+#[derive(Clone, Copy, Debug)]
+pub struct EveryWay;
+
+impl<A> Onward<A> for EveryWay {
+    const HAS_NEXT: bool = false;
+
+    #[inline(always)]
+    fn can_pass(&mut self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn can_return(&mut self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn can_forward(&mut self, _: &Headers<A>, _: &Tuple<A>) -> bool {
+        true
+    }
+}
+
+/// Whether the hook can do all that the flow asks for, with a packet that may be the
+/// flow's first in its direction.
+#[inline(always)]
+pub(super) fn can_finish<A, O: Onward<A>>(
+    onward: &mut O,
+    headers: &Headers<A>,
+    flow: &Flow<A>,
+    is_first: bool,
+) -> bool {
+    if flow.flags() & flow_flags::REDIRECT == 0 {
+        return onward.can_pass();
+    }
+    if O::HAS_NEXT && (headers.ttl <= 1 || is_first) {
+        return false;
+    }
+    if flow.flags() & flow_flags::HAIRPIN == 0 {
+        onward.can_forward(headers, &flow.tuple)
+    } else {
+        onward.can_return()
+    }
+}

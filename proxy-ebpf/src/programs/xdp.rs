@@ -1,0 +1,148 @@
+//! XDP: ingress of uplinks, before there is a socket buffer.
+//!
+//! What it cannot finish it passes on as it came, to the program of TC behind it.
+
+use aya_ebpf::bindings::BPF_FIB_LKUP_RET_SUCCESS;
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::helpers::generated::bpf_redirect;
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use proxy_ebpf::layout::{Address, Counter, Tuple, V4, V6, XdpWays, xdp_ways};
+use proxy_ebpf::pipeline::{Client, Headers, Onward, Packet, Verdict, ingress};
+
+use crate::fib::{Lookup, look_up};
+use crate::forward::Route;
+use crate::maps::{Maps, count, xdp_ways_of};
+use crate::mark;
+use crate::xdp_buff::XdpBuff;
+
+/// Where the EtherType is in a frame, and the network header. Frames with VLAN tags are
+/// left to TC: they belong to another device.
+const ETHERTYPE: usize = 12;
+const NETWORK: usize = 14;
+
+#[xdp]
+pub(crate) fn xdp_outside(ctx: XdpContext) -> u32 {
+    let mut packet = XdpBuff::new(&ctx);
+    match packet.read(ETHERTYPE).map(u16::from_be) {
+        Some(V4::ETHERTYPE) => on_ingress::<V4>(&mut packet),
+        Some(V6::ETHERTYPE) => on_ingress::<V6>(&mut packet),
+
+        _ => XDP_PASS,
+    }
+}
+
+#[inline(always)]
+fn on_ingress<A>(packet: &mut XdpBuff) -> u32
+where
+    A: Route + proxy_ebpf::pipeline::Version,
+    [A; 2]: proxy_ebpf::layout::Bytes,
+    Maps: proxy_ebpf::pipeline::Tables<A>,
+{
+    let mut ways = Ways::from(packet);
+    match ingress(packet, NETWORK, &Maps, Client::Outside, &mut ways) {
+        // What has a stage of its own is TC's.
+        Verdict::Pass | Verdict::Continue(_) | Verdict::Again => XDP_PASS,
+        Verdict::Deliver => {
+            count(Counter::XdpDelivered);
+            XDP_PASS
+        }
+        Verdict::Drop => XDP_DROP,
+        Verdict::Return => ways.send(),
+        Verdict::Forward(_) => ways.send_on(packet),
+    }
+}
+
+/// What XDP can do with a packet.
+struct Ways {
+    packet: *mut aya_ebpf::bindings::xdp_md,
+    device: u32,
+    /// Where it goes, found before the packet was changed: a device, the way out of it,
+    /// and the Ethernet addresses.
+    target: u32,
+    way: XdpWays,
+    link: [u16; 6],
+}
+
+impl Ways {
+    #[inline(always)]
+    fn from(packet: &XdpBuff) -> Self {
+        Self {
+            packet: packet.raw(),
+            device: packet.device(),
+            target: 0,
+            way: 0,
+            link: [0; 6],
+        }
+    }
+
+    /// Finds a way to send the packet out of a device.
+    #[inline(always)]
+    fn find(&mut self, device: u32) -> bool {
+        let ways = xdp_ways_of(device);
+        let usable = if device == self.device {
+            xdp_ways::RETURN | xdp_ways::REDIRECT
+        } else {
+            xdp_ways::REDIRECT
+        };
+        self.target = device;
+        self.way = ways & usable;
+        self.way != 0
+    }
+
+    /// Sends the packet on, with new Ethernet addresses.
+    #[inline(always)]
+    fn send_on(&self, packet: &mut XdpBuff) -> u32 {
+        if packet.write(0, &self.link).is_none() {
+            count(Counter::RewriteFailed);
+            return XDP_DROP;
+        }
+        self.send()
+    }
+
+    /// Sends the packet by the way that was found.
+    #[inline(always)]
+    fn send(&self) -> u32 {
+        count(Counter::XdpSent);
+        if self.way & xdp_ways::RETURN != 0 {
+            return XDP_TX;
+        }
+        // SAFETY: sends the packet out of a device that can do that.
+        unsafe { bpf_redirect(self.target, 0) as u32 }
+    }
+}
+
+impl<A: Route> Onward<A> for Ways {
+    const HAS_NEXT: bool = true;
+
+    #[inline(always)]
+    fn can_pass(&mut self) -> bool {
+        mark::set(self.packet)
+    }
+
+    #[inline(always)]
+    fn can_return(&mut self) -> bool {
+        self.find(self.device)
+    }
+
+    #[inline(always)]
+    fn can_forward(&mut self, headers: &Headers<A>, to: &Tuple<A>) -> bool {
+        let mut lookup = Lookup {
+            family: A::FAMILY,
+            length: (headers.end - headers.network) as u16,
+            device: self.device,
+            source: to.source.widened(),
+            destination: to.destination.widened(),
+            ..Lookup::default()
+        };
+        // Anything else is for TC: to find the neighbour out, to tell the sender of the
+        // way's MTU, to drop the packet.
+        if look_up(self.packet.cast(), &mut lookup) != i64::from(BPF_FIB_LKUP_RET_SUCCESS) {
+            return false;
+        }
+        let [d0, d1, d2] = lookup.destination_link;
+        let [s0, s1, s2] = lookup.source_link;
+        self.link = [d0, d1, d2, s0, s1, s2];
+        self.find(lookup.device)
+    }
+}

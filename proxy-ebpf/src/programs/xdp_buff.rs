@@ -1,0 +1,108 @@
+//! A packet that has no socket buffer yet, as the pipeline's packet.
+
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::programs::XdpContext;
+use proxy_ebpf::layout::Bytes;
+use proxy_ebpf::pipeline::{Covers, Delta, Packet};
+
+/// No offset of a header exceeds this; the verifier wants a bound.
+const FARTHEST: usize = 0x7fff;
+
+/// A packet in a driver's memory, whole: the program does not say that it knows
+/// packets of several buffers, so that drivers do not give it any. Its checksums are
+/// complete; the agent sees to it that the program is only where they are.
+pub(crate) struct XdpBuff {
+    raw: *mut xdp_md,
+}
+
+impl XdpBuff {
+    #[inline(always)]
+    pub(crate) fn new(ctx: &XdpContext) -> Self {
+        Self { raw: ctx.ctx }
+    }
+
+    #[inline(always)]
+    pub(crate) fn raw(&self) -> *mut xdp_md {
+        self.raw
+    }
+
+    /// Index of the device at which the program runs.
+    #[inline(always)]
+    pub(crate) fn device(&self) -> u32 {
+        // SAFETY: a field of the context.
+        unsafe { (*self.raw).ingress_ifindex }
+    }
+
+    /// Where a value lies, if all of it is in the packet.
+    #[inline(always)]
+    fn at<T: Bytes>(&self, offset: usize) -> Option<*mut T> {
+        if offset > FARTHEST {
+            return None;
+        }
+        // SAFETY: fields of the context.
+        let (data, end) = unsafe { ((*self.raw).data as usize, (*self.raw).data_end as usize) };
+        let start = data + offset;
+        (start + size_of::<T>() <= end).then_some(start as *mut T)
+    }
+
+    #[inline(always)]
+    fn adjust(&mut self, offset: usize, change: impl FnOnce(u16) -> u16) -> Option<()> {
+        let sum = self.at::<u16>(offset)?;
+        // SAFETY: as in `read` and `write`.
+        unsafe { *sum = change(*sum) };
+        Some(())
+    }
+}
+
+impl Packet for XdpBuff {
+    /// Such packets are left to TC: with offsets that depend on what the packet says,
+    /// the verifier has to follow three times as much.
+    const MOST_EXTENSIONS: usize = 0;
+
+    #[inline(always)]
+    fn len(&self) -> usize {
+        // SAFETY: fields of the context.
+        unsafe { ((*self.raw).data_end as usize).saturating_sub((*self.raw).data as usize) }
+    }
+
+    #[inline(always)]
+    fn read<T: Bytes>(&self, offset: usize) -> Option<T> {
+        // SAFETY: the verifier proves the bounds from the check in `at`. The targets of
+        // eBPF that Kubernetes runs on load words from any address.
+        self.at::<T>(offset).map(|value| unsafe { *value })
+    }
+
+    #[inline(always)]
+    fn write<T: Bytes>(&mut self, offset: usize, value: &T) -> Option<()> {
+        let place = self.at::<T>(offset)?;
+        // SAFETY: as in `read`, and `value` has no padding.
+        unsafe { *place = *value };
+        Some(())
+    }
+
+    #[inline(always)]
+    fn adjust_ip_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
+        self.adjust(offset, |sum| delta.apply(sum))
+    }
+
+    #[inline(always)]
+    fn adjust_tcp_checksum(&mut self, offset: usize, delta: Delta, _: Covers) -> Option<()> {
+        self.adjust(offset, |sum| delta.apply(sum))
+    }
+
+    #[inline(always)]
+    fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, _: Covers) -> Option<()> {
+        self.adjust(offset, |sum| delta.apply_to_udp(sum))
+    }
+
+    #[inline(always)]
+    fn is_checksum_pending(&mut self, _: usize, _: u16) -> bool {
+        false
+    }
+
+    /// TC does this.
+    #[inline(always)]
+    fn prepend<T: Bytes>(&mut self, _: usize, _: usize, _: &T) -> Option<()> {
+        None
+    }
+}
