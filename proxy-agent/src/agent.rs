@@ -424,6 +424,7 @@ fn model_settings(settings: &Settings) -> ModelSettings {
         external_ips: settings.own.external_ips.clone(),
         bind_address: settings.bind_address,
         node_port_addresses: settings.node_port_addresses.clone(),
+        algorithm: settings.own.algorithm,
     }
 }
 

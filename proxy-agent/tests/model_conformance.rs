@@ -58,6 +58,11 @@ fn source_ranges() {
 }
 
 #[test]
+fn algorithms() {
+    run_text(include_str!("model/cases/algorithms.txt"), 5);
+}
+
+#[test]
 fn readiness_by_policy_and_family() {
     let cases = model::generated::readiness();
     assert!(cases.len() >= 150, "only {} cases", cases.len());

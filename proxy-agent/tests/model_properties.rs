@@ -94,6 +94,7 @@ prop_compose! {
             internal_policy,
             external_policy,
             affinity,
+            algorithm: None,
             source_ranges: Vec::new(),
             health_check_node_port: None,
         }

@@ -5,6 +5,8 @@
 
 #[path = "plan/churn.rs"]
 mod churn;
+#[path = "plan/consistent.rs"]
+mod consistent;
 #[path = "plan/cost.rs"]
 mod cost;
 #[path = "plan/drift.rs"]

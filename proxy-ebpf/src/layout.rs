@@ -196,6 +196,9 @@ pub mod frontend_flags {
     pub const LOCAL_POLICY: u32 = 1 << 1;
     /// Only sources in the Service port's `SOURCE_RANGES_*` may use this frontend.
     pub const SOURCE_RANGES: u32 = 1 << 2;
+    /// New connections go where their tuple leads, on every node the same: the sets are
+    /// tables for consistent hashing.
+    pub const HASHED: u32 = 1 << 3;
 }
 
 /// Value of `NODE_ADDRS_*`; only its presence counts.

@@ -24,6 +24,12 @@ pub(crate) enum Bench {
     /// the time from a change at the server to the change in the kernel's map, at a
     /// steady rate; then memory before and after a flood of changes.
     Scale(ScaleArgs),
+    /// How even and how steady consistent hashing is
+    ///
+    /// Looks up a million clients among 3 to 1000 endpoints: how much more than its share
+    /// the busiest one gets, and how many clients of the others move when one goes or
+    /// comes.
+    Maglev,
 }
 
 /// How much, and for how long.
@@ -68,7 +74,14 @@ enum Output {
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
-    let Bench::Scale(arguments) = bench;
+    let arguments = match bench {
+        Bench::Scale(arguments) => arguments,
+        Bench::Maglev => {
+            setup::run()?;
+            let bench = ["bench", "--package", "proxy-agent", "--bench", "maglev"];
+            return command::run(command::cargo().args(bench));
+        }
+    };
     if arguments.output == Output::Json {
         terminal::keep_stdout_for_results();
     }

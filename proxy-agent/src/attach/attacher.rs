@@ -13,7 +13,7 @@ use tracing::warn;
 use super::cleanup::remove_filters;
 use super::device::{Device, LinkLayer, Role, edges};
 use super::link::{AttachWay, Direction, Found, Link};
-use super::xdp::{Uplinks, XdpOutcome};
+use super::xdp::{Uplinks, XdpError, XdpOutcome};
 use crate::maps::{MapError, Pins, Predecessor, ProgramName, classifier};
 
 /// A device cannot be served.

@@ -14,6 +14,7 @@ use crate::attach::{AttachWay, XdpChoice};
 use crate::config::{
     DEFAULT_BPFFS, DEFAULT_MAPS, DEFAULT_NAT_PORTS, NO_BPFFS, PortRange, Settings, Source,
 };
+use crate::model::object::Algorithm;
 use crate::source::kube::KubeSettings;
 
 /// Kinds of source.
@@ -46,6 +47,15 @@ enum XdpKind {
     Always,
     /// None.
     Never,
+}
+
+/// Ways to choose an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AlgorithmKind {
+    /// Any one, each as likely as the others.
+    Random,
+    /// By consistent hashing: every node sends a client to the same one.
+    Maglev,
 }
 
 /// The options.
@@ -126,8 +136,13 @@ pub(super) struct RunArgs {
     #[arg(long, value_enum, value_name = "WHERE")]
     xdp: Option<XdpKind>,
 
+    /// How connections from outside choose their endpoint, where a Service has no
+    /// annotation `proxy-agent.io/lb-algorithm`; by default `random`.
+    #[arg(long, value_enum, value_name = "NAME")]
+    lb_algorithm: Option<AlgorithmKind>,
+
     #[arg(long, value_name = "ADDRESS:PORT", help = with_default(
-        "Where `/healthz` (for load balancers) and `/livez` (for probes) answer",
+        "Where `/healthz (for load balancers) and `/livez` (for probes) answer",
         Settings::default().health_address,
     ))]
     healthz_bind_address: Option<SocketAddr>,
@@ -222,6 +237,11 @@ impl RunArgs {
             XdpKind::Never => XdpChoice::Never,
         });
         set(&mut own.xdp, xdp);
+        let algorithm = self.lb_algorithm.map(|kind| match kind {
+            AlgorithmKind::Random => Algorithm::Random,
+            AlgorithmKind::Maglev => Algorithm::Maglev,
+        });
+        set(&mut own.algorithm, algorithm);
     }
 
     /// Where the objects come from, under `settings`.
@@ -295,6 +315,9 @@ mod tests {
             (&["--bpffs=none"], |it| it.own.bpffs = None),
             (&["--bpffs=/b"], |it| it.own.bpffs = Some("/b".into())),
             (&["--xdp=never"], |it| it.own.xdp = XdpChoice::Never),
+            (&["--lb-algorithm=maglev"], |it| {
+                it.own.algorithm = Algorithm::Maglev;
+            }),
             (&["--log-format=json"], |it| it.log.json = true),
         ] {
             let mut expected = untouched.clone();

@@ -49,6 +49,7 @@ impl Model {
                         internal_policy: service.internal_policy,
                         external_policy: service.external_policy,
                         affinity: service.affinity,
+                        algorithm: service.algorithm(self.settings.algorithm),
                         source_ranges: self.source_ranges(service, family),
                     },
                 ));

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use std::sync::Arc;
 
-use super::object::{Family, ObjectName, Protocol, TrafficPolicy};
+use super::object::{Algorithm, Family, ObjectName, Protocol, TrafficPolicy};
 
 /// One port of a Service in one IP family: the unit in which the data path is
 /// programmed.
@@ -51,6 +51,8 @@ pub struct DesiredPort {
     pub external_policy: TrafficPolicy,
     /// The timeout in seconds of `ClientIP` affinity.
     pub affinity: Option<u32>,
+    /// How connections from outside choose their endpoint.
+    pub algorithm: Algorithm,
     /// Who may use its load balancer addresses, of its family; sorted. Everybody where
     /// there is none.
     pub source_ranges: Option<Vec<IpNet>>,

@@ -53,7 +53,7 @@ pub use refusal::{Refusal, RefusalReason};
 use claims::Claims;
 use cluster_ips::ClusterIps;
 use intern::Interner;
-use object::{Family, Node};
+use object::{Algorithm, Family, Node};
 use slice::Shared;
 use store::{ServiceId, Store};
 
@@ -67,6 +67,8 @@ pub struct ModelSettings {
     pub bind_address: Option<IpAddr>,
     /// Which of its addresses answer on `NodePorts`.
     pub node_port_addresses: NodePortAddresses,
+    /// How connections from outside choose their endpoint, where a Service does not say.
+    pub algorithm: Algorithm,
 }
 
 /// The objects, and what follows from them for this node.

@@ -106,6 +106,36 @@ pub enum TrafficPolicy {
     Local,
 }
 
+/// How a new connection's endpoint is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// Any one, each as likely as the others.
+    #[default]
+    Random,
+    /// By consistent hashing of the client's tuple, for connections from outside: the
+    /// same one on every node.
+    Maglev,
+}
+
+impl Algorithm {
+    /// The algorithm of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        match name {
+            "random" => Some(Self::Random),
+            "maglev" => Some(Self::Maglev),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Maglev => "maglev",
+        }
+    }
+}
+
 /// `spec.type`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ServiceType {
@@ -145,6 +175,8 @@ pub struct Service {
     pub external_policy: TrafficPolicy,
     /// The timeout in seconds where `spec.sessionAffinity` is `ClientIP`.
     pub affinity: Option<u32>,
+    /// The annotation `proxy-agent.io/lb-algorithm`, as written.
+    pub algorithm: Option<String>,
     /// `spec.loadBalancerSourceRanges`, as written.
     pub source_ranges: Vec<String>,
     /// `spec.healthCheckNodePort`

@@ -73,6 +73,12 @@ pub enum RefusalReason {
         /// The text.
         text: String,
     },
+    /// An algorithm that there is none of; the configured one is used.
+    #[error("the load balancing algorithm {text:?} is neither random nor maglev")]
+    UnknownAlgorithm {
+        /// The text.
+        text: String,
+    },
     /// An external IP outside of the ranges that the configuration allows.
     #[error("the external IP {address} is in no range that the configuration allows")]
     ExternalIpNotAllowed {
@@ -117,6 +123,7 @@ impl RefusalReason {
             Self::PortNumber { .. } => "PortNumber",
             Self::DuplicatePort { .. } => "DuplicatePort",
             Self::NotARange { .. } => "NotARange",
+            Self::UnknownAlgorithm { .. } => "UnknownAlgorithm",
             Self::ExternalIpNotAllowed { .. } => "ExternalIpNotAllowed",
             Self::ExternalIpIsClusterIp { .. } => "ExternalIpIsClusterIp",
             Self::ExternalIpIsNodeAddress { .. } => "ExternalIpIsNodeAddress",

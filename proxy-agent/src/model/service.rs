@@ -9,7 +9,9 @@ use super::address::special;
 use super::claims::{Claim, Destination};
 use super::desired::FrontendKind;
 use super::intern::Interner;
-use super::object::{Family, Protocol, Service, ServicePort, ServiceType, TrafficPolicy};
+use super::object::{
+    Algorithm, Family, Protocol, Service, ServicePort, ServiceType, TrafficPolicy,
+};
 use super::refusal::{AddressRole, PortRole, RefusalReason};
 use super::store::ServiceId;
 
@@ -25,6 +27,10 @@ pub(super) struct ServedService {
     pub(super) internal_policy: TrafficPolicy,
     pub(super) external_policy: TrafficPolicy,
     pub(super) affinity: Option<u32>,
+    /// As its annotation has it; where it has none, what the configuration says.
+    algorithm: Option<Algorithm>,
+    /// Whether anything is reached from outside.
+    has_outside: bool,
     /// Who may use its load balancer addresses; everybody where there is none.
     pub(super) source_ranges: Option<Box<[IpNet]>>,
     pub(super) health_check_port: Option<u16>,
@@ -52,6 +58,7 @@ impl ServedService {
         let addresses = Addresses::new(service, &mut refusals);
         let ports = ports(service, strings, &mut refusals);
         let source_ranges = source_ranges(service, &mut refusals);
+        let algorithm = algorithm(service, &mut refusals);
         refusals.sort_unstable();
         refusals.dedup();
         Some(Self {
@@ -66,6 +73,8 @@ impl ServedService {
                 _ => service.external_policy,
             },
             affinity: service.affinity,
+            algorithm,
+            has_outside: service.kind != ServiceType::ClusterIp || !service.external_ips.is_empty(),
             source_ranges,
             // As upstream's NeedsHealthCheck: elsewhere the field means nothing.
             health_check_port: service.health_check_node_port.filter(|_| {
@@ -74,6 +83,16 @@ impl ServedService {
             }),
             refusals: refusals.into(),
         })
+    }
+
+    /// How connections from outside choose their endpoint, where the configuration says
+    /// `default`. Without a way in from outside there is no need for tables.
+    pub(super) fn algorithm(&self, default: Algorithm) -> Algorithm {
+        if self.has_outside {
+            self.algorithm.unwrap_or(default)
+        } else {
+            Algorithm::Random
+        }
     }
 
     /// The families in which it is served.
@@ -215,6 +234,17 @@ impl Addresses {
             class,
         });
     }
+}
+
+/// The algorithm that the annotation names.
+fn algorithm(service: &Service, refusals: &mut Vec<RefusalReason>) -> Option<Algorithm> {
+    let text = service.algorithm.as_deref()?;
+    let known = Algorithm::of_name(text);
+    if known.is_none() {
+        let text = text.to_owned();
+        refusals.push(RefusalReason::UnknownAlgorithm { text });
+    }
+    known
 }
 
 /// Who may use the load balancer addresses. A range of length zero lets in everybody;

@@ -33,6 +33,7 @@ fn service(name: &str, address: &str) -> Change {
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
+        algorithm: None,
         source_ranges: Vec::new(),
         health_check_node_port: None,
     })

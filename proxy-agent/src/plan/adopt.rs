@@ -20,7 +20,7 @@ use super::programmed::Programmed;
 use super::span::Spans;
 use super::write::{BackendEntry, FrontendId, Write};
 use crate::model::desired::{Endpoint, Frontend, FrontendKind, PortName};
-use crate::model::object::{Family, TrafficPolicy};
+use crate::model::object::{Algorithm, Family, TrafficPolicy};
 
 /// Why the maps' content cannot be gone on from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -236,6 +236,7 @@ impl<'a> Reading<'a> {
             slots: slots.into(),
             block,
             cluster: main.cluster.len,
+            algorithm: algorithm_of(frontends),
             internal_policy: policy_of(frontends, 0),
             external_policy: policy_of(frontends, frontend_flags::EXTERNAL),
             affinity_seconds: main.affinity_seconds,
@@ -318,6 +319,16 @@ fn block_of(value: &Value) -> Result<Span, Unfit> {
             len,
         }),
         _ => Err(Unfit::Inconsistent),
+    }
+}
+
+/// How the port's connections from outside choose their endpoint.
+fn algorithm_of(frontends: &[(FrontendId, Value)]) -> Algorithm {
+    let is_hashed = |(_, value): &(FrontendId, Value)| value.flags & frontend_flags::HASHED != 0;
+    if frontends.iter().any(is_hashed) {
+        Algorithm::Maglev
+    } else {
+        Algorithm::Random
     }
 }
 

@@ -13,6 +13,7 @@ mod audit;
 mod content;
 mod draft;
 mod flags;
+pub mod maglev;
 mod outcome;
 mod planner;
 mod pool;

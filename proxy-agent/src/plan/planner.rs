@@ -10,13 +10,14 @@ use proxy_ebpf::layout::Span;
 use super::adopt::Unclaimed;
 use super::draft::Draft;
 use super::flags;
+use super::maglev;
 use super::outcome::{Full, Plan, Refused, Retired};
 use super::pool::{Backends, Pool};
 use super::programmed::{Programmed, index_of};
 use super::span::Spans;
 use super::write::{BackendEntry, FrontendId, Write};
 use crate::model::desired::{DesiredPort, Endpoint, PortName};
-use crate::model::object::Family;
+use crate::model::object::{Algorithm, Family};
 
 /// How much the maps hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +212,7 @@ impl Planner {
             draft.write(Write::Service { service });
         }
         let backends = self.change_backends(family, service, old.as_ref(), desired, draft);
-        let slots = slots_of(desired, &backends);
+        let (cluster, slots) = slots_of(desired, &backends);
         let block = match &old {
             Some(old) if old.slots == slots => {
                 self.slots.free(block);
@@ -234,7 +235,8 @@ impl Planner {
             backends,
             slots,
             block,
-            cluster: u32::try_from(desired.cluster.len()).unwrap_or(0),
+            cluster,
+            algorithm: desired.algorithm,
             internal_policy: desired.internal_policy,
             external_policy: desired.external_policy,
             affinity_seconds: desired.affinity.unwrap_or(0),
@@ -285,8 +287,11 @@ impl Planner {
         desired: &DesiredPort,
         old: Option<&Programmed>,
     ) -> Result<(u32, Span), Full> {
-        let len = desired.cluster.len() + desired.local.len();
-        let block = u32::try_from(len)
+        let len = |set: &[usize]| match desired.algorithm {
+            Algorithm::Random => set.len(),
+            Algorithm::Maglev => maglev::size(set.len()),
+        };
+        let block = u32::try_from(len(&desired.cluster) + len(&desired.local))
             .ok()
             .and_then(|len| self.slots.allocate(len))
             .ok_or(Full::Slots)?;
@@ -420,11 +425,25 @@ impl Planner {
     }
 }
 
-/// The backend indices of both sets, one behind the other.
-fn slots_of(desired: &DesiredPort, backends: &[(Endpoint, u32)]) -> Box<[u32]> {
-    let positions = desired.cluster.iter().chain(&desired.local);
-    positions
-        .filter_map(|position| backends.get(*position))
-        .map(|(_, index)| *index)
-        .collect()
+/// The slots of both sets, one behind the other, and how many are the cluster set's.
+fn slots_of(desired: &DesiredPort, backends: &[(Endpoint, u32)]) -> (u32, Box<[u32]>) {
+    let of_set = |set: &[usize]| -> Vec<u32> {
+        let members = set.iter().filter_map(|position| backends.get(*position));
+        let members: Vec<&(Endpoint, u32)> = members.collect();
+        match desired.algorithm {
+            Algorithm::Random => members.iter().map(|(_, index)| *index).collect(),
+            Algorithm::Maglev => {
+                let endpoints = members.iter().map(|(endpoint, _)| endpoint);
+                let table = maglev::table(endpoints);
+                table
+                    .into_iter()
+                    .map(|position| members[position].1)
+                    .collect()
+            }
+        }
+    };
+    let mut slots = of_set(&desired.cluster);
+    let cluster = u32::try_from(slots.len()).unwrap_or(0);
+    slots.append(&mut of_set(&desired.local));
+    (cluster, slots.into())
 }

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use proxy_ebpf::layout::{self, Span, frontend_flags};
 
 use crate::model::desired::{Endpoint, Frontend, FrontendKind};
-use crate::model::object::TrafficPolicy;
+use crate::model::object::{Algorithm, TrafficPolicy};
 
 /// A port as it is in the kernel.
 #[derive(Debug)]
@@ -13,12 +13,13 @@ pub(super) struct Programmed {
     pub(super) frontends: Box<[Frontend]>,
     /// Each endpoint with the index of its backend; sorted by endpoint.
     pub(super) backends: Box<[(Endpoint, u32)]>,
-    /// Backend indices of the cluster set, then of the local set: the content of
-    /// `block`.
+    /// Backend indices of the cluster set, then of the local set, or tables of them: the
+    /// content of `block`.
     pub(super) slots: Box<[u32]>,
     pub(super) block: Span,
-    /// How many of `slots` are the cluster set.
+    /// How many of `slots` are the cluster set's.
     pub(super) cluster: u32,
+    pub(super) algorithm: Algorithm,
     pub(super) internal_policy: TrafficPolicy,
     pub(super) external_policy: TrafficPolicy,
     pub(super) affinity_seconds: u32,
@@ -56,9 +57,13 @@ impl Programmed {
             }
             _ => 0,
         };
+        let hashed = match self.algorithm {
+            Algorithm::Maglev if external != 0 => frontend_flags::HASHED,
+            _ => 0,
+        };
         layout::Frontend {
             service: self.service,
-            flags: external | local | restricted,
+            flags: external | local | restricted | hashed,
             affinity_seconds: self.affinity_seconds,
             cluster: Span {
                 start: self.block.start,

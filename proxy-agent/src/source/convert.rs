@@ -20,6 +20,10 @@ pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// The annotation that says when the change happened that a slice reports.
 pub const LAST_CHANGE_TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
+/// The annotation of a Service that says how the endpoints of connections from outside
+/// are chosen.
+pub const ALGORITHM: &str = "proxy-agent.io/lb-algorithm";
+
 /// The taint by which the cluster autoscaler marks a Node that it will delete.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 /// The API server's default of `clientIP.timeoutSeconds`: three hours.
@@ -34,6 +38,8 @@ pub fn service(object: core::Service) -> Option<Service> {
     let created = created.map_or(0, |time| time.0.as_second());
     let spec = object.spec.unwrap_or_default();
     let affinity = affinity(&spec);
+    let annotations = object.metadata.annotations.as_ref();
+    let algorithm = annotations.and_then(|all| all.get(ALGORITHM)).cloned();
     Some(Service {
         name,
         created,
@@ -71,6 +77,7 @@ pub fn service(object: core::Service) -> Option<Service> {
         internal_policy: policy(spec.internal_traffic_policy.as_deref()),
         external_policy: policy(spec.external_traffic_policy.as_deref()),
         affinity,
+        algorithm,
         source_ranges: spec.load_balancer_source_ranges.unwrap_or_default(),
         health_check_node_port: spec
             .health_check_node_port

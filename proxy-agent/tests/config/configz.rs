@@ -27,6 +27,7 @@ mapSizes: {frontends: 100, backends: 200, slots: 300, flows: 400}
 natPorts: 50000-50999
 attach: clsact
 xdp: always
+lbAlgorithm: maglev
 externalIPs: [198.51.100.0/24, '2001:db8::/64']
 ";
 
@@ -68,5 +69,6 @@ fn what_needs_a_restart_is_in_force_as_it_was_at_the_start() {
     expected.own.nat_ports = start.own.nat_ports;
     expected.own.attach = start.own.attach;
     expected.own.xdp = start.own.xdp;
+    expected.own.algorithm = start.own.algorithm;
     assert_eq!(mixed, expected);
 }

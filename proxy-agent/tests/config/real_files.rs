@@ -67,6 +67,7 @@ fn summary(parsed: &Parsed) -> String {
         nat_ports,
         attach,
         xdp,
+        algorithm,
         external_ips
     );
     for field in ignored {

@@ -54,6 +54,7 @@ fn each_setting_is_changed_at_run_time_or_asks_for_a_restart() {
         (&own("natPorts: 1024-2047"), None, Some("natPorts")),
         (&own("attach: tcx"), None, Some("attach")),
         (&own("xdp: never"), None, Some("xdp")),
+        (&own("lbAlgorithm: maglev"), None, Some("lbAlgorithm")),
     ] {
         let wanted = Changes {
             hot: hot.into_iter().collect(),

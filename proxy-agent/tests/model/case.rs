@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use proxy_agent::model::desired::{DesiredPort, FrontendKind, PortName};
-use proxy_agent::model::object::{Change, Family, ObjectName, TrafficPolicy};
+use proxy_agent::model::object::{Algorithm, Change, Family, ObjectName, TrafficPolicy};
 use proxy_agent::model::{Model, ModelSettings};
 use proxy_agent::source::files::document::{Format, parse as parse_document};
 use proxy_agent::source::files::object::{Key, take};
@@ -253,6 +253,9 @@ fn line(name: &PortName, port: &DesiredPort) -> String {
     }
     if let Some(seconds) = port.affinity {
         let _ = write!(line, " affinity={seconds}");
+    }
+    if port.algorithm != Algorithm::Random {
+        let _ = write!(line, " {}", port.algorithm.name());
     }
     line
 }

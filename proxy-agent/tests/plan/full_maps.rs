@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proxy_agent::maps::{FakeMaps, Maps as _};
 use proxy_agent::model::desired::{DesiredPort, Endpoint, Frontend, FrontendKind, PortName};
-use proxy_agent::model::object::{Family, ObjectName, Protocol, TrafficPolicy};
+use proxy_agent::model::object::{Algorithm, Family, ObjectName, Protocol, TrafficPolicy};
 use proxy_agent::plan::{Capacity, Full, Planner, Write};
 
 use crate::view::{View, view};
@@ -38,6 +38,7 @@ fn desired(cluster_ip: u8, endpoints: u8) -> DesiredPort {
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
+        algorithm: Algorithm::Random,
         source_ranges: None,
     }
 }

@@ -137,6 +137,7 @@ fn service(at: usize, shape: &ServiceShape) -> Change {
             TrafficPolicy::Cluster
         },
         affinity: shape.affinity.then_some(60),
+        algorithm: None,
         source_ranges: shape
             .source_ranges
             .iter()

@@ -32,6 +32,7 @@ pub(crate) fn service(name: &ObjectName, at: u16, node_port: Option<i32>) -> Cha
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
+        algorithm: None,
         source_ranges: Vec::new(),
         health_check_node_port: None,
     })

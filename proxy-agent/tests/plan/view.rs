@@ -17,6 +17,10 @@ pub(crate) type Endpoint = (Vec<u32>, u16, bool);
 /// A frontend's key: address words, port, protocol.
 pub(crate) type Key = (Vec<u32>, u16, u8);
 
+/// Spans of this length and longer are tables for consistent hashing, where endpoints
+/// have many slots.
+const SMALLEST_TABLE: u32 = 2039;
+
 /// What a packet to a frontend would find.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Served {
@@ -149,7 +153,7 @@ fn set<A: Address>(
         }
         let endpoint =
             endpoint(backend).ok_or_else(|| format!("backend {index} does not serve any more"))?;
-        if !found.insert(endpoint) {
+        if !found.insert(endpoint) && span.len < SMALLEST_TABLE {
             return Err(format!("backend {index} is in the set twice"));
         }
     }

@@ -1,6 +1,7 @@
 //! Which endpoint a new connection goes to.
 
 use super::Client;
+use super::hash::hash;
 use super::headers::{Headers, Version};
 use super::tables::Tables;
 use crate::layout::{
@@ -49,7 +50,7 @@ pub(super) fn choose<A: Version, T: Tables<A>>(
     set: Set,
 ) -> Result<(u32, Backend<A>), Counter> {
     if frontend.affinity_seconds == 0 {
-        return pick(tables, set.span);
+        return pick(headers, tables, frontend, set.span);
     }
     let key = AffinityKey {
         client: headers.tuple.source,
@@ -57,7 +58,7 @@ pub(super) fn choose<A: Version, T: Tables<A>>(
     };
     let (index, backend) = match known(tables, &key, frontend, set.member) {
         Some(known) => known,
-        None => pick(tables, set.span)?,
+        None => pick(headers, tables, frontend, set.span)?,
     };
     let affinity = Affinity {
         backend: index,
@@ -86,13 +87,40 @@ fn known<A: Version, T: Tables<A>>(
     is_usable.then_some((last.backend, backend))
 }
 
-/// Any one of the set, each as likely as the others.
+/// One of the set: any one, each as likely as the others, or the one to which the tuple
+/// leads on every node.
 #[inline(always)]
-fn pick<A: Version, T: Tables<A>>(tables: &T, set: Span) -> Result<(u32, Backend<A>), Counter> {
-    let offset = ((u64::from(tables.random()) * u64::from(set.len)) >> 32) as u32;
+fn pick<A: Version, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+    frontend: &Frontend,
+    set: Span,
+) -> Result<(u32, Backend<A>), Counter> {
+    let number = if frontend.flags & frontend_flags::HASHED == 0 {
+        tables.random()
+    } else {
+        client_hash(headers, frontend)
+    };
+    let offset = ((u64::from(number) * u64::from(set.len)) >> 32) as u32;
     let index = tables
         .slot(set.start.wrapping_add(offset))
         .ok_or(Counter::NoEndpoints)?;
     let backend = tables.backend(index).ok_or(Counter::NoEndpoints)?;
     Ok((index, backend))
+}
+
+/// A number that follows from the tuple, without the address at which the client asks:
+/// for a NodePort that is each node's own. With affinity a client's connections are to
+/// stay together, so that its port does not count.
+#[inline(always)]
+fn client_hash<A: Version>(headers: &Headers<A>, frontend: &Frontend) -> u32 {
+    let tuple = &headers.tuple;
+    let client_port = if frontend.affinity_seconds == 0 {
+        tuple.source_port.number()
+    } else {
+        0
+    };
+    let ports = u32::from(client_port) << 16 | u32::from(tuple.destination_port.number());
+    let source = tuple.source.words().iter().map(|word| u32::from_be(*word));
+    hash(headers.protocol.into(), [ports].into_iter().chain(source))
 }

@@ -1,6 +1,7 @@
 //! Which source port a flow gets that cannot keep its client's.
 
 use super::flow::{Holder, holder};
+use super::hash::hash;
 use super::headers::{Headers, Version};
 use super::tables::Tables;
 use crate::layout::{FlowKey, Port, Settings, Tuple};
@@ -77,28 +78,12 @@ impl NatPorts {
     }
 }
 
-/// A number that spreads flows over the NAT range: `MurmurHash3` (Appleby, 2011) of the
-/// client's end and the frontend's port.
+/// A number that spreads flows over the NAT range, of the client's end and the
+/// frontend's port.
 #[inline(always)]
 fn mix<A: Version>(headers: &Headers<A>) -> u32 {
     let ports = u32::from(headers.tuple.source_port.raw()) << 16
         | u32::from(headers.tuple.destination_port.raw());
-    let mut hash = stir(0, ports);
-    for word in headers.tuple.source.words() {
-        hash = stir(hash, *word);
-    }
-    hash ^= hash >> 16;
-    hash = hash.wrapping_mul(0x85eb_ca6b);
-    hash ^= hash >> 13;
-    hash = hash.wrapping_mul(0xc2b2_ae35);
-    hash ^ hash >> 16
-}
-
-#[inline(always)]
-fn stir(hash: u32, word: u32) -> u32 {
-    let word = word.wrapping_mul(0xcc9e_2d51).rotate_left(15);
-    let hash = hash ^ word.wrapping_mul(0x1b87_3593);
-    hash.rotate_left(13)
-        .wrapping_mul(5)
-        .wrapping_add(0xe654_6b64)
+    let source = headers.tuple.source.words().iter().copied();
+    hash(0, [ports].into_iter().chain(source))
 }

@@ -10,6 +10,7 @@ mod checksums;
 mod endpoints;
 mod expiry;
 mod fragments;
+mod hashed;
 mod lengths;
 mod lifetimes;
 mod live_flows;

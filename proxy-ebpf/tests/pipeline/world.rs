@@ -237,6 +237,14 @@ impl World {
         }
     }
 
+    /// Has the tuple of a new connection lead to its endpoint, by any frontend.
+    pub(super) fn hash(&mut self) {
+        let v4 = self.v4.frontends.values_mut();
+        for frontend in v4.chain(self.v6.frontends.values_mut()) {
+            frontend.flags |= frontend_flags::HASHED;
+        }
+    }
+
     /// Says in which sets of its Service port an endpoint is, as the agent does.
     pub(super) fn set_membership(&mut self, index: u32, sets: u16) {
         let all = backend_flags::IN_CLUSTER_SET | backend_flags::IN_LOCAL_SET;

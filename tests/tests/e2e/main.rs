@@ -9,6 +9,7 @@ mod devices;
 mod faults;
 mod flows;
 mod frontends;
+mod hashing;
 mod health_checks;
 mod life;
 mod metrics;

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A world where all pods are endpoints of the mirror's Service, which is changed by
 /// `change`.
-fn mirrors(change: impl Fn(&str) -> String) -> Result<(World, Vec<Process>)> {
+pub(crate) fn mirrors(change: impl Fn(&str) -> String) -> Result<(World, Vec<Process>)> {
     let world = World::new(PodNetwork::Bridge)?;
     let servers = mirror::start(world.cluster.pods())?;
     world.after_programming(|| mirror::add(&world.manifests))?;

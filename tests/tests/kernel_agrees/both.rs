@@ -174,7 +174,7 @@ impl Both {
 
     /// Compares what was counted by Service and by backend.
     fn compare_traffic(&mut self, what: &str) -> Result<()> {
-        let Self { kernel, host } = self;
+        let Self { kernel, host, .. } = self;
         let services = host.v4.shared.service_traffic.borrow();
         for (service, traffic) in services.iter() {
             let in_kernel = kernel.maps.service_traffic(*service)?;

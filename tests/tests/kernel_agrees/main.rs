@@ -267,7 +267,7 @@ fn fragments(both: &mut Both, hook: Hook, packet: &Packet, what: &str) -> Result
     }
     for part in parts {
         let what = format!("{what}: {hook:?} {part:?}");
-        both.run(hook, Device::Ethernet, &part.build(), &what)?;
+        both.run(hook, &part.build(), &what)?;
     }
     Ok(())
 }
@@ -317,7 +317,7 @@ fn converse(stage: &Stage, device: Device, seed: u64) -> Result<()> {
             }
         };
         let mut packet = match device {
-            Device::Ethernet => packet,
+            Device::Ethernet | Device::XdpThatPasses | Device::XdpThatSends => packet,
             Device::Ip => packet.bare(SHORTEST),
         };
         if choices.seldom(16) {

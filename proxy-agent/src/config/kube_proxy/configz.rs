@@ -82,6 +82,7 @@ pub fn configz(node_name: &str, settings: &Settings) -> Value {
                 XdpChoice::Always => "always",
                 XdpChoice::Never => "never",
             },
+            "lbAlgorithm": own.algorithm.name(),
             "externalIPs": external_ips,
         },
     })

@@ -35,6 +35,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
                 bpffs,
                 audit_period,
                 xdp,
+                algorithm,
                 external_ips,
             },
     } = old;
@@ -75,6 +76,8 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
         ("bpffs", *bpffs != new.own.bpffs),
         ("auditPeriod", *audit_period != new.own.audit_period),
         ("xdp", *xdp != new.own.xdp),
+        // The connections of all Services would move at once.
+        ("lbAlgorithm", *algorithm != new.own.algorithm),
     ] {
         if is_changed {
             changes.restart.push(name);

@@ -216,6 +216,7 @@ pub(super) const OWN_FIELDS: &[Field] = &[
     used("auditPeriod", Duration),
     // Not `off`, which YAML reads as `false`.
     used("xdp", OneOf(&["", "auto", "always", "never"])),
+    used("lbAlgorithm", OneOf(&["", "random", "maglev"])),
     used("externalIPs", Texts),
 ];
 

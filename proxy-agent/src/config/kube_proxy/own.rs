@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use crate::attach::{AttachWay, XdpChoice};
 use crate::config::{DEFAULT_BPFFS, DEFAULT_MAPS, DEFAULT_NAT_PORTS, NO_BPFFS, PortRange};
 use crate::maps::MapSizes;
+use crate::model::object::Algorithm;
 
 use super::address::range;
 use super::check::Values;
@@ -36,6 +37,9 @@ pub struct OwnSettings {
     /// On which uplinks XDP is used. By default on hardware, where it is faster than TC
     /// and sees the same packets.
     pub xdp: XdpChoice,
+    /// How connections from outside choose their endpoint, where a Service does not say.
+    /// By default at random, which is even also for few clients, and takes little memory.
+    pub algorithm: Algorithm,
     /// Where `spec.externalIPs` may be. By default nowhere, since whoever may write a
     /// Service could take any traffic with them (CVE-2020-8554).
     pub external_ips: Vec<IpNet>,
@@ -50,6 +54,7 @@ impl Default for OwnSettings {
             bpffs: Some(PathBuf::from(DEFAULT_BPFFS)),
             audit_period: Duration::from_mins(5),
             xdp: XdpChoice::Auto,
+            algorithm: Algorithm::Random,
             external_ips: Vec::new(),
         }
     }
@@ -96,6 +101,10 @@ impl OwnSettings {
             Some("never") => XdpChoice::Never,
             _ => XdpChoice::Auto,
         };
+        own.algorithm = values
+            .text("lbAlgorithm")
+            .and_then(Algorithm::of_name)
+            .unwrap_or_default();
         for (number, (place, text)) in values.texts("externalIPs").iter().enumerate() {
             let net = range(text).ok_or_else(|| {
                 let reason = format!("`{text}` is no address range such as `192.0.2.0/24`");

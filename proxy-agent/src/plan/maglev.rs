@@ -1,0 +1,189 @@
+//! Tables for consistent hashing: every node sends a client to the same endpoint, and a
+//! change of the endpoints moves few clients besides those of the endpoint that went.
+//!
+//! Maglev's (Eisenbud and others, "Maglev: A Fast and Reliable Software Network Load
+//! Balancer", NSDI 2016, section 3.4): each endpoint has an order of its own in which it
+//! would like to have the slots, and they take turns until all are taken. The orders
+//! follow from addresses and ports only, so that all nodes have the same table.
+
+use std::net::IpAddr;
+
+use proxy_ebpf::pipeline::hash;
+
+use crate::model::desired::Endpoint;
+
+/// Sizes of tables: primes, so that each step leads through all slots. There are few,
+/// since a change of the size moves all clients.
+const SIZES: [usize; 3] = [2039, 16_381, 131_071];
+
+/// Slots for each endpoint, up to 1310 of them: shares differ by one slot at most.
+const SLOTS_PER_ENDPOINT: usize = 100;
+
+/// What the two numbers of an endpoint's order are hashed with.
+const OFFSET_SEED: u32 = 0x6f66_6673;
+const SKIP_SEED: u32 = 0x736b_6970;
+
+/// How many slots a table for so many endpoints has.
+pub fn size(endpoints: usize) -> usize {
+    if endpoints == 0 {
+        return 0;
+    }
+    let wanted = endpoints.saturating_mul(SLOTS_PER_ENDPOINT);
+    let [.., largest] = SIZES;
+    SIZES
+        .into_iter()
+        .find(|size| *size >= wanted)
+        .unwrap_or(largest)
+}
+
+/// The table for `endpoints`, which are sorted by address and port: for each slot the
+/// position of its endpoint.
+pub fn table<'a>(endpoints: impl ExactSizeIterator<Item = &'a Endpoint>) -> Vec<usize> {
+    const FREE: usize = usize::MAX;
+    let size = size(endpoints.len());
+    let mut orders: Vec<Order> = endpoints.map(|it| Order::new(it, size)).collect();
+    let mut table = vec![FREE; size];
+    let mut free = size;
+    while free > 0 {
+        for (position, order) in orders.iter_mut().enumerate() {
+            while table[order.next] != FREE {
+                order.advance(size);
+            }
+            table[order.next] = position;
+            free -= 1;
+            if free == 0 {
+                break;
+            }
+        }
+    }
+    table
+}
+
+/// The order in which an endpoint would like to have the slots.
+struct Order {
+    /// The slot that it would like next.
+    next: usize,
+    skip: usize,
+}
+
+impl Order {
+    fn new(endpoint: &Endpoint, size: usize) -> Self {
+        Self {
+            next: number(endpoint, OFFSET_SEED) % size,
+            skip: number(endpoint, SKIP_SEED) % (size - 1) + 1,
+        }
+    }
+
+    fn advance(&mut self, size: usize) {
+        self.next = (self.next + self.skip) % size;
+    }
+}
+
+/// A number that follows from the endpoint's address and port.
+fn number(endpoint: &Endpoint, seed: u32) -> usize {
+    let bits = match endpoint.address {
+        IpAddr::V4(address) => u128::from(u32::from(address)),
+        IpAddr::V6(address) => u128::from(address),
+    };
+    let words = [96, 64, 32, 0].map(|shift| u32::try_from(bits >> shift & 0xffff_ffff));
+    let words = words.map(Result::unwrap_or_default);
+    let port = u32::from(endpoint.port);
+    hash(seed, words.into_iter().chain([port])) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn endpoints(count: u32) -> Vec<Endpoint> {
+        (0..count)
+            .map(|number| Endpoint {
+                address: IpAddr::from((0x0af4_0000 + number * 7).to_be_bytes()),
+                port: 8080,
+                local: number % 3 == 0,
+            })
+            .collect()
+    }
+
+    /// The endpoint of each slot.
+    fn owners(endpoints: &[Endpoint]) -> Vec<Endpoint> {
+        let table = table(endpoints.iter());
+        table.into_iter().map(|at| endpoints[at]).collect()
+    }
+
+    fn moved(before: &[Endpoint], after: &[Endpoint]) -> usize {
+        assert_eq!(before.len(), after.len());
+        before.iter().zip(after).filter(|(a, b)| a != b).count()
+    }
+
+    #[test]
+    fn no_endpoints_have_no_table() {
+        assert_eq!(table([].iter()), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn sizes_are_primes_and_grow_with_the_endpoints() {
+        for size in SIZES {
+            assert!(
+                (2..size)
+                    .take_while(|n| n * n <= size)
+                    .all(|n| size % n != 0)
+            );
+        }
+        assert_eq!(
+            [1, 20, 21, 163, 164, 5000].map(size),
+            [2039, 2039, 16_381, 16_381, 131_071, 131_071]
+        );
+    }
+
+    #[test]
+    fn every_endpoint_has_its_share() {
+        for count in [1, 2, 3, 10, 20, 100, 163, 1000] {
+            let mut shares = vec![0; count as usize];
+            for position in table(endpoints(count).iter()) {
+                shares[position] += 1;
+            }
+            // They take turns, so that none has more than one slot less than another.
+            let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
+            assert!(most - least <= 1, "{count}: {least} to {most}");
+        }
+    }
+
+    #[test]
+    fn where_an_endpoint_runs_does_not_matter() {
+        let here = endpoints(10);
+        let mut there = here.clone();
+        for endpoint in &mut there {
+            endpoint.local = !endpoint.local;
+        }
+        assert_eq!(table(here.iter()), table(there.iter()));
+    }
+
+    #[test]
+    fn ports_of_one_address_have_orders_of_their_own() {
+        let mut pair = endpoints(1);
+        pair.push(Endpoint {
+            port: 8081,
+            ..pair[0]
+        });
+        let [first, second] = [0, 1].map(|at| Order::new(&pair[at], 2039));
+        assert_ne!((first.next, first.skip), (second.next, second.skip));
+    }
+
+    proptest! {
+        /// Of the slots that were not the leaving endpoint's, few change hands.
+        #[test]
+        fn one_that_leaves_takes_few_others_along(count in 2u32..60, leaving in any::<prop::sample::Index>()) {
+            prop_assume!(size(count as usize) == size(count as usize - 1));
+            let before = endpoints(count);
+            let mut after = before.clone();
+            let gone = after.remove(leaving.index(after.len()));
+            let (before, after) = (owners(&before), owners(&after));
+            let its_own = before.iter().filter(|owner| **owner == gone).count();
+            let others = moved(&before, &after) - its_own;
+            prop_assert!(others * 20 <= before.len(), "{others} of {}", before.len());
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Consistent hashing: what leads a client to its endpoint is the same on every node.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use proxy_agent::maps::{FakeMaps, Maps as _};
+use proxy_agent::model::desired::{DesiredPort, Endpoint, Frontend, FrontendKind, PortName};
+use proxy_agent::model::object::{Algorithm, Family, ObjectName, Protocol, TrafficPolicy};
+use proxy_agent::plan::{Capacity, Full, Planner};
+use proxy_ebpf::layout::{FrontendKey, Port, Span, V4, frontend_flags};
+
+const TCP: u8 = 6;
+
+/// A node that serves one Service.
+struct Node {
+    planner: Planner,
+    maps: FakeMaps,
+}
+
+impl Node {
+    fn new(slots: u32) -> Self {
+        Self {
+            planner: Planner::new(Capacity {
+                frontends: 16,
+                backends: 256,
+                slots,
+            }),
+            maps: FakeMaps::default(),
+        }
+    }
+
+    /// Programs these endpoints, of which those with an odd number run here.
+    fn serve(&mut self, algorithm: Algorithm, hosts: &[u8]) -> Option<Full> {
+        let endpoints: Vec<_> = hosts.iter().map(|host| endpoint(*host)).collect();
+        let is_local = |at: &usize| endpoints[*at].local;
+        let frontend = |address: [u8; 4], kind| Frontend {
+            address: address.into(),
+            port: 80,
+            kind,
+        };
+        let desired = DesiredPort {
+            frontends: vec![
+                frontend([10, 96, 0, 1], FrontendKind::ClusterIp),
+                frontend([198, 51, 100, 1], FrontendKind::LoadBalancer),
+            ],
+            cluster: (0..endpoints.len()).collect(),
+            local: (0..endpoints.len()).filter(is_local).collect(),
+            endpoints,
+            internal_policy: TrafficPolicy::Cluster,
+            external_policy: TrafficPolicy::Cluster,
+            affinity: None,
+            algorithm,
+            source_ranges: None,
+        };
+        let name = PortName {
+            service: ObjectName::new("default", "a"),
+            port: Arc::from(""),
+            protocol: Protocol::Tcp,
+            family: Family::V4,
+        };
+        let write = |maps: &mut FakeMaps, write| maps.write(&write).unwrap();
+        let changes = [(name, Some(desired))];
+        let maps = &mut self.maps;
+        let plan = self.planner.plan(changes, |it| write(maps, it));
+        let refused = plan.refused.first().map(|refused| refused.full);
+        let again = self.planner.reclaim(plan.retired, |it| write(maps, it));
+        assert!(again.refused.is_empty());
+        refused
+    }
+
+    fn frontend(&self, address: [u8; 4]) -> proxy_ebpf::layout::Frontend {
+        let address: V4 = std::net::Ipv4Addr::from(address).into();
+        self.maps.v4.frontends[&FrontendKey::new(address, Port::new(80), TCP)]
+    }
+
+    /// The address in each slot.
+    fn slots(&self, span: Span) -> Vec<V4> {
+        let slots = self.maps.v4.shared.slots.borrow();
+        let span = span.start..span.start + span.len;
+        span.map(|at| self.maps.v4.backends[&slots[&at]].address)
+            .collect()
+    }
+}
+
+fn endpoint(host: u8) -> Endpoint {
+    Endpoint {
+        address: IpAddr::from([10, 244, 0, host]),
+        port: 8080,
+        local: host % 2 == 1,
+    }
+}
+
+#[test]
+fn nodes_with_different_pasts_have_the_same_table() {
+    let mut nodes = [Node::new(16_384), Node::new(16_384)];
+    // The second one has seen endpoints come and go, so that its backends have other
+    // indices.
+    for hosts in [&[7, 8, 9][..], &[3], &[2, 3, 9]] {
+        assert_eq!(nodes[1].serve(Algorithm::Maglev, hosts), None);
+    }
+    let [first, second] = nodes.each_mut().map(|node| {
+        assert_eq!(node.serve(Algorithm::Maglev, &[1, 2, 3, 4, 5]), None);
+        let value = node.frontend([198, 51, 100, 1]);
+        assert_eq!(value.flags & frontend_flags::HASHED, frontend_flags::HASHED);
+        [node.slots(value.cluster), node.slots(value.local)]
+    });
+    assert_eq!(first.each_ref().map(Vec::len), [2039, 2039]);
+    assert_eq!(first, second);
+}
+
+#[test]
+fn cluster_ips_are_not_hashed() {
+    let mut node = Node::new(16_384);
+    node.serve(Algorithm::Maglev, &[1, 2, 3]);
+    let value = node.frontend([10, 96, 0, 1]);
+    assert_eq!(value.flags & frontend_flags::HASHED, 0);
+}
+
+#[test]
+fn the_algorithm_of_a_service_can_change() {
+    let mut node = Node::new(16_384);
+    for algorithm in [Algorithm::Random, Algorithm::Maglev, Algorithm::Random] {
+        assert_eq!(node.serve(algorithm, &[1, 2, 3]), None);
+        let value = node.frontend([198, 51, 100, 1]);
+        let is_hashed = value.flags & frontend_flags::HASHED != 0;
+        assert_eq!(is_hashed, algorithm == Algorithm::Maglev);
+        assert_eq!(value.cluster.len == 3, algorithm == Algorithm::Random);
+    }
+}
+
+#[test]
+fn slots_of_tables_are_counted_and_refused_where_there_is_no_room() {
+    let mut node = Node::new(4096);
+    // No local endpoint, no second table.
+    assert_eq!(node.serve(Algorithm::Maglev, &[2]), None);
+    let used = |node: &Node| node.planner.usage()[4].1;
+    assert_eq!(used(&node), 2039);
+    let before = node.frontend([198, 51, 100, 1]);
+    // What is in use, and two tables more, are too much.
+    assert_eq!(node.serve(Algorithm::Maglev, &[2, 3]), Some(Full::Slots));
+    assert_eq!(node.frontend([198, 51, 100, 1]), before);
+    assert_eq!(used(&node), 2039);
+}
