@@ -61,6 +61,9 @@ impl Places {
             let transport = network + (byte(frame, network)? & 15) * 4;
             let end = network + short(frame, network + 2)?;
             is_fragment = short(frame, network + 6)? & 0x3fff != 0;
+            if transport < network + 20 {
+                return None;
+            }
             (transport, end, byte(frame, network + 9)?)
         } else {
             let end = network + 40 + short(frame, network + 4)?;
