@@ -29,6 +29,11 @@ pub trait Icmp: Address {
     /// Whether a message of this type is an error, which quotes a packet.
     fn is_error(kind: u8) -> bool;
 
+    /// Reads the headers of an ICMP packet. Of IPv6 only such as errors have, without
+    /// extension headers: the kernel verifies every walk through these together with
+    /// every one through the quoted packet's.
+    fn message<P: Packet>(packet: &P, network: usize) -> Option<Headers<Self>>;
+
     /// Reads the headers of a quoted packet whose IP header is at `offset`. `None` where
     /// its ports are not quoted.
     fn quoted<P: Packet>(packet: &P, offset: usize) -> Option<Quote<Self>>;
@@ -73,6 +78,11 @@ impl Icmp for V4 {
     }
 
     #[inline(always)]
+    fn message<P: Packet>(packet: &P, network: usize) -> Option<Headers<Self>> {
+        parse(packet, network).ok()
+    }
+
+    #[inline(always)]
     fn quoted<P: Packet>(packet: &P, offset: usize) -> Option<Quote<Self>> {
         const FRAGMENT_OFFSET: u16 = 0x1fff;
         let header: Ipv4Header = packet.read(offset)?;
@@ -98,6 +108,27 @@ impl Icmp for V6 {
     fn is_error(kind: u8) -> bool {
         // Destination unreachable, packet too big, time exceeded, parameter problem.
         matches!(kind, 1..=4)
+    }
+
+    #[inline(always)]
+    fn message<P: Packet>(packet: &P, network: usize) -> Option<Headers<Self>> {
+        let header: Ipv6Header = packet.read(network)?;
+        let transport = network + size_of::<Ipv6Header>();
+        let length = usize::from(u16::from_be(header.payload_length));
+        (header.next_header == Self::ICMP).then_some(Headers {
+            network,
+            transport,
+            end: transport + length,
+            protocol: Self::ICMP,
+            ttl: header.hop_limit,
+            tcp_flags: 0,
+            tuple: Tuple {
+                source: header.source,
+                destination: header.destination,
+                source_port: Port::default(),
+                destination_port: Port::default(),
+            },
+        })
     }
 
     #[inline(always)]
@@ -153,7 +184,7 @@ where
     P: Packet,
     T: Tables<A>,
 {
-    let Ok(headers) = parse::<A, P>(packet, network) else {
+    let Some(headers) = A::message(packet, network) else {
         return Verdict::Pass;
     };
     let Some(related) = find_related(packet, &headers, tables, Edge::Ingress) else {
@@ -178,7 +209,7 @@ where
     P: Packet,
     T: Tables<A>,
 {
-    let Ok(headers) = parse::<A, P>(packet, network) else {
+    let Some(headers) = A::message(packet, network) else {
         return Verdict::Pass;
     };
     let Some(related) = find_related(packet, &headers, tables, Edge::Egress) else {
