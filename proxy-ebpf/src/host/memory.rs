@@ -6,9 +6,10 @@ use std::rc::Rc;
 
 use crate::layout::{
     Address, Affinity, AffinityKey, Answers, Backend, Counter, Flow, FlowKey, Frontend,
-    FrontendKey, NatPort, Port, Settings, SourceRange, Traffic, flow_flags,
+    FrontendKey, NatPort, Port, Settings, SocketKey, SocketRecord, SourceRange, Traffic,
+    flow_flags,
 };
-use crate::pipeline::{Make, MakeError, Tables};
+use crate::pipeline::{Make, MakeError, Sockets, Tables};
 
 /// Flow records.
 pub(crate) type FlowTable<A> = HashMap<FlowKey<A>, Rc<Flow<A>>>;
@@ -36,6 +37,8 @@ pub struct Memory<A> {
     pub affinity: RefCell<HashMap<AffinityKey<A>, Affinity>>,
     /// `BACKEND_TRAFFIC_*`
     pub backend_traffic: RefCell<BTreeMap<u32, Traffic>>,
+    /// `SOCKETS_*`
+    pub sockets: RefCell<HashMap<SocketKey<A>, SocketRecord<A>>>,
     /// What both IP versions share.
     pub shared: Rc<Shared>,
 }
@@ -249,5 +252,19 @@ impl<A: Address> Tables<A> for Memory<A> {
             .borrow_mut()
             .entry(name(counter))
             .or_default() += 1;
+    }
+}
+
+impl<A: Address> Sockets<A> for Memory<A> {
+    fn socket(&self, key: &SocketKey<A>) -> Option<SocketRecord<A>> {
+        self.sockets.borrow().get(key).copied()
+    }
+
+    fn remember_socket(&self, key: &SocketKey<A>, record: &SocketRecord<A>) {
+        self.sockets.borrow_mut().insert(*key, *record);
+    }
+
+    fn forget_socket(&self, key: &SocketKey<A>) {
+        self.sockets.borrow_mut().remove(key);
     }
 }

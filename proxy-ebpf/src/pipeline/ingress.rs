@@ -1,6 +1,7 @@
 //! A packet comes in.
 
 use super::flow::{Translation, is_fresh, reply_key, tend_reply, touch};
+use super::frontend::is_refusal;
 use super::headers::{Headers, Skip, Version, parse};
 use super::open::open;
 use super::rewrite::{rewrite, set_ttl, swap_link_addresses};
@@ -70,7 +71,7 @@ fn find_flow<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Opti
 /// the client told; everything else looks like a loss, which may pass.
 #[inline(always)]
 fn refused<A>(reason: Counter) -> Verdict<A> {
-    if matches!(reason, Counter::NoEndpoints | Counter::NoSuchPort) {
+    if is_refusal(reason) {
         Verdict::Continue(Stage::Refuse)
     } else {
         Verdict::Drop

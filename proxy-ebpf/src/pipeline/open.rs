@@ -3,14 +3,15 @@
 
 use super::Client;
 use super::flow::{Holder, Translation, holder, release_tuple, reply_key, reply_of};
+use super::frontend::find_frontend;
 use super::headers::{Headers, Version};
-use super::pick::{choose, endpoint_set};
+use super::pick::pick;
 use super::source_port::NatPorts;
 use super::tables::{Make, MakeError, Tables};
 use super::traffic::count_connection;
 use crate::layout::{
-    Backend, Counter, Edge, Flow, FlowKey, Frontend, FrontendKey, Racy, Settings, SourceRange,
-    Tuple, backend_flags, flow_flags, frontend_flags, settings_flags,
+    Backend, Counter, Edge, Flow, FlowKey, FrontendKey, Racy, Settings, Tuple, backend_flags,
+    flow_flags, settings_flags,
 };
 
 /// Opens a flow for a packet that belongs to none. `None` if its destination is
@@ -21,25 +22,18 @@ pub(super) fn open<A: Version, T: Tables<A>>(
     tables: &T,
     client: Client,
 ) -> Result<Option<Translation<A>>, Counter> {
-    let Some(frontend) = find_frontend(headers, tables) else {
-        if let Some(reason) = leads_nowhere(headers, tables) {
-            return Err(reason);
-        }
+    let destination = FrontendKey::new(
+        headers.tuple.destination,
+        headers.tuple.destination_port,
+        headers.protocol,
+    );
+    let Some(frontend) = find_frontend(&destination, client, tables)? else {
         if headers.is_syn() {
             release_tuple(tables, headers);
         }
         return Ok(None);
     };
-    let is_restricted = frontend.flags & frontend_flags::SOURCE_RANGES != 0;
-    let source = SourceRange {
-        service: frontend.service,
-        source: headers.tuple.source,
-    };
-    if is_restricted && !tables.is_allowed(&source) {
-        return Err(Counter::SourceNotAllowed);
-    }
-    let set = endpoint_set(&frontend, client)?;
-    let (index, backend) = choose(headers, tables, &frontend, set)?;
+    let (index, backend) = pick(headers.tuple.source, client, &frontend, tables)?;
     let settings = tables.settings();
     let flags = flow_kind(headers, &backend, &settings, client);
     let mut flow = Flow {
@@ -73,44 +67,6 @@ pub(super) fn open<A: Version, T: Tables<A>>(
         tuple: flow.tuple,
         flags,
     }))
-}
-
-/// Why a packet that is for no frontend must not go on: its destination is a ClusterIP,
-/// or could become one. It would leave the node by a default route.
-#[inline(always)]
-fn leads_nowhere<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Option<Counter> {
-    let address = &headers.tuple.destination;
-    let ranges = tables.settings().service_ranges;
-    if !ranges.iter().any(|range| range.contains(address)) {
-        None
-    } else if tables.is_cluster_ip(address) {
-        Some(Counter::NoSuchPort)
-    } else {
-        Some(Counter::NoSuchService)
-    }
-}
-
-/// The frontend that the packet is for: by its exact address first, then as a
-/// NodePort on one of the node's addresses.
-#[inline(always)]
-fn find_frontend<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Option<Frontend> {
-    let mut key = FrontendKey::new(
-        headers.tuple.destination,
-        headers.tuple.destination_port,
-        headers.protocol,
-    );
-    // Nobody's address is the zero one, under which NodePorts lie.
-    if key.address == A::default() {
-        return None;
-    }
-    if let Some(frontend) = tables.frontend(&key) {
-        return Some(frontend);
-    }
-    key.address = A::default();
-    let frontend = tables.frontend(&key)?;
-    tables
-        .is_node_address(&headers.tuple.destination)
-        .then_some(frontend)
 }
 
 /// How the flow's packets travel: by the stack, or sent on with this node's

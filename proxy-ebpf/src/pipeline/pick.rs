@@ -1,15 +1,35 @@
 //! Which endpoint a new connection goes to.
 
-use super::Client;
-use super::headers::{Headers, Version};
-use super::tables::Tables;
+use super::{Client, Tables};
 use crate::layout::{
-    Affinity, AffinityKey, Backend, Counter, Frontend, Span, backend_flags, frontend_flags, ticks,
+    Address, Affinity, AffinityKey, Backend, Counter, Frontend, SourceRange, Span, backend_flags,
+    frontend_flags, ticks,
 };
+
+/// The endpoint of a client's new connection to a frontend, and its index; an error is
+/// the reason why there is none.
+#[inline(always)]
+pub(super) fn pick<A: Address, T: Tables<A>>(
+    source: A,
+    client: Client,
+    frontend: &Frontend,
+    tables: &T,
+) -> Result<(u32, Backend<A>), Counter> {
+    let is_restricted = frontend.flags & frontend_flags::SOURCE_RANGES != 0;
+    let range = SourceRange {
+        service: frontend.service,
+        source,
+    };
+    if is_restricted && !tables.is_allowed(&range) {
+        return Err(Counter::SourceNotAllowed);
+    }
+    let set = endpoint_set(frontend, client)?;
+    choose(source, tables, frontend, set)
+}
 
 /// Endpoints that a connection may go to.
 #[derive(Clone, Copy)]
-pub(super) struct Set {
+struct Set {
     span: Span,
     /// The bit of [`backend_flags`] that its members have.
     member: u16,
@@ -17,7 +37,7 @@ pub(super) struct Set {
 
 /// The set that this client's connection picks from; never empty.
 #[inline(always)]
-pub(super) fn endpoint_set(frontend: &Frontend, client: Client) -> Result<Set, Counter> {
+fn endpoint_set(frontend: &Frontend, client: Client) -> Result<Set, Counter> {
     let cluster = Set {
         span: frontend.cluster,
         member: backend_flags::IN_CLUSTER_SET,
@@ -25,8 +45,8 @@ pub(super) fn endpoint_set(frontend: &Frontend, client: Client) -> Result<Set, C
     if frontend.cluster.len == 0 {
         return Err(Counter::NoEndpoints);
     }
-    let is_local_pod = frontend.flags & frontend_flags::EXTERNAL != 0 && client == Client::Pod;
-    if frontend.flags & frontend_flags::LOCAL_POLICY == 0 || is_local_pod {
+    let is_inside = frontend.flags & frontend_flags::EXTERNAL != 0 && client != Client::Outside;
+    if frontend.flags & frontend_flags::LOCAL_POLICY == 0 || is_inside {
         return Ok(cluster);
     }
     if frontend.local.len == 0 {
@@ -42,22 +62,22 @@ pub(super) fn endpoint_set(frontend: &Frontend, client: Client) -> Result<Set, C
 /// connection, if that is not too long ago and the endpoint is still in the set; else
 /// any one. The affinity lasts for its time from each new connection on.
 #[inline(always)]
-pub(super) fn choose<A: Version, T: Tables<A>>(
-    headers: &Headers<A>,
+fn choose<A: Address, T: Tables<A>>(
+    client: A,
     tables: &T,
     frontend: &Frontend,
     set: Set,
 ) -> Result<(u32, Backend<A>), Counter> {
     if frontend.affinity_seconds == 0 {
-        return pick(tables, set.span);
+        return any_of(tables, set.span);
     }
     let key = AffinityKey {
-        client: headers.tuple.source,
+        client,
         service: frontend.service,
     };
     let (index, backend) = match known(tables, &key, frontend, set.member) {
         Some(known) => known,
-        None => pick(tables, set.span)?,
+        None => any_of(tables, set.span)?,
     };
     let affinity = Affinity {
         backend: index,
@@ -70,7 +90,7 @@ pub(super) fn choose<A: Version, T: Tables<A>>(
 
 /// The endpoint of a client's last connection, if a new one may go there.
 #[inline(always)]
-fn known<A: Version, T: Tables<A>>(
+fn known<A: Address, T: Tables<A>>(
     tables: &T,
     key: &AffinityKey<A>,
     frontend: &Frontend,
@@ -88,7 +108,7 @@ fn known<A: Version, T: Tables<A>>(
 
 /// Any one of the set, each as likely as the others.
 #[inline(always)]
-fn pick<A: Version, T: Tables<A>>(tables: &T, set: Span) -> Result<(u32, Backend<A>), Counter> {
+fn any_of<A: Address, T: Tables<A>>(tables: &T, set: Span) -> Result<(u32, Backend<A>), Counter> {
     let offset = ((u64::from(tables.random()) * u64::from(set.len)) >> 32) as u32;
     let index = tables
         .slot(set.start.wrapping_add(offset))
