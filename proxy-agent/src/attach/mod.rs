@@ -1,16 +1,21 @@
 //! Where the programs run: on every edge device of the node, as devices come and
-//! go.
+//! go, and at the sockets of processes ([`SocketPath`]).
 //!
 //! [`watch`](watch::DeviceWatch) knows the devices, [`device`] decides what each
 //! one is, and [`Attacher`] puts the programs there.
 
 mod attacher;
+mod cgroup;
 mod cleanup;
 pub mod device;
 mod link;
+mod pod_cgroups;
+mod socket_path;
 mod watch;
 
 pub use attacher::{AttachError, Attacher, Outcome};
 pub use cleanup::{Cleaned, clean_up};
 pub use link::AttachWay;
+pub use pod_cgroups::pod_cgroups;
+pub use socket_path::{SocketPath, SocketPathError, SocketPathMode, scope};
 pub use watch::{DeviceWatch, WatchError};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tracing::{info, warn};
 
+use super::socket_path::{self, Sockets};
 use crate::agent::Agent;
 use crate::attach::Attacher;
 use crate::config::Settings;
@@ -37,28 +38,35 @@ pub(super) async fn pins(settings: &Settings) -> Result<Option<Pins>, PinError> 
     }
 }
 
-/// The agent, its programs, and the tables that these fill: they go on from what is
-/// pinned where that can be used.
+/// The agent, the programs at devices and at sockets, and the tables that these fill: they
+/// go on from what is pinned where that can be used.
 pub(super) fn take_over(
     node_name: &str,
     settings: &Settings,
     pins: Option<Pins>,
-) -> Result<(Agent<KernelMaps>, Attacher, RecordTables)> {
+) -> Result<(Agent<KernelMaps>, Attacher, Sockets, RecordTables)> {
     let sizes = settings.own.maps;
-    let mut loaded = maps::load(sizes, pins.as_ref())?;
+    let scope = socket_path::wanted(&settings.own);
+    let mut loaded = maps::load(sizes, scope, pins.as_ref())?;
     let mut agent = Agent::new(node_name, settings, loaded.maps);
     if loaded.origin == Origin::Adopted
         && let Err(error) = agent.adopt()
     {
         warn!("{error}; new maps are made, and connections may break");
-        loaded = maps::load_new(sizes, pins.as_ref())?;
+        loaded = maps::load_new(sizes, scope, pins.as_ref())?;
         agent = Agent::new(node_name, settings, loaded.maps);
     }
+    let sockets = Sockets::new(
+        &mut loaded.programs,
+        loaded.left_out,
+        &settings.own,
+        pins.as_ref(),
+    );
     let attacher = Attacher::new(
         loaded.programs,
         settings.own.attach,
         pins,
         loaded.predecessor,
     );
-    Ok((agent, attacher, loaded.records))
+    Ok((agent, attacher, sockets, loaded.records))
 }

@@ -10,6 +10,7 @@ mod outlets;
 mod pace;
 mod process;
 mod run;
+mod socket_path;
 mod sweep;
 mod traffic;
 

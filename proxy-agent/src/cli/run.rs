@@ -71,7 +71,8 @@ async fn run_until_signal(
         _ = interrupt.recv() => return Ok(()),
         pins = kept::pins(settings) => pins?,
     };
-    let (mut agent, mut attacher, records) = kept::take_over(&node_name, settings, pins)?;
+    let taken = kept::take_over(&node_name, settings, pins)?;
+    let (mut agent, mut attacher, mut sockets, records) = taken;
     let records = sweep::watch(records);
     let mut devices = DeviceWatch::open()?;
     let (sender, mut changes) = mpsc::channel(WAITING_BATCHES);
@@ -115,6 +116,7 @@ async fn run_until_signal(
                     reconcile(&mut attacher, &mut devices, &mut agent).await;
                 }
                 outlets.follow(&mut agent).await;
+                sockets.follow(&mut agent).await;
             }
             Some(batch) = changes.recv() => {
                 take_in(&mut agent, batch, &mut changes);
@@ -139,9 +141,11 @@ async fn run_until_signal(
                 agent.set_host_ports(ports.borrow_and_update().clone());
                 pace.want();
             }
+            () = sockets.look_is_due() => sockets.find_pods(),
             _ = review.tick() => {
                 agent.retry();
                 outlets.retry().await;
+                sockets.review(&mut agent).await;
                 reconcile(&mut attacher, &mut devices, &mut agent).await;
                 pace.want();
             }

@@ -26,6 +26,9 @@ kind: ProxyAgentConfiguration
 mapSizes: {frontends: 100, backends: 200, slots: 300, flows: 400}
 natPorts: 50000-50999
 attach: clsact
+socketPath: host-only
+cgroup: /c
+podOptOut: true
 externalIPs: [198.51.100.0/24, '2001:db8::/64']
 ";
 
@@ -66,5 +69,8 @@ fn what_needs_a_restart_is_in_force_as_it_was_at_the_start() {
     expected.own.maps = start.own.maps;
     expected.own.nat_ports = start.own.nat_ports;
     expected.own.attach = start.own.attach;
+    expected.own.socket_path = start.own.socket_path;
+    expected.own.cgroup = start.own.cgroup;
+    expected.own.pod_opt_out = start.own.pod_opt_out;
     assert_eq!(mixed, expected);
 }

@@ -66,6 +66,9 @@ fn summary(parsed: &Parsed) -> String {
         maps,
         nat_ports,
         attach,
+        socket_path,
+        cgroup,
+        pod_opt_out,
         external_ips
     );
     for field in ignored {

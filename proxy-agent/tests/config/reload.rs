@@ -53,6 +53,9 @@ fn each_setting_is_changed_at_run_time_or_asks_for_a_restart() {
         (&own("mapSizes: {flows: 16}"), None, Some("mapSizes")),
         (&own("natPorts: 1024-2047"), None, Some("natPorts")),
         (&own("attach: tcx"), None, Some("attach")),
+        (&own("socketPath: off"), None, Some("socketPath")),
+        (&own("cgroup: /c"), None, Some("cgroup")),
+        (&own("podOptOut: true"), None, Some("podOptOut")),
     ] {
         let wanted = Changes {
             hot: hot.into_iter().collect(),

@@ -77,6 +77,9 @@ pub fn configz(node_name: &str, settings: &Settings) -> Value {
             },
             "bpffs": own.bpffs.as_deref().unwrap_or(Path::new(NO_BPFFS)),
             "auditPeriod": go_duration(own.audit_period),
+            "socketPath": own.socket_path.as_str(),
+            "cgroup": own.cgroup.as_ref().map(|path| path.display().to_string()),
+            "podOptOut": own.pod_opt_out,
             "externalIPs": external_ips,
         },
     })

@@ -34,6 +34,9 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
                 attach,
                 bpffs,
                 audit_period,
+                socket_path,
+                cgroup,
+                pod_opt_out,
                 external_ips,
             },
     } = old;
@@ -73,6 +76,9 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
         ("attach", *attach != new.own.attach),
         ("bpffs", *bpffs != new.own.bpffs),
         ("auditPeriod", *audit_period != new.own.audit_period),
+        ("socketPath", *socket_path != new.own.socket_path),
+        ("cgroup", *cgroup != new.own.cgroup),
+        ("podOptOut", *pod_opt_out != new.own.pod_opt_out),
     ] {
         if is_changed {
             changes.restart.push(name);

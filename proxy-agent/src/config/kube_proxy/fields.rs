@@ -214,6 +214,9 @@ pub(super) const OWN_FIELDS: &[Field] = &[
     used("attach", OneOf(&["", "auto", "tcx", "clsact"])),
     used("bpffs", Text),
     used("auditPeriod", Duration),
+    used("socketPath", OneOf(&["", "on", "host-only", "off"])),
+    used("cgroup", Text),
+    used("podOptOut", Bool),
     used("externalIPs", Texts),
 ];
 
