@@ -13,7 +13,7 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
     Tool { program, package }
 }
 
-const TOOLS: [Tool; 12] = [
+const TOOLS: [Tool; 13] = [
     // rustc links by the first, the TLS library is built by it, and libFuzzer by the
     // second.
     tool("cc", "gcc"),
@@ -29,6 +29,7 @@ const TOOLS: [Tool; 12] = [
     tool("iperf3", "iperf3"),
     tool("nc", "netcat-openbsd"),
     tool("ethtool", "ethtool"),
+    tool("nft", "nftables"),
 ];
 
 /// The tools that are not there.
