@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what the proxy costs, measured on the real thing.
 
+mod connect;
 mod kernel;
 mod memory;
 mod objects;
@@ -13,6 +14,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::{command, paths, setup, terminal};
+use connect::{CallerArgs, ConnectArgs};
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -24,6 +26,15 @@ pub(crate) enum Bench {
     /// the time from a change at the server to the change in the kernel's map, at a
     /// steady rate; then memory before and after a flood of changes.
     Scale(ScaleArgs),
+    /// The cost of `connect` with and without the socket path
+    ///
+    /// A Pod connects by TCP to a Pod of the other node, directly and by a ClusterIP, and
+    /// asks one question by each connection; a process of the host connects UDP sockets,
+    /// of which nothing is on the wire. All of it with the agent's socket path off and on.
+    Connect(ConnectArgs),
+    /// The process whose calls are measured
+    #[command(hide = true)]
+    ConnectCaller(CallerArgs),
 }
 
 /// How much, and for how long.
@@ -68,23 +79,35 @@ enum Output {
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
-    let Bench::Scale(arguments) = bench;
-    if arguments.output == Output::Json {
+    if let Bench::ConnectCaller(arguments) = bench {
+        return connect::caller::run(arguments);
+    }
+    if matches!(bench, Bench::Scale(arguments) if arguments.output == Output::Json) {
         terminal::keep_stdout_for_results();
     }
     if cfg!(debug_assertions) {
         return run_optimised();
     }
-    let agent = match &arguments.agent {
-        Some(agent) => agent.clone(),
-        None => paths::target().join("release/proxy-agent"),
-    };
-    let results = scale::measure(arguments, &agent)?;
+    match bench {
+        Bench::Scale(arguments) => measure_scale(arguments),
+        Bench::Connect(arguments) => connect::run(arguments, &agent(arguments.agent.as_ref())),
+        Bench::ConnectCaller(_) => Ok(()),
+    }
+}
+
+fn measure_scale(arguments: &ScaleArgs) -> Result<()> {
+    let results = scale::measure(arguments, &agent(arguments.agent.as_ref()))?;
     match arguments.output {
         Output::Table => report::print_table(&results),
         Output::Json => println!("{}", report::json(&results)),
     }
     Ok(())
+}
+
+/// The agent that was named, or that is built here.
+fn agent(named: Option<&PathBuf>) -> PathBuf {
+    let built = || paths::target().join("release/proxy-agent");
+    named.cloned().unwrap_or_else(built)
 }
 
 /// Goes on as the release build of ourselves, which holds the API server: without
