@@ -10,6 +10,7 @@ mod source_ports;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
@@ -35,6 +36,8 @@ pub struct Agent<M> {
     node: NodeState,
     retired: Retired,
     node_changed: bool,
+    /// Whether the life of a backend ended.
+    backend_ended: bool,
     is_programmed: bool,
     last_updated: Option<SystemTime>,
     /// What is to be told at the objects.
@@ -74,6 +77,7 @@ impl<M: Maps> Agent<M> {
             node: NodeState::new(settings),
             retired: Retired::default(),
             node_changed: false,
+            backend_ended: false,
             is_programmed: false,
             last_updated: None,
             events: Vec::new(),
@@ -120,6 +124,11 @@ impl<M: Maps> Agent<M> {
     /// The maps.
     pub fn maps(&self) -> &M {
         self.writer.maps()
+    }
+
+    /// The maps, to read what only they know.
+    pub fn maps_mut(&mut self) -> &mut M {
+        self.writer.maps_mut()
     }
 
     /// The maps, as an agent that ends leaves them.
@@ -179,6 +188,7 @@ impl<M: Maps> Agent<M> {
             self.progress.note_port(name, desired.as_ref());
         });
         let plan = self.planner.plan(changes, |write| {
+            self.backend_ended |= matches!(write, Write::EndBackend { .. });
             self.node.source_ports().note(&write);
             self.writer.write(write);
         });
@@ -356,6 +366,17 @@ impl<M: Maps> Agent<M> {
     /// state was programmed.
     pub fn take_node_change(&mut self) -> bool {
         std::mem::take(&mut self.node_changed)
+    }
+
+    /// The ids of the Pods whose sockets are left alone, if these are others than at the
+    /// last call.
+    pub fn take_left_out_pods(&mut self) -> Option<BTreeSet<Arc<str>>> {
+        self.model.take_left_out_pods()
+    }
+
+    /// Whether the life of a backend ended since the last call.
+    pub fn take_backend_ended(&mut self) -> bool {
+        std::mem::take(&mut self.backend_ended)
     }
 
     /// What is counted and measured.

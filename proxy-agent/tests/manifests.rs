@@ -140,6 +140,47 @@ fn names_and_labels_agree() {
 }
 
 #[test]
+fn the_overlay_for_pods_that_opt_out_fits_what_it_changes() {
+    let overlay = &documents("pod-opt-out/kustomization.yaml")[0];
+    assert_eq!(overlay["resources"], json!([".."]));
+    let patch = |at: usize| -> Value {
+        let patch = &overlay["patches"][at];
+        assert_eq!(patch["target"]["name"], "proxy-agent");
+        let operations: Value = serde_saphyr::from_str(patch["patch"].as_str().unwrap()).unwrap();
+        assert_eq!(operations.as_array().unwrap().len(), 1);
+        assert_eq!(operations[0]["op"], "add");
+        operations[0].clone()
+    };
+    let rule = patch(0);
+    assert_eq!(overlay["patches"][0]["target"]["kind"], "ClusterRole");
+    assert_eq!(rule["path"], "/rules/-");
+    let rule: PolicyRule = serde_json::from_value(rule["value"].clone()).unwrap();
+    assert_eq!(rule.resources.unwrap(), ["pods"]);
+    assert_eq!(rule.verbs, ["list", "watch"]);
+    let argument = patch(1);
+    assert_eq!(overlay["patches"][1]["target"]["kind"], "DaemonSet");
+    assert_eq!(argument["path"], "/spec/template/spec/containers/0/args/-");
+    assert_eq!(argument["value"], "--pod-opt-out");
+    assert_eq!(container().name, "proxy-agent");
+}
+
+#[test]
+fn the_agent_sees_the_hosts_cgroups() {
+    let container = container();
+    let mounts = container.volume_mounts.unwrap();
+    let mount = mounts.iter().find(|mount| mount.name == "cgroup").unwrap();
+    // Not over the container's own.
+    assert_ne!(mount.mount_path, "/sys/fs/cgroup");
+    assert_eq!(mount.read_only, Some(true));
+    let volumes = pod().volumes.unwrap();
+    let volume = volumes
+        .iter()
+        .find(|volume| volume.name == "cgroup")
+        .unwrap();
+    assert_eq!(volume.host_path.as_ref().unwrap().path, "/sys/fs/cgroup");
+}
+
+#[test]
 fn rights_are_those_that_are_needed_and_no_more() {
     let documents = documents("rbac.yaml");
     assert_eq!(documents.len(), 2);

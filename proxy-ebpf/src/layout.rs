@@ -33,6 +33,8 @@ pub trait Address: Bytes + Eq + Hash + Debug + Default + 'static {
     const ETHERTYPE: u16;
     /// The 32-bit words of the address.
     fn words(&self) -> &[u32];
+    /// Whether it is 127.0.0.0/8 or `::1`, the host's own way to itself.
+    fn is_loopback(&self) -> bool;
 }
 
 /// An IPv4 address.
@@ -52,6 +54,11 @@ impl Address for V4 {
     fn words(&self) -> &[u32] {
         &self.0
     }
+
+    #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        u32::from_be(self.0[0]) >> 24 == 127
+    }
 }
 
 impl Address for V6 {
@@ -60,6 +67,12 @@ impl Address for V6 {
     #[inline(always)]
     fn words(&self) -> &[u32] {
         &self.0
+    }
+
+    #[inline(always)]
+    fn is_loopback(&self) -> bool {
+        let [first, second, third, last] = self.0;
+        first | second | third | (last ^ 1_u32.to_be()) == 0
     }
 }
 
@@ -866,3 +879,10 @@ primitive_bytes!(
     u8, u16, u32, [u8; 2], [u16; 2], [u16; 6], [u32; 2], [u32; 3], [u32; 5], [u32; 7], [u32; 10],
     [u32; 12], [V4; 2], [V6; 2]
 );
+
+// Behind the macros that it uses.
+mod socket;
+
+pub use socket::{
+    CGROUP_LEVELS, LEFT_OUT_PODS, SocketCookie, SocketKey, SocketRecord, Towards, socket_flags,
+};

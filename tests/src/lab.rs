@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod agent;
 pub mod bpffs;
+pub mod cgroup;
 pub mod client;
 pub mod cluster;
 pub mod config_map;
@@ -19,6 +20,7 @@ pub mod server;
 pub use addresses::Family;
 pub use agent::Agent;
 pub use bpffs::Bpffs;
+pub use cgroup::Cgroup;
 pub use client::Tally;
 pub use cluster::{Cluster, Options};
 pub use config_map::ConfigMap;

@@ -32,6 +32,7 @@ fn start(server: &ApiServer) -> Recorder {
     let settings = KubeSettings {
         kubeconfig: None,
         master: Some(server.url()),
+        pods: false,
     };
     let pace = RecorderPace {
         flush: Duration::from_millis(50),

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what the proxy costs, measured on the real thing.
 
+mod connect;
 mod kernel;
 mod memory;
 mod objects;
@@ -13,6 +14,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::{command, paths, setup, terminal};
+use connect::{CallerArgs, ConnectArgs};
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
@@ -30,6 +32,15 @@ pub(crate) enum Bench {
     /// the busiest one gets, and how many clients of the others move when one goes or
     /// comes.
     Maglev,
+    /// The cost of `connect` with and without the socket path
+    ///
+    /// A Pod connects by TCP to a Pod of the other node, directly and by a ClusterIP, and
+    /// asks one question by each connection; a process of the host connects UDP sockets,
+    /// of which nothing is on the wire. All of it with the agent's socket path off and on.
+    Connect(ConnectArgs),
+    /// The process whose calls are measured
+    #[command(hide = true)]
+    ConnectCaller(CallerArgs),
 }
 
 /// How much, and for how long.
@@ -74,30 +85,41 @@ enum Output {
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
-    let arguments = match bench {
-        Bench::Scale(arguments) => arguments,
+    match bench {
         Bench::Maglev => {
             setup::run()?;
             let bench = ["bench", "--package", "proxy-agent", "--bench", "maglev"];
             return command::run(command::cargo().args(bench));
         }
-    };
-    if arguments.output == Output::Json {
+        Bench::ConnectCaller(arguments) => return connect::caller::run(arguments),
+        _ => {}
+    }
+    if matches!(bench, Bench::Scale(arguments) if arguments.output == Output::Json) {
         terminal::keep_stdout_for_results();
     }
     if cfg!(debug_assertions) {
         return run_optimised();
     }
-    let agent = match &arguments.agent {
-        Some(agent) => agent.clone(),
-        None => paths::target().join("release/proxy-agent"),
-    };
-    let results = scale::measure(arguments, &agent)?;
+    match bench {
+        Bench::Scale(arguments) => measure_scale(arguments),
+        Bench::Connect(arguments) => connect::run(arguments, &agent(arguments.agent.as_ref())),
+        Bench::ConnectCaller(_) | Bench::Maglev => Ok(()),
+    }
+}
+
+fn measure_scale(arguments: &ScaleArgs) -> Result<()> {
+    let results = scale::measure(arguments, &agent(arguments.agent.as_ref()))?;
     match arguments.output {
         Output::Table => report::print_table(&results),
         Output::Json => println!("{}", report::json(&results)),
     }
     Ok(())
+}
+
+/// The agent that was named, or that is built here.
+fn agent(named: Option<&PathBuf>) -> PathBuf {
+    let built = || paths::target().join("release/proxy-agent");
+    named.cloned().unwrap_or_else(built)
 }
 
 /// Goes on as the release build of ourselves, which holds the API server: without

@@ -1,14 +1,17 @@
 //! Where the programs run: on every edge device of the node, as devices come and
-//! go.
+//! go, and at the sockets of processes ([`SocketPath`]).
 //!
 //! [`watch`](watch::DeviceWatch) knows the devices, [`device`] decides what each
 //! one is, and [`Attacher`] puts the programs there: those of TC on all of them, and
 //! XDP in front of these on uplinks.
 
 mod attacher;
+mod cgroup;
 mod cleanup;
 pub mod device;
 mod link;
+mod pod_cgroups;
+mod socket_path;
 mod watch;
 mod xdp;
 mod xdp_features;
@@ -16,5 +19,7 @@ mod xdp_features;
 pub use attacher::{AttachError, Attacher, Outcome};
 pub use cleanup::{Cleaned, clean_up};
 pub use link::AttachWay;
+pub use pod_cgroups::pod_cgroups;
+pub use socket_path::{SocketPath, SocketPathError, SocketPathMode, scope};
 pub use watch::{DeviceWatch, WatchError};
 pub use xdp::{Uplinks, XdpChoice, XdpError};

@@ -6,6 +6,7 @@ use anyhow::Result;
 use tracing::{info, warn};
 
 use super::handover::Handover;
+use super::socket_path::{self, Sockets};
 use crate::agent::Agent;
 use crate::attach::{Attacher, Uplinks};
 use crate::config::Settings;
@@ -44,21 +45,29 @@ pub(super) struct Start {
     pub(super) attacher: Attacher,
     pub(super) records: RecordTables,
     pub(super) handover: Handover,
+    pub(super) sockets: Sockets,
 }
 
 /// An agent that goes on from what is pinned where that can be used.
 pub(super) fn take_over(node_name: &str, settings: &Settings, pins: Option<Pins>) -> Result<Start> {
     let sizes = settings.own.maps;
-    let mut loaded = maps::load(sizes, pins.as_ref())?;
+    let scope = socket_path::wanted(&settings.own);
+    let mut loaded = maps::load(sizes, scope, pins.as_ref())?;
     let mut agent = Agent::new(node_name, settings, loaded.maps);
     if loaded.origin == Origin::Adopted
         && let Err(error) = agent.adopt()
     {
         warn!("{error}; new maps are made, and connections may break");
-        loaded = maps::load_new(sizes, pins.as_ref())?;
+        loaded = maps::load_new(sizes, scope, pins.as_ref())?;
         agent = Agent::new(node_name, settings, loaded.maps);
     }
     let foreign = (loaded.origin == Origin::New).then_some(loaded.foreign);
+    let sockets = Sockets::new(
+        &mut loaded.programs,
+        loaded.left_out,
+        &settings.own,
+        pins.as_ref(),
+    );
     let attacher = Attacher::new(
         loaded.programs,
         settings.own.attach,
@@ -71,5 +80,6 @@ pub(super) fn take_over(node_name: &str, settings: &Settings, pins: Option<Pins>
         attacher,
         records: loaded.records,
         handover: Handover::new(foreign),
+        sockets,
     })
 }

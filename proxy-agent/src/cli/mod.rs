@@ -11,6 +11,7 @@ mod outlets;
 mod pace;
 mod process;
 mod run;
+mod socket_path;
 mod sweep;
 mod traffic;
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::logging::LogArgs;
-use crate::attach::{AttachWay, XdpChoice};
+use crate::attach::{AttachWay, SocketPathMode, XdpChoice};
 use crate::config::{
     DEFAULT_BPFFS, DEFAULT_MAPS, DEFAULT_NAT_PORTS, NO_BPFFS, PortRange, Settings, Source,
 };
@@ -56,6 +56,17 @@ enum AlgorithmKind {
     Random,
     /// By consistent hashing: every node sends a client to the same one.
     Maglev,
+}
+
+/// Whose sockets are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SocketPathKind {
+    /// Everybody's: a Service's address is translated once, when a process connects.
+    On,
+    /// The host's own. Pods' packets are translated, one by one.
+    HostOnly,
+    /// Nobody's. The host's own processes reach no Service then.
+    Off,
 }
 
 /// The options.
@@ -137,12 +148,25 @@ pub(super) struct RunArgs {
     xdp: Option<XdpKind>,
 
     /// How connections from outside choose their endpoint, where a Service has no
-    /// annotation `proxy-agent.io/lb-algorithm`; by default `random`.
+    /// annotation `proxy-agent/lb-algorithm`; by default `random`.
     #[arg(long, value_enum, value_name = "NAME")]
     lb_algorithm: Option<AlgorithmKind>,
 
+    /// Whose sockets are served before there are packets; by default `on`.
+    #[arg(long, value_enum, value_name = "WHOSE")]
+    socket_path: Option<SocketPathKind>,
+
+    /// The cgroup below which sockets are served; by default the root of all.
+    #[arg(long, value_name = "DIR")]
+    cgroup: Option<PathBuf>,
+
+    /// Leave the sockets of Pods with the label `proxy-agent/socket-path: "off"` alone.
+    /// Needs the right to list and watch Pods.
+    #[arg(long)]
+    pod_opt_out: bool,
+
     #[arg(long, value_name = "ADDRESS:PORT", help = with_default(
-        "Where `/healthz (for load balancers) and `/livez` (for probes) answer",
+        "Where `/healthz` (for load balancers) and `/livez` (for probes) answer",
         Settings::default().health_address,
     ))]
     healthz_bind_address: Option<SocketAddr>,
@@ -242,6 +266,16 @@ impl RunArgs {
             AlgorithmKind::Maglev => Algorithm::Maglev,
         });
         set(&mut own.algorithm, algorithm);
+        let socket_path = self.socket_path.map(|kind| match kind {
+            SocketPathKind::On => SocketPathMode::On,
+            SocketPathKind::HostOnly => SocketPathMode::HostOnly,
+            SocketPathKind::Off => SocketPathMode::Off,
+        });
+        set(&mut own.socket_path, socket_path);
+        own.pod_opt_out |= self.pod_opt_out;
+        if let Some(cgroup) = &self.cgroup {
+            own.cgroup = Some(cgroup.clone());
+        }
     }
 
     /// Where the objects come from, under `settings`.
@@ -251,6 +285,7 @@ impl RunArgs {
             _ => Source::Kube(KubeSettings {
                 kubeconfig: settings.kubeconfig.clone(),
                 master: self.master.clone(),
+                pods: settings.own.pod_opt_out,
             }),
         }
     }
@@ -318,6 +353,11 @@ mod tests {
             (&["--lb-algorithm=maglev"], |it| {
                 it.own.algorithm = Algorithm::Maglev;
             }),
+            (&["--socket-path=host-only"], |it| {
+                it.own.socket_path = SocketPathMode::HostOnly;
+            }),
+            (&["--pod-opt-out"], |it| it.own.pod_opt_out = true),
+            (&["--cgroup", "/c"], |it| it.own.cgroup = Some("/c".into())),
             (&["--log-format=json"], |it| it.log.json = true),
         ] {
             let mut expected = untouched.clone();

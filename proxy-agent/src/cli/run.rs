@@ -77,6 +77,7 @@ async fn run_until_signal(
         mut attacher,
         records,
         mut handover,
+        mut sockets,
     } = kept::take_over(&node_name, settings, pins)?;
     let records = sweep::watch(records);
     let mut devices = DeviceWatch::open()?;
@@ -121,6 +122,7 @@ async fn run_until_signal(
                     reconcile(&mut attacher, &mut handover, &mut devices, &mut agent).await;
                 }
                 outlets.follow(&mut agent).await;
+                sockets.follow(&mut agent).await;
             }
             Some(batch) = changes.recv() => {
                 take_in(&mut agent, batch, &mut changes);
@@ -145,22 +147,29 @@ async fn run_until_signal(
                 agent.set_host_ports(ports.borrow_and_update().clone());
                 pace.want();
             }
+            () = sockets.look_is_due() => sockets.find_pods(),
             _ = review.tick() => {
                 agent.retry();
                 outlets.retry().await;
+                sockets.review(&mut agent).await;
                 reconcile(&mut attacher, &mut handover, &mut devices, &mut agent).await;
                 pace.want();
             }
             _ = audit.tick() => agent.audit(),
         }
     }
+    leave(attacher);
+    Ok(())
+}
+
+/// Leaves what is pinned to the next agent.
+fn leave(attacher: Attacher) {
     if attacher.is_lasting() {
         attacher.leave();
         info!("stopped; what is pinned goes on serving");
     } else {
         info!("stopped; the programs are detached");
     }
-    Ok(())
 }
 
 /// Answers requests over HTTP, for as long as the process runs.

@@ -1,15 +1,18 @@
 //! The host's sockets, by `sock_diag(7)`.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::{io, net};
 
 use futures::StreamExt as _;
 use netlink_packet_sock_diag::constants::{
     AF_INET, AF_INET6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP,
 };
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
-use netlink_packet_sock_diag::message::SockDiagMessage;
-use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_sock_diag::message::{SockDiagDestroy, SockDiagMessage};
+use proxy_ebpf::layout::SocketCookie;
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
 use rtnetlink::proto::{ConnectionHandle, new_connection};
 use rtnetlink::sys::SocketAddr;
 use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
@@ -20,17 +23,103 @@ use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 pub(super) async fn bound() -> io::Result<BTreeSet<u16>> {
     let (connection, handle, _) = new_connection(NETLINK_SOCK_DIAG)?;
     let connection = tokio::spawn(connection);
-    let result = all(&handle).await;
+    let result = all_bound(&handle).await;
     connection.abort();
     result
 }
 
-async fn all(handle: &ConnectionHandle<SockDiagMessage>) -> io::Result<BTreeSet<u16>> {
-    let mut ports = BTreeSet::new();
-    for (family, any) in [
+/// A UDP socket that is connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectedUdp {
+    /// To whom; never an IPv4 address in IPv6's clothes.
+    pub peer: net::SocketAddr,
+    /// The kernel's cookie for it, which is in the kernel's answer word by word, the lower
+    /// one first.
+    pub cookie: SocketCookie,
+    family: u8,
+    id: SocketId,
+}
+
+impl ConnectedUdp {
+    fn new(family: u8, id: SocketId) -> Self {
+        let words = id.cookie.as_chunks().0;
+        let peer = (id.destination_address.to_canonical(), id.destination_port);
+        Self {
+            peer: peer.into(),
+            cookie: SocketCookie([0, 1].map(|at| u32::from_ne_bytes(words[at]))),
+            family,
+            id,
+        }
+    }
+}
+
+/// The host's UDP sockets that are connected.
+pub async fn connected_udp() -> io::Result<Vec<ConnectedUdp>> {
+    let (connection, handle, _) = new_connection(NETLINK_SOCK_DIAG)?;
+    let connection = tokio::spawn(connection);
+    let result = all_connected_udp(&handle).await;
+    connection.abort();
+    result
+}
+
+async fn all_connected_udp(
+    handle: &ConnectionHandle<SockDiagMessage>,
+) -> io::Result<Vec<ConnectedUdp>> {
+    let mut sockets = Vec::new();
+    for (family, any) in families() {
+        let request = InetRequest {
+            family,
+            protocol: IPPROTO_UDP,
+            extensions: ExtensionFlags::empty(),
+            states: StateFlags::ESTABLISHED,
+            socket_id: any,
+        };
+        list(handle, request, |id| {
+            sockets.push(ConnectedUdp::new(family, id));
+        })
+        .await?;
+    }
+    Ok(sockets)
+}
+
+/// Ends a socket as an administrator may (`ss --kill`): whoever uses it gets
+/// `ECONNABORTED`, and it is connected no more. Whether it was still there.
+pub async fn end(socket: ConnectedUdp) -> io::Result<bool> {
+    let (connection, handle, _) = new_connection(NETLINK_SOCK_DIAG)?;
+    let connection = tokio::spawn(connection);
+    let request = InetRequest {
+        family: socket.family,
+        protocol: IPPROTO_UDP,
+        extensions: ExtensionFlags::empty(),
+        states: StateFlags::all(),
+        socket_id: socket.id,
+    };
+    let request = SockDiagDestroy::new(SockDiagMessage::InetRequest(request));
+    let mut message = NetlinkMessage::from(request);
+    message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
+    let answers = handle.request(message, SocketAddr::new(0, 0));
+    let answer = answers.map_err(io::Error::other)?.next().await;
+    connection.abort();
+    match answer.map(|answer| answer.payload) {
+        Some(NetlinkPayload::Error(error)) if error.code.is_some() => match error.to_io() {
+            gone if gone.kind() == io::ErrorKind::NotFound => Ok(false),
+            error => Err(error),
+        },
+        _ => Ok(true),
+    }
+}
+
+/// Both families, with what stands for any socket of each.
+fn families() -> [(u8, SocketId); 2] {
+    [
         (AF_INET, SocketId::new_v4()),
         (AF_INET6, SocketId::new_v6()),
-    ] {
+    ]
+}
+
+async fn all_bound(handle: &ConnectionHandle<SockDiagMessage>) -> io::Result<BTreeSet<u16>> {
+    let mut ports = BTreeSet::new();
+    for (family, any) in families() {
         for (protocol, states) in [
             (IPPROTO_TCP, StateFlags::LISTEN),
             (IPPROTO_UDP, StateFlags::all()),
@@ -43,7 +132,10 @@ async fn all(handle: &ConnectionHandle<SockDiagMessage>) -> io::Result<BTreeSet<
                 states,
                 socket_id: any.clone(),
             };
-            match list(handle, request, &mut ports).await {
+            let note = |id: SocketId| {
+                ports.insert(id.source_port);
+            };
+            match list(handle, request, note).await {
                 // A kernel without the protocol has no sockets of it.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
                 result => result?,
@@ -56,7 +148,7 @@ async fn all(handle: &ConnectionHandle<SockDiagMessage>) -> io::Result<BTreeSet<
 async fn list(
     handle: &ConnectionHandle<SockDiagMessage>,
     request: InetRequest,
-    ports: &mut BTreeSet<u16>,
+    mut note: impl FnMut(SocketId),
 ) -> io::Result<()> {
     let mut message = NetlinkMessage::from(SockDiagMessage::InetRequest(request));
     message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
@@ -66,7 +158,7 @@ async fn list(
     while let Some(answer) = answers.next().await {
         match answer.payload {
             NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(socket)) => {
-                ports.insert(socket.header.socket_id.source_port);
+                note(socket.header.socket_id);
             }
             NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
             _ => {}

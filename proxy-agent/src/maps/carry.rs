@@ -14,13 +14,15 @@ use super::syscall::{Command, bpf};
 
 /// Maps of what the data path itself makes: it goes on making it until the new programs
 /// have taken over.
-const LIVING: [&str; 6] = [
+const LIVING: [&str; 8] = [
     "FLOWS_V4",
     "FLOWS_V6",
     "OPENING_V4",
     "OPENING_V6",
     "AFFINITY_V4",
     "AFFINITY_V6",
+    "SOCKETS_V4",
+    "SOCKETS_V6",
 ];
 
 /// The programs that the others call.

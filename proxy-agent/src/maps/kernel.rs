@@ -1,14 +1,15 @@
 //! The maps in the kernel.
 
 use std::borrow::{Borrow, BorrowMut};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, IterableMap as _, MapData, PerCpuArray};
 use proxy_ebpf::layout::{
     Address, Allowed, Backend, ClusterIp, Counter, Frontend, FrontendKey, NatPort, NodeAddress,
-    Port, Settings, SlotPair, SourceRange, Traffic, V4, V6,
+    Port, Settings, SlotPair, SocketCookie, SocketKey, SocketRecord, SourceRange, Towards, Traffic,
+    V4, V6,
 };
 
 use super::mapped::MappedArray;
@@ -24,6 +25,8 @@ where
     Backend<A>: Pod,
     SourceRange<A>: Pod,
     Settings<A>: Pod,
+    SocketKey<A>: Pod,
+    SocketRecord<A>: Pod,
 {
     pub(super) frontends: Table<FrontendKey<A>, Frontend>,
     pub(super) node_addresses: Table<A, NodeAddress>,
@@ -32,6 +35,27 @@ where
     pub(super) cluster_ips: Table<A, ClusterIp>,
     pub(super) settings: Array<MapData, Settings<A>>,
     pub(super) traffic: MappedArray<Traffic>,
+    pub(super) sockets: HashMap<MapData, SocketKey<A>, SocketRecord<A>>,
+}
+
+impl<A: Pod + Copy> FamilyMaps<A>
+where
+    FrontendKey<A>: Pod,
+    Backend<A>: Pod,
+    SourceRange<A>: Pod,
+    Settings<A>: Pod,
+    SocketKey<A>: Pod,
+    SocketRecord<A>: Pod,
+{
+    /// Whether a socket's connection was translated to an endpoint whose life has ended.
+    fn is_stale(&mut self, cookie: SocketCookie, address: A, port: u16) -> bool {
+        let key = SocketKey::new(cookie, address, Port::new(port), Towards::Frontend);
+        let Ok(record) = self.sockets.get(&key, 0) else {
+            return false;
+        };
+        let backend = self.backends.get(record.backend);
+        backend.is_ok_and(|backend| !backend.is_current(record.generation))
+    }
 }
 
 /// A hash map with its name, for errors.
@@ -128,6 +152,15 @@ impl KernelMaps {
                 map: "COUNTERS",
                 source,
             })
+    }
+
+    /// Whether the connection of the socket with this cookie was translated to `peer`, an
+    /// endpoint whose life has ended.
+    pub fn is_stale_socket(&mut self, cookie: SocketCookie, peer: SocketAddr) -> bool {
+        match peer.ip() {
+            IpAddr::V4(address) => self.v4.is_stale(cookie, address.into(), peer.port()),
+            IpAddr::V6(address) => self.v6.is_stale(cookie, address.into(), peer.port()),
+        }
     }
 
     /// What was translated for a Service port.
@@ -251,6 +284,8 @@ where
     Backend<A>: Pod,
     SourceRange<A>: Pod,
     Settings<A>: Pod,
+    SocketKey<A>: Pod,
+    SocketRecord<A>: Pod,
 {
     /// Fills a backend's element; with a new life its traffic is counted from zero.
     fn write_backend(&mut self, index: u32, backend: Backend<A>) -> Result<(), MapError> {

@@ -7,10 +7,11 @@ use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray, ProgramArray};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
-use proxy_ebpf::layout::{COUNTERS, FRAGMENTS, NAT_PORTS, STAGES, Settings, Stage};
+use proxy_ebpf::layout::{COUNTERS, FRAGMENTS, LEFT_OUT_PODS, NAT_PORTS, STAGES, Stage};
 use tracing::{info, warn};
 
 use super::kernel::{FamilyMaps, KernelMaps, Table, Trie};
+use super::left_out::LeftOut;
 use super::mapped::MappedArray;
 use super::xdp::{XdpDevices, xdp};
 use super::{ForeignFlows, MapError, Pins, Predecessor, RecordTables};
@@ -42,7 +43,7 @@ impl MapSizes {
     }
 
     /// Every map that outlives the agent, with its number of elements.
-    fn by_map(self) -> [(&'static str, u32); 28] {
+    fn by_map(self) -> [(&'static str, u32); 32] {
         [
             ("FRONTENDS_V4", self.frontends),
             ("FRONTENDS_V6", self.frontends),
@@ -67,6 +68,10 @@ impl MapSizes {
             ("SERVICE_TRAFFIC", self.services()),
             ("BACKEND_TRAFFIC_V4", self.backends),
             ("BACKEND_TRAFFIC_V6", self.backends),
+            ("SOCKETS_V4", self.sockets()),
+            ("SOCKETS_V6", self.sockets()),
+            ("LEFT_OUT", LEFT_OUT_PODS),
+            ("LEFT_OUT_LEVELS", 1),
             ("COUNTERS", COUNTERS),
             ("FRAGMENTS_V4", FRAGMENTS),
             ("FRAGMENTS_V6", FRAGMENTS),
@@ -90,6 +95,11 @@ impl MapSizes {
         self.frontends.saturating_mul(2)
     }
 
+    /// Records of sockets, of one IP version: as many as of open flows.
+    fn sockets(self) -> u32 {
+        self.flows
+    }
+
     /// Clients that are remembered for affinity, of one IP version: as many as there
     /// can be open flows.
     fn affinity(self) -> u32 {
@@ -97,7 +107,16 @@ impl MapSizes {
     }
 }
 
-/// A program of the object.
+/// Whose sockets are served, where sockets are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketScope {
+    /// The cookie of the host's network namespace.
+    pub host_netns: u64,
+    /// Whether Pods' sockets are served as well as the host's.
+    pub pods: bool,
+}
+
+/// A program of the object that runs at devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ProgramName {
     /// Ingress of a pod's device.
@@ -142,6 +161,8 @@ impl ProgramName {
 pub struct Loaded {
     /// Its maps.
     pub maps: KernelMaps,
+    /// The Pods whose sockets are left alone.
+    pub left_out: LeftOut,
     /// Its programs, loaded and not attached.
     pub programs: Ebpf,
     /// Where the maps are from.
@@ -196,21 +217,23 @@ fn classifier_named<'a>(
         .map_err(|source| MapError::Program { name, source })
 }
 
-/// Loads the programs, with the maps that an agent has left behind, or else with new ones.
+/// Loads the programs of devices, with the maps that an agent has left behind, or else with
+/// new ones. Those of sockets are loaded where they are attached, for a kernel may refuse
+/// them.
 ///
 /// # Errors
 ///
 /// The kernel is too old, the process lacks a capability, or memory is short.
-pub fn load(sizes: MapSizes, pins: Option<&Pins>) -> Result<Loaded, MapError> {
+pub fn load(sizes: MapSizes, scope: SocketScope, pins: Option<&Pins>) -> Result<Loaded, MapError> {
     let Some(pins) = pins else {
-        return load_new(sizes, None);
+        return load_new(sizes, scope, None);
     };
     let folder = pins.maps();
     let taken = match fit(&folder, sizes) {
-        Fit::Absent => return load_new(sizes, Some(pins)),
-        Fit::Whole => create(sizes, Some(&folder))
+        Fit::Absent => return load_new(sizes, scope, Some(pins)),
+        Fit::Whole => create(sizes, scope, Some(&folder))
             .and_then(|object| Loaded::new(object, sizes, Origin::Adopted)),
-        Fit::Resized => load_resized(sizes, pins),
+        Fit::Resized => load_resized(sizes, scope, pins),
     };
     taken.or_else(|error| {
         let error = anyhow::Error::from(error);
@@ -219,13 +242,13 @@ pub fn load(sizes: MapSizes, pins: Option<&Pins>) -> Result<Loaded, MapError> {
             "what the last agent has left cannot be used, so new maps are made, and \
              connections may break: {error:#}"
         );
-        load_new(sizes, Some(pins))
+        load_new(sizes, scope, Some(pins))
     })
 }
 
 /// Loads the programs with new maps that hold what the last agent's do.
-fn load_resized(sizes: MapSizes, pins: &Pins) -> Result<Loaded, MapError> {
-    let object = create(sizes, None)?;
+fn load_resized(sizes: MapSizes, scope: SocketScope, pins: &Pins) -> Result<Loaded, MapError> {
+    let object = create(sizes, scope, None)?;
     let names = sizes.by_map().map(|(name, _)| name);
     let predecessor = Predecessor::carry(&pins.maps(), names.into_iter(), &object)?;
     pin(&object, sizes, pins)?;
@@ -240,8 +263,12 @@ fn load_resized(sizes: MapSizes, pins: &Pins) -> Result<Loaded, MapError> {
 /// # Errors
 ///
 /// As of [`load`].
-pub fn load_new(sizes: MapSizes, pins: Option<&Pins>) -> Result<Loaded, MapError> {
-    let object = create(sizes, None)?;
+pub fn load_new(
+    sizes: MapSizes,
+    scope: SocketScope,
+    pins: Option<&Pins>,
+) -> Result<Loaded, MapError> {
+    let object = create(sizes, scope, None)?;
     if let Some(pins) = pins {
         pin(&object, sizes, pins)?;
     }
@@ -287,8 +314,11 @@ fn fit(folder: &Path, sizes: MapSizes) -> Fit {
 
 /// Makes an object of the program's code with new maps, or those in a folder, and loads
 /// its programs.
-fn create(sizes: MapSizes, folder: Option<&Path>) -> Result<Ebpf, MapError> {
+fn create(sizes: MapSizes, scope: SocketScope, folder: Option<&Path>) -> Result<Ebpf, MapError> {
+    let serves_pods = u8::from(scope.pods);
     let mut loader = EbpfLoader::new();
+    loader.override_global("HOST_NETNS", &scope.host_netns, true);
+    loader.override_global("SERVES_PODS", &serves_pods, true);
     for (name, size) in sizes.by_map() {
         loader.map_max_entries(name, size);
         if let Some(folder) = folder {
@@ -343,8 +373,9 @@ impl Loaded {
                 backends: mapped(&mut object, "BACKENDS_V4", sizes.backends)?,
                 source_ranges: trie(&mut object, "SOURCE_RANGES_V4")?,
                 cluster_ips: table(&mut object, "CLUSTER_IPS_V4")?,
-                settings: settings(&mut object, "SETTINGS_V4")?,
+                settings: array(&mut object, "SETTINGS_V4")?,
                 traffic: mapped(&mut object, "BACKEND_TRAFFIC_V4", sizes.backends)?,
+                sockets: hash(&mut object, "SOCKETS_V4")?,
             },
             v6: FamilyMaps {
                 frontends: table(&mut object, "FRONTENDS_V6")?,
@@ -352,8 +383,9 @@ impl Loaded {
                 backends: mapped(&mut object, "BACKENDS_V6", sizes.backends)?,
                 source_ranges: trie(&mut object, "SOURCE_RANGES_V6")?,
                 cluster_ips: table(&mut object, "CLUSTER_IPS_V6")?,
-                settings: settings(&mut object, "SETTINGS_V6")?,
+                settings: array(&mut object, "SETTINGS_V6")?,
                 traffic: mapped(&mut object, "BACKEND_TRAFFIC_V6", sizes.backends)?,
+                sockets: hash(&mut object, "SOCKETS_V6")?,
             },
             slots: mapped(&mut object, "SLOTS", sizes.slots.div_ceil(2))?,
             nat_ports: mapped(&mut object, "NAT_PORTS", NAT_PORTS)?,
@@ -361,9 +393,14 @@ impl Loaded {
             counters: counters(&mut object)?,
         };
         let xdp_devices = XdpDevices::of(&mut object)?;
+        let left_out = LeftOut::new(
+            hash(&mut object, "LEFT_OUT")?,
+            array(&mut object, "LEFT_OUT_LEVELS")?,
+        );
         Ok(Self {
             maps,
             xdp_devices,
+            left_out,
             records,
             foreign,
             programs: object,
@@ -391,8 +428,7 @@ pub(super) fn table<K: Pod, V: Pod>(
     object: &mut Ebpf,
     name: &'static str,
 ) -> Result<Table<K, V>, MapError> {
-    let map = HashMap::try_from(take(object, name)?)
-        .map_err(|source| MapError::Write { map: name, source })?;
+    let map = hash(object, name)?;
     Ok(Table { name, map })
 }
 
@@ -413,13 +449,14 @@ fn mapped<A: Pod>(
     }
 }
 
-fn settings<A>(
+fn hash<K: Pod, V: Pod>(
     object: &mut Ebpf,
     name: &'static str,
-) -> Result<Array<MapData, Settings<A>>, MapError>
-where
-    Settings<A>: Pod,
-{
+) -> Result<HashMap<MapData, K, V>, MapError> {
+    HashMap::try_from(take(object, name)?).map_err(|source| MapError::Write { map: name, source })
+}
+
+fn array<V: Pod>(object: &mut Ebpf, name: &'static str) -> Result<Array<MapData, V>, MapError> {
     Array::try_from(take(object, name)?).map_err(|source| MapError::Write { map: name, source })
 }
 

@@ -29,6 +29,7 @@ mod health_check;
 mod intern;
 mod node;
 pub mod object;
+mod pods;
 pub mod refusal;
 mod service;
 mod slice;
@@ -54,6 +55,7 @@ use claims::Claims;
 use cluster_ips::ClusterIps;
 use intern::Interner;
 use object::{Algorithm, Family, Node};
+use pods::Pods;
 use slice::Shared;
 use store::{ServiceId, Store};
 
@@ -81,6 +83,7 @@ pub struct Model {
     slices: HashMap<ObjectName, ServiceId>,
     claims: Claims,
     cluster_ips: ClusterIps,
+    pods: Pods,
     node: Option<Node>,
     shared: Shared,
     services_listed: bool,
@@ -110,6 +113,7 @@ impl Model {
             slices: HashMap::new(),
             claims: Claims::default(),
             cluster_ips: ClusterIps::default(),
+            pods: Pods::default(),
             node: None,
             shared: Shared {
                 strings: Interner::new(),
@@ -138,9 +142,17 @@ impl Model {
             Change::NodeGone => self.put_node(None),
             Change::ServiceCidr(cidr) => self.cluster_ips.put_cidr(cidr),
             Change::ServiceCidrGone(name) => self.cluster_ips.remove_cidr(&name),
+            Change::Pod(pod) => self.pods.put(pod),
+            Change::PodGone(name) => self.pods.remove(&name),
             Change::ServicesListed => self.services_listed = true,
             Change::EndpointSlicesListed => self.slices_listed = true,
         }
+    }
+
+    /// The ids of the Pods whose sockets are left alone, if these are others than at the
+    /// last call.
+    pub fn take_left_out_pods(&mut self) -> Option<BTreeSet<Arc<str>>> {
+        self.pods.take_change()
     }
 
     /// Whether the first lists of Services and of slices are complete.

@@ -175,7 +175,7 @@ pub struct Service {
     pub external_policy: TrafficPolicy,
     /// The timeout in seconds where `spec.sessionAffinity` is `ClientIP`.
     pub affinity: Option<u32>,
-    /// The annotation `proxy-agent.io/lb-algorithm`, as written.
+    /// The annotation `proxy-agent/lb-algorithm`, as written.
     pub algorithm: Option<String>,
     /// `spec.loadBalancerSourceRanges`, as written.
     pub source_ranges: Vec<String>,
@@ -270,6 +270,15 @@ pub struct ServiceCidr {
     pub ranges: Vec<IpNet>,
 }
 
+/// A Pod of this node whose sockets are left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// The id by which the kubelet names its cgroup.
+    pub uid: Arc<str>,
+}
+
 /// A change of one object, or the news that the first full list of a kind is
 /// complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -290,6 +299,10 @@ pub enum Change {
     ServiceCidr(ServiceCidr),
     /// The ServiceCIDR of this name is gone.
     ServiceCidrGone(Arc<str>),
+    /// A Pod whose sockets are left alone was added or modified.
+    Pod(Pod),
+    /// Such a Pod is gone, or is to be served again.
+    PodGone(ObjectName),
     /// Every Service of the first list has been reported.
     ServicesListed,
     /// Every EndpointSlice of the first list has been reported.

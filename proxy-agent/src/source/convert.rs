@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::model::object::{
-    Endpoint, EndpointPort, EndpointSlice, Family, Node, ObjectName, Protocol, Service,
+    Endpoint, EndpointPort, EndpointSlice, Family, Node, ObjectName, Pod, Protocol, Service,
     ServiceCidr, ServicePort, ServiceType, TrafficPolicy,
 };
 
@@ -22,7 +22,7 @@ pub const LAST_CHANGE_TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigg
 
 /// The annotation of a Service that says how the endpoints of connections from outside
 /// are chosen.
-pub const ALGORITHM: &str = "proxy-agent.io/lb-algorithm";
+pub const ALGORITHM: &str = "proxy-agent/lb-algorithm";
 
 /// The taint by which the cluster autoscaler marks a Node that it will delete.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
@@ -155,6 +155,20 @@ pub fn service_cidr(object: networking::ServiceCIDR) -> Option<ServiceCidr> {
     Some(ServiceCidr {
         name: object.metadata.name.filter(|name| !name.is_empty())?.into(),
         ranges: ranges.map(|range| range.trunc()).collect(),
+    })
+}
+
+/// The annotation of a static Pod's mirror that has the id by which the kubelet knows it.
+const STATIC_POD_ID: &str = "kubernetes.io/config.hash";
+
+/// A Pod; `None` where it has no name or id.
+pub fn pod(object: core::Pod) -> Option<Pod> {
+    let name = object_name(&object.metadata)?;
+    let mut annotations = object.metadata.annotations.unwrap_or_default();
+    let uid = annotations.remove(STATIC_POD_ID).or(object.metadata.uid)?;
+    Some(Pod {
+        name,
+        uid: uid.into(),
     })
 }
 

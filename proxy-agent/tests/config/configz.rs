@@ -28,6 +28,9 @@ natPorts: 50000-50999
 attach: clsact
 xdp: always
 lbAlgorithm: maglev
+socketPath: host-only
+cgroup: /c
+podOptOut: true
 externalIPs: [198.51.100.0/24, '2001:db8::/64']
 ";
 
@@ -70,5 +73,8 @@ fn what_needs_a_restart_is_in_force_as_it_was_at_the_start() {
     expected.own.attach = start.own.attach;
     expected.own.xdp = start.own.xdp;
     expected.own.algorithm = start.own.algorithm;
+    expected.own.socket_path = start.own.socket_path;
+    expected.own.cgroup = start.own.cgroup;
+    expected.own.pod_opt_out = start.own.pod_opt_out;
     assert_eq!(mixed, expected);
 }

@@ -68,6 +68,9 @@ fn summary(parsed: &Parsed) -> String {
         attach,
         xdp,
         algorithm,
+        socket_path,
+        cgroup,
+        pod_opt_out,
         external_ips
     );
     for field in ignored {

@@ -6,9 +6,10 @@ use std::rc::Rc;
 
 use crate::layout::{
     Address, Affinity, AffinityKey, Answers, Backend, Counter, Flow, FlowKey, Fragment,
-    FragmentKey, Frontend, FrontendKey, NatPort, Port, Settings, SourceRange, Traffic, flow_flags,
+    FragmentKey, Frontend, FrontendKey, NatPort, Port, Settings, SocketKey, SocketRecord,
+    SourceRange, Traffic, flow_flags,
 };
-use crate::pipeline::{Make, MakeError, Tables};
+use crate::pipeline::{Make, MakeError, Sockets, Tables};
 
 /// Flow records.
 pub(crate) type FlowTable<A> = HashMap<FlowKey<A>, Rc<Flow<A>>>;
@@ -38,6 +39,8 @@ pub struct Memory<A> {
     pub backend_traffic: RefCell<BTreeMap<u32, Traffic>>,
     /// `FRAGMENTS_*`
     pub fragments: RefCell<HashMap<FragmentKey<A>, Fragment<A>>>,
+    /// `SOCKETS_*`
+    pub sockets: RefCell<HashMap<SocketKey<A>, SocketRecord<A>>>,
     /// What both IP versions share.
     pub shared: Rc<Shared>,
 }
@@ -166,8 +169,8 @@ impl<A: Address> Tables<A> for Memory<A> {
         Some(self.backends.get(&index).copied().unwrap_or_default())
     }
 
-    fn settings(&self) -> Settings<A> {
-        self.settings
+    fn settings(&self) -> Option<&Settings<A>> {
+        Some(&self.settings)
     }
 
     fn nat_port(&self, position: u32) -> Option<Port> {
@@ -259,5 +262,19 @@ impl<A: Address> Tables<A> for Memory<A> {
             .borrow_mut()
             .entry(name(counter))
             .or_default() += 1;
+    }
+}
+
+impl<A: Address> Sockets<A> for Memory<A> {
+    fn socket(&self, key: &SocketKey<A>) -> Option<SocketRecord<A>> {
+        self.sockets.borrow().get(key).copied()
+    }
+
+    fn remember_socket(&self, key: &SocketKey<A>, record: &SocketRecord<A>) {
+        self.sockets.borrow_mut().insert(*key, *record);
+    }
+
+    fn forget_socket(&self, key: &SocketKey<A>) {
+        self.sockets.borrow_mut().remove(key);
     }
 }

@@ -273,8 +273,10 @@ where
 #[inline(always)]
 fn pass_unknown<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Verdict<A> {
     let address = &headers.tuple.destination;
-    let ranges = tables.settings().service_ranges;
-    let is_in_range = ranges.iter().any(|range| range.contains(address));
+    let is_in_range = tables.settings().is_some_and(|settings| {
+        let mut ranges = settings.service_ranges.iter();
+        ranges.any(|range| range.contains(address))
+    });
     if is_in_range || tables.is_cluster_ip(address) {
         tables.count(Counter::Fragments);
         return Verdict::Drop;

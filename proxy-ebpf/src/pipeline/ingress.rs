@@ -1,6 +1,7 @@
 //! A packet comes in.
 
 use super::flow::{Translation, is_fresh, reply_key, tend_reply, touch};
+use super::frontend::is_refusal;
 use super::headers::{Headers, Skip, Version, parse};
 use super::onward::can_finish;
 use super::open::open;
@@ -34,7 +35,8 @@ where
             }
             let stage = match client {
                 Client::Pod => Stage::PodFragment,
-                Client::Outside => Stage::OutsideFragment,
+                // What the host sends itself is seen at no ingress.
+                Client::Outside | Client::Host => Stage::OutsideFragment,
             };
             return skipped(tables, skip, stage);
         }
@@ -110,7 +112,7 @@ fn find_flow<A: Version, T: Tables<A>, O: Onward<A>>(
 /// the client told; everything else looks like a loss, which may pass.
 #[inline(always)]
 pub(super) fn refused<A>(reason: Counter) -> Verdict<A> {
-    if matches!(reason, Counter::NoEndpoints | Counter::NoSuchPort) {
+    if is_refusal(reason) {
         Verdict::Continue(Stage::Refuse)
     } else {
         Verdict::Drop

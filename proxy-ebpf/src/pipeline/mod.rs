@@ -8,11 +8,15 @@
 //! a packet, so that an early one leaves the rest to the next.
 //!
 //! A packet that is not for us, or that is malformed, leaves untouched.
+//!
+//! The same frontends are served earlier still, at the client's socket: [`connect`],
+//! [`send`] and their like in [`socket`].
 
 mod checksum;
 mod egress;
 mod flow;
 mod fragment;
+mod frontend;
 mod hash;
 mod headers;
 mod icmp;
@@ -24,6 +28,7 @@ mod pick;
 mod quote;
 mod reject;
 mod rewrite;
+mod socket;
 mod source_port;
 mod tables;
 mod traffic;
@@ -39,13 +44,16 @@ pub use onward::{EveryWay, Onward};
 pub use packet::{Covers, Packet};
 pub use quote::{Message, Quoted, WriteError};
 pub use reject::{refuse, too_big};
+pub use socket::{End, Reach, Socket, Sockets, bind, connect, forget, reveal, send};
 pub use tables::{Make, MakeError, Tables};
 
 use crate::layout::{Stage, Tuple};
 
-/// Who sends through the device at which the program runs.
+/// Who a client is: of a packet, who sends through the device at which the program runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Client {
+    /// This host itself; only at its sockets.
+    Host,
     /// A pod of this node.
     Pod,
     /// Anybody else.

@@ -2,16 +2,17 @@
 //! other flow has.
 
 use super::flow::{Holder, Translation, holder, release_tuple, reply_key, reply_of};
+use super::frontend::{find_frontend, leads_nowhere};
 use super::headers::{Headers, Version};
 use super::onward::can_finish;
-use super::pick::{choose, endpoint_set};
+use super::pick::{lot_of, pick};
 use super::source_port::NatPorts;
 use super::tables::{Make, MakeError, Tables};
 use super::traffic::count_connection;
 use super::{Client, Onward};
 use crate::layout::{
-    Backend, Counter, Edge, Flow, FlowKey, Frontend, FrontendKey, Racy, Settings, SourceRange,
-    Tuple, backend_flags, flow_flags, frontend_flags, settings_flags,
+    Backend, Counter, Edge, Flow, FlowKey, FrontendKey, Racy, Settings, Tuple, backend_flags,
+    flow_flags, settings_flags,
 };
 
 /// Opens a flow for a packet that belongs to none. `None` if its destination is
@@ -23,8 +24,10 @@ pub(super) fn open<A: Version, T: Tables<A>, O: Onward<A>>(
     client: Client,
     onward: &mut O,
 ) -> Result<Option<Translation<A>>, Counter> {
-    let Some(frontend) = find_frontend(headers, tables) else {
-        if let Some(reason) = leads_nowhere(headers, tables) {
+    let address = &headers.tuple.destination;
+    let mut key = FrontendKey::new(*address, headers.tuple.destination_port, headers.protocol);
+    let Some(frontend) = find_frontend(&mut key, address, client, tables) else {
+        if let Some(reason) = leads_nowhere(address, tables) {
             return Err(reason);
         }
         if headers.is_syn() {
@@ -32,18 +35,11 @@ pub(super) fn open<A: Version, T: Tables<A>, O: Onward<A>>(
         }
         return Ok(None);
     };
-    let is_restricted = frontend.flags & frontend_flags::SOURCE_RANGES != 0;
-    let source = SourceRange {
-        service: frontend.service,
-        source: headers.tuple.source,
-    };
-    if is_restricted && !tables.is_allowed(&source) {
-        return Err(Counter::SourceNotAllowed);
-    }
-    let set = endpoint_set(&frontend, client)?;
-    let (index, backend) = choose(headers, tables, &frontend, set)?;
-    let settings = tables.settings();
-    let flags = flow_kind(headers, &backend, &settings, client);
+    let lot = || lot_of(headers, &frontend, tables);
+    let (index, backend) = pick(headers.tuple.source, client, &frontend, lot, tables)?;
+    // A copy: of numbers in a map the kernel's verifier knows less from line to line.
+    let settings = &tables.settings().copied().unwrap_or_default();
+    let flags = flow_kind(headers, &backend, settings, client);
     let mut flow = Flow {
         tuple: Tuple {
             destination: backend.address,
@@ -63,7 +59,7 @@ pub(super) fn open<A: Version, T: Tables<A>, O: Onward<A>>(
         }
         flow.tuple.source = settings.node_address;
     }
-    claim(headers, tables, &settings, &mut flow)?;
+    claim(headers, tables, settings, &mut flow)?;
     let is_left = !can_finish(onward, headers, &flow, true);
     // Who finishes it counts it.
     flow.packets.set(u32::from(!is_left));
@@ -79,44 +75,6 @@ pub(super) fn open<A: Version, T: Tables<A>, O: Onward<A>>(
         flags,
         is_left,
     }))
-}
-
-/// Why a packet that is for no frontend must not go on: its destination is a ClusterIP,
-/// or could become one. It would leave the node by a default route.
-#[inline(always)]
-fn leads_nowhere<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Option<Counter> {
-    let address = &headers.tuple.destination;
-    let ranges = tables.settings().service_ranges;
-    if !ranges.iter().any(|range| range.contains(address)) {
-        None
-    } else if tables.is_cluster_ip(address) {
-        Some(Counter::NoSuchPort)
-    } else {
-        Some(Counter::NoSuchService)
-    }
-}
-
-/// The frontend that the packet is for: by its exact address first, then as a
-/// NodePort on one of the node's addresses.
-#[inline(always)]
-fn find_frontend<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Option<Frontend> {
-    let mut key = FrontendKey::new(
-        headers.tuple.destination,
-        headers.tuple.destination_port,
-        headers.protocol,
-    );
-    // Nobody's address is the zero one, under which NodePorts lie.
-    if key.address == A::default() {
-        return None;
-    }
-    if let Some(frontend) = tables.frontend(&key) {
-        return Some(frontend);
-    }
-    key.address = A::default();
-    let frontend = tables.frontend(&key)?;
-    tables
-        .is_node_address(&headers.tuple.destination)
-        .then_some(frontend)
 }
 
 /// How the flow's packets travel: by the stack, or sent on with this node's

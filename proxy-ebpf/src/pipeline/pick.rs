@@ -1,16 +1,54 @@
 //! Which endpoint a new connection goes to.
 
-use super::Client;
 use super::hash::hash;
 use super::headers::{Headers, Version};
-use super::tables::Tables;
+use super::{Client, Tables};
 use crate::layout::{
-    Affinity, AffinityKey, Backend, Counter, Frontend, Span, backend_flags, frontend_flags, ticks,
+    Address, Affinity, AffinityKey, Backend, Counter, Frontend, SourceRange, Span, backend_flags,
+    frontend_flags, ticks,
 };
+
+/// What decides which endpoint of a set a packet opens a flow to: where the frontend wants
+/// that, its tuple, which leads to the same one on every node; else chance.
+#[inline(always)]
+pub(super) fn lot_of<A: Version, T: Tables<A>>(
+    headers: &Headers<A>,
+    frontend: &Frontend,
+    tables: &T,
+) -> u32 {
+    if frontend.flags & frontend_flags::HASHED == 0 {
+        tables.random()
+    } else {
+        client_hash(headers, frontend)
+    }
+}
+
+/// The endpoint of a client's new connection to a frontend, and its index; an error is
+/// the reason why there is none. `lot` says which of a set it is, with 32 bits, the first
+/// of which say most.
+#[inline(always)]
+pub(super) fn pick<A: Address, T: Tables<A>>(
+    source: A,
+    client: Client,
+    frontend: &Frontend,
+    lot: impl FnOnce() -> u32,
+    tables: &T,
+) -> Result<(u32, Backend<A>), Counter> {
+    let is_restricted = frontend.flags & frontend_flags::SOURCE_RANGES != 0;
+    let range = SourceRange {
+        service: frontend.service,
+        source,
+    };
+    if is_restricted && !tables.is_allowed(&range) {
+        return Err(Counter::SourceNotAllowed);
+    }
+    let set = endpoint_set(frontend, client)?;
+    choose(source, tables, frontend, set, lot)
+}
 
 /// Endpoints that a connection may go to.
 #[derive(Clone, Copy)]
-pub(super) struct Set {
+struct Set {
     span: Span,
     /// The bit of [`backend_flags`] that its members have.
     member: u16,
@@ -18,7 +56,7 @@ pub(super) struct Set {
 
 /// The set that this client's connection picks from; never empty.
 #[inline(always)]
-pub(super) fn endpoint_set(frontend: &Frontend, client: Client) -> Result<Set, Counter> {
+fn endpoint_set(frontend: &Frontend, client: Client) -> Result<Set, Counter> {
     let cluster = Set {
         span: frontend.cluster,
         member: backend_flags::IN_CLUSTER_SET,
@@ -26,8 +64,8 @@ pub(super) fn endpoint_set(frontend: &Frontend, client: Client) -> Result<Set, C
     if frontend.cluster.len == 0 {
         return Err(Counter::NoEndpoints);
     }
-    let is_local_pod = frontend.flags & frontend_flags::EXTERNAL != 0 && client == Client::Pod;
-    if frontend.flags & frontend_flags::LOCAL_POLICY == 0 || is_local_pod {
+    let is_inside = frontend.flags & frontend_flags::EXTERNAL != 0 && client != Client::Outside;
+    if frontend.flags & frontend_flags::LOCAL_POLICY == 0 || is_inside {
         return Ok(cluster);
     }
     if frontend.local.len == 0 {
@@ -43,22 +81,23 @@ pub(super) fn endpoint_set(frontend: &Frontend, client: Client) -> Result<Set, C
 /// connection, if that is not too long ago and the endpoint is still in the set; else
 /// any one. The affinity lasts for its time from each new connection on.
 #[inline(always)]
-pub(super) fn choose<A: Version, T: Tables<A>>(
-    headers: &Headers<A>,
+fn choose<A: Address, T: Tables<A>>(
+    client: A,
     tables: &T,
     frontend: &Frontend,
     set: Set,
+    lot: impl FnOnce() -> u32,
 ) -> Result<(u32, Backend<A>), Counter> {
     if frontend.affinity_seconds == 0 {
-        return pick(headers, tables, frontend, set.span);
+        return one_of(tables, set.span, lot());
     }
     let key = AffinityKey {
-        client: headers.tuple.source,
+        client,
         service: frontend.service,
     };
     let (index, backend) = match known(tables, &key, frontend, set.member) {
         Some(known) => known,
-        None => pick(headers, tables, frontend, set.span)?,
+        None => one_of(tables, set.span, lot())?,
     };
     let affinity = Affinity {
         backend: index,
@@ -71,7 +110,7 @@ pub(super) fn choose<A: Version, T: Tables<A>>(
 
 /// The endpoint of a client's last connection, if a new one may go there.
 #[inline(always)]
-fn known<A: Version, T: Tables<A>>(
+fn known<A: Address, T: Tables<A>>(
     tables: &T,
     key: &AffinityKey<A>,
     frontend: &Frontend,
@@ -87,21 +126,14 @@ fn known<A: Version, T: Tables<A>>(
     is_usable.then_some((last.backend, backend))
 }
 
-/// One of the set: any one, each as likely as the others, or the one to which the tuple
-/// leads on every node.
+/// The one of the set that `lot` says.
 #[inline(always)]
-fn pick<A: Version, T: Tables<A>>(
-    headers: &Headers<A>,
+fn one_of<A: Address, T: Tables<A>>(
     tables: &T,
-    frontend: &Frontend,
     set: Span,
+    lot: u32,
 ) -> Result<(u32, Backend<A>), Counter> {
-    let number = if frontend.flags & frontend_flags::HASHED == 0 {
-        tables.random()
-    } else {
-        client_hash(headers, frontend)
-    };
-    let offset = ((u64::from(number) * u64::from(set.len)) >> 32) as u32;
+    let offset = ((u64::from(lot) * u64::from(set.len)) >> 32) as u32;
     let index = tables
         .slot(set.start.wrapping_add(offset))
         .ok_or(Counter::NoEndpoints)?;

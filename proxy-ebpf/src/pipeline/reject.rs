@@ -71,7 +71,10 @@ where
         tables.count(Counter::AnswersLimited);
         return Verdict::Drop;
     }
-    let ends = [tables.settings().node_address, headers.tuple.source];
+    let Some(settings) = tables.settings() else {
+        return Verdict::Drop;
+    };
+    let ends = [settings.node_address, headers.tuple.source];
     match into_error(packet, &headers, A::too_big(mtu), ends) {
         Some(()) => Verdict::Again,
         None => Verdict::Drop,

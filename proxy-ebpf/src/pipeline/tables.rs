@@ -51,7 +51,7 @@ pub trait Tables<A: Address> {
     /// The source port at `position` of those that translated packets may have.
     fn nat_port(&self, position: u32) -> Option<Port>;
     /// What the agent has set.
-    fn settings(&self) -> Settings<A>;
+    fn settings(&self) -> Option<&Settings<A>>;
 
     /// The flow record under `key`; that of an open flow where there are two.
     fn find(&self, key: &FlowKey<A>) -> Option<Self::Flow<'_>>;

@@ -91,8 +91,8 @@ macro_rules! maps {
                 }
 
                 #[inline(always)]
-                fn settings(&self) -> Settings<$address> {
-                    $settings.get(0).copied().unwrap_or_default()
+                fn settings(&self) -> Option<&Settings<$address>> {
+                    $settings.get(0)
                 }
 
                 #[inline(always)]

@@ -6,6 +6,7 @@
 //! packets, byte for byte.
 
 mod affinity;
+mod caller;
 mod checksums;
 mod endpoints;
 mod expiry;
@@ -15,11 +16,13 @@ mod lengths;
 mod lifetimes;
 mod live_flows;
 mod nowhere;
+mod paths_agree;
 mod plain;
 mod ports;
 mod records;
 mod rejects;
 mod round_trips;
+mod sockets;
 mod source_ranges;
 mod traffic;
 mod untouched;

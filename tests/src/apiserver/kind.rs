@@ -38,6 +38,13 @@ const KINDS: &[Kind] = &[
         ],
     },
     Kind {
+        name: "Pod",
+        version: "v1",
+        plural: "pods",
+        is_namespaced: true,
+        fields: &["metadata.name", "metadata.namespace", "spec.nodeName"],
+    },
+    Kind {
         name: "Node",
         version: "v1",
         plural: "nodes",

@@ -15,6 +15,12 @@ use super::{bpffs::Bpffs, node::Node, process::Process};
 /// How long a start or a change may take before a test gives up on it.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
+/// The socket path is off where a test does not ask for it: most ask by sockets of their
+/// own process, which is in no node's cgroup, and are about packets.
+const SOCKET_PATH: &str = "--socket-path";
+/// Where a test does not say where sockets are served, that is in the node's cgroup.
+const CGROUP: &str = "--cgroup";
+
 /// A running agent; killed on drop.
 #[derive(Debug)]
 pub struct Agent {
@@ -68,6 +74,16 @@ impl Agent {
             command.args(["--bpffs", "none"]);
         }
         command.args(arguments);
+        let names = |option: &str| {
+            let is_it = |it: &OsString| it.to_string_lossy().starts_with(option);
+            arguments.iter().any(is_it)
+        };
+        if !names(SOCKET_PATH) {
+            command.args([SOCKET_PATH, "off"]);
+        }
+        if let Some(cgroup) = node.namespace.cgroup().filter(|_| !names(CGROUP)) {
+            command.arg(CGROUP).arg(cgroup.path());
+        }
         let process = Process::spawn(&format!("proxy-agent on {}", node.name), command)?;
         Ok(Self { process })
     }

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::namespace;
+use super::{cgroup, namespace};
 
 /// The directory of one lab, removed on drop; its name prefixes the lab's namespaces.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ impl Directory {
         let root = fs::metadata("/proc/self").is_ok_and(|it| it.uid() == 0);
         ensure!(root, "the lab needs root: it makes network namespaces");
         namespace::sweep();
+        cgroup::sweep();
         sweep();
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
         let name = format!("px{}-{count}", process::id());
@@ -60,6 +61,7 @@ impl Drop for Directory {
 pub fn abandon() {
     let own = format!("px{}-", process::id());
     namespace::remove_where(|name| name.starts_with(&own));
+    cgroup::remove_where(|name| name.starts_with(&own));
     remove_where(|name| name.starts_with(&own));
 }
 

@@ -6,6 +6,7 @@ use std::{
     panic,
     path::{Path, PathBuf},
     process::{self, Command},
+    sync::Arc,
     thread,
 };
 
@@ -13,6 +14,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     bpffs::Bpffs,
+    cgroup::Cgroup,
     directory::{is_left_over, names_in},
     ip,
 };
@@ -24,6 +26,8 @@ const NAMES: &str = "/run/netns";
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
+    /// Where its commands run.
+    cgroup: Option<Arc<Cgroup>>,
 }
 
 impl Namespace {
@@ -33,6 +37,7 @@ impl Namespace {
             .iter()
             .map(|role| Self {
                 name: format!("{lab}-{role}"),
+                cgroup: None,
             })
             .collect();
         let add = namespaces.iter().map(|it| format!("netns add {}", it.name));
@@ -55,6 +60,17 @@ impl Namespace {
         Path::new(NAMES).join(&self.name)
     }
 
+    /// Has commands run in a cgroup as well, from now on. Closures do not: they stay
+    /// where this process is.
+    pub fn join(&mut self, cgroup: &Arc<Cgroup>) {
+        self.cgroup = Some(Arc::clone(cgroup));
+    }
+
+    /// The cgroup in which commands run.
+    pub fn cgroup(&self) -> Option<&Arc<Cgroup>> {
+        self.cgroup.as_ref()
+    }
+
     /// A command that will run inside.
     ///
     /// With `nsenter`, since `ip netns exec` mounts a /sys of its own, which
@@ -73,6 +89,9 @@ impl Namespace {
         command.arg(format!("--net={}", self.path().display()));
         command.args(bpffs.map(Bpffs::entrance));
         command.arg("--").arg(program);
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.admit(&mut command);
+        }
         command
     }
 

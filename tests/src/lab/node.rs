@@ -1,9 +1,12 @@
 //! A node and its pods.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 
 use super::{
     addresses::{self, Addresses},
+    cgroup::Cgroup,
     namespace::Namespace,
 };
 
@@ -17,7 +20,8 @@ pub enum PodNetwork {
     Routed,
 }
 
-/// A node: a namespace with `eth0` in the fabric, which forwards for its pods.
+/// A node: a namespace with `eth0` in the fabric, which forwards for its pods. Its
+/// processes and those of its pods run in a cgroup of its own.
 #[derive(Debug)]
 pub struct Node {
     /// `node1`, the name of its Node object.
@@ -54,9 +58,11 @@ impl Node {
     pub(super) fn new(
         lab: &str,
         number: u8,
-        namespace: Namespace,
+        mut namespace: Namespace,
         network: PodNetwork,
     ) -> Result<Self> {
+        let cgroup = Arc::new(Cgroup::create(namespace.name())?);
+        namespace.join(&cgroup);
         namespace.sysctl("net/ipv4/ip_forward", "1")?;
         namespace.sysctl("net/ipv6/conf/all/forwarding", "1")?;
         let addresses = addresses::node(number);
@@ -100,7 +106,10 @@ impl Node {
     pub fn add_pod(&mut self) -> Result<&Pod> {
         let number = u8::try_from(self.pods.len() + 1)?;
         let name = format!("pod-{}-{number}", self.number);
-        let namespace = Namespace::create(&self.lab, &[&name])?.remove(0);
+        let mut namespace = Namespace::create(&self.lab, &[&name])?.remove(0);
+        if let Some(cgroup) = self.namespace.cgroup() {
+            namespace.join(cgroup);
+        }
         let pod = Pod {
             node: self.name.clone(),
             addresses: addresses::pod(self.number, number),

@@ -1,4 +1,4 @@
-//! Consistent hashing of clients, by the annotation `proxy-agent.io/lb-algorithm`.
+//! Consistent hashing of clients, by the annotation `proxy-agent/lb-algorithm`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -19,7 +19,7 @@ const PORTS: Range<u16> = 20_000..20_024;
 fn with_maglev(service: &str) -> String {
     service.replace(
         "namespace: default}",
-        "namespace: default, annotations: {proxy-agent.io/lb-algorithm: maglev}}",
+        "namespace: default, annotations: {proxy-agent/lb-algorithm: maglev}}",
     )
 }
 

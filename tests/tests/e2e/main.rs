@@ -22,6 +22,7 @@ mod restarts;
 mod reuse;
 mod rules;
 mod scale;
+mod socket_path;
 mod source_ports;
 mod sources;
 mod telling;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::programs::XdpMode;
-use proxy_agent::maps::{MapSizes, load};
+use proxy_agent::maps::{MapSizes, SocketScope, load};
 use proxy_tests::lab::client::{self, Transport};
 use proxy_tests::lab::{Agent, Cluster, Family, Load, Namespace, Options};
 use serde_json::Value;
@@ -145,7 +145,7 @@ fn xdp_comes_under_traffic_when_the_uplink_is_free() -> Result<()> {
         node_addresses: 16,
     };
     // Of ours, but with empty maps: it passes everything on.
-    let mut foreign = load(sizes, None)?;
+    let mut foreign = load(sizes, SocketScope::default(), None)?;
     let program = foreign.xdp()?;
     program.load()?;
     let link = cluster.nodes[0].namespace.run(|| -> Result<_> {

@@ -6,7 +6,9 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions};
-use proxy_agent::maps::{FakeMaps, Loaded, MapSizes, Maps as _, ProgramName, RecordTables, load};
+use proxy_agent::maps::{
+    FakeMaps, Loaded, MapSizes, Maps as _, ProgramName, RecordTables, SocketScope, load,
+};
 use proxy_agent::model::object;
 use proxy_agent::plan::{BackendEntry, FrontendId, Write};
 use proxy_ebpf::host::{self, Action, Frame, Link};
@@ -100,7 +102,8 @@ impl Both {
             node_addresses: 16,
         };
         let mut both = Self {
-            kernel: load(sizes, None).context("load the programs (root is needed)")?,
+            kernel: load(sizes, SocketScope::default(), None)
+                .context("load the programs (root is needed)")?,
             host: FakeMaps::default(),
             device,
         };

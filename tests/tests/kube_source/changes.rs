@@ -6,7 +6,7 @@ use proxy_tests::apiserver::{Options, Seen};
 use serde_json::json;
 
 use crate::listener::{Listener, PATIENCE, QUICK, acquainted, server};
-use crate::objects::{labelled, service, service_at, service_cidr, slice};
+use crate::objects::{labelled, pod, service, service_at, service_cidr, slice};
 
 fn changes_are_told(streaming_lists: bool) -> Result<()> {
     let (server, mut listener) = acquainted(streaming_lists, QUICK)?;
@@ -173,6 +173,7 @@ async fn the_source_ends_when_nobody_listens() -> Result<()> {
     let settings = KubeSettings {
         kubeconfig: None,
         master: Some(server.url()),
+        pods: false,
     };
     let (sender, mut changes) = tokio::sync::mpsc::channel(1);
     let source = tokio::spawn(async move { watch(&settings, "here", sender).await });
@@ -180,5 +181,35 @@ async fn the_source_ends_when_nobody_listens() -> Result<()> {
     // Nothing happens any more that would have to be told.
     drop(changes);
     tokio::time::timeout(PATIENCE, source).await???;
+    Ok(())
+}
+
+#[test]
+fn pods_that_opt_out_are_told_where_that_is_wanted() -> Result<()> {
+    let server = server(Options::default())?;
+    let mut elsewhere = pod("elsewhere");
+    elsewhere["spec"]["nodeName"] = json!("there");
+    let mut wants_all = pod("wants-all");
+    wants_all["metadata"]["labels"]["proxy-agent/socket-path"] = json!("on");
+    let mut of_a_file = pod("of-a-file");
+    of_a_file["metadata"]["annotations"] = json!({"kubernetes.io/config.hash": "f0"});
+    for object in [pod("meshed"), elsewhere, wants_all.clone(), of_a_file] {
+        server.apply(object);
+    }
+    let settings = KubeSettings {
+        kubeconfig: None,
+        master: Some(server.url()),
+        pods: true,
+    };
+    let mut listener = Listener::with(settings, QUICK);
+    listener.until(|heard| heard.pods.len() == 2)?;
+    // The server gives the ids.
+    assert!(listener.pods["meshed"].starts_with("00000000-"));
+    // By this id the kubelet knows a Pod that it has from a file.
+    assert_eq!(listener.pods["of-a-file"], "f0");
+    wants_all["metadata"]["name"] = json!("meshed");
+    server.apply(wants_all);
+    listener.until(|heard| heard.pods.len() == 1)?;
+    assert_eq!(listener.gone, ["meshed"]);
     Ok(())
 }

@@ -32,6 +32,7 @@ fn settings(path: &Path) -> KubeSettings {
     KubeSettings {
         kubeconfig: Some(path.to_owned()),
         master: None,
+        pods: false,
     }
 }
 
@@ -168,6 +169,7 @@ async fn a_configuration_that_cannot_be_used_is_an_error() -> Result<()> {
         let settings = KubeSettings {
             kubeconfig: None,
             master: Some(master.to_owned()),
+            pods: false,
         };
         let error = fails(settings).await;
         assert!(matches!(error, KubeError::Master { .. }), "{error}");

@@ -38,6 +38,8 @@ pub(crate) struct Listener {
     pub(crate) nodes: BTreeSet<String>,
     /// ServiceCIDRs by name, with their first ranges.
     pub(crate) cidrs: BTreeMap<String, String>,
+    /// Ids of Pods, by name.
+    pub(crate) pods: BTreeMap<String, String>,
     /// All that was ever reported as gone, in order.
     pub(crate) gone: Vec<String>,
     /// How often a list was said to be complete.
@@ -52,6 +54,7 @@ impl Listener {
         let settings = KubeSettings {
             kubeconfig: None,
             master: Some(server.url()),
+            pods: false,
         };
         Self::with(settings, pace)
     }
@@ -89,6 +92,7 @@ impl Listener {
             slices: BTreeSet::new(),
             nodes: BTreeSet::new(),
             cidrs: BTreeMap::new(),
+            pods: BTreeMap::new(),
             gone: Vec::new(),
             lists: 0,
             reports: 0,
@@ -152,6 +156,14 @@ impl Listener {
             Change::ServiceCidrGone(name) => {
                 self.cidrs.remove(&*name);
                 self.gone.push(name.to_string());
+            }
+            Change::Pod(pod) => {
+                let name = pod.name.name.to_string();
+                self.pods.insert(name, pod.uid.to_string());
+            }
+            Change::PodGone(name) => {
+                self.pods.remove(&*name.name);
+                self.gone.push(name.name.to_string());
             }
             Change::ServicesListed => {
                 assert!(!self.services.is_empty(), "listed before its objects");

@@ -49,3 +49,15 @@ pub(crate) fn service_cidr(name: &str, range: &str) -> Value {
         "metadata": {"name": name}, "spec": {"cidrs": [range]},
     })
 }
+
+/// A Pod that opts out of the socket path, of the node `here`.
+pub(crate) fn pod(name: &str) -> Value {
+    json!({
+        "kind": "Pod", "apiVersion": "v1",
+        "metadata": {
+            "name": name, "namespace": "default",
+            "labels": {"proxy-agent/socket-path": "off"},
+        },
+        "spec": {"nodeName": "here", "containers": []},
+    })
+}

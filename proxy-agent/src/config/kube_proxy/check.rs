@@ -147,6 +147,12 @@ fn distance(one: &str, other: &str) -> usize {
     row[other.len()]
 }
 
+/// What a truth was written as where a switch is wanted: YAML 1.1 takes `on` and `off`
+/// without quotes for truths.
+fn switch(value: bool) -> &'static str {
+    if value { "on" } else { "off" }
+}
+
 /// The value of `node` if it is of `kind`; none for null.
 fn check(kind: Kind, node: &Node, path: &str) -> Result<Option<Checked>, Mistake> {
     let wrong = |reason: String| Err(Mistake::new(node.place, path, reason));
@@ -180,6 +186,9 @@ fn check(kind: Kind, node: &Node, path: &str) -> Result<Option<Checked>, Mistake
         }
         (Kind::OneOf(names), Value::Text(text)) if names.contains(&text.as_str()) => {
             Checked::Text(text.clone())
+        }
+        (Kind::OneOf(names), Value::Bool(value)) if names.contains(&switch(*value)) => {
+            Checked::Text(switch(*value).to_owned())
         }
         (Kind::OneOf(names), _) => return unlike(&listed(names)),
         (Kind::Text | Kind::Quantity, Value::Text(text)) => Checked::Text(text.clone()),

@@ -36,6 +36,9 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
                 audit_period,
                 xdp,
                 algorithm,
+                socket_path,
+                cgroup,
+                pod_opt_out,
                 external_ips,
             },
     } = old;
@@ -78,6 +81,9 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
         ("xdp", *xdp != new.own.xdp),
         // The connections of all Services would move at once.
         ("lbAlgorithm", *algorithm != new.own.algorithm),
+        ("socketPath", *socket_path != new.own.socket_path),
+        ("cgroup", *cgroup != new.own.cgroup),
+        ("podOptOut", *pod_opt_out != new.own.pod_opt_out),
     ] {
         if is_changed {
             changes.restart.push(name);

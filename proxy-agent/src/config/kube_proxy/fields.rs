@@ -217,6 +217,9 @@ pub(super) const OWN_FIELDS: &[Field] = &[
     // Not `off`, which YAML reads as `false`.
     used("xdp", OneOf(&["", "auto", "always", "never"])),
     used("lbAlgorithm", OneOf(&["", "random", "maglev"])),
+    used("socketPath", OneOf(&["", "on", "host-only", "off"])),
+    used("cgroup", Text),
+    used("podOptOut", Bool),
     used("externalIPs", Texts),
 ];
 

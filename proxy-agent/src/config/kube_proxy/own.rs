@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::attach::{AttachWay, XdpChoice};
+use crate::attach::{AttachWay, SocketPathMode, XdpChoice};
 use crate::config::{DEFAULT_BPFFS, DEFAULT_MAPS, DEFAULT_NAT_PORTS, NO_BPFFS, PortRange};
 use crate::maps::MapSizes;
 use crate::model::object::Algorithm;
@@ -40,6 +40,14 @@ pub struct OwnSettings {
     /// How connections from outside choose their endpoint, where a Service does not say.
     /// By default at random, which is even also for few clients, and takes little memory.
     pub algorithm: Algorithm,
+    /// Whose sockets are served. By default everybody's: their packets cost nothing.
+    pub socket_path: SocketPathMode,
+    /// The cgroup below which they are served. By default the root of all, wherever it
+    /// is mounted.
+    pub cgroup: Option<PathBuf>,
+    /// Whether Pods may have their sockets left alone, by a label. By default not, since
+    /// to watch Pods is a right that is needed for nothing else.
+    pub pod_opt_out: bool,
     /// Where `spec.externalIPs` may be. By default nowhere, since whoever may write a
     /// Service could take any traffic with them (CVE-2020-8554).
     pub external_ips: Vec<IpNet>,
@@ -55,6 +63,9 @@ impl Default for OwnSettings {
             audit_period: Duration::from_mins(5),
             xdp: XdpChoice::Auto,
             algorithm: Algorithm::Random,
+            socket_path: SocketPathMode::On,
+            cgroup: None,
+            pod_opt_out: false,
             external_ips: Vec::new(),
         }
     }
@@ -105,6 +116,13 @@ impl OwnSettings {
             .text("lbAlgorithm")
             .and_then(Algorithm::of_name)
             .unwrap_or_default();
+        own.socket_path = match values.text("socketPath") {
+            Some("host-only") => SocketPathMode::HostOnly,
+            Some("off") => SocketPathMode::Off,
+            _ => SocketPathMode::On,
+        };
+        own.pod_opt_out = values.flag("podOptOut");
+        own.cgroup = values.text("cgroup").map(PathBuf::from);
         for (number, (place, text)) in values.texts("externalIPs").iter().enumerate() {
             let net = range(text).ok_or_else(|| {
                 let reason = format!("`{text}` is no address range such as `192.0.2.0/24`");

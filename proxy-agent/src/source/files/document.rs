@@ -23,6 +23,8 @@ pub enum ApiObject {
     EndpointSlice(Box<discovery::EndpointSlice>),
     /// `v1 Node`
     Node(Box<core::Node>),
+    /// `v1 Pod`
+    Pod(Box<core::Pod>),
     /// `networking.k8s.io/v1 ServiceCIDR`
     ServiceCidr(Box<networking::ServiceCIDR>),
 }

@@ -20,6 +20,8 @@ pub enum Key {
     Service(ObjectName),
     /// An EndpointSlice.
     EndpointSlice(ObjectName),
+    /// A Pod.
+    Pod(ObjectName),
 }
 
 impl Key {
@@ -30,6 +32,7 @@ impl Key {
             Self::ServiceCidr(name) => Change::ServiceCidrGone(name.clone()),
             Self::Service(name) => Change::ServiceGone(name.clone()),
             Self::EndpointSlice(name) => Change::EndpointSliceGone(name.clone()),
+            Self::Pod(name) => Change::PodGone(name.clone()),
         }
     }
 }
@@ -41,6 +44,7 @@ impl fmt::Display for Key {
             Self::ServiceCidr(name) => write!(f, "the ServiceCIDR {name}"),
             Self::Service(name) => write!(f, "the Service {name}"),
             Self::EndpointSlice(name) => write!(f, "the EndpointSlice {name}"),
+            Self::Pod(name) => write!(f, "the Pod {name}"),
         }
     }
 }
@@ -65,6 +69,12 @@ pub fn take(object: ApiObject, node_name: &str) -> Option<(Key, Option<Change>)>
             (Key::Node, convert::node(*object).map(Change::Node))
         }
         ApiObject::Node(_) => return None,
+        ApiObject::Pod(object) => {
+            let name = convert::object_name(&object.metadata)?;
+            let taken = select::takes_pod(&object, node_name);
+            let pod = convert::pod(*object).filter(|_| taken);
+            (Key::Pod(name), pod.map(Change::Pod))
+        }
         ApiObject::ServiceCidr(object) => {
             let cidr = convert::service_cidr(*object)?;
             (

@@ -168,6 +168,9 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
             (core::Node::API_VERSION, core::Node::KIND) => {
                 objects.push(ApiObject::Node(named(deserializer)?));
             }
+            (core::Pod::API_VERSION, core::Pod::KIND) => {
+                objects.push(ApiObject::Pod(named(deserializer)?));
+            }
             (networking::ServiceCIDR::API_VERSION, networking::ServiceCIDR::KIND) => {
                 objects.push(ApiObject::ServiceCidr(named(deserializer)?));
             }

@@ -1,6 +1,6 @@
 //! The API server as the source of objects.
 //!
-//! Four watches ([`follow`]), each with its own list, its own backoff and its own
+//! Four watches ([`follow`]), and one of Pods where that is wanted, each with its own list, its own backoff and its own
 //! idea of what is there ([`track`]), over one [`client`] that is made anew where its
 //! credentials may have changed. Trouble with the server changes nothing here: what
 //! was reported stays reported until a complete list or a watch says otherwise.
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use futures::FutureExt as _;
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use tokio::sync::mpsc;
@@ -37,6 +37,8 @@ pub struct KubeSettings {
     /// The server's address, in place of the configured one. This proxy is what
     /// makes the Service `kubernetes` reachable, so it cannot depend on it.
     pub master: Option<String>,
+    /// Whether Pods are watched that want their sockets left alone.
+    pub pods: bool,
 }
 
 /// Why the API server cannot be used as it is configured.
@@ -107,13 +109,18 @@ pub async fn watch_at_pace(
     let services = Follower::<Service>::new(&connection, node_name, pace, sender.clone());
     let slices = Follower::<EndpointSlice>::new(&connection, node_name, pace, sender.clone());
     let cidrs = Follower::<ServiceCIDR>::new(&connection, node_name, pace, sender.clone());
-    let nodes = Follower::<Node>::new(&connection, node_name, pace, sender);
-    let followers = join_all([
+    let nodes = Follower::<Node>::new(&connection, node_name, pace, sender.clone());
+    let mut followers = vec![
         services.run().boxed(),
         slices.run().boxed(),
         nodes.run().boxed(),
         cidrs.run().boxed(),
-    ]);
+    ];
+    if settings.pods {
+        let pods = Follower::<Pod>::new(&connection, node_name, pace, sender);
+        followers.push(pods.run().boxed());
+    }
+    let followers = join_all(followers);
     tokio::select! {
         () = changes.closed() => {}
         () = merge(receiver, &changes) => {}

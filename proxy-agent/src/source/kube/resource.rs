@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::Resource;
@@ -110,5 +110,24 @@ impl Watched for ServiceCIDR {
 
     fn gone(name: ObjectName) -> Change {
         Change::ServiceCidrGone(name.name)
+    }
+}
+
+impl Watched for Pod {
+    const PLURAL: &'static str = "pods";
+    const LABELS: Option<&'static str> = Some("proxy-agent/socket-path=off");
+    const LISTED: Option<Change> = None;
+
+    fn fields(node_name: &str) -> Option<String> {
+        Some(format!("spec.nodeName={node_name}"))
+    }
+
+    fn reduce(self, node_name: &str) -> Option<Change> {
+        let is_ours = select::takes_pod(&self, node_name);
+        is_ours.then(|| convert::pod(self))?.map(Change::Pod)
+    }
+
+    fn gone(name: ObjectName) -> Change {
+        Change::PodGone(name)
     }
 }

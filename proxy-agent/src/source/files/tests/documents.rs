@@ -16,6 +16,7 @@ fn names(document: &Document) -> Vec<String> {
             format!("EndpointSlice {}", object.metadata.name.as_ref().unwrap())
         }
         ApiObject::Node(object) => format!("Node {}", object.metadata.name.as_ref().unwrap()),
+        ApiObject::Pod(object) => format!("Pod {}", object.metadata.name.as_ref().unwrap()),
         ApiObject::ServiceCidr(object) => {
             format!("ServiceCIDR {}", object.metadata.name.as_ref().unwrap())
         }

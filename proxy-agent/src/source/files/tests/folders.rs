@@ -189,14 +189,14 @@ fn service_cidrs_come_before_services_and_go() {
 #[test]
 fn kinds_without_use_are_passed_over_with_a_word() {
     let (directory, mut looker) = empty();
-    let pod = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: p}\n";
+    let pod = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: p}\n";
     put(
         directory.path(),
         "x.yaml",
         &format!("{pod}{pod}{}", service("a", "10.1.0.1")),
     );
     assert_eq!(looker.look(), ["n/a=10.1.0.1"]);
-    assert_eq!(looker.notices, ["x.yaml ignored Pod"]);
+    assert_eq!(looker.notices, ["x.yaml ignored ConfigMap"]);
 }
 
 #[test]

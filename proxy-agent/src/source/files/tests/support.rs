@@ -53,6 +53,8 @@ pub(super) fn short(changes: &[Change]) -> Vec<String> {
             Change::NodeGone => "-node".to_owned(),
             Change::ServiceCidr(cidr) => format!("cidr {}={}", cidr.name, cidr.ranges[0]),
             Change::ServiceCidrGone(name) => format!("-cidr {name}"),
+            Change::Pod(pod) => format!("pod {}={}", pod.name, pod.uid),
+            Change::PodGone(name) => format!("-pod {name}"),
             Change::ServicesListed => "services".to_owned(),
             Change::EndpointSlicesListed => "slices".to_owned(),
         })

@@ -1,0 +1,93 @@
+//! What is remembered of a socket whose destination was translated.
+
+use super::{Bytes, Port, V4, V6};
+
+/// A socket's cookie: no other socket has it until the machine starts anew. In two words,
+/// so that a key has no padding.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct SocketCookie(pub [u32; 2]);
+
+impl From<u64> for SocketCookie {
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of a number")]
+    fn from(cookie: u64) -> Self {
+        Self([cookie as u32, (cookie >> 32) as u32])
+    }
+}
+
+/// What the peer in a [`SocketKey`] is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[repr(u16)]
+pub enum Towards {
+    /// The frontend, to which the application sends; the record has the endpoint.
+    Endpoint = 0,
+    /// The endpoint, from which the socket hears; the record has the frontend.
+    Frontend = 1,
+}
+
+/// Key of `SOCKETS_*`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
+#[repr(C)]
+pub struct SocketKey<A> {
+    /// The socket.
+    pub cookie: SocketCookie,
+    /// Its peer's address.
+    pub address: A,
+    /// Its peer's port.
+    pub port: Port,
+    /// A [`Towards`].
+    pub towards: u16,
+}
+
+impl<A> SocketKey<A> {
+    /// A key from its parts.
+    #[inline(always)]
+    pub const fn new(cookie: SocketCookie, address: A, port: Port, towards: Towards) -> Self {
+        Self {
+            cookie,
+            address,
+            port,
+            towards: towards as u16,
+        }
+    }
+}
+
+/// Value of `SOCKETS_*`: what takes the peer's place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct SocketRecord<A> {
+    /// The address.
+    pub address: A,
+    /// The port.
+    pub port: Port,
+    /// Bits of [`socket_flags`].
+    pub flags: u16,
+    /// Index of the backend.
+    pub backend: u32,
+    /// The backend's generation when it was picked.
+    pub generation: u32,
+    /// When a datagram was last sent with this record, in [`super::ticks`].
+    pub seen: u32,
+}
+
+/// Bits of [`SocketRecord::flags`].
+pub mod socket_flags {
+    /// The socket is connected to the endpoint: this does not expire.
+    pub const CONNECTED: u16 = 1;
+}
+
+/// How many Pods of a node can have their sockets left alone.
+pub const LEFT_OUT_PODS: u32 = 4096;
+
+/// Levels of cgroups below the root of all at which a Pod's can be, and the root's.
+pub const CGROUP_LEVELS: u32 = 16;
+
+sizes! {
+    SocketKey<V4> = [8 4 2 2], align 4;
+    SocketKey<V6> = [8 16 2 2], align 4;
+    SocketRecord<V4> = [4 2 2 4 4 4], align 4;
+    SocketRecord<V6> = [16 2 2 4 4 4], align 4;
+}
+
+bytes! { SocketKey<V4>, SocketKey<V6>, SocketRecord<V4>, SocketRecord<V6> }

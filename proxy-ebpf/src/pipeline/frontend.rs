@@ -1,0 +1,62 @@
+//! Which frontend a destination is.
+
+use super::{Client, Tables};
+use crate::layout::{Address, Counter, Frontend, FrontendKey};
+
+/// The frontend under `key`, whose address is `address`: by its exact address first, then
+/// as a NodePort on one of the node's addresses.
+///
+/// The key is changed in place: the stack of a program is small.
+#[inline(always)]
+pub(super) fn find_frontend<A: Address, T: Tables<A>>(
+    key: &mut FrontendKey<A>,
+    address: &A,
+    client: Client,
+    tables: &T,
+) -> Option<Frontend> {
+    // Nobody's address is the zero one, under which NodePorts lie.
+    if *address == A::default() {
+        return None;
+    }
+    if let Some(frontend) = tables.frontend(key) {
+        return Some(frontend);
+    }
+    node_port(key, address, client, tables)
+}
+
+/// The NodePort under `key` at `address`.
+#[inline(always)]
+pub(super) fn node_port<A: Address, T: Tables<A>>(
+    key: &mut FrontendKey<A>,
+    address: &A,
+    client: Client,
+    tables: &T,
+) -> Option<Frontend> {
+    key.address = A::default();
+    let frontend = tables.frontend(key)?;
+    // What a packet has from or to loopback never comes by a device.
+    let is_here =
+        (client == Client::Host && address.is_loopback()) || tables.is_node_address(address);
+    is_here.then_some(frontend)
+}
+
+/// Why a packet that is for no frontend must not go on: its destination is a ClusterIP,
+/// or could become one. It would leave the node by a default route.
+#[inline(always)]
+pub(super) fn leads_nowhere<A: Address, T: Tables<A>>(address: &A, tables: &T) -> Option<Counter> {
+    let ranges = &tables.settings()?.service_ranges;
+    if !ranges.iter().any(|range| range.contains(address)) {
+        None
+    } else if tables.is_cluster_ip(address) {
+        Some(Counter::NoSuchPort)
+    } else {
+        Some(Counter::NoSuchService)
+    }
+}
+
+/// Whether the client is told that nobody could answer. Every other reason looks like a
+/// loss, which may pass.
+#[inline(always)]
+pub(super) fn is_refusal(reason: Counter) -> bool {
+    matches!(reason, Counter::NoEndpoints | Counter::NoSuchPort)
+}

@@ -1,0 +1,69 @@
+//! A process binds a socket: not the host's own to a NodePort, whose packets it would
+//! never see.
+
+use aya_ebpf::macros::cgroup_sock_addr;
+use aya_ebpf::programs::SockAddrContext;
+use proxy_ebpf::layout::V4;
+use proxy_ebpf::pipeline::{End, Socket, bind};
+
+use crate::call::{ALLOW, Call, Denial, Either};
+use crate::maps::Maps;
+
+#[cgroup_sock_addr(bind4)]
+pub(crate) fn bind4(ctx: SockAddrContext) -> i32 {
+    on_v4(&Call::new(&ctx), Denial::Code)
+}
+
+#[cgroup_sock_addr(bind6)]
+pub(crate) fn bind6(ctx: SockAddrContext) -> i32 {
+    on_v6(&Call::new(&ctx), Denial::Code)
+}
+
+#[cgroup_sock_addr(bind4)]
+pub(crate) fn bind4_eperm(ctx: SockAddrContext) -> i32 {
+    on_v4(&Call::new(&ctx), Denial::Eperm)
+}
+
+#[cgroup_sock_addr(bind6)]
+pub(crate) fn bind6_eperm(ctx: SockAddrContext) -> i32 {
+    on_v6(&Call::new(&ctx), Denial::Eperm)
+}
+
+#[inline(always)]
+fn on_v4(call: &Call, denial: Denial) -> i32 {
+    call.socket()
+        .map_or(ALLOW, |socket| end(bind(&socket, call.v4(), &Maps), denial))
+}
+
+#[inline(always)]
+fn on_v6(call: &Call, denial: Denial) -> i32 {
+    let Some(socket) = call.socket() else {
+        return ALLOW;
+    };
+    match call.v6() {
+        Either::Mapped(at) => end(bind(&socket, at, &Maps), denial),
+        Either::V6(at) => {
+            let is_free = bind(&socket, at, &Maps) && is_free_of_v4(&socket, at);
+            end(is_free, denial)
+        }
+    }
+}
+
+/// A socket that is bound to no address in particular mostly serves IPv4 as well.
+#[inline(always)]
+fn is_free_of_v4(socket: &Socket, at: End<proxy_ebpf::layout::V6>) -> bool {
+    let any = End {
+        address: V4::default(),
+        port: at.port,
+    };
+    at.address.0 != [0; 4] || bind(socket, any, &Maps)
+}
+
+#[inline(always)]
+fn end(is_free: bool, denial: Denial) -> i32 {
+    if is_free {
+        ALLOW
+    } else {
+        denial.address_in_use()
+    }
+}

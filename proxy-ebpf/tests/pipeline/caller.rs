@@ -1,0 +1,101 @@
+//! A process with a socket, in terms of the standard library.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::world::{FromIp, World};
+use crate::host::Memory;
+use crate::layout::{Address, Port, SocketCookie};
+use crate::pipeline::{Client, End, Reach, Socket, bind, connect, forget, reveal, send};
+
+/// What becomes of a destination.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Outcome {
+    Unchanged,
+    Endpoint(SocketAddr),
+    Refused,
+    TimedOut,
+}
+
+/// A process with a socket.
+#[derive(Clone, Copy)]
+pub(super) struct Caller(Socket);
+
+/// Does something with the maps of an address's family.
+macro_rules! in_family {
+    ($world:ident, $address:expr, $memory:ident => $result:expr) => {
+        if $address.is_ipv4() {
+            let $memory = &$world.v4;
+            $result
+        } else {
+            let $memory = &$world.v6;
+            $result
+        }
+    };
+}
+
+impl Caller {
+    pub(super) fn new(client: Client, protocol: u8, cookie: u64) -> Self {
+        Self(Socket {
+            cookie: SocketCookie::from(cookie),
+            protocol,
+            client,
+        })
+    }
+
+    pub(super) fn connect(&self, world: &World, to: SocketAddr) -> Outcome {
+        in_family!(world, to, it => outcome(connect(&self.0, end_in(it, to), it)))
+    }
+
+    pub(super) fn send(&self, world: &World, peer: Option<SocketAddr>, to: SocketAddr) -> Outcome {
+        in_family!(world, to, it => {
+            let peer = peer.map(|peer| end_in(it, peer));
+            outcome(send(&self.0, peer, end_in(it, to), it))
+        })
+    }
+
+    pub(super) fn reveal(&self, world: &World, from: SocketAddr) -> Option<SocketAddr> {
+        in_family!(world, from, it => reveal(self.0.cookie, end_in(it, from), it).map(ip_end))
+    }
+
+    pub(super) fn close(&self, world: &World, peer: SocketAddr) {
+        in_family!(world, peer, it => forget(self.0.cookie, end_in(it, peer), it));
+    }
+
+    pub(super) fn may_bind(&self, world: &World, at: SocketAddr) -> bool {
+        in_family!(world, at, it => bind(&self.0, end_in(it, at), it))
+    }
+}
+
+fn end_in<A: FromIp>(_: &Memory<A>, address: SocketAddr) -> End<A> {
+    End {
+        address: A::from_ip(address.ip()).unwrap(),
+        port: Port::new(address.port()),
+    }
+}
+
+fn ip_end<A: Address>(end: End<A>) -> SocketAddr {
+    let words: Vec<u32> = end
+        .address
+        .words()
+        .iter()
+        .map(|it| u32::from_be(*it))
+        .collect();
+    let ip: IpAddr = if let [word] = words[..] {
+        word.to_be_bytes().into()
+    } else {
+        let bits = words
+            .iter()
+            .fold(0, |bits, word| bits << 32 | u128::from(*word));
+        bits.to_be_bytes().into()
+    };
+    (ip, end.port.number()).into()
+}
+
+fn outcome<A: Address>(reach: Reach<A>) -> Outcome {
+    match reach {
+        Reach::Unchanged => Outcome::Unchanged,
+        Reach::Endpoint(end) => Outcome::Endpoint(ip_end(end)),
+        Reach::Refused => Outcome::Refused,
+        Reach::TimedOut => Outcome::TimedOut,
+    }
+}

@@ -1,0 +1,222 @@
+//! What becomes of destinations at sockets.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use proxy_tests::lab::Family;
+use proxy_tests::packets::{Frontend, Protocol, Stage};
+
+use super::caller::{Caller, Outcome};
+use super::world::{World, at};
+use crate::layout::Counter;
+use crate::pipeline::Client;
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// Two ClusterIPs and a NodePort of one set of four endpoints, for both protocols.
+fn scene(family: Family) -> World {
+    let mut stage = Stage::empty();
+    for host in 1..=4 {
+        stage.add_backend(at(family, 2, host, 8080), true);
+    }
+    let any = match family {
+        Family::V4 => ([0; 4], 30_080).into(),
+        Family::V6 => ([0; 8], 30_080).into(),
+    };
+    for protocol in Protocol::BOTH {
+        for address in [at(family, 9, 1, 80), at(family, 9, 2, 80), any] {
+            let frontend = Frontend::new(address, protocol, (0..4).collect());
+            stage.frontends.push(frontend);
+        }
+    }
+    World::new(&stage)
+}
+
+fn endpoint(outcome: Outcome) -> SocketAddr {
+    match outcome {
+        Outcome::Endpoint(endpoint) => endpoint,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn each_connection_picks_anew() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        let picked: BTreeSet<_> = (0..100)
+            .map(|cookie| Caller::new(Client::Pod, TCP, cookie))
+            .map(|caller| endpoint(caller.connect(&world, at(family, 9, 1, 80))))
+            .collect();
+        assert_eq!(picked.len(), 4);
+    }
+}
+
+#[test]
+fn datagrams_of_a_socket_are_one_flow_until_it_is_silent_for_long() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        let mut moved = 0;
+        for cookie in 0..50 {
+            let caller = Caller::new(Client::Pod, UDP, cookie);
+            let service = at(family, 9, 1, 80);
+            let first = endpoint(caller.send(&world, None, service));
+            for _ in 0..3 {
+                world.wait(200);
+                assert_eq!(endpoint(caller.send(&world, None, service)), first);
+                assert_eq!(caller.reveal(&world, first), Some(service));
+            }
+            world.wait(250);
+            assert_eq!(caller.reveal(&world, first), None);
+            moved += u8::from(endpoint(caller.send(&world, None, service)) != first);
+        }
+        assert!(moved > 20, "{moved} of 50 moved");
+    }
+}
+
+#[test]
+fn datagrams_move_when_their_endpoint_ends() {
+    for family in Family::BOTH {
+        let mut world = scene(family);
+        let caller = Caller::new(Client::Pod, UDP, 1);
+        let service = at(family, 9, 1, 80);
+        let mut seen = BTreeSet::new();
+        for left in (1..4).rev() {
+            let first = endpoint(caller.send(&world, None, service));
+            assert!(seen.insert(first), "{first} came back");
+            let gone = (0..4)
+                .find(|it| at(family, 2, it + 1, 8080) == first)
+                .unwrap();
+            world.end_backend(gone.into());
+            let others: Vec<_> = (0..4_u8)
+                .filter(|it| !seen.contains(&at(family, 2, it + 1, 8080)))
+                .map(usize::from)
+                .collect();
+            assert_eq!(others.len(), left);
+            world.switch_sets(&others);
+        }
+    }
+}
+
+#[test]
+fn what_is_remembered_of_a_connection_lasts_until_it_is_closed() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        let caller = Caller::new(Client::Host, UDP, 1);
+        let service = at(family, 9, 1, 80);
+        let peer = endpoint(caller.connect(&world, service));
+        world.wait(100_000);
+        assert_eq!(caller.reveal(&world, peer), Some(service));
+        // A destination that is named all the same.
+        assert_eq!(endpoint(caller.send(&world, Some(peer), service)), peer);
+        assert_eq!(caller.send(&world, Some(peer), peer), Outcome::Unchanged);
+        let other = at(family, 9, 2, 80);
+        assert_eq!(caller.send(&world, Some(peer), other), Outcome::Unchanged);
+        assert_eq!(Caller::new(Client::Host, UDP, 2).reveal(&world, peer), None);
+        caller.close(&world, peer);
+        assert_eq!(caller.reveal(&world, peer), None);
+        assert!(world.v4.sockets.borrow().is_empty());
+        assert!(world.v6.sockets.borrow().is_empty());
+    }
+}
+
+#[test]
+fn an_endpoint_answers_as_whom_it_was_asked() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        for client in [Client::Host, Client::Pod] {
+            let caller = Caller::new(client, UDP, client as u64);
+            let service = at(family, 9, 1, 80);
+            let first = endpoint(caller.send(&world, None, service));
+            assert_eq!(caller.reveal(&world, first), Some(service));
+            assert_eq!(caller.send(&world, None, first), Outcome::Unchanged);
+            assert_eq!(caller.reveal(&world, first), None);
+            let second = endpoint(caller.send(&world, None, service));
+            assert_eq!(caller.reveal(&world, second), Some(service));
+        }
+    }
+}
+
+#[test]
+fn a_pods_socket_has_no_endpoint_for_two_services() {
+    for family in Family::BOTH {
+        let mut world = scene(family);
+        world.switch_sets(&[0]);
+        let (first, second) = (at(family, 9, 1, 80), at(family, 9, 2, 80));
+        let pod = Caller::new(Client::Pod, UDP, 1);
+        let shared = endpoint(pod.send(&world, None, first));
+        assert_eq!(pod.send(&world, None, second), Outcome::Unchanged);
+        assert_eq!(pod.reveal(&world, shared), Some(first));
+        // The host has nobody else to ask: the last one counts.
+        let host = Caller::new(Client::Host, UDP, 2);
+        assert_eq!(endpoint(host.send(&world, None, first)), shared);
+        assert_eq!(endpoint(host.send(&world, None, second)), shared);
+        assert_eq!(host.reveal(&world, shared), Some(second));
+    }
+}
+
+#[test]
+fn node_ports_answer_the_host_by_loopback_and_nobody_else() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        let loopback = match family {
+            Family::V4 => ["127.0.0.1:30080", "127.1.2.3:30080"],
+            Family::V6 => ["[::1]:30080", "[::1]:30080"],
+        };
+        for to in loopback.map(|it| it.parse().unwrap()) {
+            let host = Caller::new(Client::Host, TCP, 1);
+            endpoint(host.connect(&world, to));
+            let pod = Caller::new(Client::Pod, TCP, 2);
+            assert_eq!(pod.connect(&world, to), Outcome::Unchanged);
+        }
+        let near_misses = match family {
+            Family::V4 => ["126.0.0.1:30080", "128.0.0.1:30080"],
+            Family::V6 => ["[::2]:30080", "[1::1]:30080"],
+        };
+        for to in near_misses.map(|it| it.parse().unwrap()) {
+            let host = Caller::new(Client::Host, TCP, 1);
+            assert_eq!(host.connect(&world, to), Outcome::Unchanged);
+        }
+    }
+}
+
+#[test]
+fn other_protocols_are_left_alone() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        // None, ICMP, SCTP, UDP-Lite.
+        for protocol in [0, 1, 132, 136] {
+            let caller = Caller::new(Client::Host, protocol, 1);
+            let to = at(family, 9, 1, 80);
+            assert_eq!(caller.connect(&world, to), Outcome::Unchanged);
+            assert_eq!(caller.send(&world, None, to), Outcome::Unchanged);
+            assert!(caller.may_bind(&world, at(family, 1, 1, 30_080)));
+        }
+        assert_eq!(world.counted(), [] as [(Counter, u64); 0]);
+    }
+}
+
+#[test]
+fn only_the_host_is_kept_from_node_ports() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        let any = match family {
+            Family::V4 => ([0; 4], 30_080).into(),
+            Family::V6 => ([0; 8], 30_080).into(),
+        };
+        for (at, is_free) in [
+            (any, false),
+            (at(family, 1, 1, 30_080), false),
+            // Another port; an address that is not this node's; a ClusterIP.
+            (at(family, 1, 1, 30_081), true),
+            (at(family, 1, 2, 30_080), true),
+            (at(family, 9, 1, 80), true),
+        ] {
+            for protocol in [TCP, UDP] {
+                let host = Caller::new(Client::Host, protocol, 1);
+                assert_eq!(host.may_bind(&world, at), is_free, "{at}");
+                assert!(Caller::new(Client::Pod, protocol, 2).may_bind(&world, at));
+            }
+        }
+    }
+}
