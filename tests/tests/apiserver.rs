@@ -266,7 +266,7 @@ async fn bad_requests_are_refused_by_their_status() -> Result<()> {
             "Invalid",
         ),
         ("/api/v1/nodes/b", 404, "NotFound"),
-        ("/api/v1/pods", 404, "NotFound"),
+        ("/api/v1/secrets", 404, "NotFound"),
         (
             "/apis/discovery.k8s.io/v1beta1/endpointslices",
             404,

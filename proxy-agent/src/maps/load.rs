@@ -144,6 +144,9 @@ impl ProgramName {
         Self::EgressIp,
     ];
 
+    /// Those that every node needs: there are few devices without link-layer headers.
+    const USUAL: [Self; 3] = [Self::IngressPod, Self::IngressOutside, Self::Egress];
+
     /// Its name in the object.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -198,12 +201,18 @@ impl Loaded {
     }
 }
 
-/// One of the object's programs.
+/// One of the object's programs, which is loaded now if it was not.
 pub(crate) fn classifier(
     object: &mut Ebpf,
     name: ProgramName,
 ) -> Result<&mut SchedClassifier, MapError> {
-    classifier_named(object, name.as_str())
+    let name = name.as_str();
+    let program = classifier_named(object, name)?;
+    if program.fd().is_err() {
+        let loaded = program.load();
+        loaded.map_err(|source| MapError::Program { name, source })?;
+    }
+    Ok(program)
 }
 
 fn classifier_named<'a>(
@@ -328,13 +337,8 @@ fn create(sizes: MapSizes, scope: SocketScope, folder: Option<&Path>) -> Result<
     let mark = network_namespace()?;
     loader.override_global("TRANSLATED_MARK", &mark, true);
     let mut object = loader.load(OBJECT)?;
-    for name in ProgramName::ALL {
-        classifier(&mut object, name)?
-            .load()
-            .map_err(|source| MapError::Program {
-                name: name.as_str(),
-                source,
-            })?;
+    for name in ProgramName::USUAL {
+        classifier(&mut object, name)?;
     }
     load_stages(&mut object)?;
     Ok(object)
