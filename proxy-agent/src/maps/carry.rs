@@ -81,7 +81,7 @@ impl Predecessor {
     }
 }
 
-/// A descriptor of its own for a map.
+/// A descriptor of its own for a map. (To open one by its id takes `CAP_SYS_ADMIN`.)
 pub(super) fn reopened(map: &Map) -> Result<MapData, maps::MapError> {
     let (Map::Array(data)
     | Map::HashMap(data)
@@ -91,7 +91,8 @@ pub(super) fn reopened(map: &Map) -> Result<MapData, maps::MapError> {
     else {
         return Err(maps::MapError::InvalidMapType { map_type: 0 });
     };
-    MapData::from_id(data.info()?.id())
+    let descriptor = data.fd().as_fd().try_clone_to_owned();
+    MapData::from_fd(descriptor.map_err(maps::MapError::IoError)?)
 }
 
 /// What becomes of elements that are there.

@@ -423,6 +423,34 @@ fn connections_of_a_proxy_in_netfilter_stay_its_own() -> Result<()> {
     Ok(())
 }
 
+/// What the DaemonSet gives the agent, and nothing else.
+const CAPABILITIES: &str = "--bounding-set=-all,+bpf,+net_admin,+perfmon";
+
+#[test]
+fn three_capabilities_are_enough_to_start_and_to_take_over() -> Result<()> {
+    let it = Lasting::without_agent()?;
+    let node = &it.world.cluster.nodes[0].namespace;
+    for start in ["the first", "one that takes over"] {
+        let mut command = node.command_with(Some(&it.bpffs), "setpriv");
+        command.arg(CAPABILITIES).arg(agent_program());
+        command.args(["run", "--node-name", "node1", "--log-format", "json"]);
+        command.args(["--socket-path", "off", "--source", "files", "--manifests"]);
+        command.arg(it.world.manifests.path());
+        let agent = Process::spawn(start, command)?;
+        agent.wait_for_line(PATIENCE, |line| {
+            line.contains("\"attached\"") && line.contains("veth3")
+        })?;
+        let node_port = it.world.node_port(1, Family::V6, WEB_NODE_PORT);
+        client::http(&it.world.cluster.client, node_port)?;
+        let errors: Vec<_> = agent.lines();
+        let errors = errors.iter().filter(|line| line.contains("\"ERROR\""));
+        assert_eq!(errors.collect::<Vec<_>>(), Vec::<&String>::new(), "{start}");
+        let status = agent.terminate(PATIENCE)?;
+        ensure!(status.success(), "{start}: {status}");
+    }
+    Ok(())
+}
+
 fn message(event: &Value) -> &str {
     event["fields"]["message"].as_str().unwrap_or_default()
 }
