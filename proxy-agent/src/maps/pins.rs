@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <bpffs>/proxy-agent/maps-<layout version>/<map>
-//! <bpffs>/proxy-agent/links/<device's index>-<direction>
+//! <bpffs>/proxy-agent/links/<device's index>-<direction>, socket-<hook>
 //! ```
 //!
 //! A folder of maps is complete from the moment that it has its name.
