@@ -4,11 +4,12 @@
 //! the model's changes into the plan, the plan into the maps. It does no I/O of
 //! its own but for the maps.
 
+mod device_addresses;
 mod node;
 mod progress;
 mod source_ports;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -108,8 +109,8 @@ impl<M: Maps> Agent<M> {
             frontends = content.frontends.len(),
             "going on from the maps of the last agent"
         );
-        self.node.adopt(content.node_addresses);
-        self.unclaimed_cluster_ips = content.cluster_ips;
+        self.unclaimed_cluster_ips.clone_from(&content.cluster_ips);
+        self.node.adopt(content);
         Ok(())
     }
 
@@ -145,9 +146,11 @@ impl<M: Maps> Agent<M> {
         self.note_change();
     }
 
-    /// Takes in the addresses that this node's devices have.
-    pub fn set_local_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
-        self.model.set_local_addresses(addresses);
+    /// Takes in the addresses that each of this node's devices has.
+    pub fn set_local_addresses(&mut self, devices: BTreeMap<u32, Vec<IpAddr>>) {
+        let all = devices.values().flatten().copied();
+        self.model.set_local_addresses(all.collect());
+        self.node.devices().set(devices);
         self.note_change();
     }
 

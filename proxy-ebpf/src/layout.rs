@@ -217,6 +217,10 @@ pub mod frontend_flags {
 /// Value of `NODE_ADDRS_*`; only its presence counts.
 pub type NodeAddress = u32;
 
+/// Elements of `DEVICE_ADDRS_*`: under the indices of devices, the address with which
+/// packets leave by each that are sent on with this node's address.
+pub const DEVICE_ADDRESSES: u32 = 1024;
+
 /// Element of `SLOTS`: two backend indices, since the kernel rounds an array's
 /// elements up to 8 bytes. Position `p` is half `p & 1` of element `p >> 1`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

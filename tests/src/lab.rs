@@ -16,6 +16,7 @@ pub mod namespace;
 pub mod node;
 pub mod process;
 pub mod server;
+pub mod uplinks;
 
 pub use addresses::Family;
 pub use agent::Agent;

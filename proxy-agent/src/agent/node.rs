@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use proxy_ebpf::layout::{self, V4, V6, settings_flags};
 use tracing::warn;
 
+use super::device_addresses::DeviceAddresses;
 use super::source_ports::SourcePorts;
 use crate::config::Settings;
 use crate::model::NodeAddresses;
@@ -18,6 +19,7 @@ use crate::plan::{Content, Write};
 pub(super) struct NodeState {
     nat: Nat,
     source_ports: SourcePorts,
+    devices: DeviceAddresses,
     /// How many addresses a map holds.
     capacity: usize,
     addresses: NodeAddresses,
@@ -47,6 +49,7 @@ impl NodeState {
                 ranges_v6: Default::default(),
             },
             source_ports: SourcePorts::new(own.nat_ports),
+            devices: DeviceAddresses::default(),
             capacity: own.maps.node_addresses as usize,
             addresses: NodeAddresses::default(),
             written: BTreeSet::new(),
@@ -56,9 +59,10 @@ impl NodeState {
         state
     }
 
-    /// Takes over the addresses on which NodePorts answer in adopted maps.
-    pub(super) fn adopt(&mut self, written: BTreeSet<IpAddr>) {
-        self.written = written;
+    /// Takes over the addresses in adopted maps.
+    pub(super) fn adopt(&mut self, content: Content) {
+        self.written = content.node_addresses;
+        self.devices.adopt(content.device_addresses);
     }
 
     /// Takes in what may change at run time.
@@ -102,6 +106,11 @@ impl NodeState {
         &mut self.source_ports
     }
 
+    /// The addresses that the node's devices have.
+    pub(super) fn devices(&mut self) -> &mut DeviceAddresses {
+        &mut self.devices
+    }
+
     /// The node's addresses as they were last programmed.
     pub(super) fn addresses(&self) -> &NodeAddresses {
         &self.addresses
@@ -125,6 +134,7 @@ impl NodeState {
         let leaving = self.written.difference(&node_ports);
         writes.extend(leaving.map(|address| Write::RemoveNodeAddress { address: *address }));
         self.written = node_ports;
+        writes.extend(self.devices.writes(&now));
         self.addresses = now;
         writes
     }
@@ -142,6 +152,7 @@ impl NodeState {
         {
             mending.extend([Write::SettingsV4(v4), Write::SettingsV6(v6)]);
         }
+        mending.extend(self.devices.audit(content));
         mending
     }
 

@@ -1,6 +1,6 @@
 //! What a network device is to the data path.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// A network device of this node's network namespace.
@@ -65,10 +65,10 @@ pub enum Role {
 /// (`pkg/proxy/ipvs/proxier.go`), which it leaves there when it ends.
 const IPVS_DEVICE: &str = "kube-ipvs0";
 
-/// The addresses of this machine itself.
-pub fn local_addresses(devices: &[Device]) -> BTreeSet<IpAddr> {
+/// The addresses of this machine itself, by the device that has them.
+pub fn local_addresses(devices: &[Device]) -> BTreeMap<u32, Vec<IpAddr>> {
     let own = devices.iter().filter(|device| device.name != IPVS_DEVICE);
-    own.flat_map(|device| device.addresses.iter().copied())
+    own.map(|device| (device.index, device.addresses.clone()))
         .collect()
 }
 
@@ -146,7 +146,7 @@ mod tests {
         let mut ipvs = device(3, Kind::Internal);
         ipvs.name = "kube-ipvs0".to_owned();
         ipvs.addresses = vec!["10.96.0.1".parse().unwrap()];
-        let expected = uplink.addresses.iter().copied().collect();
+        let expected = BTreeMap::from([(2, uplink.addresses.clone())]);
         assert_eq!(local_addresses(&[uplink, ipvs]), expected);
     }
 

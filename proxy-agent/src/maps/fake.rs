@@ -1,5 +1,6 @@
 //! The maps in memory.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -17,6 +18,8 @@ pub struct FakeMaps {
     pub v4: Memory<V4>,
     /// The maps of IPv6.
     pub v6: Memory<V6>,
+    /// `DEVICE_ADDRS_*`, which no packet in memory asks for.
+    pub device_addresses: BTreeMap<(u32, Family), IpAddr>,
 }
 
 impl Default for FakeMaps {
@@ -31,6 +34,7 @@ impl Default for FakeMaps {
                 shared,
                 ..Memory::default()
             },
+            device_addresses: BTreeMap::new(),
         }
     }
 }
@@ -102,6 +106,13 @@ impl Maps for FakeMaps {
                     self.v6.node_addresses.remove(&(*address).into());
                 }
             },
+            Write::DeviceAddress { device, address } => {
+                let key = (*device, Family::of(*address));
+                self.device_addresses.insert(key, *address);
+            }
+            Write::RemoveDeviceAddress { device, family } => {
+                self.device_addresses.remove(&(*device, *family));
+            }
             Write::NatPorts { ports } => {
                 let ports = ports.iter().copied().map(Port::new).collect();
                 self.v4.shared.nat_ports.replace(ports);
@@ -122,6 +133,7 @@ impl Readable for FakeMaps {
         let wanted = 0..Content::last_slot(&content.frontends);
         let slot = |position| slots.get(&position).copied().unwrap_or(0);
         content.slots = wanted.map(slot).collect();
+        content.device_addresses = self.device_addresses.clone();
         content.settings = (self.v4.settings, self.v6.settings);
         Ok(content)
     }

@@ -30,6 +30,7 @@ where
 {
     pub(super) frontends: Table<FrontendKey<A>, Frontend>,
     pub(super) node_addresses: Table<A, NodeAddress>,
+    pub(super) device_addresses: Table<u32, A>,
     pub(super) backends: MappedArray<Backend<A>>,
     pub(super) source_ranges: Trie<SourceRange<A>>,
     pub(super) cluster_ips: Table<A, ClusterIp>,
@@ -252,6 +253,14 @@ impl Maps for KernelMaps {
                 IpAddr::V4(address) => self.v4.node_addresses.remove(&(*address).into()),
                 IpAddr::V6(address) => self.v6.node_addresses.remove(&(*address).into()),
             },
+            Write::DeviceAddress { device, address } => match address {
+                IpAddr::V4(address) => self.v4.device_addresses.set(device, &(*address).into()),
+                IpAddr::V6(address) => self.v6.device_addresses.set(device, &(*address).into()),
+            },
+            Write::RemoveDeviceAddress { device, family } => match family {
+                Family::V4 => self.v4.device_addresses.remove(device),
+                Family::V6 => self.v6.device_addresses.remove(device),
+            },
             Write::NatPorts { ports } => (0..)
                 .zip(ports.iter())
                 .try_for_each(|(position, port)| self.nat_ports.set(position, Port::new(*port))),
@@ -315,6 +324,10 @@ where
         })?;
         self.node_addresses.for_each(|address, _| {
             content.node_addresses.insert(address.into());
+        })?;
+        self.device_addresses.for_each(|device, address| {
+            let key = (device, family);
+            content.device_addresses.insert(key, address.into());
         })
     }
 }

@@ -374,6 +374,7 @@ impl Loaded {
             v4: FamilyMaps {
                 frontends: table(&mut object, "FRONTENDS_V4")?,
                 node_addresses: table(&mut object, "NODE_ADDRS_V4")?,
+                device_addresses: table(&mut object, "DEVICE_ADDRS_V4")?,
                 backends: mapped(&mut object, "BACKENDS_V4", sizes.backends)?,
                 source_ranges: trie(&mut object, "SOURCE_RANGES_V4")?,
                 cluster_ips: table(&mut object, "CLUSTER_IPS_V4")?,
@@ -384,6 +385,7 @@ impl Loaded {
             v6: FamilyMaps {
                 frontends: table(&mut object, "FRONTENDS_V6")?,
                 node_addresses: table(&mut object, "NODE_ADDRS_V6")?,
+                device_addresses: table(&mut object, "DEVICE_ADDRS_V6")?,
                 backends: mapped(&mut object, "BACKENDS_V6", sizes.backends)?,
                 source_ranges: trie(&mut object, "SOURCE_RANGES_V6")?,
                 cluster_ips: table(&mut object, "CLUSTER_IPS_V6")?,

@@ -1,6 +1,6 @@
 //! What the kernel's maps hold, read back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -24,6 +24,8 @@ pub struct Content {
     pub cluster_ips: BTreeSet<IpAddr>,
     /// Addresses on which NodePorts answer.
     pub node_addresses: BTreeSet<IpAddr>,
+    /// By device and IP family, the address of what is sent on by it.
+    pub device_addresses: BTreeMap<(u32, Family), IpAddr>,
     /// The settings of both IP versions.
     pub settings: (Settings<V4>, Settings<V6>),
 }

@@ -123,6 +123,20 @@ pub enum Write {
         /// The address.
         address: IpAddr,
     },
+    /// Gives what is sent on by a device an address of this node.
+    DeviceAddress {
+        /// The device's index.
+        device: u32,
+        /// The address.
+        address: IpAddr,
+    },
+    /// What is sent on by a device gets the node's own address.
+    RemoveDeviceAddress {
+        /// The device's index.
+        device: u32,
+        /// Of what is sent on.
+        family: Family,
+    },
     /// The source ports that translated packets may have. Their number is a setting,
     /// which comes after them.
     NatPorts {

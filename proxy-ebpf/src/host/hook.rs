@@ -109,8 +109,12 @@ where
             Stage::IngressError => ingress_error(frame, network, memory),
             Stage::EgressError => egress_error(frame, network, memory),
             Stage::Refuse => refuse(frame, network, memory),
-            Stage::PodFragment => ingress_fragment(frame, network, memory, Client::Pod),
-            Stage::OutsideFragment => ingress_fragment(frame, network, memory, Client::Outside),
+            Stage::PodFragment => {
+                ingress_fragment(frame, network, memory, Client::Pod, &mut EveryWay)
+            }
+            Stage::OutsideFragment => {
+                ingress_fragment(frame, network, memory, Client::Outside, &mut EveryWay)
+            }
             Stage::EgressFragment => egress_fragment(frame, network, memory),
             // Of these the hooks decide.
             Stage::TooBig | Stage::Forward => Verdict::Drop,
@@ -181,5 +185,9 @@ impl<A> Onward<A> for XdpWays {
 
     fn can_forward(&mut self, _: &Headers<A>, _: &Tuple<A>) -> bool {
         self.can_send
+    }
+
+    fn source(&mut self, _: &A, _: &A) -> Option<&A> {
+        None
     }
 }

@@ -9,7 +9,7 @@ use super::flow::Translation;
 use super::headers::{Headers, Ipv4Header, Ipv6Header, Skip, Version, parse, with_ports};
 use super::ingress::{decide, go_on, is_at_its_end, refused, translate};
 use super::rewrite::{address_delta, rewrite};
-use super::{Client, EveryWay, Packet, Tables, Verdict};
+use super::{Client, Onward, Packet, Tables, Verdict};
 use crate::layout::{
     Address, Bytes, Counter, Edge, Fragment, FragmentKey, Port, Tuple, V4, V6, ticks,
 };
@@ -125,17 +125,19 @@ pub(super) fn parse_first<A: Version, P: Packet>(packet: &P, network: usize) -> 
 
 /// Translates a fragment that came in.
 #[inline(always)]
-pub fn ingress_fragment<A, P, T>(
+pub fn ingress_fragment<A, P, T, O>(
     packet: &mut P,
     network: usize,
     tables: &T,
     client: Client,
+    onward: &mut O,
 ) -> Verdict<A>
 where
     A: Version,
     [A; 2]: Bytes,
     P: Packet,
     T: Tables<A>,
+    O: Onward<A>,
 {
     let Some(part) = Part::<A>::read(packet, network) else {
         return Verdict::Pass;
@@ -149,7 +151,7 @@ where
     let Some(headers) = part.first(packet) else {
         return Verdict::Pass;
     };
-    match decide(&headers, tables, client, &mut EveryWay) {
+    match decide(&headers, tables, client, onward) {
         Ok(Some(translation)) => {
             let Translation { tuple, flags, .. } = &translation;
             remember(tables, &headers, part.id, Edge::Ingress, (tuple, *flags));

@@ -20,9 +20,14 @@ pub trait Onward<A> {
 
     /// Whether it can be sent to where `to` leads.
     fn can_forward(&mut self, headers: &Headers<A>, to: &Tuple<A>) -> bool;
+
+    /// This node's address on the device by which the packets of `client` leave for
+    /// `endpoint`; `None` where the node's own serves.
+    fn source(&mut self, client: &A, endpoint: &A) -> Option<&A>;
 }
 
-/// The ways from a hook that is the last one: all, or the packet is lost.
+/// The ways from a hook that is the last one: all, or the packet is lost. What it sends
+/// on has the node's own address.
 #[derive(Clone, Copy, Debug)]
 pub struct EveryWay;
 
@@ -42,6 +47,11 @@ impl<A> Onward<A> for EveryWay {
     #[inline(always)]
     fn can_forward(&mut self, _: &Headers<A>, _: &Tuple<A>) -> bool {
         true
+    }
+
+    #[inline(always)]
+    fn source(&mut self, _: &A, _: &A) -> Option<&A> {
+        None
     }
 }
 

@@ -1,6 +1,8 @@
 //! A new flow: frontend, endpoint set, pick, and a translated tuple that no
 //! other flow has.
 
+use core::hint::black_box;
+
 use super::flow::{Holder, Translation, holder, release_tuple, reply_key, reply_of};
 use super::frontend::{find_frontend, leads_nowhere};
 use super::headers::{Headers, Version};
@@ -37,8 +39,9 @@ pub(super) fn open<A: Version, T: Tables<A>, O: Onward<A>>(
     };
     let lot = || lot_of(headers, &frontend, tables);
     let (index, backend) = pick(headers.tuple.source, client, &frontend, lot, tables)?;
+    let settings = tables.settings().ok_or(Counter::Unroutable)?;
     // A copy: of numbers in a map the kernel's verifier knows less from line to line.
-    let settings = &tables.settings().copied().unwrap_or_default();
+    let nat_ports = settings.nat_ports;
     let flags = flow_kind(headers, &backend, settings, client);
     let mut flow = Flow {
         tuple: Tuple {
@@ -54,12 +57,12 @@ pub(super) fn open<A: Version, T: Tables<A>, O: Onward<A>>(
         packets: Racy::new(1),
     };
     if flags & flow_flags::REDIRECT != 0 {
-        if settings.node_address == A::default() {
+        set_source(&mut flow, &headers.tuple.source, settings, onward);
+        if flow.tuple.source == A::default() {
             return Err(Counter::Unroutable);
         }
-        flow.tuple.source = settings.node_address;
     }
-    claim(headers, tables, settings, &mut flow)?;
+    claim(headers, tables, nat_ports, &mut flow)?;
     let is_left = !can_finish(onward, headers, &flow, true);
     // Who finishes it counts it.
     flow.packets.set(u32::from(!is_left));
@@ -75,6 +78,25 @@ pub(super) fn open<A: Version, T: Tables<A>, O: Onward<A>>(
         flags,
         is_left,
     }))
+}
+
+/// Gives a flow whose packets are sent on an address of this node: that of the device by
+/// which they leave, as the other end knows whoever comes from there. To a hairpin's own
+/// Pod they go back without a look at routes.
+#[inline(always)]
+fn set_source<A: Version, O: Onward<A>>(
+    flow: &mut Flow<A>,
+    client: &A,
+    settings: &Settings<A>,
+    onward: &mut O,
+) {
+    let found = if flow.flags() & flow_flags::HAIRPIN == 0 {
+        onward.source(client, &flow.tuple.destination)
+    } else {
+        None
+    };
+    // The compiler must not go on differently with each, or the kernel verifies it all twice.
+    flow.tuple.source = black_box(*found.unwrap_or(&settings.node_address));
 }
 
 /// How the flow's packets travel: by the stack, or sent on with this node's
@@ -103,7 +125,7 @@ fn flow_kind<A: Version>(
 fn claim<A: Version, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
-    settings: &Settings<A>,
+    nat_ports: u32,
     flow: &mut Flow<A>,
 ) -> Result<(), Counter> {
     let reply = reply_of(flow, &headers.tuple);
@@ -114,7 +136,7 @@ fn claim<A: Version, T: Tables<A>>(
                 || holder(&other, key.protocol, tables.now()) == Holder::Over
         });
     if !is_own {
-        let ports = NatPorts::new(settings, headers, tables.now());
+        let ports = NatPorts::new(nat_ports, headers, tables.now());
         let port = ports
             .find(tables, &mut key, &reply.tuple)
             .ok_or(Counter::PortsExhausted)?;

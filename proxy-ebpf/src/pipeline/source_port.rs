@@ -4,7 +4,7 @@ use super::flow::{Holder, holder};
 use super::hash::hash;
 use super::headers::{Headers, Version};
 use super::tables::Tables;
-use crate::layout::{FlowKey, Port, Settings, Tuple};
+use crate::layout::{FlowKey, Port, Tuple};
 
 /// Translated source ports that are tried for one new flow. With three in four ports
 /// taken, one new flow in a thousand finds none free.
@@ -24,9 +24,9 @@ pub(super) struct NatPorts {
 }
 
 impl NatPorts {
+    /// Of the first `count` of `NAT_PORTS`.
     #[inline(always)]
-    pub(super) fn new<A: Version>(settings: &Settings<A>, headers: &Headers<A>, now: u32) -> Self {
-        let count = settings.nat_ports;
+    pub(super) fn new<A: Version>(count: u32, headers: &Headers<A>, now: u32) -> Self {
         let hash = mix(headers);
         if count <= PORT_ATTEMPTS {
             // A small range is gone through whole.

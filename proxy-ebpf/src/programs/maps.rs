@@ -18,8 +18,14 @@ use proxy_ebpf::pipeline::{Make, MakeError, Tables};
 const SIZED_BY_AGENT: u32 = 1;
 const EEXIST: i32 = -17;
 
+/// `DEVICE_ADDRS_*`, of one IP version.
+pub(crate) trait DeviceAddresses<A> {
+    /// The address with which packets leave that are sent on by the device.
+    fn device_address(&self, device: u32) -> Option<&A>;
+}
+
 macro_rules! maps {
-    ($($address:ty: $frontends:ident $node_addresses:ident $backends:ident $flows:ident $opening:ident $affinity:ident $source_ranges:ident $cluster_ips:ident $fragments:ident $settings:ident $traffic:ident;)*) => {
+    ($($address:ty: $frontends:ident $node_addresses:ident $device_addresses:ident $backends:ident $flows:ident $opening:ident $affinity:ident $source_ranges:ident $cluster_ips:ident $fragments:ident $settings:ident $traffic:ident;)*) => {
         $(
             #[map]
             static $frontends: HashMap<FrontendKey<$address>, Frontend> =
@@ -27,6 +33,9 @@ macro_rules! maps {
             #[map]
             static $node_addresses: HashMap<$address, NodeAddress> =
                 HashMap::with_max_entries(SIZED_BY_AGENT, BPF_F_NO_PREALLOC);
+            #[map]
+            static $device_addresses: HashMap<u32, $address> =
+                HashMap::with_max_entries(layout::DEVICE_ADDRESSES, BPF_F_NO_PREALLOC);
             #[map]
             static $backends: Array<Backend<$address>> =
                 Array::with_max_entries(SIZED_BY_AGENT, BPF_F_MMAPABLE);
@@ -53,6 +62,15 @@ macro_rules! maps {
             #[map]
             static $traffic: Array<Traffic> =
                 Array::with_max_entries(SIZED_BY_AGENT, BPF_F_MMAPABLE);
+
+            impl DeviceAddresses<$address> for Maps {
+                #[inline(always)]
+                fn device_address(&self, device: u32) -> Option<&$address> {
+                    // SAFETY: not preallocated, so a deleted element is not reused
+                    // while this program runs.
+                    unsafe { $device_addresses.get(device) }
+                }
+            }
 
             impl Tables<$address> for Maps {
                 type Flow<'a> = &'a Flow<$address>;
@@ -227,8 +245,8 @@ pub(crate) static STAGES: ProgramArray = ProgramArray::with_max_entries(layout::
 static ANSWERS: PerCpuArray<Answers> = PerCpuArray::with_max_entries(1, 0);
 
 maps! {
-    V4: FRONTENDS_V4 NODE_ADDRS_V4 BACKENDS_V4 FLOWS_V4 OPENING_V4 AFFINITY_V4 SOURCE_RANGES_V4 CLUSTER_IPS_V4 FRAGMENTS_V4 SETTINGS_V4 BACKEND_TRAFFIC_V4;
-    V6: FRONTENDS_V6 NODE_ADDRS_V6 BACKENDS_V6 FLOWS_V6 OPENING_V6 AFFINITY_V6 SOURCE_RANGES_V6 CLUSTER_IPS_V6 FRAGMENTS_V6 SETTINGS_V6 BACKEND_TRAFFIC_V6;
+    V4: FRONTENDS_V4 NODE_ADDRS_V4 DEVICE_ADDRS_V4 BACKENDS_V4 FLOWS_V4 OPENING_V4 AFFINITY_V4 SOURCE_RANGES_V4 CLUSTER_IPS_V4 FRAGMENTS_V4 SETTINGS_V4 BACKEND_TRAFFIC_V4;
+    V6: FRONTENDS_V6 NODE_ADDRS_V6 DEVICE_ADDRS_V6 BACKENDS_V6 FLOWS_V6 OPENING_V6 AFFINITY_V6 SOURCE_RANGES_V6 CLUSTER_IPS_V6 FRAGMENTS_V6 SETTINGS_V6 BACKEND_TRAFFIC_V6;
 }
 
 #[inline(always)]

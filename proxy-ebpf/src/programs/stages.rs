@@ -4,14 +4,15 @@
 use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use proxy_ebpf::layout::{Bytes, Stage, V4, V6};
+use proxy_ebpf::layout::{Stage, V4, V6};
 use proxy_ebpf::pipeline::{
-    Client, Packet, Tables, Verdict, Version, egress_error, egress_fragment, ingress_error,
-    ingress_fragment, refuse, too_big,
+    Client, Tables, Version, egress_error, egress_fragment, ingress_error, ingress_fragment,
+    refuse, too_big,
 };
 
 use crate::forward::{Route, forward};
 use crate::maps::{Maps, STAGES};
+use crate::onward::ByRoute;
 use crate::skb::Skb;
 use crate::verdict::{NEXT, act};
 
@@ -56,34 +57,33 @@ stages! {
     egress_error_v6: V6 = egress_error;
     refuse_v4: V4 = refuse;
     refuse_v6: V6 = refuse;
-    pod_fragment_v4: V4 = pod_fragment;
-    pod_fragment_v6: V6 = pod_fragment;
-    outside_fragment_v4: V4 = outside_fragment;
-    outside_fragment_v6: V6 = outside_fragment;
     egress_fragment_v4: V4 = egress_fragment;
     egress_fragment_v6: V6 = egress_fragment;
 }
 
-#[inline(always)]
-fn pod_fragment<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
-where
-    A: Version,
-    [A; 2]: Bytes,
-    P: Packet,
-    T: Tables<A>,
-{
-    ingress_fragment(packet, network, tables, Client::Pod)
+macro_rules! fragments {
+    ($($name:ident: $address:ty, $client:expr;)*) => {
+        $(
+            #[classifier]
+            pub(crate) fn $name(ctx: TcContext) -> i32 {
+                let mut skb = Skb::new(&ctx);
+                skb.make_linear();
+                let (network, _) = skb.left();
+                let mut onward = ByRoute::from(&skb);
+                let verdict = ingress_fragment::<$address, _, _, _>(
+                    &mut skb, network, &Maps, $client, &mut onward,
+                );
+                act(&mut skb, network, verdict)
+            }
+        )*
+    };
 }
 
-#[inline(always)]
-fn outside_fragment<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
-where
-    A: Version,
-    [A; 2]: Bytes,
-    P: Packet,
-    T: Tables<A>,
-{
-    ingress_fragment(packet, network, tables, Client::Outside)
+fragments! {
+    pod_fragment_v4: V4, Client::Pod;
+    pod_fragment_v6: V6, Client::Pod;
+    outside_fragment_v4: V4, Client::Outside;
+    outside_fragment_v6: V6, Client::Outside;
 }
 
 #[classifier]

@@ -7,10 +7,11 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Address, V4, V6};
-use proxy_ebpf::pipeline::{Client, EveryWay, egress, ethernet, ingress};
+use proxy_ebpf::pipeline::{Client, egress, ethernet, ingress};
 
 use crate::maps::Maps;
 use crate::mark;
+use crate::onward::ByRoute;
 use crate::skb::Skb;
 use crate::verdict::{NEXT, act};
 
@@ -57,13 +58,14 @@ pub(crate) fn egress_any_ip(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn on_ingress(mut skb: Skb, link: Link, client: Client) -> i32 {
+    let mut onward = ByRoute::from(&skb);
     match network_header(&mut skb, link) {
         Some((network, V4::ETHERTYPE)) => {
-            let verdict = ingress::<V4, _, _, _>(&mut skb, network, &Maps, client, &mut EveryWay);
+            let verdict = ingress::<V4, _, _, _>(&mut skb, network, &Maps, client, &mut onward);
             act(&mut skb, network, verdict)
         }
         Some((network, V6::ETHERTYPE)) => {
-            let verdict = ingress::<V6, _, _, _>(&mut skb, network, &Maps, client, &mut EveryWay);
+            let verdict = ingress::<V6, _, _, _>(&mut skb, network, &Maps, client, &mut onward);
             act(&mut skb, network, verdict)
         }
         _ => NEXT,

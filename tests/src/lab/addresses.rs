@@ -83,6 +83,19 @@ pub fn pod_ranges(node: u8) -> (String, String) {
     )
 }
 
+/// The address of node `node`'s end of the tunnel between nodes.
+pub fn tunnel(node: u8) -> Addresses {
+    in_pod_range(node, 0)
+}
+
+/// An address in the network of node1's second uplink.
+pub fn second_uplink(host: u8) -> Addresses {
+    Addresses {
+        v4: Ipv4Addr::new(172, 30, 0, host),
+        v6: Ipv6Addr::new(0xfd00, 0x30, 0, 0, 0, 0, 0, same_digits(host)),
+    }
+}
+
 fn fabric(host: u8) -> Addresses {
     Addresses {
         v4: Ipv4Addr::new(172, 31, 0, host),

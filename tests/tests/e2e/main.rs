@@ -14,6 +14,7 @@ mod health_checks;
 mod life;
 mod metrics;
 mod mistakes;
+mod networks;
 mod path_mtu;
 mod peers;
 mod policies;

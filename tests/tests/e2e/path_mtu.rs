@@ -2,11 +2,13 @@
 //! way learns it, and sends less at a time.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use proxy_tests::lab::{Family, Namespace, PodNetwork};
+use proxy_tests::lab::{Family, Namespace, PodNetwork, mirror};
 
 use crate::world::{WEB_NODE_PORT, World, cluster_ip};
 
@@ -131,6 +133,128 @@ fn on_the_way_back_to_the_client() -> Result<()> {
         node.namespace.ip(&[route])?;
         download(client, to)?;
         is_learned(&pod.namespace, to.ip())?;
+    }
+    Ok(())
+}
+
+/// Lets less through on node1's way to the endpoint on node2.
+fn narrow(world: &World, family: Family) -> Result<()> {
+    let pod = world.cluster.pod(2, 1).addresses.of(family);
+    let via = world.cluster.nodes[1].addresses.of(family);
+    let route = format!("route replace {pod} via {via} dev eth0 mtu lock {MTU}");
+    world.cluster.nodes[0].namespace.ip(&[route])
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// In the middle of a connection, and of a socket's datagrams.
+#[test]
+fn that_changes_while_a_client_sends() -> Result<()> {
+    let world = World::new(PodNetwork::Routed)?;
+    let _mirrors = mirror::start(world.cluster.pods())?;
+    world.after_programming(|| mirror::add(&world.manifests))?;
+    world.scale(mirror::NAME, &[(2, 1)])?;
+    let line = [&[b'x'; 100_000][..], b"\n"].concat();
+    for family in Family::BOTH {
+        let to = world.node_port(1, family, mirror::NODE_PORT);
+        world.cluster.client.run(|| -> Result<()> {
+            let mut stream = BufReader::new(TcpStream::connect(to)?);
+            stream.get_ref().set_read_timeout(Some(PATIENCE))?;
+            let mut ask = || -> Result<()> {
+                stream.get_mut().write_all(&line)?;
+                let mut answer = String::new();
+                stream.read_line(&mut answer)?;
+                ensure!(answer.starts_with("pod-2-1 "), "{answer:?}");
+                Ok(())
+            };
+            let any: IpAddr = match family {
+                Family::V4 => [0; 4].into(),
+                Family::V6 => [0; 16].into(),
+            };
+            let socket = UdpSocket::bind((any, 0))?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.connect(to)?;
+            let mut answer = [0; 64];
+            let mut ask_udp = || -> Result<usize> {
+                socket.send(&line[..1400])?;
+                Ok(socket.recv(&mut answer)?)
+            };
+            ask()?;
+            ask_udp()?;
+            narrow(&world, family)?;
+            ask().context("TCP, in a narrower way")?;
+            // The stream's sender has told the host, which sends in fragments now.
+            ask_udp().context("UDP, in a narrower way")?;
+            Ok(())
+        })??;
+        is_learned(&world.cluster.client, to.ip())?;
+    }
+    Ok(())
+}
+
+/// Sixty-four Service ports, for a program that counts its probes by ports.
+const PROBED: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: probed, namespace: default}
+spec:
+  type: NodePort
+  clusterIP: 10.96.0.64
+  clusterIPs: [10.96.0.64, 'fd00:10:96::64']
+  ports:
+";
+const FIRST_PROBE: u16 = 31_000;
+
+fn add_probed(world: &World) -> Result<()> {
+    let ports = |line: &dyn Fn(u16) -> String| (0..64).map(line).collect::<String>();
+    let of_service = ports(&|it| {
+        let node_port = FIRST_PROBE + it;
+        format!("  - {{name: p{it}, protocol: UDP, port: {node_port}, nodePort: {node_port}}}\n")
+    });
+    let of_slice = ports(&|it| format!("- {{name: p{it}, protocol: UDP, port: {}}}\n", 9_000 + it));
+    let pod = world.cluster.pod(2, 1);
+    let slice = |family| {
+        format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: probed-{family}, namespace: default, \
+             labels: {{kubernetes.io/service-name: probed}}}}\n\
+             addressType: {family}\nendpoints: [{{addresses: ['{}'], nodeName: {}}}]\n\
+             ports:\n{of_slice}",
+            pod.addresses.of(family),
+            pod.node,
+        )
+    };
+    let slices = Family::BOTH.map(slice).concat();
+    world.manifests.write("probed-endpoints", &slices)?;
+    let service = format!("{PROBED}{of_service}");
+    world.after_programming(|| world.manifests.write("probed", &service))
+}
+
+/// tracepath asks by datagrams that are too long, or live too short, and lives on ICMP
+/// errors alone; nobody listens at the endpoint, so that an error is its last answer, too.
+#[test]
+fn is_found_out_by_tracepath() -> Result<()> {
+    let world = World::new(PodNetwork::Routed)?;
+    add_probed(&world)?;
+    for family in Family::BOTH {
+        narrow(&world, family)?;
+        let node = world.cluster.nodes[0].addresses.of(family);
+        let cluster_ip: IpAddr = match family {
+            Family::V4 => [10, 96, 0, 64].into(),
+            Family::V6 => "fd00:10:96::64".parse()?,
+        };
+        let pod = &world.cluster.pod(1, 2).namespace;
+        for (from, to) in [(&world.cluster.client, node), (pod, cluster_ip)] {
+            let mut command = from.command("tracepath");
+            command.args(["-n", "-p", &FIRST_PROBE.to_string(), &to.to_string()]);
+            let output = String::from_utf8(command.output()?.stdout)?;
+            println!("from {} to {to}:\n{output}", from.name());
+            let last = output.lines().last().unwrap_or_default();
+            ensure!(last.contains(&format!("pmtu {MTU}")), "{last:?}");
+            let reached = output.lines().find(|line| line.contains("reached"));
+            let reached = reached.context("the endpoint did not answer")?;
+            ensure!(reached.contains(&to.to_string()), "{reached:?}");
+        }
     }
     Ok(())
 }

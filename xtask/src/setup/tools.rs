@@ -13,7 +13,7 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
     Tool { program, package }
 }
 
-const TOOLS: [Tool; 14] = [
+const TOOLS: [Tool; 15] = [
     // rustc links by the first, the TLS library is built by it, and libFuzzer by the
     // second.
     tool("cc", "gcc"),
@@ -29,6 +29,7 @@ const TOOLS: [Tool; 14] = [
     tool("iperf3", "iperf3"),
     tool("nc", "netcat-openbsd"),
     tool("ethtool", "ethtool"),
+    tool("tracepath", "iputils-tracepath"),
     tool("nft", "nftables"),
     tool("bpftool", "bpftool"),
 ];

@@ -2,8 +2,8 @@
 //! a matter of processes and their cgroups.
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,7 @@ use super::super::percentiles::Percentiles;
 /// What is done again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Work {
-    /// A TCP connection, closed at once
+    /// A TCP connection, and its end
     Tcp,
     /// A TCP connection, a question and its answer
     Ask,
@@ -90,13 +90,17 @@ fn work(arguments: &CallerArgs) -> Result<Duration> {
         return Ok(began.elapsed());
     }
     let began = Instant::now();
-    let stream = TcpStream::connect(to)?;
+    let mut stream = TcpStream::connect(to)?;
     let took = began.elapsed();
     if arguments.work == Work::Ask {
         stream.set_nodelay(true)?;
         let mut reader = BufReader::new(stream);
         reader.get_mut().write_all(b"who\n")?;
         reader.read_line(&mut String::new())?;
+    } else {
+        // Until the server is done: else its queue of new connections overflows.
+        stream.shutdown(Shutdown::Write)?;
+        stream.read_to_end(&mut Vec::new())?;
     }
     Ok(took)
 }

@@ -1,0 +1,69 @@
+//! Other ways between the machines than the fabric.
+
+use anyhow::Result;
+
+use super::{
+    addresses::{self, Addresses},
+    cluster::Cluster,
+};
+
+/// The device of the nodes' tunnel.
+pub const TUNNEL: &str = "tunnel0";
+/// The device of node1's second uplink, and of the client's other end of it.
+pub const SECOND: &str = "eth1";
+
+impl Cluster {
+    /// Has the nodes reach each other's pods through a VXLAN tunnel, as overlay networks of
+    /// CNI plugins do it. What comes by another way than one's own to its sender is dropped.
+    pub fn join_by_tunnel(&self) -> Result<()> {
+        for (node, other) in [(1, 2), (2, 1)] {
+            let namespace = &self.nodes[usize::from(node) - 1].namespace;
+            let own = addresses::tunnel(node);
+            let far = addresses::tunnel(other);
+            let (local, remote) = (addresses::node(node).v4, addresses::node(other).v4);
+            let (v4, v6) = addresses::pod_ranges(other);
+            namespace.ip(&[
+                format!(
+                    "link add {TUNNEL} type vxlan id 1 dstport 8472 local {local} \
+                     remote {remote} dev eth0"
+                ),
+                format!("addr add {}/32 dev {TUNNEL}", own.v4),
+                format!("addr add {}/128 dev {TUNNEL}", own.v6),
+                format!("link set {TUNNEL} up"),
+                format!("route add {}/32 dev {TUNNEL}", far.v4),
+                format!("route add {}/128 dev {TUNNEL}", far.v6),
+                format!("route replace {v4} via {} dev {TUNNEL} onlink", far.v4),
+                format!("route replace {v6} via {} dev {TUNNEL} onlink", far.v6),
+            ])?;
+            for device in ["all", "eth0", TUNNEL] {
+                namespace.sysctl(&format!("net/ipv4/conf/{device}/rp_filter"), "1")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives node1 a second uplink, by which it reaches the client; the client reaches it
+    /// by the fabric still.
+    pub fn add_second_uplink(&self) -> Result<()> {
+        let (node, client) = (&self.nodes[0].namespace, &self.client);
+        let to = addresses::client();
+        let far = addresses::second_uplink(100);
+        let connect = |own: Addresses| {
+            [
+                format!("addr add {}/24 dev {SECOND}", own.v4),
+                format!("addr add {}/64 dev {SECOND}", own.v6),
+                format!("link set {SECOND} up"),
+            ]
+        };
+        node.ip(&[format!(
+            "link add {SECOND} type veth peer name {SECOND} netns {}",
+            client.name()
+        )])?;
+        client.ip(&connect(far))?;
+        node.ip(&connect(addresses::second_uplink(11)))?;
+        node.ip(&[
+            format!("route add {}/32 via {} dev {SECOND}", to.v4, far.v4),
+            format!("route add {}/128 via {} dev {SECOND}", to.v6, far.v6),
+        ])
+    }
+}
