@@ -626,11 +626,13 @@ pub enum Stage {
     OutsideFragment = 6,
     /// Translates a fragment that goes out.
     EgressFragment = 7,
+    /// Tells the sender that a packet's time to live is over.
+    Expire = 8,
 }
 
 impl Stage {
     /// Every stage, with its programs for IPv4 and IPv6.
-    pub const ALL: [(Self, [&'static str; 2]); 8] = [
+    pub const ALL: [(Self, [&'static str; 2]); 9] = [
         (Self::IngressError, ["ingress_error_v4", "ingress_error_v6"]),
         (Self::EgressError, ["egress_error_v4", "egress_error_v6"]),
         (Self::Refuse, ["refuse_v4", "refuse_v6"]),
@@ -645,6 +647,7 @@ impl Stage {
             Self::EgressFragment,
             ["egress_fragment_v4", "egress_fragment_v6"],
         ),
+        (Self::Expire, ["expire_v4", "expire_v6"]),
     ];
 
     /// The index of its program for IPv4 (0) or IPv6 (1).

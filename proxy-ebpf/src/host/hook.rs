@@ -4,7 +4,7 @@ use super::{Frame, Memory};
 use crate::layout::{Address, Bytes, Counter, Stage, Tuple, V4, V6};
 use crate::pipeline::{
     Client, EveryWay, Headers, Onward, Tables as _, Verdict, Version, egress, egress_error,
-    egress_fragment, ethernet, ingress, ingress_error, ingress_fragment, refuse, too_big,
+    egress_fragment, ethernet, expire, ingress, ingress_error, ingress_fragment, refuse, too_big,
 };
 
 /// Where a packet is seen.
@@ -109,6 +109,7 @@ where
             Stage::IngressError => ingress_error(frame, network, memory),
             Stage::EgressError => egress_error(frame, network, memory),
             Stage::Refuse => refuse(frame, network, memory),
+            Stage::Expire => expire(frame, network, memory),
             Stage::PodFragment => {
                 ingress_fragment(frame, network, memory, Client::Pod, &mut EveryWay)
             }

@@ -190,7 +190,7 @@ where
         return Verdict::Pass;
     }
     if is_at_its_end(headers, tables, *flags) {
-        return Verdict::Drop;
+        return Verdict::Continue(Stage::Expire);
     }
     let done = rewrite(packet, headers, tuple);
     go_on(packet, headers, tables, *flags, done.map(|()| *tuple))

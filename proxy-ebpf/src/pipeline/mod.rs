@@ -43,7 +43,7 @@ pub use ingress::ingress;
 pub use onward::{EveryWay, Onward};
 pub use packet::{Covers, Packet};
 pub use quote::{Message, Quoted, WriteError};
-pub use reject::{refuse, too_big};
+pub use reject::{expire, refuse, too_big};
 pub use socket::{End, Reach, Socket, Sockets, bind, connect, forget, reveal, send};
 pub use tables::{Make, MakeError, Tables};
 

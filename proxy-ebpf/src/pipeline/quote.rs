@@ -46,6 +46,8 @@ pub trait WriteError: Icmp {
     type Headers: Bytes;
     /// Nobody listens at the port.
     const PORT_UNREACHABLE: Message;
+    /// The time to live is over, on the way.
+    const TIME_EXCEEDED: Message;
 
     /// The packet is longer than `mtu`, and must not be fragmented on the way.
     fn too_big(mtu: u16) -> Message;
@@ -123,6 +125,11 @@ impl WriteError for V4 {
         code: 3,
         value: 0,
     };
+    const TIME_EXCEEDED: Message = Message {
+        kind: 11,
+        code: 0,
+        value: 0,
+    };
 
     #[inline(always)]
     fn too_big(mtu: u16) -> Message {
@@ -168,6 +175,11 @@ impl WriteError for V6 {
     const PORT_UNREACHABLE: Message = Message {
         kind: 1,
         code: 4,
+        value: 0,
+    };
+    const TIME_EXCEEDED: Message = Message {
+        kind: 3,
+        code: 0,
         value: 0,
     };
 

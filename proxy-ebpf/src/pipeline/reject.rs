@@ -1,5 +1,6 @@
 //! Refusing a connection: the client hears at once that nobody answers, by a reset (TCP)
-//! or an ICMP error (UDP); and telling the sender of a packet that it was too big.
+//! or an ICMP error (UDP); and telling the sender of a packet that it was too big, or that
+//! its time to live is over.
 //!
 //! For a reset the client's own packet goes back as a reset (RFC 9293, section 3.10.7.1), with
 //! its length, options and data as they are: only the ends trade places and a few
@@ -77,6 +78,34 @@ where
     let ends = [settings.node_address, headers.tuple.source];
     match into_error(packet, &headers, A::too_big(mtu), ends) {
         Some(()) => Verdict::Again,
+        None => Verdict::Drop,
+    }
+}
+
+/// Makes of a packet that has come as far as its time to live lets it, and is to be sent
+/// on, the ICMP error about it. Nothing in it is translated yet.
+#[inline(always)]
+pub fn expire<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
+where
+    A: Version,
+    P: Packet,
+    T: Tables<A>,
+{
+    let Some(headers) = parse_first::<A, P>(packet, network) else {
+        return Verdict::Drop;
+    };
+    if !tables.may_answer() {
+        tables.count(Counter::AnswersLimited);
+        return Verdict::Drop;
+    }
+    let Some(settings) = tables.settings() else {
+        return Verdict::Drop;
+    };
+    let ends = [settings.node_address, headers.tuple.source];
+    let told = into_error(packet, &headers, A::TIME_EXCEEDED, ends)
+        .and_then(|()| swap_link_addresses(packet, &headers));
+    match told {
+        Some(()) => Verdict::Return,
         None => Verdict::Drop,
     }
 }

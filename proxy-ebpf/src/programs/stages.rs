@@ -6,7 +6,7 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Stage, V4, V6};
 use proxy_ebpf::pipeline::{
-    Client, Tables, Version, egress_error, egress_fragment, ingress_error, ingress_fragment,
+    Client, Tables, Version, egress_error, egress_fragment, expire, ingress_error, ingress_fragment,
     refuse, too_big,
 };
 
@@ -31,7 +31,7 @@ pub(crate) fn enter<A: Route>(skb: &mut Skb, stage: Stage, network: usize, mtu: 
         | Stage::PodFragment
         | Stage::OutsideFragment
         | Stage::EgressFragment => NEXT,
-        Stage::Refuse | Stage::TooBig | Stage::Forward => TC_ACT_SHOT,
+        Stage::Refuse | Stage::TooBig | Stage::Forward | Stage::Expire => TC_ACT_SHOT,
     }
 }
 
@@ -57,6 +57,8 @@ stages! {
     egress_error_v6: V6 = egress_error;
     refuse_v4: V4 = refuse;
     refuse_v6: V6 = refuse;
+    expire_v4: V4 = expire;
+    expire_v6: V6 = expire;
     egress_fragment_v4: V4 = egress_fragment;
     egress_fragment_v6: V6 = egress_fragment;
 }

@@ -211,8 +211,8 @@ fn a_packet_at_its_last_hop_is_not_sent_on() {
     for (family, protocol) in kinds() {
         let service = at(family, 9, 1, 80);
         for (ttl, action) in [
-            (0, Action::Drop),
-            (1, Action::Drop),
+            (0, Action::Return),
+            (1, Action::Return),
             (2, Action::Forward),
             (255, Action::Forward),
         ] {
@@ -224,8 +224,9 @@ fn a_packet_at_its_last_hop_is_not_sent_on() {
             };
             let (got, bytes) = world.send(Hook::FromOutside, &packet);
             assert_eq!(got, action, "{ttl}");
-            if action == Action::Drop {
-                assert_eq!(bytes, packet.build());
+            if action == Action::Return {
+                let told = packet.expired(address(family, 1, 1));
+                assert_eq!(bytes, told.build());
                 assert!(world.counted().contains(&(Counter::Unroutable, 1)));
             }
         }

@@ -190,8 +190,15 @@ impl Scenes<'_> {
             ..self.packet((client, service))
         };
         let name = "at the end of its time to live";
-        let becomes = last.clone();
-        self.add(name, Hook::FromOutside, last, Outcome::Dropped, becomes);
+        let told = last.expired(self.node().ip());
+        self.add(name, Hook::FromOutside, last, Outcome::SentOn, told);
+        let last = Packet {
+            ttl: 1,
+            ..self.packet((far, self.node()))
+        };
+        let told = last.expired(self.node().ip());
+        let name = "a reply at the end of its time to live";
+        self.add(name, Hook::FromOutside, last, Outcome::SentOn, told);
         let ends = (self.at(7, 8, 50_000), service);
         self.is_dropped("without a free port", Hook::FromOutside, ends);
     }

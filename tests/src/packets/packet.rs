@@ -202,6 +202,17 @@ impl Packet {
         self.own_error(self.destination.ip(), kind, 0).turned_back()
     }
 
+    /// What tells the sender of this packet that its time to live is over.
+    #[must_use]
+    pub fn expired(&self, from: IpAddr) -> Self {
+        let kind = if self.source.is_ipv4() {
+            [11, 0]
+        } else {
+            [3, 0]
+        };
+        self.own_error(from, kind, 0).turned_back()
+    }
+
     /// What tells the sender of this packet that it was longer than `mtu`.
     #[must_use]
     pub fn too_big(&self, from: IpAddr, mtu: u16) -> Self {

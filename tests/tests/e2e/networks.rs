@@ -157,8 +157,8 @@ fn invalid(node: &Namespace) -> Result<u64> {
     let output = command.args(["-j", "list", "counter", "inet", "invalid", "invalid"]);
     let listing: serde_json::Value = serde_json::from_slice(&output.output()?.stdout)?;
     let entries = listing["nftables"].as_array().context("no list")?;
-    let counters = entries.iter().filter_map(|it| it["counter"].as_object());
-    let packets = counters.filter_map(|it| it["packets"].as_u64()).next();
+    let mut counters = entries.iter().filter_map(|it| it["counter"].as_object());
+    let packets = counters.find_map(|it| it["packets"].as_u64());
     packets.context("no counter")
 }
 

@@ -154,7 +154,7 @@ fn that_changes_while_a_client_sends() -> Result<()> {
     let _mirrors = mirror::start(world.cluster.pods())?;
     world.after_programming(|| mirror::add(&world.manifests))?;
     world.scale(mirror::NAME, &[(2, 1)])?;
-    let line = [&[b'x'; 100_000][..], b"\n"].concat();
+    let line = [vec![b'x'; 100_000].as_slice(), b"\n"].concat();
     for family in Family::BOTH {
         let to = world.node_port(1, family, mirror::NODE_PORT);
         world.cluster.client.run(|| -> Result<()> {
@@ -249,6 +249,7 @@ fn is_found_out_by_tracepath() -> Result<()> {
             command.args(["-n", "-p", &FIRST_PROBE.to_string(), &to.to_string()]);
             let output = String::from_utf8(command.output()?.stdout)?;
             println!("from {} to {to}:\n{output}", from.name());
+            ensure!(!output.contains("no reply"), "a hop said nothing");
             let last = output.lines().last().unwrap_or_default();
             ensure!(last.contains(&format!("pmtu {MTU}")), "{last:?}");
             let reached = output.lines().find(|line| line.contains("reached"));
