@@ -20,6 +20,8 @@ pub struct Device {
     pub has_remote_peer: bool,
     /// The device that it belongs to, as a bridge's port or a bond's member.
     pub controller: Option<u32>,
+    /// The device whose packets it gets, as that of a VLAN does.
+    pub below: Option<u32>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
 }
@@ -78,8 +80,8 @@ pub fn local_addresses(devices: &[Device]) -> BTreeMap<u32, Vec<IpAddr>> {
 /// An edge is where traffic enters or leaves the node's own network: hardware,
 /// tunnels, and the host ends of pods' devices. Bridges and bonds are not: their
 /// ports (a bridge's) or they themselves (a bond) are. A cable to another network
-/// namespace leads to a pod, unless it carries an address of the node: then the
-/// node itself is a container, and the cable its uplink.
+/// namespace leads to a pod, unless it, or a device above it, carries an address of
+/// the node: then the node itself is a container, and the cable its uplink.
 pub fn edges<'a>(
     devices: &'a [Device],
     node: &BTreeSet<IpAddr>,
@@ -89,7 +91,16 @@ pub fn edges<'a>(
         .filter(|device| device.kind == Kind::Bond)
         .map(|device| device.index)
         .collect();
-    let node = node.clone();
+    let has_node_address = |device: &Device| {
+        let mut addresses = device.addresses.iter();
+        addresses.any(|address| node.contains(address))
+    };
+    let uplinks: BTreeSet<u32> = devices
+        .iter()
+        .filter(|device| has_node_address(device))
+        .flat_map(|device| [Some(device.index), device.below])
+        .flatten()
+        .collect();
     devices.iter().filter_map(move |device| {
         let is_bond_member = device
             .controller
@@ -101,11 +112,7 @@ pub fn edges<'a>(
             Kind::Bridge | Kind::Loopback | Kind::Internal => None,
             Kind::Bond | Kind::Hardware | Kind::Other => Some((device, Role::Outside)),
             Kind::Cable => {
-                let is_uplink = device
-                    .addresses
-                    .iter()
-                    .any(|address| node.contains(address));
-                if device.has_remote_peer && !is_uplink {
+                if device.has_remote_peer && !uplinks.contains(&device.index) {
                     Some((device, Role::Pod))
                 } else {
                     Some((device, Role::Outside))
@@ -128,6 +135,7 @@ mod tests {
             is_xdp_target: None,
             has_remote_peer: false,
             controller: None,
+            below: None,
             addresses: Vec::new(),
         }
     }
@@ -190,6 +198,20 @@ mod tests {
             roles(&[uplink, pod], &["192.0.2.1"]),
             [(2, Role::Outside), (3, Role::Pod)]
         );
+    }
+
+    #[test]
+    fn a_cable_below_a_device_with_the_nodes_address_is_an_uplink() {
+        let mut cable = device(2, Kind::Cable);
+        cable.has_remote_peer = true;
+        let mut above = device(3, Kind::Other);
+        above.below = Some(2);
+        above.addresses = vec!["192.0.2.1".parse().unwrap()];
+        let devices = [cable, above];
+        let both_outside = [(2, Role::Outside), (3, Role::Outside)];
+        assert_eq!(roles(&devices, &["192.0.2.1"]), both_outside);
+        let pod_and_other = [(2, Role::Pod), (3, Role::Outside)];
+        assert_eq!(roles(&devices, &["192.0.2.9"]), pod_and_other);
     }
 
     #[test]

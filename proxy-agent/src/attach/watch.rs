@@ -148,12 +148,14 @@ fn device_of(message: LinkMessage, addresses: Vec<IpAddr>) -> Device {
         is_xdp_target: None,
         has_remote_peer: false,
         controller: None,
+        below: None,
         addresses,
     };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => device.name = name,
             LinkAttribute::Controller(index) => device.controller = Some(index),
+            LinkAttribute::Link(index) => device.below = Some(index),
             LinkAttribute::LinkNetNsId(_) => device.has_remote_peer = true,
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
@@ -164,6 +166,10 @@ fn device_of(message: LinkMessage, addresses: Vec<IpAddr>) -> Device {
             }
             _ => {}
         }
+    }
+    if device.has_remote_peer {
+        // An index of another namespace.
+        device.below = None;
     }
     device
 }

@@ -205,14 +205,23 @@ pub(super) fn holder<A>(reply: &Flow<A>, protocol: u8, now: u32) -> Holder {
 /// tuple, that flow's reply record goes, or it would give the plain connection's
 /// replies a Service's address. The client may come by another node this time, where
 /// the Service was translated. A flow that is open keeps its record: a SYN from
-/// somebody who pretends to be its client must not cut it.
+/// somebody who pretends to be its client must not cut it. And so does one whose own SYN
+/// this may be, translated at a device below this one: of a VLAN, say.
 #[inline(always)]
 pub(super) fn release_tuple<A: Address, T: Tables<A>>(tables: &T, headers: &Headers<A>) {
     let key = FlowKey::new(headers.tuple.reversed(), headers.protocol, Edge::Egress);
-    let is_open = tables
-        .find(&key)
-        .is_none_or(|reply| holder(&reply, key.protocol, tables.now()) == Holder::Live);
-    if !is_open {
+    let now = tables.now();
+    let stays = tables.find(&key).is_none_or(|reply| {
+        holder(&reply, key.protocol, now) == Holder::Live || is_opened_just_now(&reply, now)
+    });
+    if !stays {
         tables.forget(&key);
     }
+}
+
+/// Whether the flow's client has asked in this tick, or at the end of the one before.
+#[inline(always)]
+fn is_opened_just_now<A>(reply: &Flow<A>, now: u32) -> bool {
+    const STATE: u32 = flow_flags::OPENING | flow_flags::RESET | BOTH_FINS;
+    reply.flags() & STATE == flow_flags::OPENING && idle(reply, now) <= 1
 }

@@ -89,6 +89,11 @@ where
         crate::maps::count(Counter::Unroutable);
         return TC_ACT_SHOT;
     }
+    // By the device that leads on it gets that one's tag, if any.
+    if !skb.leave_vlan() {
+        crate::maps::count(Counter::RewriteFailed);
+        return TC_ACT_SHOT;
+    }
     // The lookup has put the next hop in the place of the destination; it can be
     // of IPv6 for an IPv4 route (RFC 5549).
     let mut next_hop = NextHop {

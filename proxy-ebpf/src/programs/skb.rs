@@ -5,7 +5,7 @@ use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
 use aya_ebpf::helpers::generated::{
     bpf_csum_update, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room,
-    bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes,
+    bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::Bytes;
@@ -88,6 +88,14 @@ impl Skb {
     pub(crate) fn segment_length(&self) -> usize {
         // SAFETY: a field of the context.
         unsafe { (*self.raw).gso_size as usize }
+    }
+
+    /// Takes the tag of the VLAN off by which the packet came. The kernel keeps it beside the
+    /// bytes, so that these stay where they are. False if it is still there.
+    #[inline(always)]
+    pub(crate) fn leave_vlan(&mut self) -> bool {
+        // SAFETY: a field of the context, and a helper.
+        unsafe { (*self.raw).vlan_present == 0 || bpf_skb_vlan_pop(self.raw) == 0 }
     }
 
     /// Brings the headers into the linear part.

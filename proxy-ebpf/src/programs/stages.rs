@@ -6,8 +6,8 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Stage, V4, V6};
 use proxy_ebpf::pipeline::{
-    Client, Tables, Version, egress_error, egress_fragment, expire, ingress_error, ingress_fragment,
-    refuse, too_big,
+    Client, Tables, Version, egress_error, egress_fragment, expire, ingress_error,
+    ingress_fragment, refuse, too_big,
 };
 
 use crate::forward::{Route, forward};

@@ -104,3 +104,35 @@ fn what_is_no_syn_takes_nothing_over() {
         assert_eq!(scene.answer(ACK), scene.service);
     }
 }
+
+/// A SYN to the Service is translated at one device, and comes in once more, as it is then,
+/// at another one above: of a VLAN, or with an address of its own.
+#[test]
+fn a_connection_may_come_in_at_two_devices() {
+    for scene in Scene::all() {
+        let come_in = || {
+            scene.send(scene.service, SYN);
+            scene.send(scene.endpoint, SYN);
+        };
+        come_in();
+        assert_eq!(scene.answer(SYN | ACK), scene.service);
+        // The answer was lost, and the client asks again.
+        scene.world.wait(3);
+        come_in();
+        assert_eq!(scene.answer(SYN | ACK), scene.service);
+        for to in [scene.service, scene.endpoint] {
+            scene.send(to, ACK);
+        }
+        assert_eq!(scene.answer(ACK), scene.service);
+    }
+}
+
+#[test]
+fn a_plain_connection_takes_over_from_a_flow_that_never_opened() {
+    for scene in Scene::all() {
+        scene.send(scene.service, SYN);
+        scene.world.wait(3);
+        scene.send(scene.endpoint, SYN);
+        assert_eq!(scene.answer(SYN | ACK), scene.endpoint);
+    }
+}
