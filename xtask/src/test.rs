@@ -6,19 +6,24 @@ use anyhow::Result;
 
 use crate::{command, paths, setup, terminal};
 
+/// What has tests.
+const PACKAGES: [&str; 4] = ["proxy-ebpf", "proxy-agent", "proxy-tests", "xtask"];
 /// Where the end-to-end tests find the agent.
 const AGENT: &str = "PROXY_AGENT_BIN";
 
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     setup::run()?;
+    let packages = PACKAGES.iter().flat_map(|name| ["--package", name]);
     terminal::heading("Build");
-    command::run(command::cargo().args(["build", "--package", "proxy-agent"]))?;
+    // All at once: by itself the agent would be built with fewer features of what it uses,
+    // and all of that twice.
+    let mut build = command::cargo();
+    build.args(["build", "--bins", "--tests"]);
+    command::run(build.args(packages.clone()))?;
     terminal::heading("Test");
     let mut nextest = command::cargo();
     nextest.args(["nextest", "run", "--no-fail-fast"]);
-    for package in ["proxy-ebpf", "proxy-agent", "proxy-tests", "xtask"] {
-        nextest.args(["--package", package]);
-    }
+    nextest.args(packages);
     nextest.env(AGENT, paths::target().join("debug/proxy-agent"));
     let status = command::status(nextest.args(arguments))?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
