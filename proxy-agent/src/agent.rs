@@ -50,7 +50,13 @@ pub struct Agent<M> {
     waiting_since: Option<Instant>,
     /// A change that waits for longer is a sign of bad health.
     patience: Duration,
+    /// When connections were last reset.
+    last_reset: Option<Instant>,
 }
+
+/// The least time between two rounds of resets: each looks through all endpoints, and the
+/// host's sockets.
+const RESET_PAUSE: Duration = Duration::from_secs(1);
 
 /// The maps that an agent has left behind cannot be gone on from.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +79,8 @@ impl<M: Maps> Agent<M> {
                 frontends: sizes.frontends,
                 backends: sizes.backends,
                 slots: sizes.slots,
-            }),
+            })
+            .with_resets(settings.own.reset_gone_endpoints),
             writer: Writer::new(maps),
             node: NodeState::new(settings),
             retired: Retired::default(),
@@ -86,6 +93,7 @@ impl<M: Maps> Agent<M> {
             progress: Progress::new(),
             waiting_since: None,
             patience: patience(settings),
+            last_reset: None,
         }
     }
 
@@ -102,7 +110,7 @@ impl<M: Maps> Agent<M> {
         let content = self.writer.maps_mut().read()?;
         // Nobody looks any more at what the last agent had just replaced.
         wait_for_readers();
-        for write in self.planner.adopt(&content)? {
+        for write in self.planner.adopt(&content, Instant::now())? {
             self.writer.write(write);
         }
         info!(
@@ -313,11 +321,38 @@ impl<M: Maps> Agent<M> {
     /// Uses again what was replaced before a grace period.
     pub fn reclaim(&mut self, retired: Retired) {
         self.writer.make_owed();
-        let plan = self.planner.reclaim(retired, |write| {
+        let plan = self.planner.reclaim(retired, Instant::now(), |write| {
             self.node.source_ports().note(&write);
             self.writer.write(write);
         });
         self.conclude(plan);
+    }
+
+    /// When [`Self::reset_gone`] is to be called next.
+    pub fn next_reset(&self) -> Option<Instant> {
+        let next = self.planner.next_reset()?;
+        let soonest = self
+            .last_reset
+            .and_then(|last| last.checked_add(RESET_PAUSE));
+        Some(soonest.map_or(next, |soonest| next.max(soonest)))
+    }
+
+    /// Has TCP connections reset to endpoints that have been gone for long enough at this
+    /// time; whether there were such endpoints.
+    pub fn reset_gone(&mut self, now: Instant) -> bool {
+        self.last_reset = Some(now);
+        self.writer.make_owed();
+        let before = self.writer.made();
+        self.planner
+            .reset_gone(now, |write| self.writer.write(write));
+        let endpoints = self.writer.made() - before;
+        if endpoints > 0 {
+            info!(
+                endpoints,
+                "TCP connections to endpoints that are gone are reset"
+            );
+        }
+        endpoints > 0
     }
 
     /// How the agent is; `devices` and `counters` are known to others.

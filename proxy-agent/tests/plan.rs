@@ -19,5 +19,7 @@ mod heap;
 mod histories;
 #[path = "plan/objects.rs"]
 mod objects;
+#[path = "plan/resets.rs"]
+mod resets;
 #[path = "plan/view.rs"]
 mod view;

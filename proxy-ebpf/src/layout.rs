@@ -238,7 +238,8 @@ pub struct Backend<A> {
     /// Bits of [`backend_flags`].
     pub flags: u16,
     /// Odd while the endpoint serves. Each beginning and each end of a life adds
-    /// one, so a record that holds (index, generation) goes stale by itself.
+    /// one, so a record that holds (index, generation) goes stale by itself. A
+    /// [`RESET_STEP`] is added where connections to an endpoint that is gone are reset.
     pub generation: u32,
     /// The Service port's id.
     pub service: u32,
@@ -251,7 +252,19 @@ impl<A> Backend<A> {
     pub fn is_current(&self, generation: u32) -> bool {
         self.generation == generation && generation & 1 == 1
     }
+
+    /// Whether TCP connections that were made at `generation` are to be reset.
+    #[inline(always)]
+    pub fn resets(&self, generation: u32) -> bool {
+        let age = self.generation.wrapping_sub(generation).cast_signed();
+        age >= RESET_STEP.cast_signed()
+    }
 }
+
+/// What a backend's generation is raised by when its endpoint has been gone for so long
+/// that TCP connections to it are reset. Even, as it begins no life; and more lives than
+/// an index has between two such steps.
+pub const RESET_STEP: u32 = 1 << 24;
 
 /// Bits of [`Backend::flags`].
 pub mod backend_flags {
@@ -568,6 +581,9 @@ pub struct Settings<A> {
 pub mod settings_flags {
     /// Outside clients are translated also when the backend is on this node.
     pub const MASQUERADE_ALL: u32 = 1;
+    /// TCP connections to an endpoint that is gone are reset, by
+    /// [`RESET_STEP`](super::RESET_STEP).
+    pub const RESET_GONE: u32 = 1 << 1;
 }
 
 /// Key of `FRAGMENTS_*`: a packet of which fragments are seen.
@@ -749,6 +765,9 @@ pub enum Counter {
     XdpDelivered = 16,
     /// Packets that XDP has sent on, or sent back.
     XdpSent = 17,
+    /// Packets of TCP connections whose endpoint has been gone for long; the client is
+    /// told.
+    EndpointGone = 18,
 }
 
 /// Elements of `COUNTERS`.
@@ -757,7 +776,7 @@ pub const COUNTERS: u32 = Counter::ALL.len() as u32;
 
 impl Counter {
     /// Every counter with its name, in order of its index.
-    pub const ALL: [(Self, &'static str); 18] = [
+    pub const ALL: [(Self, &'static str); 19] = [
         (Self::FlowsMade, "flows_made"),
         (Self::FlowTableFull, "flow_table_full"),
         (Self::PortsExhausted, "ports_exhausted"),
@@ -776,6 +795,7 @@ impl Counter {
         (Self::TooBig, "too_big"),
         (Self::XdpDelivered, "xdp_delivered"),
         (Self::XdpSent, "xdp_sent"),
+        (Self::EndpointGone, "endpoint_gone"),
     ];
 }
 

@@ -67,11 +67,12 @@ impl NodeState {
 
     /// Takes in what may change at run time.
     pub(super) fn configure(&mut self, settings: &Settings) {
-        self.nat.flags = if settings.masquerade_all {
-            settings_flags::MASQUERADE_ALL
-        } else {
-            0
-        };
+        let flag = |is_set, bit| if is_set { bit } else { 0 };
+        self.nat.flags = flag(settings.masquerade_all, settings_flags::MASQUERADE_ALL)
+            | flag(
+                settings.own.reset_gone_endpoints.is_some(),
+                settings_flags::RESET_GONE,
+            );
     }
 
     /// Takes in where ClusterIPs are.

@@ -10,6 +10,7 @@ mod options;
 mod outlets;
 mod pace;
 mod process;
+mod resets;
 mod run;
 mod socket_path;
 mod sweep;

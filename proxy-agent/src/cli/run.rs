@@ -16,7 +16,7 @@ use super::kept;
 use super::logging::Level;
 use super::outlets::Outlets;
 use super::pace::Pace;
-use super::{process, sweep, traffic};
+use super::{process, resets, sweep, traffic};
 use crate::agent::Agent;
 use crate::attach::device::local_addresses;
 use crate::attach::{Attacher, DeviceWatch, Outcome};
@@ -147,6 +147,7 @@ async fn run_until_signal(
                 agent.set_host_ports(ports.borrow_and_update().clone());
                 pace.want();
             }
+            () = resets::due(&agent) => resets::make(&mut agent, &mut sockets).await,
             () = sockets.look_is_due() => sockets.find_pods(),
             _ = review.tick() => {
                 agent.retry();

@@ -2,6 +2,7 @@
 //! all the same.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use tracing::{error, info, warn};
 use crate::agent::Agent;
 use crate::attach::{SocketPath, SocketPathError, SocketPathMode, pod_cgroups, scope};
 use crate::config::OwnSettings;
-use crate::host;
-use crate::maps::{KernelMaps, LeftOut, Pins, SocketScope};
+use crate::host::{self, Connected};
+use crate::maps::{KernelMaps, LeftOut, Pins, SocketScope, Standing};
 
 /// How often the cgroup of a Pod is looked for that is not there yet.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -37,6 +38,8 @@ pub(super) struct Sockets {
     found: usize,
     /// Whether it was told that some were not.
     is_told: bool,
+    /// Whether a connection was perhaps being made when TCP sockets were last ended.
+    may_have_missed: bool,
 }
 
 impl Sockets {
@@ -60,6 +63,7 @@ impl Sockets {
             pods: BTreeSet::new(),
             found: 0,
             is_told: false,
+            may_have_missed: false,
         }
     }
 
@@ -120,6 +124,10 @@ impl Sockets {
             }
         }
         self.end_stale(agent.maps_mut()).await;
+        if self.may_have_missed {
+            self.end_gone(agent.maps_mut()).await;
+            self.may_have_missed = false;
+        }
     }
 
     /// Ends the host's UDP sockets that are connected to an endpoint whose life has ended:
@@ -129,23 +137,41 @@ impl Sockets {
     /// A connection that is being made meanwhile may escape; so this is also done now and
     /// again without a cause.
     async fn end_stale(&self, maps: &mut KernelMaps) {
-        if self.path.is_none() {
-            return;
+        if self.path.is_some() {
+            let is_stale = |it| matches!(it, Standing::Ended | Standing::Gone);
+            end_where(is_stale, host::connected_udp().await, maps).await;
         }
-        let sockets = match host::connected_udp().await {
-            Ok(sockets) => sockets,
-            Err(error) => return warn!("cannot list the host's UDP sockets: {error}"),
-        };
-        for socket in sockets {
-            if !maps.is_stale_socket(socket.cookie, socket.peer) {
-                continue;
-            }
-            let peer = socket.peer;
-            match host::end(socket).await {
-                Ok(true) => info!(%peer, "ended a UDP socket of the host, whose endpoint is gone"),
-                Ok(false) => {}
-                Err(error) => warn!(%peer, "cannot end a UDP socket: {error}"),
-            }
+    }
+
+    /// Ends the host's TCP connections to endpoints that are gone.
+    pub(super) async fn end_gone(&mut self, maps: &mut KernelMaps) {
+        if self.path.is_some() {
+            self.may_have_missed = true;
+            end_where(|it| it == Standing::Gone, host::connected_tcp().await, maps).await;
+        }
+    }
+}
+
+/// Ends those of the host's sockets whose connection was translated to an endpoint of such
+/// a standing. Who has connected to an endpoint by its own address is left alone.
+async fn end_where(
+    is_to_end: impl Fn(Standing) -> bool,
+    sockets: io::Result<Vec<Connected>>,
+    maps: &mut KernelMaps,
+) {
+    let sockets = match sockets {
+        Ok(sockets) => sockets,
+        Err(error) => return warn!("cannot list the host's sockets: {error}"),
+    };
+    for socket in sockets {
+        let peer = socket.peer;
+        if !maps.standing(socket.cookie, peer).is_some_and(&is_to_end) {
+            continue;
+        }
+        match host::end(socket).await {
+            Ok(true) => info!(%peer, "ended a socket of the host, whose endpoint is gone"),
+            Ok(false) => {}
+            Err(error) => warn!(%peer, "cannot end a socket: {error}"),
         }
     }
 }

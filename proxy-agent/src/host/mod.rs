@@ -19,7 +19,7 @@ use tracing::warn;
 use crate::config::PortRange;
 pub use conntrack::{Connection, translated_by_netfilter};
 pub use nat_ports::{NatPorts, nat_ports};
-pub use sockets::{ConnectedUdp, connected_udp, end};
+pub use sockets::{Connected, connected_tcp, connected_udp, end};
 
 /// How often the host's sockets are looked over.
 const INTERVAL: Duration = Duration::from_secs(10);

@@ -28,54 +28,68 @@ pub(super) async fn bound() -> io::Result<BTreeSet<u16>> {
     result
 }
 
-/// A UDP socket that is connected.
+/// A socket that is connected, or being connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectedUdp {
+pub struct Connected {
     /// To whom; never an IPv4 address in IPv6's clothes.
     pub peer: net::SocketAddr,
     /// The kernel's cookie for it, which is in the kernel's answer word by word, the lower
     /// one first.
     pub cookie: SocketCookie,
     family: u8,
+    protocol: u8,
     id: SocketId,
 }
 
-impl ConnectedUdp {
-    fn new(family: u8, id: SocketId) -> Self {
+impl Connected {
+    fn new(family: u8, protocol: u8, id: SocketId) -> Self {
         let words = id.cookie.as_chunks().0;
         let peer = (id.destination_address.to_canonical(), id.destination_port);
         Self {
             peer: peer.into(),
             cookie: SocketCookie([0, 1].map(|at| u32::from_ne_bytes(words[at]))),
             family,
+            protocol,
             id,
         }
     }
 }
 
 /// The host's UDP sockets that are connected.
-pub async fn connected_udp() -> io::Result<Vec<ConnectedUdp>> {
+pub async fn connected_udp() -> io::Result<Vec<Connected>> {
+    connected(IPPROTO_UDP, StateFlags::ESTABLISHED).await
+}
+
+/// The host's TCP sockets that are connected or being connected, and not closed by the host.
+pub async fn connected_tcp() -> io::Result<Vec<Connected>> {
+    let states = StateFlags::ESTABLISHED | StateFlags::SYN_SENT | StateFlags::CLOSE_WAIT;
+    connected(IPPROTO_TCP, states).await
+}
+
+async fn connected(protocol: u8, states: StateFlags) -> io::Result<Vec<Connected>> {
     let (connection, handle, _) = new_connection(NETLINK_SOCK_DIAG)?;
     let connection = tokio::spawn(connection);
-    let result = all_connected_udp(&handle).await;
+    let result = all_connected(&handle, protocol, states).await;
     connection.abort();
     result
 }
 
-async fn all_connected_udp(
+async fn all_connected(
     handle: &ConnectionHandle<SockDiagMessage>,
-) -> io::Result<Vec<ConnectedUdp>> {
+    protocol: u8,
+    states: StateFlags,
+) -> io::Result<Vec<Connected>> {
     let mut sockets = Vec::new();
     for (family, any) in families() {
         let request = InetRequest {
             family,
-            protocol: IPPROTO_UDP,
+            protocol,
             extensions: ExtensionFlags::empty(),
-            states: StateFlags::ESTABLISHED,
+            states: states.clone(),
             socket_id: any,
         };
         list(handle, request, |id| {
-            sockets.push(ConnectedUdp::new(family, id));
+            sockets.push(Connected::new(family, protocol, id));
         })
         .await?;
     }
@@ -83,13 +97,14 @@ async fn all_connected_udp(
 }
 
 /// Ends a socket as an administrator may (`ss --kill`): whoever uses it gets
-/// `ECONNABORTED`, and it is connected no more. Whether it was still there.
-pub async fn end(socket: ConnectedUdp) -> io::Result<bool> {
+/// `ECONNABORTED`, and it is connected no more; TCP's peer gets a reset. Whether it was
+/// still there.
+pub async fn end(socket: Connected) -> io::Result<bool> {
     let (connection, handle, _) = new_connection(NETLINK_SOCK_DIAG)?;
     let connection = tokio::spawn(connection);
     let request = InetRequest {
         family: socket.family,
-        protocol: IPPROTO_UDP,
+        protocol: socket.protocol,
         extensions: ExtensionFlags::empty(),
         states: StateFlags::all(),
         socket_id: socket.id,

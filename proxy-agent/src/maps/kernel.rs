@@ -48,15 +48,29 @@ where
     SocketKey<A>: Pod,
     SocketRecord<A>: Pod,
 {
-    /// Whether a socket's connection was translated to an endpoint whose life has ended.
-    fn is_stale(&mut self, cookie: SocketCookie, address: A, port: u16) -> bool {
+    fn standing(&mut self, cookie: SocketCookie, address: A, port: u16) -> Option<Standing> {
         let key = SocketKey::new(cookie, address, Port::new(port), Towards::Frontend);
-        let Ok(record) = self.sockets.get(&key, 0) else {
-            return false;
-        };
-        let backend = self.backends.get(record.backend);
-        backend.is_ok_and(|backend| !backend.is_current(record.generation))
+        let record = self.sockets.get(&key, 0).ok()?;
+        let backend = self.backends.get(record.backend).ok()?;
+        Some(if backend.is_current(record.generation) {
+            Standing::Serving
+        } else if backend.resets(record.generation) {
+            Standing::Gone
+        } else {
+            Standing::Ended
+        })
     }
+}
+
+/// How the endpoint is to which a socket's connection was translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It serves.
+    Serving,
+    /// Its life has ended.
+    Ended,
+    /// It has ended for so long that connections are reset.
+    Gone,
 }
 
 /// A hash map with its name, for errors.
@@ -155,12 +169,12 @@ impl KernelMaps {
             })
     }
 
-    /// Whether the connection of the socket with this cookie was translated to `peer`, an
-    /// endpoint whose life has ended.
-    pub fn is_stale_socket(&mut self, cookie: SocketCookie, peer: SocketAddr) -> bool {
+    /// How `peer` is as an endpoint, if the connection of the socket with this cookie was
+    /// translated to it.
+    pub fn standing(&mut self, cookie: SocketCookie, peer: SocketAddr) -> Option<Standing> {
         match peer.ip() {
-            IpAddr::V4(address) => self.v4.is_stale(cookie, address.into(), peer.port()),
-            IpAddr::V6(address) => self.v6.is_stale(cookie, address.into(), peer.port()),
+            IpAddr::V4(address) => self.v4.standing(cookie, address.into(), peer.port()),
+            IpAddr::V6(address) => self.v6.standing(cookie, address.into(), peer.port()),
         }
     }
 

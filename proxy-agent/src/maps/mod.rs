@@ -29,7 +29,7 @@ pub use fake::FakeMaps;
 pub use flows::{RecordTables, RecordUsage};
 pub use foreign::ForeignFlows;
 pub use grace::wait_for_readers;
-pub use kernel::KernelMaps;
+pub use kernel::{KernelMaps, Standing};
 pub use left_out::{Cgroup, LeftOut};
 pub(crate) use load::classifier;
 pub use load::{Loaded, MapSizes, Origin, ProgramName, SocketScope, load, load_new};

@@ -38,7 +38,10 @@ pub(super) fn element<A: Address + Into<IpAddr>>(backend: &Backend<A>) -> Option
         return None;
     }
     if !backend.is_current(backend.generation) {
-        return Some(Element::Ended(backend.generation));
+        return Some(Element::Ended {
+            endpoint: (backend.address.into(), backend.port.number()).into(),
+            generation: backend.generation,
+        });
     }
     Some(Element::Living(BackendEntry {
         address: backend.address.into(),

@@ -196,6 +196,7 @@ impl Own {
             | Counter::SourceNotAllowed
             | Counter::NoSuchPort
             | Counter::NoSuchService
+            | Counter::EndpointGone
             | Counter::Fragments
             | Counter::AnswersLimited
             | Counter::TooBig

@@ -1,7 +1,7 @@
 //! What this node should serve: the model's output, the plan's input.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use std::sync::Arc;
@@ -92,4 +92,11 @@ pub struct Endpoint {
     pub port: u16,
     /// Whether it runs on this node.
     pub local: bool,
+}
+
+impl Endpoint {
+    /// Its address with its port.
+    pub fn socket(&self) -> SocketAddr {
+        (self.address, self.port).into()
+    }
 }

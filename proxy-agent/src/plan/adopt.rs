@@ -5,8 +5,10 @@
 //! until a port with one of its frontends is planned; what nobody has claimed after the
 //! first plan goes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ipnet::IpNet;
 use proxy_ebpf::layout::{Frontend as Value, Span, backend_flags, frontend_flags};
@@ -15,7 +17,7 @@ use super::content::{Content, Element};
 use super::draft::Draft;
 use super::flags;
 use super::planner::{Planner, at};
-use super::pool::{Backends, Pool};
+use super::pool::{Backends, Pool, Resting};
 use super::programmed::Programmed;
 use super::span::Spans;
 use super::write::{BackendEntry, FrontendId, Write};
@@ -43,7 +45,7 @@ pub(super) struct Unclaimed {
     frontends: HashMap<FrontendId, Option<u32>>,
     /// What only such values, or nothing at all, lead to.
     spans: Vec<Span>,
-    backends: Vec<(Family, u32)>,
+    backends: Vec<(SocketAddr, u32)>,
     source_ranges: Vec<(u32, IpNet)>,
     services: Vec<u32>,
 }
@@ -84,7 +86,7 @@ impl Planner {
     /// # Errors
     ///
     /// Nothing was taken over; the maps have to be filled anew.
-    pub fn adopt(&mut self, content: &Content) -> Result<Vec<Write>, Unfit> {
+    pub fn adopt(&mut self, content: &Content, now: Instant) -> Result<Vec<Write>, Unfit> {
         let mut reading = Reading::new(content);
         for (service, frontends) in reading.take_frontends() {
             reading.read_port(service, &frontends)?;
@@ -103,9 +105,10 @@ impl Planner {
             let of_family = content.backends.iter().filter(|(it, ..)| *it == family);
             let lives = of_family.map(|(_, index, element)| match element {
                 Element::Living(entry) => (*index, entry.generation),
-                Element::Ended(generation) => (*index, *generation),
+                Element::Ended { generation, .. } => (*index, *generation),
             });
-            Backends::holding(self.capacity.backends, lives)
+            let resting = self.resting_of(content, family, now);
+            Backends::holding(self.capacity.backends, lives, resting)
         });
         let [Some(v4), Some(v6)] = backends else {
             return Err(Unfit::TooLarge);
@@ -123,6 +126,22 @@ impl Planner {
         }
         self.unclaimed = unclaimed;
         Ok(mending)
+    }
+
+    /// The backends of which connections may still have to be reset: it is not known how long
+    /// they have rested.
+    fn resting_of(&self, content: &Content, family: Family, now: Instant) -> VecDeque<Resting> {
+        let ended = content.backends.iter().filter_map(|(of, index, element)| {
+            let Element::Ended { endpoint, .. } = element else {
+                return None;
+            };
+            (*of == family && self.reset_after.is_some()).then_some(Resting {
+                since: now,
+                index: *index,
+                endpoint: *endpoint,
+            })
+        });
+        ended.collect()
     }
 
     /// Gives a port that is planned for the first time what was adopted for it.
@@ -150,8 +169,9 @@ impl Planner {
         for (family, port) in unclaimed.ports.into_values() {
             self.end_port(family, &port, draft);
         }
-        for (family, index) in unclaimed.backends {
-            draft.end_backend(family, index, self.backends[at(family)].end(index));
+        for (endpoint, index) in unclaimed.backends {
+            let pool = &mut self.backends[at(Family::of(endpoint.ip()))];
+            draft.end_backend(endpoint, index, pool.end(index));
         }
         for (service, range) in unclaimed.source_ranges {
             self.source_ranges[at(Family::of(range.network()))] -= 1;
@@ -292,8 +312,10 @@ impl<'a> Reading<'a> {
     /// Keeps note of what no frontend leads to, so that it ends.
     fn keep_the_rest(&mut self) {
         let mut services = BTreeSet::new();
-        for ((service, family), backends) in self.backends.drain() {
-            let indices = backends.into_iter().map(|(index, _)| (family, index));
+        for ((service, _), backends) in self.backends.drain() {
+            let indices = backends
+                .into_iter()
+                .map(|(index, entry)| (endpoint_of(&entry).socket(), index));
             self.unclaimed.backends.extend(indices);
             services.insert(service);
         }

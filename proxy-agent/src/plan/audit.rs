@@ -47,7 +47,7 @@ impl Planner {
                     let index = *index;
                     mending.push(Write::Backend { index, entry });
                 }
-                (None, element) if *element != Element::Ended(generation) => {
+                (None, element) if element.ended_with() != Some(generation) => {
                     mending.push(Write::EndBackend {
                         family: *family,
                         index: *index,

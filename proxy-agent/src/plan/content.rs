@@ -1,7 +1,7 @@
 //! What the kernel's maps hold, read back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use proxy_ebpf::layout::{Frontend, Settings, Span, V4, V6};
@@ -35,8 +35,23 @@ pub struct Content {
 pub enum Element {
     /// The endpoint serves.
     Living(BackendEntry),
-    /// Its life has ended with this generation, even.
-    Ended(u32),
+    /// Its life has ended.
+    Ended {
+        /// The endpoint that it was.
+        endpoint: SocketAddr,
+        /// The generation, even.
+        generation: u32,
+    },
+}
+
+impl Element {
+    /// The generation with which its life has ended.
+    pub(super) fn ended_with(&self) -> Option<u32> {
+        match self {
+            Self::Living(_) => None,
+            Self::Ended { generation, .. } => Some(*generation),
+        }
+    }
 }
 
 impl Content {

@@ -1,5 +1,6 @@
 //! A plan while it is made.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -37,13 +38,13 @@ impl<'a> Draft<'a> {
     }
 
     /// The end of a backend's life, once no frontend leads to it.
-    pub(super) fn end_backend(&mut self, family: Family, index: u32, generation: u32) {
+    pub(super) fn end_backend(&mut self, endpoint: SocketAddr, index: u32, generation: u32) {
         self.ends.push(Write::EndBackend {
-            family,
+            family: Family::of(endpoint.ip()),
             index,
             generation,
         });
-        self.retired.backends.push((family, index));
+        self.retired.backends.push((endpoint, index));
     }
 
     /// The end of a range of sources, once no frontend asks for it.

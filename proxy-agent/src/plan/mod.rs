@@ -18,6 +18,7 @@ mod outcome;
 mod planner;
 mod pool;
 mod programmed;
+mod resets;
 mod span;
 mod write;
 

@@ -2,11 +2,11 @@
 //! room.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use proxy_ebpf::layout::Span;
 
 use crate::model::desired::PortName;
-use crate::model::object::Family;
 
 /// What is left of a plan when its writes are made.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ pub struct Plan {
 #[must_use = "what is not reclaimed is lost"]
 pub struct Retired {
     pub(super) spans: Vec<Span>,
-    pub(super) backends: Vec<(Family, u32)>,
+    pub(super) backends: Vec<(SocketAddr, u32)>,
     pub(super) services: Vec<u32>,
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use proxy_ebpf::layout::Span;
@@ -47,6 +48,8 @@ pub struct Planner {
     pub(super) waiting: BTreeMap<PortName, DesiredPort>,
     /// What the maps held at the start, until the first plan.
     pub(super) unclaimed: Unclaimed,
+    /// How long after the end of an endpoint TCP connections to it are reset, if at all.
+    pub(super) reset_after: Option<Duration>,
 }
 
 pub(super) fn at(family: Family) -> usize {
@@ -73,6 +76,17 @@ impl Planner {
             slots: Spans::new(capacity.slots),
             waiting: BTreeMap::new(),
             unclaimed: Unclaimed::default(),
+            reset_after: None,
+        }
+    }
+
+    /// The same, where TCP connections to an endpoint that is gone are reset so long
+    /// after its end.
+    #[must_use]
+    pub fn with_resets(self, reset_after: Option<Duration>) -> Self {
+        Self {
+            reset_after,
+            ..self
         }
     }
 
@@ -144,12 +158,17 @@ impl Planner {
 
     /// Takes back what a plan has retired, after the plan was written and a grace
     /// period has passed; plans again what found no room before.
-    pub fn reclaim(&mut self, retired: Retired, mut write: impl FnMut(Write)) -> Plan {
+    pub fn reclaim(
+        &mut self,
+        retired: Retired,
+        now: Instant,
+        mut write: impl FnMut(Write),
+    ) -> Plan {
         for span in retired.spans {
             self.slots.free(span);
         }
-        for (family, index) in retired.backends {
-            self.backends[at(family)].give_back(index);
+        for (endpoint, index) in retired.backends {
+            self.take_back(endpoint, index, now);
         }
         for service in retired.services {
             self.services.give_back(service);
@@ -340,7 +359,7 @@ impl Planner {
         }
         for (endpoint, index) in before {
             if index_of(&after, endpoint).is_none() {
-                draft.end_backend(family, *index, pool.end(*index));
+                draft.end_backend(endpoint.socket(), *index, pool.end(*index));
             }
         }
         after.into()
@@ -416,8 +435,8 @@ impl Planner {
     /// Ends a port, and what its frontends led to.
     pub(super) fn end_port(&mut self, family: Family, old: &Programmed, draft: &mut Draft<'_>) {
         let pool = &mut self.backends[at(family)];
-        for (_, index) in &old.backends {
-            draft.end_backend(family, *index, pool.end(*index));
+        for (endpoint, index) in &old.backends {
+            draft.end_backend(endpoint.socket(), *index, pool.end(*index));
         }
         self.change_source_ranges(family, old.service, old.ranges(), &[], draft);
         draft.retired.spans.push(old.block);

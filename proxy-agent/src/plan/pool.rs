@@ -1,7 +1,11 @@
 //! Numbers from a fixed range: backend indices with their generations, and
 //! Service port ids.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use proxy_ebpf::layout::RESET_STEP;
 
 /// Numbers below a limit, each free or taken. What was given back is used before
 /// what never was, so that the part of a map that is in use stays small.
@@ -67,12 +71,23 @@ impl Pool {
     }
 }
 
+/// A backend whose life has ended, and connections to which may have to be reset. Its index
+/// is given to another one where no other is free.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resting {
+    pub(super) since: Instant,
+    pub(super) index: u32,
+    pub(super) endpoint: SocketAddr,
+}
+
 /// The backends of one IP version: indices, and how often each has been used.
 #[derive(Debug)]
 pub(super) struct Backends {
     indices: Pool,
     /// By index; odd while the index is in use.
     generations: Vec<u32>,
+    /// The one that rests for longest first.
+    resting: VecDeque<Resting>,
 }
 
 impl Backends {
@@ -80,14 +95,19 @@ impl Backends {
         Self {
             indices: Pool::new(limit),
             generations: Vec::new(),
+            resting: VecDeque::new(),
         }
     }
 
     /// Backends that lived before, each with its index and last generation; those with an
-    /// odd one live on. `None` where there is no room for them.
-    pub(super) fn holding(limit: u32, lives: impl IntoIterator<Item = (u32, u32)>) -> Option<Self> {
+    /// odd one live on, and some of the others rest. `None` where there is no room for them.
+    pub(super) fn holding(
+        limit: u32,
+        lives: impl IntoIterator<Item = (u32, u32)>,
+        resting: VecDeque<Resting>,
+    ) -> Option<Self> {
         let mut backends = Self::new(limit);
-        let mut living = BTreeSet::new();
+        let mut taken: BTreeSet<u32> = resting.iter().map(|it| it.index).collect();
         for (index, generation) in lives {
             let at = usize::try_from(index).ok().filter(|_| index < limit)?;
             if at >= backends.generations.len() {
@@ -95,24 +115,26 @@ impl Backends {
             }
             backends.generations[at] = generation;
             if generation & 1 == 1 {
-                living.insert(index);
+                taken.insert(index);
             }
         }
-        backends.indices = Pool::holding(limit, &living)?;
+        backends.indices = Pool::holding(limit, &taken)?;
+        backends.resting = resting;
         Some(backends)
     }
 
     pub(super) fn available(&self) -> usize {
-        self.indices.available()
+        self.indices.available() + self.resting.len()
     }
 
     pub(super) fn used(&self) -> usize {
-        self.indices.used()
+        self.indices.used() - self.resting.len()
     }
 
     /// Begins a life: an index and its new generation, odd.
     pub(super) fn begin(&mut self) -> Option<(u32, u32)> {
-        let index = self.indices.take()?;
+        let free = self.indices.take();
+        let index = free.or_else(|| Some(self.resting.pop_front()?.index))?;
         let at = index as usize;
         if at >= self.generations.len() {
             self.generations.resize(at + 1, 0);
@@ -142,5 +164,30 @@ impl Backends {
 
     pub(super) fn give_back(&mut self, index: u32) {
         self.indices.give_back(index);
+    }
+
+    /// Lets a backend rest whose life has ended, in the place of [`Self::give_back`].
+    pub(super) fn rest(&mut self, resting: Resting) {
+        self.resting.push_back(resting);
+    }
+
+    /// Since when the one has rested that rests for longest.
+    pub(super) fn resting_since(&self) -> Option<Instant> {
+        self.resting.front().map(|resting| resting.since)
+    }
+
+    /// Takes those that have rested since `then` or for longer.
+    pub(super) fn take_rested(&mut self, then: Instant) -> Vec<Resting> {
+        let count = self.resting.partition_point(|it| it.since <= then);
+        self.resting.drain(..count).collect()
+    }
+
+    /// Ends a rest: the generation, even, that has connections reset. The index is free.
+    pub(super) fn reset(&mut self, index: u32) -> u32 {
+        let generation = &mut self.generations[index as usize];
+        *generation = generation.wrapping_add(RESET_STEP);
+        let generation = *generation;
+        self.give_back(index);
+        generation
     }
 }

@@ -31,6 +31,7 @@ lbAlgorithm: maglev
 socketPath: host-only
 cgroup: /c
 podOptOut: true
+resetGoneEndpoints: 30s
 externalIPs: [198.51.100.0/24, '2001:db8::/64']
 ";
 
@@ -76,5 +77,6 @@ fn what_needs_a_restart_is_in_force_as_it_was_at_the_start() {
     expected.own.socket_path = start.own.socket_path;
     expected.own.cgroup = start.own.cgroup;
     expected.own.pod_opt_out = start.own.pod_opt_out;
+    expected.own.reset_gone_endpoints = start.own.reset_gone_endpoints;
     assert_eq!(mixed, expected);
 }

@@ -71,6 +71,7 @@ fn summary(parsed: &Parsed) -> String {
         socket_path,
         cgroup,
         pod_opt_out,
+        reset_gone_endpoints,
         external_ips
     );
     for field in ignored {

@@ -58,6 +58,12 @@ fn each_setting_is_changed_at_run_time_or_asks_for_a_restart() {
         (&own("socketPath: off"), None, Some("socketPath")),
         (&own("cgroup: /c"), None, Some("cgroup")),
         (&own("podOptOut: true"), None, Some("podOptOut")),
+        (
+            &own("resetGoneEndpoints: 1s"),
+            None,
+            Some("resetGoneEndpoints"),
+        ),
+        (&own("resetGoneEndpoints: 0s"), None, None),
     ] {
         let wanted = Changes {
             hot: hot.into_iter().collect(),

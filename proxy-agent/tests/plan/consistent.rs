@@ -63,7 +63,11 @@ impl Node {
         let maps = &mut self.maps;
         let plan = self.planner.plan(changes, |it| write(maps, it));
         let refused = plan.refused.first().map(|refused| refused.full);
-        let again = self.planner.reclaim(plan.retired, |it| write(maps, it));
+        let again = self
+            .planner
+            .reclaim(plan.retired, std::time::Instant::now(), |it| {
+                write(maps, it);
+            });
         assert!(again.refused.is_empty());
         refused
     }

@@ -2,6 +2,7 @@
 //! it is served once there is room.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use proxy_agent::maps::{FakeMaps, Maps as _};
 use proxy_agent::model::desired::{DesiredPort, Endpoint, Frontend, FrontendKind, PortName};
@@ -72,8 +73,8 @@ fn refused_and_served_later(capacity: Capacity, full: Full) {
     assert_eq!(first.refused[0].full, full);
 
     let removal = planner.plan([(port("a"), None)], write(&mut maps));
-    let _ = planner.reclaim(first.retired, write(&mut maps));
-    let last = planner.reclaim(removal.retired, write(&mut maps));
+    let _ = planner.reclaim(first.retired, Instant::now(), write(&mut maps));
+    let last = planner.reclaim(removal.retired, Instant::now(), write(&mut maps));
     assert_eq!(sizes(&view(&maps)), [(2, 3)], "served once there is room");
     assert_eq!(last.refused, []);
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proxy_agent::agent::Agent;
@@ -28,6 +29,8 @@ enum Step {
     Program,
     /// A grace period ends.
     Grace,
+    /// So much time passes that connections to endpoints that are gone are reset.
+    Reset,
     /// The agent ends, and another one goes on from the maps.
     Restart,
     /// The agent ends amid the next programming, after so many writes.
@@ -96,6 +99,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Relist),
         8 => Just(Step::Program),
         4 => Just(Step::Grace),
+        2 => Just(Step::Reset),
         2 => Just(Step::Restart),
         2 => (0..12usize).prop_map(Step::Crash),
     ];
@@ -181,9 +185,14 @@ fn node() -> Change {
     })
 }
 
-pub(crate) fn agent() -> Agent<Filmed> {
-    Agent::new("here", &Settings::default(), Filmed::default())
+/// An agent that goes on from these maps, and resets connections or not.
+fn agent_on(maps: FakeMaps, resets: bool) -> Agent<Filmed> {
+    let mut settings = Settings::default();
+    settings.own.reset_gone_endpoints = resets.then_some(RESET_GRACE);
+    Agent::new("here", &settings, Filmed::of(maps))
 }
+
+const RESET_GRACE: Duration = Duration::from_secs(30);
 
 /// The objects that are there, as changes.
 #[derive(Default)]
@@ -222,7 +231,12 @@ impl Objects {
                 self.0.remove(&(1, name.clone()));
                 Some(Change::EndpointSliceGone(name))
             }
-            Step::Relist | Step::Program | Step::Grace | Step::Restart | Step::Crash(_) => None,
+            Step::Relist
+            | Step::Program
+            | Step::Grace
+            | Step::Reset
+            | Step::Restart
+            | Step::Crash(_) => None,
         }
     }
 }
@@ -251,9 +265,13 @@ fn crash(mut agent: Agent<Filmed>, writes: usize) -> FakeMaps {
 }
 
 /// An agent that goes on from what another one has left.
-fn successor(maps: FakeMaps, objects: &Objects) -> Result<Agent<Filmed>, TestCaseError> {
+fn successor(
+    maps: FakeMaps,
+    objects: &Objects,
+    resets: bool,
+) -> Result<Agent<Filmed>, TestCaseError> {
     let before = view(&maps);
-    let mut agent = Agent::new("here", &Settings::default(), Filmed::of(maps));
+    let mut agent = agent_on(maps, resets);
     let adopted = agent.adopt();
     adopted.map_err(|error| TestCaseError::fail(format!("adopting: {error}")))?;
     prop_assert_eq!(view(&agent.maps().maps), before, "adopting changes nothing");
@@ -282,9 +300,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn every_history_ends_as_its_last_objects_programmed_at_once(steps in steps()) {
+    fn every_history_ends_as_its_last_objects_programmed_at_once(
+        steps in steps(),
+        resets in any::<bool>(),
+    ) {
         let mut objects = Objects::default();
-        let mut agent = agent();
+        let mut agent = agent_on(FakeMaps::default(), resets);
         agent.apply(objects.all());
         let mut waiting = None;
         for step in &steps {
@@ -297,14 +318,19 @@ proptest! {
                     }
                     waiting = agent.take_retired();
                 }
+                Step::Reset => {
+                    let before = view(&agent.maps().maps);
+                    agent.reset_gone(Instant::now() + RESET_GRACE);
+                    prop_assert_eq!(view(&agent.maps().maps), before);
+                }
                 Step::Relist => agent.apply(objects.all()),
                 Step::Restart => {
                     waiting = None;
-                    agent = successor(agent.into_maps().maps, &objects)?;
+                    agent = successor(agent.into_maps().maps, &objects, resets)?;
                 }
                 Step::Crash(writes) => {
                     waiting = None;
-                    agent = successor(crash(agent, *writes), &objects)?;
+                    agent = successor(crash(agent, *writes), &objects, resets)?;
                 }
                 change => agent.apply(objects.take(change)),
             }
@@ -316,7 +342,7 @@ proptest! {
         let mending = agent.maps().film.borrow().iter().map(|(write, _)| write.clone()).collect::<Vec<_>>();
         prop_assert_eq!(mending, [], "the maps hold what was planned");
 
-        let mut fresh = super::histories::agent();
+        let mut fresh = agent_on(FakeMaps::default(), resets);
         fresh.apply(objects.all());
         fresh.program();
         prop_assert_eq!(view(&agent.maps().maps), view(&fresh.maps().maps));

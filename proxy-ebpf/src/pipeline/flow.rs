@@ -153,6 +153,15 @@ pub(super) fn tend_reply<A: Address, T: Tables<A>>(
     true
 }
 
+/// A flow ends here: its client is told by a reset. Its translated tuple is soon another's.
+#[inline(always)]
+pub(super) fn reset<A: Address, T: Tables<A>>(tables: &T, flow: &Flow<A>, protocol: u8) {
+    flow.mark(flow_flags::RESET);
+    if let Some(reply) = tables.find(&reply_key(flow, protocol)) {
+        reply.mark(flow_flags::RESET);
+    }
+}
+
 /// The record, of a flow that is open.
 #[inline(always)]
 fn opened<A: Copy>(flow: &Flow<A>) -> Flow<A> {

@@ -58,5 +58,8 @@ pub(super) fn leads_nowhere<A: Address, T: Tables<A>>(address: &A, tables: &T) -
 /// loss, which may pass.
 #[inline(always)]
 pub(super) fn is_refusal(reason: Counter) -> bool {
-    matches!(reason, Counter::NoEndpoints | Counter::NoSuchPort)
+    matches!(
+        reason,
+        Counter::NoEndpoints | Counter::NoSuchPort | Counter::EndpointGone
+    )
 }

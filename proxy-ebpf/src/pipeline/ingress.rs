@@ -1,14 +1,16 @@
 //! A packet comes in.
 
-use super::flow::{Translation, is_fresh, reply_key, tend_reply, touch};
+use super::flow::{Translation, is_fresh, reply_key, reset, tend_reply, touch};
 use super::frontend::is_refusal;
-use super::headers::{Headers, Skip, Version, parse};
+use super::headers::{Headers, Skip, Version, parse, tcp_flags};
 use super::onward::can_finish;
 use super::open::open;
 use super::rewrite::{rewrite, set_ttl, swap_link_addresses};
 use super::traffic::count_packet;
 use super::{Client, Onward, Packet, Tables, Verdict};
-use crate::layout::{Bytes, Counter, Edge, Flow, FlowKey, Stage, Tuple, flow_flags, protocol};
+use crate::layout::{
+    Bytes, Counter, Edge, Flow, FlowKey, Stage, Tuple, flow_flags, protocol, settings_flags,
+};
 
 /// Translates a packet of IP version `A` that came in, with its IP header at
 /// `network`, where `onward` has a way for it then.
@@ -61,7 +63,7 @@ where
 }
 
 /// What is done to a packet: by its flow, which may be a new one. `None` if it is for no
-/// frontend; an error is the reason why it opens no flow.
+/// frontend; an error is the reason why it opens no flow, or is the last of one.
 #[inline(always)]
 pub(super) fn decide<A: Version, T: Tables<A>, O: Onward<A>>(
     headers: &Headers<A>,
@@ -69,43 +71,69 @@ pub(super) fn decide<A: Version, T: Tables<A>, O: Onward<A>>(
     client: Client,
     onward: &mut O,
 ) -> Result<Option<Translation<A>>, Counter> {
-    match find_flow(headers, tables, onward) {
+    match find_flow(headers, tables, onward)? {
         Some(translation) => Ok(Some(translation)),
         None => open(headers, tables, client, onward),
     }
 }
 
-/// The flow that the packet belongs to, if there is one; it is kept alive.
+/// The flow that the packet belongs to, if there is one; it is kept alive. An error says
+/// that its endpoint has been gone for long, which is asked at most once a tick.
 #[inline(always)]
 fn find_flow<A: Version, T: Tables<A>, O: Onward<A>>(
     headers: &Headers<A>,
     tables: &T,
     onward: &mut O,
-) -> Option<Translation<A>> {
+) -> Result<Option<Translation<A>>, Counter> {
     let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
-    let flow = tables.find(&key)?;
+    let Some(flow) = tables.find(&key) else {
+        return Ok(None);
+    };
     if !is_valid(tables, &flow, headers) {
-        return None;
+        return Ok(None);
     }
     let now = tables.now();
     let is_reply = flow.flags() & flow_flags::REPLY != 0;
     let is_first = is_reply && flow.flags() & flow_flags::ANSWERED == 0;
     // What comes before the flow is open, and from its first FIN on, may change its state.
-    let is_changing = flow.flags() & (flow_flags::OPENING | flow_flags::FIN) != 0;
+    let is_changing = flow.flags() & CHANGING != 0;
     let is_due = touch(&flow, headers, now) || is_changing || headers.ending() != 0;
-    if !is_reply && is_due && !tend_reply(tables, &flow, headers, now) {
-        tables.forget(&key);
-        return None;
+    if !is_reply && is_due {
+        if !tend_reply(tables, &flow, headers, now) {
+            tables.forget(&key);
+            return Ok(None);
+        }
+        if is_gone(tables, &flow, headers) {
+            reset(tables, &flow, headers.protocol);
+            return Err(Counter::EndpointGone);
+        }
     }
     let is_left = !can_finish(onward, headers, &flow, is_first);
     if !is_left {
         count_packet(tables, &flow);
     }
-    Some(Translation {
+    Ok(Some(Translation {
         tuple: flow.tuple,
         flags: flow.flags(),
         is_left,
-    })
+    }))
+}
+
+/// Of a flow with one of these each packet is looked at closely.
+const CHANGING: u32 = flow_flags::OPENING | flow_flags::FIN | flow_flags::RESET;
+
+/// Whether the client of this connection is to be told that its endpoint is gone. A reset
+/// of its own still goes there.
+#[inline(always)]
+fn is_gone<A: Version, T: Tables<A>>(tables: &T, flow: &Flow<A>, headers: &Headers<A>) -> bool {
+    if headers.protocol != protocol::TCP || headers.tcp_flags & tcp_flags::RST != 0 {
+        return false;
+    }
+    let flags = tables.settings().map_or(0, |settings| settings.flags);
+    flags & settings_flags::RESET_GONE != 0
+        && tables
+            .backend(flow.backend)
+            .is_some_and(|backend| backend.resets(flow.generation))
 }
 
 /// What becomes of a packet that opens no flow. Only where nobody could answer is

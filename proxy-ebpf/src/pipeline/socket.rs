@@ -7,10 +7,11 @@
 //!
 //! - the address that its packets will have, which affinity and ranges of sources need;
 //! - to give them the node's address;
-//! - to move a connected UDP socket when its endpoint goes: that sends on without asking.
+//! - to move a connected UDP socket when its endpoint goes: that sends on without asking;
+//! - to reset a TCP connection whose endpoint is gone, where that is wanted.
 //!
 //! The host's own sockets have no packet path behind them. They have the node's address,
-//! and the agent ends their connected UDP sockets when an endpoint goes.
+//! and the agent ends their connected sockets when an endpoint goes.
 
 use super::frontend::{find_frontend, is_refusal, leads_nowhere, node_port};
 use super::pick::pick;
@@ -197,20 +198,22 @@ fn choose<A: Address, T: Tables<A>>(
         return leads_nowhere(&to.address, tables).map_or(Ok(None), Err);
     };
     let settings = tables.settings().ok_or(Counter::Unroutable)?;
-    if socket.client == Client::Pod && needs_packets(&frontend, settings) {
+    if socket.client == Client::Pod && needs_packets(socket, &frontend, settings) {
         return Ok(None);
     }
     let lot = || tables.random();
     pick(settings.node_address, socket.client, &frontend, lot, tables).map(Some)
 }
 
-/// Whether only the packet path can serve this frontend's Pods of this node: it knows
-/// the client's address, and can change it.
+/// Whether only the packet path can serve a socket of a Pod of this node: it knows the
+/// client's address, can change it, and can reset a connection.
 #[inline(always)]
-fn needs_packets<A>(frontend: &Frontend, settings: &Settings<A>) -> bool {
+fn needs_packets<A>(socket: &Socket, frontend: &Frontend, settings: &Settings<A>) -> bool {
+    let is_tcp = socket.protocol == protocol::TCP;
     frontend.affinity_seconds != 0
         || frontend.flags & frontend_flags::SOURCE_RANGES != 0
         || settings.flags & settings_flags::MASQUERADE_ALL != 0
+        || (is_tcp && settings.flags & settings_flags::RESET_GONE != 0)
 }
 
 /// Counts a connection, of which there will be no packets to count.

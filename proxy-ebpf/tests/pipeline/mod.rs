@@ -21,6 +21,7 @@ mod plain;
 mod ports;
 mod records;
 mod rejects;
+mod resets;
 mod round_trips;
 mod sockets;
 mod source_ranges;

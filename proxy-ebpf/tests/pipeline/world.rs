@@ -220,12 +220,23 @@ impl World {
 
     /// Lets the time of an endpoint end, as the agent does.
     pub(super) fn end_backend(&mut self, index: u32) {
+        self.raise_generation(index, 1);
+    }
+
+    /// Adds to the generation of a backend.
+    pub(super) fn raise_generation(&mut self, index: u32, by: u32) {
         if let Some(backend) = self.v4.backends.get_mut(&index) {
-            backend.generation += 1;
+            backend.generation += by;
         }
         if let Some(backend) = self.v6.backends.get_mut(&index) {
-            backend.generation += 1;
+            backend.generation += by;
         }
+    }
+
+    /// Has connections reset to endpoints that are gone.
+    pub(super) fn reset_gone(&mut self) {
+        self.v4.settings.flags |= settings_flags::RESET_GONE;
+        self.v6.settings.flags |= settings_flags::RESET_GONE;
     }
 
     /// Gives all frontends one Service port, and its clients this affinity.

@@ -126,6 +126,15 @@ impl Both {
         Ok(())
     }
 
+    /// Has connections reset to endpoints that are gone.
+    pub(crate) fn reset_gone(&mut self) -> Result<()> {
+        let (mut v4, mut v6) = (self.host.v4.settings, self.host.v6.settings);
+        v4.flags |= settings_flags::RESET_GONE;
+        v6.flags |= settings_flags::RESET_GONE;
+        self.write(&Write::SettingsV4(v4))?;
+        self.write(&Write::SettingsV6(v6))
+    }
+
     /// The value of a counter, which is the same on both sides.
     pub(crate) fn counter(&self, counter: Counter) -> u64 {
         self.host.v4.counter(counter)

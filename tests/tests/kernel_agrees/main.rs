@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use anyhow::Result;
 use both::{Both, Device, SHORTEST, in_a_namespace};
 use proxy_agent::plan::Write;
-use proxy_ebpf::layout::Counter;
+use proxy_ebpf::layout::{Counter, RESET_STEP};
 use proxy_tests::lab::Family;
 use proxy_tests::packets::{
     Choices, Hook, Outcome, Packet, Protocol, Stage, Transport, address, fixtures, noise, tcp_flags,
@@ -176,6 +176,58 @@ fn on_what_happens_when_an_endpoint_leaves() -> Result<()> {
         }
         Ok(())
     })
+}
+
+#[test]
+fn on_resets_of_connections_whose_endpoint_is_gone() -> Result<()> {
+    for device in [Device::Ethernet, Device::Ip, Device::XdpThatSends] {
+        in_a_namespace(|| reset_gone(device))?;
+    }
+    Ok(())
+}
+
+fn reset_gone(device: Device) -> Result<()> {
+    let stage = Stage::usual();
+    let mut both = Both::new(&stage, device)?;
+    both.reset_gone()?;
+    let connections: Vec<_> = Family::BOTH
+        .into_iter()
+        .flat_map(|family| {
+            let client = SocketAddr::new(address(family, 7, 7), 50_000);
+            // Near, far, and one that stays.
+            [(9, 1), (9, 2), (9, 5)].map(|(network, host)| {
+                let service = SocketAddr::new(address(family, network, host), 80);
+                [tcp_flags::SYN, tcp_flags::ACK].map(|flags| {
+                    let packet = Packet::tcp(client, service, flags);
+                    match device {
+                        Device::Ip => packet.bare(SHORTEST),
+                        _ => packet,
+                    }
+                })
+            })
+        })
+        .collect();
+    let pass = |both: &mut Both, flags: usize| -> Result<Vec<Outcome>> {
+        let packets = connections.iter().map(|connection| &connection[flags]);
+        packets
+            .map(|packet| Ok(both.run(Hook::FromOutside, &packet.build(), "reset")?.0))
+            .collect()
+    };
+    pass(&mut both, 0)?;
+    for (index, family) in [
+        (0, proxy_agent::model::object::Family::V4),
+        (2, proxy_agent::model::object::Family::V6),
+    ] {
+        let generation = 2 + RESET_STEP;
+        both.write(&Write::EndBackend {
+            family,
+            index,
+            generation,
+        })?;
+    }
+    let outcomes = pass(&mut both, 1)?;
+    assert_eq!(both.counter(Counter::EndpointGone), 2, "{outcomes:?}");
+    Ok(())
 }
 
 #[test]

@@ -86,6 +86,7 @@ pub fn configz(node_name: &str, settings: &Settings) -> Value {
             "socketPath": own.socket_path.as_str(),
             "cgroup": own.cgroup.as_ref().map(|path| path.display().to_string()),
             "podOptOut": own.pod_opt_out,
+            "resetGoneEndpoints": go_duration(own.reset_gone_endpoints.unwrap_or_default()),
             "externalIPs": external_ips,
         },
     })

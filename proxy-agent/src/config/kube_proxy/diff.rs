@@ -39,6 +39,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
                 socket_path,
                 cgroup,
                 pod_opt_out,
+                reset_gone_endpoints,
                 external_ips,
             },
     } = old;
@@ -84,6 +85,11 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
         ("socketPath", *socket_path != new.own.socket_path),
         ("cgroup", *cgroup != new.own.cgroup),
         ("podOptOut", *pod_opt_out != new.own.pod_opt_out),
+        // Which endpoints are gone is known from the start on.
+        (
+            "resetGoneEndpoints",
+            *reset_gone_endpoints != new.own.reset_gone_endpoints,
+        ),
     ] {
         if is_changed {
             changes.restart.push(name);

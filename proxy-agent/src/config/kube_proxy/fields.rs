@@ -220,6 +220,7 @@ pub(super) const OWN_FIELDS: &[Field] = &[
     used("socketPath", OneOf(&["", "on", "host-only", "off"])),
     used("cgroup", Text),
     used("podOptOut", Bool),
+    used("resetGoneEndpoints", Duration),
     used("externalIPs", Texts),
 ];
 

@@ -12,11 +12,15 @@ use crate::model::object::Algorithm;
 
 use super::address::range;
 use super::check::Values;
+use super::duration::GoDuration;
 use super::error::Mistake;
 use super::settings::mistake;
 
 /// Reading all maps takes some milliseconds in a large cluster.
 const SHORTEST_AUDIT_PERIOD: Duration = Duration::from_secs(1);
+
+/// The data path looks for this at most about once a second.
+const SHORTEST_RESET_GRACE: Duration = Duration::from_secs(1);
 
 /// The settings of `ProxyAgentConfiguration`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +52,10 @@ pub struct OwnSettings {
     /// Whether Pods may have their sockets left alone, by a label. By default not, since
     /// to watch Pods is a right that is needed for nothing else.
     pub pod_opt_out: bool,
+    /// How long after the end of an endpoint TCP connections to it are reset, so that their
+    /// clients connect anew. By default never: an endpoint that is gone may have much to
+    /// say yet, and connections end by themselves.
+    pub reset_gone_endpoints: Option<Duration>,
     /// Where `spec.externalIPs` may be. By default nowhere, since whoever may write a
     /// Service could take any traffic with them (CVE-2020-8554).
     pub external_ips: Vec<IpNet>,
@@ -66,6 +74,7 @@ impl Default for OwnSettings {
             socket_path: SocketPathMode::On,
             cgroup: None,
             pod_opt_out: false,
+            reset_gone_endpoints: None,
             external_ips: Vec::new(),
         }
     }
@@ -122,6 +131,7 @@ impl OwnSettings {
             _ => SocketPathMode::On,
         };
         own.pod_opt_out = values.flag("podOptOut");
+        own.reset_gone_endpoints = reset_grace(values)?;
         own.cgroup = values.text("cgroup").map(PathBuf::from);
         for (number, (place, text)) in values.texts("externalIPs").iter().enumerate() {
             let net = range(text).ok_or_else(|| {
@@ -131,5 +141,17 @@ impl OwnSettings {
             own.external_ips.push(net);
         }
         Ok(own)
+    }
+}
+
+/// The time of `resetGoneEndpoints`; none for 0.
+fn reset_grace(values: &Values) -> Result<Option<Duration>, Mistake> {
+    let path = "resetGoneEndpoints";
+    match values.duration(path).map(GoDuration::to_std) {
+        Some(grace) if grace < SHORTEST_RESET_GRACE => {
+            let reason = "an endpoint cannot be gone for less than a second; 0 is never";
+            Err(mistake(values, path, reason))
+        }
+        grace => Ok(grace),
     }
 }

@@ -1,13 +1,10 @@
 //! Flows of datagrams while their Service changes.
 
-use std::io::{BufRead as _, BufReader, Lines, Write as _};
-use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use anyhow::Result;
+use proxy_tests::lab::{Family, PodNetwork, mirror};
 
-use anyhow::{Context as _, Result};
-use proxy_tests::lab::{Family, Namespace, PodNetwork, mirror};
-
-use super::{ON, mirrors, python, python_command};
+use super::asker::Asker;
+use super::{ON, mirrors, python};
 
 /// Ten questions by one socket: who answered.
 const ASK: &str = r#"
@@ -53,55 +50,13 @@ for _ in sys.stdin:
         print(name_of(error.errno) if error.errno else "timeout", sockets, flush=True)
 "#;
 
-/// A resolver of Python's in a namespace.
-struct Resolver {
-    process: Child,
-    questions: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
-}
-
-impl Resolver {
-    fn start(from: &Namespace, to: SocketAddr, more: &[&str]) -> Result<Self> {
-        Self::of(&mut python_command(from, RESOLVER, to, more))
-    }
-
-    fn of(command: &mut Command) -> Result<Self> {
-        let mut process = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let questions = process.stdin.take().context("no stdin")?;
-        let answers = process.stdout.take().context("no stdout")?;
-        Ok(Self {
-            process,
-            questions,
-            answers: BufReader::new(answers).lines(),
-        })
-    }
-
-    /// Who answers a question, or what goes wrong, and the number of the socket.
-    fn ask(&mut self) -> Result<(String, usize)> {
-        self.questions.write_all(b"\n")?;
-        let line = self.answers.next().context("the resolver ended")??;
-        let (answer, sockets) = line.split_once(' ').context("an answer")?;
-        Ok((answer.to_owned(), sockets.parse()?))
-    }
-}
-
-impl Drop for Resolver {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 const REPLACEMENTS: usize = 100;
 
 #[test]
 fn a_resolver_of_a_pod_keeps_its_socket_through_a_hundred_replacements() -> Result<()> {
     let (world, _servers) = mirrors(PodNetwork::Bridge, &ON, &[(1, 1)])?;
     let from = &world.cluster.pod(1, 3).namespace;
-    let mut resolver = Resolver::start(from, mirror::cluster_ip(Family::V4), &[])?;
+    let mut resolver = Asker::start(from, RESOLVER, mirror::cluster_ip(Family::V4), &[])?;
     for count in 0..REPLACEMENTS {
         let pod = [(1, 1), (2, 1)][count % 2];
         world.scale(mirror::NAME, &[pod])?;
@@ -117,13 +72,13 @@ fn a_resolver_of_the_host_hears_at_once_that_its_endpoint_is_gone() -> Result<()
     let host = &world.cluster.nodes[0].namespace;
     let v4 = mirror::cluster_ip(Family::V4);
     let mut resolvers = [
-        Resolver::start(host, v4, &[])?,
-        Resolver::start(host, v4, &["mapped"])?,
-        Resolver::start(host, mirror::cluster_ip(Family::V6), &[])?,
+        Asker::start(host, RESOLVER, v4, &[])?,
+        Asker::start(host, RESOLVER, v4, &["mapped"])?,
+        Asker::start(host, RESOLVER, mirror::cluster_ip(Family::V6), &[])?,
     ];
     // Directly to the endpoint, which goes on to answer: none of the agent's business.
     let endpoint = world.cluster.pod(1, 1).addresses.of(Family::V4);
-    let mut direct = Resolver::start(host, (endpoint, mirror::PORT).into(), &[])?;
+    let mut direct = Asker::start(host, RESOLVER, (endpoint, mirror::PORT).into(), &[])?;
     assert_eq!(direct.ask()?, ("pod-1-1".into(), 1));
     for resolver in &mut resolvers {
         assert_eq!(resolver.ask()?, ("pod-1-1".into(), 1));
@@ -135,7 +90,7 @@ fn a_resolver_of_the_host_hears_at_once_that_its_endpoint_is_gone() -> Result<()
         let mut ended = 0;
         world.agents[0].wait_for(mark, |event| {
             let text = event["fields"]["message"].as_str().unwrap_or_default();
-            ended += usize::from(text.starts_with("ended a UDP socket"));
+            ended += usize::from(text.starts_with("ended a socket"));
             ended == resolvers.len()
         })?;
         let name = &world.cluster.pod(pod.0, pod.1).name;
@@ -163,8 +118,7 @@ for _ in sys.stdin:
 "#;
     for (who, from) in world.host_and_pod() {
         for family in Family::BOTH {
-            let mut command = python_command(from, script, mirror::cluster_ip(family), &[]);
-            let mut resolver = Resolver::of(&mut command)?;
+            let mut resolver = Asker::start(from, script, mirror::cluster_ip(family), &[])?;
             for pod in [(2, 1), (1, 2), (2, 2), (1, 1)] {
                 world.scale(mirror::NAME, &[pod])?;
                 let name = world.cluster.pod(pod.0, pod.1).name.clone();

@@ -4,12 +4,14 @@
 //! Each call is made by a process of its own in the node's cgroup, mostly by Python,
 //! whose sockets are the system's.
 
+mod asker;
 mod binds;
 mod datagrams;
 mod names;
 mod reach;
 mod records;
 mod refusals;
+mod resets;
 mod switch;
 
 use std::net::SocketAddr;
