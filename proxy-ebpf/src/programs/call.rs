@@ -7,8 +7,9 @@ use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval};
 use aya_ebpf::programs::SockAddrContext;
 use proxy_ebpf::layout::{Port, SocketCookie, V4, V6};
-use proxy_ebpf::pipeline::{Client, End, Reach, Socket};
+use proxy_ebpf::pipeline::{Client, End, Reach, Socket, reveal};
 
+use crate::maps::Maps;
 use crate::sock::{peer_v4, peer_v6};
 use crate::sockets::{HOST_NETNS, SERVES_PODS, is_left_out};
 
@@ -205,9 +206,39 @@ impl Call {
     }
 }
 
+/// Does with the destination of a call, at a hook for IPv4, what is decided for its socket.
+#[inline(always)]
+pub(crate) fn reach_v4(
+    call: &Call,
+    denial: Denial,
+    decide: impl FnOnce(&Socket, End<V4>) -> Reach<V4>,
+) -> i32 {
+    let Some(socket) = call.socket() else {
+        return ALLOW;
+    };
+    end(decide(&socket, call.v4()), denial, |to| call.set_v4(to))
+}
+
+/// The same at a hook for IPv6, where the destination may be an IPv4 one.
+#[inline(always)]
+pub(crate) fn reach_v6(
+    call: &Call,
+    denial: Denial,
+    decide_mapped: impl FnOnce(&Socket, End<V4>) -> Reach<V4>,
+    decide: impl FnOnce(&Socket, End<V6>) -> Reach<V6>,
+) -> i32 {
+    let Some(socket) = call.socket() else {
+        return ALLOW;
+    };
+    match call.v6() {
+        Either::Mapped(to) => end(decide_mapped(&socket, to), denial, |to| call.set_mapped(to)),
+        Either::V6(to) => end(decide(&socket, to), denial, |to| call.set_v6(to)),
+    }
+}
+
 /// Ends a call as was decided about its destination.
 #[inline(always)]
-pub(crate) fn end<A>(reach: Reach<A>, denial: Denial, set: impl FnOnce(End<A>)) -> i32 {
+fn end<A>(reach: Reach<A>, denial: Denial, set: impl FnOnce(End<A>)) -> i32 {
     match reach {
         Reach::Unchanged => ALLOW,
         Reach::Endpoint(end) => {
@@ -217,4 +248,31 @@ pub(crate) fn end<A>(reach: Reach<A>, denial: Denial, set: impl FnOnce(End<A>)) 
         Reach::Refused => denial.with(ECONNREFUSED),
         Reach::TimedOut => denial.with(ETIMEDOUT),
     }
+}
+
+/// Tells the process that asks for a peer, at a hook for IPv4, the frontend that it named.
+#[inline(always)]
+pub(crate) fn reveal_v4(call: &Call) -> i32 {
+    if let Some(frontend) = reveal(call.cookie(), call.v4(), &Maps) {
+        call.set_v4(frontend);
+    }
+    ALLOW
+}
+
+/// The same at a hook for IPv6.
+#[inline(always)]
+pub(crate) fn reveal_v6(call: &Call) -> i32 {
+    match call.v6() {
+        Either::Mapped(peer) => {
+            if let Some(frontend) = reveal(call.cookie(), peer, &Maps) {
+                call.set_mapped(frontend);
+            }
+        }
+        Either::V6(peer) => {
+            if let Some(frontend) = reveal(call.cookie(), peer, &Maps) {
+                call.set_v6(frontend);
+            }
+        }
+    }
+    ALLOW
 }

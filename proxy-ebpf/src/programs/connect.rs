@@ -4,7 +4,7 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use proxy_ebpf::pipeline::connect;
 
-use crate::call::{ALLOW, Call, Denial, Either, end};
+use crate::call::{Call, Denial, reach_v4, reach_v6};
 use crate::maps::Maps;
 
 #[cgroup_sock_addr(connect4)]
@@ -29,26 +29,15 @@ pub(crate) fn connect6_eperm(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn on_v4(call: &Call, denial: Denial) -> i32 {
-    let Some(socket) = call.socket() else {
-        return ALLOW;
-    };
-    let reach = connect(&socket, call.v4(), &Maps);
-    end(reach, denial, |to| call.set_v4(to))
+    reach_v4(call, denial, |socket, to| connect(socket, to, &Maps))
 }
 
 #[inline(always)]
 fn on_v6(call: &Call, denial: Denial) -> i32 {
-    let Some(socket) = call.socket() else {
-        return ALLOW;
-    };
-    match call.v6() {
-        Either::Mapped(to) => {
-            let reach = connect(&socket, to, &Maps);
-            end(reach, denial, |to| call.set_mapped(to))
-        }
-        Either::V6(to) => {
-            let reach = connect(&socket, to, &Maps);
-            end(reach, denial, |to| call.set_v6(to))
-        }
-    }
+    reach_v6(
+        call,
+        denial,
+        |socket, to| connect(socket, to, &Maps),
+        |socket, to| connect(socket, to, &Maps),
+    )
 }

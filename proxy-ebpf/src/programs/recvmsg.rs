@@ -2,34 +2,15 @@
 
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use proxy_ebpf::pipeline::reveal;
 
-use crate::call::{ALLOW, Call, Either};
-use crate::maps::Maps;
+use crate::call::{Call, reveal_v4, reveal_v6};
 
 #[cgroup_sock_addr(recvmsg4)]
 pub(crate) fn recvmsg4(ctx: SockAddrContext) -> i32 {
-    let call = Call::new(&ctx);
-    if let Some(frontend) = reveal(call.cookie(), call.v4(), &Maps) {
-        call.set_v4(frontend);
-    }
-    ALLOW
+    reveal_v4(&Call::new(&ctx))
 }
 
 #[cgroup_sock_addr(recvmsg6)]
 pub(crate) fn recvmsg6(ctx: SockAddrContext) -> i32 {
-    let call = Call::new(&ctx);
-    match call.v6() {
-        Either::Mapped(from) => {
-            if let Some(frontend) = reveal(call.cookie(), from, &Maps) {
-                call.set_mapped(frontend);
-            }
-        }
-        Either::V6(from) => {
-            if let Some(frontend) = reveal(call.cookie(), from, &Maps) {
-                call.set_v6(frontend);
-            }
-        }
-    }
-    ALLOW
+    reveal_v6(&Call::new(&ctx))
 }

@@ -3,9 +3,9 @@
 
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use proxy_ebpf::pipeline::send;
+use proxy_ebpf::pipeline::{Reach, send};
 
-use crate::call::{ALLOW, Call, Denial, Either, end};
+use crate::call::{Call, Denial, Either, reach_v4, reach_v6};
 use crate::maps::Maps;
 
 #[cgroup_sock_addr(sendmsg4)]
@@ -30,29 +30,22 @@ pub(crate) fn sendmsg6_eperm(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn on_v4(call: &Call, denial: Denial) -> i32 {
-    let Some(socket) = call.socket() else {
-        return ALLOW;
-    };
-    let reach = send(&socket, call.peer_v4(), call.v4(), &Maps);
-    end(reach, denial, |to| call.set_v4(to))
+    reach_v4(call, denial, |socket, to| {
+        send(socket, call.peer_v4(), to, &Maps)
+    })
 }
 
 #[inline(always)]
 fn on_v6(call: &Call, denial: Denial) -> i32 {
-    let Some(socket) = call.socket() else {
-        return ALLOW;
-    };
-    match call.v6() {
+    reach_v6(
+        call,
+        denial,
         // The kernel asks the hook for IPv4 about these.
-        Either::Mapped(_) => ALLOW,
-        Either::V6(to) => {
-            let peer = match call.peer_v6() {
-                Some(Either::V6(peer)) => Some(peer),
-                Some(Either::Mapped(_)) => return ALLOW,
-                None => None,
-            };
-            let reach = send(&socket, peer, to, &Maps);
-            end(reach, denial, |to| call.set_v6(to))
-        }
-    }
+        |_, _| Reach::Unchanged,
+        |socket, to| match call.peer_v6() {
+            None => send(socket, None, to, &Maps),
+            Some(Either::V6(peer)) => send(socket, Some(peer), to, &Maps),
+            Some(Either::Mapped(_)) => Reach::Unchanged,
+        },
+    )
 }
