@@ -1,21 +1,17 @@
 //! Flows that netfilter translates: they began before the programs were attached, and go
 //! on as they are.
-#![expect(
-    unsafe_code,
-    reason = "a clock, and records as the bytes that they are"
-)]
+#![expect(unsafe_code, reason = "records as the bytes that they are")]
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use aya::Ebpf;
 use aya::maps::MapData;
-use proxy_ebpf::layout::{
-    Address, Edge, Flow, FlowKey, Port, Racy, Tuple, V4, V6, flow_flags, ticks,
-};
+use proxy_ebpf::layout::{Address, Edge, Flow, FlowKey, Port, Racy, Tuple, V4, V6, flow_flags};
 
 use super::MapError;
 use super::carry::{Existing, reopened, update};
+use super::clock::now;
 use crate::host::Connection;
 
 /// The tables in which such flows are noted.
@@ -44,7 +40,7 @@ impl ForeignFlows {
     ///
     /// The kernel's, of bpf(2).
     pub fn note(&self, connections: &[Connection]) -> io::Result<()> {
-        let now = now();
+        let now = now()?;
         connections.iter().try_for_each(|connection| {
             let ends = (connection.source, connection.destination);
             match (ends.0.ip(), ends.1.ip()) {
@@ -90,16 +86,4 @@ fn insert<A: Address>(map: &MapData, tuple: Tuple<A>, protocol: u8, now: u32) ->
 fn bytes<T>(value: &T) -> &[u8] {
     // SAFETY: types of the layout have no padding, and nobody writes to them meanwhile.
     unsafe { core::slice::from_raw_parts(core::ptr::from_ref(value).cast(), size_of::<T>()) }
-}
-
-/// The time as records have it.
-fn now() -> u32 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `time` is there to be written to.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    let nanoseconds = time.tv_sec * 1_000_000_000 + time.tv_nsec;
-    ticks::from_nanoseconds(nanoseconds.cast_unsigned())
 }

@@ -6,6 +6,7 @@
 
 mod batch;
 mod carry;
+mod clock;
 mod detach;
 mod error;
 mod fake;
@@ -24,6 +25,7 @@ mod writer;
 mod xdp;
 
 pub use carry::Predecessor;
+pub use clock::now;
 pub use error::MapError;
 pub use fake::FakeMaps;
 pub use flows::{RecordTables, RecordUsage};

@@ -7,14 +7,13 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions};
 use proxy_agent::maps::{
-    FakeMaps, Loaded, MapSizes, Maps as _, ProgramName, RecordTables, SocketScope, load,
+    self, FakeMaps, Loaded, MapSizes, Maps as _, ProgramName, RecordTables, SocketScope, load,
 };
 use proxy_agent::model::object;
 use proxy_agent::plan::{BackendEntry, FrontendId, Write};
 use proxy_ebpf::host::{self, Action, Frame, Link};
 use proxy_ebpf::layout::{
-    Counter, Frontend, Settings, Span, backend_flags, frontend_flags, settings_flags, ticks,
-    xdp_ways,
+    Counter, Frontend, Settings, Span, backend_flags, frontend_flags, settings_flags, xdp_ways,
 };
 use proxy_ebpf::pipeline::Client;
 use proxy_tests::lab::{Directory, Namespace};
@@ -165,7 +164,7 @@ impl Both {
             Some(done) => done,
             None => self.run_kernel(hook, device, bytes)?,
         };
-        let (host, host_bytes) = self.run_host(hook, device, bytes);
+        let (host, host_bytes) = self.run_host(hook, device, bytes)?;
         assert_eq!(kernel, host, "verdicts of kernel and host, {what}");
         // A test run has an Ethernet header also where there is none, and would put
         // headers behind it.
@@ -273,9 +272,9 @@ impl Both {
         &self.kernel.records
     }
 
-    fn run_host(&self, hook: Hook, device: Device, bytes: &[u8]) -> (Outcome, Vec<u8>) {
+    fn run_host(&self, hook: Hook, device: Device, bytes: &[u8]) -> Result<(Outcome, Vec<u8>)> {
         let mut frame = Frame(bytes.to_vec());
-        self.host.v4.shared.now.set(kernel_ticks());
+        self.host.v4.shared.now.set(maps::now()?);
         let link = match device {
             Device::Ethernet | Device::XdpThatPasses | Device::XdpThatSends => Link::Ethernet,
             Device::Ip => Link::Ip(u16::from_be_bytes([bytes[12], bytes[13]])),
@@ -297,7 +296,7 @@ impl Both {
             Action::Drop => Outcome::Dropped,
             Action::Return | Action::Forward | Action::Again => Outcome::SentOn,
         };
-        (outcome, frame.0)
+        Ok((outcome, frame.0))
     }
 }
 
@@ -309,19 +308,6 @@ fn index_of(device: &CStr) -> Result<u32> {
         0 => Err(io::Error::last_os_error()).with_context(|| format!("device {device:?}")),
         index => Ok(index),
     }
-}
-
-/// The time as the programs have it.
-#[expect(unsafe_code, reason = "a system call")]
-fn kernel_ticks() -> u32 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `time` is there to be written to.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    let nanoseconds = time.tv_sec * 1_000_000_000 + time.tv_nsec;
-    ticks::from_nanoseconds(nanoseconds.cast_unsigned())
 }
 
 /// The stage's content, as the agent would write it.
