@@ -52,6 +52,15 @@ pub struct Outcome {
     pub xdp_failed: Vec<XdpError>,
 }
 
+/// Which devices [`Attacher::reconcile`] looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Those that have come or changed.
+    AtChanges,
+    /// All: somebody may have detached a program.
+    AtAll,
+}
+
 /// Holds the programs, and a link for each direction of each edge device.
 ///
 /// With pins, what is attached outlives it, and it goes on from what another one has
@@ -96,6 +105,11 @@ impl Attacher {
         }
     }
 
+    /// The programs and where they are pinned, for those that are attached elsewhere.
+    pub fn programs_and_pins(&mut self) -> (&mut Ebpf, Option<&Pins>) {
+        (&mut self.programs, self.pins.as_ref())
+    }
+
     /// Number of devices that are served.
     pub fn served(&self) -> usize {
         self.attached.len()
@@ -111,17 +125,25 @@ impl Attacher {
         self.failed.values().min().map(Instant::elapsed)
     }
 
-    /// Makes the served devices the edges among `devices`, and sees to it that each
-    /// still has its programs.
+    /// Makes the served devices the edges among `devices`, and sees to it that those that it
+    /// looks at have their programs.
     ///
     /// A device whose role changed gets its new programs in the place of the old ones.
-    pub fn reconcile(&mut self, devices: &[Device], node: &BTreeSet<IpAddr>) -> Outcome {
+    pub fn reconcile(
+        &mut self,
+        devices: &[Device],
+        node: &BTreeSet<IpAddr>,
+        look: Look,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         let edges: Vec<(&Device, Role)> = edges(devices, node).collect();
         let present: BTreeSet<u32> = edges.iter().map(|(device, _)| device.index).collect();
         self.failed.retain(|index, _| present.contains(index));
         self.uplinks.release(&edges);
         for &(device, role) in &edges {
+            if look == Look::AtChanges && self.is_served_as(device, role) {
+                continue;
+            }
             match self.serve(device, role, &mut outcome) {
                 Ok(attached) => {
                     self.failed.remove(&device.index);
@@ -171,6 +193,12 @@ impl Attacher {
         self.pins.is_some()
     }
 
+    /// Whether a device has had its programs since it has been as it is.
+    fn is_served_as(&self, device: &Device, role: Role) -> bool {
+        let attached = self.attached.get(&device.index);
+        attached.is_some_and(|it| it.role == role && it.link == device.link)
+    }
+
     /// Puts the programs on a device, or sees to it that they are still there.
     fn serve(
         &mut self,
@@ -179,10 +207,8 @@ impl Attacher {
         outcome: &mut Outcome,
     ) -> Result<Attached, AttachError> {
         let (ingress, egress) = programs_for(role, device.link);
+        let is_same = self.is_served_as(device, role);
         let before = self.attached.remove(&device.index);
-        let is_same = before
-            .as_ref()
-            .is_some_and(|it| it.role == role && it.link == device.link);
         let links = match before {
             Some(before) => [Some(before.ingress), Some(before.egress)],
             None => [None, None],

@@ -16,7 +16,7 @@ mod watch;
 mod xdp;
 mod xdp_features;
 
-pub use attacher::{AttachError, Attacher, Outcome};
+pub use attacher::{AttachError, Attacher, Look, Outcome};
 pub use cleanup::{Cleaned, clean_up};
 pub use link::AttachWay;
 pub use pod_cgroups::pod_cgroups;

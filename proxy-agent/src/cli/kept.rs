@@ -62,12 +62,7 @@ pub(super) fn take_over(node_name: &str, settings: &Settings, pins: Option<Pins>
         agent = Agent::new(node_name, settings, loaded.maps);
     }
     let foreign = (loaded.origin == Origin::New).then_some(loaded.foreign);
-    let sockets = Sockets::new(
-        &mut loaded.programs,
-        loaded.left_out,
-        &settings.own,
-        pins.as_ref(),
-    );
+    let sockets = Sockets::new(loaded.left_out, &settings.own);
     let attacher = Attacher::new(
         loaded.programs,
         settings.own.attach,

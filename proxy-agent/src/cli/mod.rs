@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod configuration;
+mod edges;
 mod handover;
 mod kept;
 mod logging;

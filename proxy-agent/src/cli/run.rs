@@ -8,18 +8,17 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::configuration::Configuration;
-use super::handover::Handover;
+use super::edges::Edges;
 use super::kept;
 use super::logging::Level;
 use super::outlets::Outlets;
 use super::pace::Pace;
 use super::{process, resets, sweep, traffic};
 use crate::agent::Agent;
-use crate::attach::device::local_addresses;
-use crate::attach::{Attacher, DeviceWatch, Outcome};
+use crate::attach::{Attacher, Look};
 use crate::config::kube_proxy::Parsed;
 use crate::config::{ConfigFile, FileError, Settings, Source};
 use crate::host;
@@ -74,13 +73,13 @@ async fn run_until_signal(
     };
     let kept::Start {
         mut agent,
-        mut attacher,
+        attacher,
         records,
-        mut handover,
+        handover,
         mut sockets,
     } = kept::take_over(&node_name, settings, pins)?;
     let records = sweep::watch(records);
-    let mut devices = DeviceWatch::open()?;
+    let mut edges = Edges::new(attacher, handover)?;
     let (sender, mut changes) = mpsc::channel(WAITING_BATCHES);
     let source = start_source(configuration.source(), &node_name, sender);
     tokio::pin!(source);
@@ -97,7 +96,7 @@ async fn run_until_signal(
     let mut grace = Grace::default();
     let mut review = tokio::time::interval(REVIEW_INTERVAL);
     let mut audit = tokio::time::interval(settings.own.audit_period);
-    reconcile(&mut attacher, &mut handover, &mut devices, &mut agent).await;
+    edges.reconcile(&mut agent, Look::AtAll).await;
     loop {
         grace.begin(&mut agent);
         outlets.record(&mut agent);
@@ -111,18 +110,18 @@ async fn run_until_signal(
             ended = &mut source => return ended.context("the source of objects ended"),
             Some(query) = queries.recv() => {
                 // Who asked may have gone.
-                let mut report = report(&mut agent, &attacher, query.detail);
+                let mut report = report(&mut agent, edges.attacher(), query.detail);
                 report.records = records.borrow().clone();
                 let _ = query.answer.send(report);
             }
             retired = grace.over() => agent.reclaim(retired),
             () = pace.due() => {
                 pace.done(agent.program());
+                sockets.follow(&mut agent, edges.attacher_mut()).await;
                 if agent.take_node_change() {
-                    reconcile(&mut attacher, &mut handover, &mut devices, &mut agent).await;
+                    edges.reconcile(&mut agent, Look::AtAll).await;
                 }
                 outlets.follow(&mut agent).await;
-                sockets.follow(&mut agent).await;
             }
             Some(batch) = changes.recv() => {
                 take_in(&mut agent, batch, &mut changes);
@@ -139,8 +138,8 @@ async fn run_until_signal(
                     pace.want();
                 }
             }
-            () = devices.changed() => {
-                reconcile(&mut attacher, &mut handover, &mut devices, &mut agent).await;
+            () = edges.changed() => {
+                edges.reconcile(&mut agent, Look::AtChanges).await;
                 pace.want();
             }
             Ok(()) = ports.changed() => {
@@ -153,24 +152,14 @@ async fn run_until_signal(
                 agent.retry();
                 outlets.retry().await;
                 sockets.review(&mut agent).await;
-                reconcile(&mut attacher, &mut handover, &mut devices, &mut agent).await;
+                edges.reconcile(&mut agent, Look::AtAll).await;
                 pace.want();
             }
             _ = audit.tick() => agent.audit(),
         }
     }
-    leave(attacher);
+    edges.leave();
     Ok(())
-}
-
-/// Leaves what is pinned to the next agent.
-fn leave(attacher: Attacher) {
-    if attacher.is_lasting() {
-        attacher.leave();
-        info!("stopped; what is pinned goes on serving");
-    } else {
-        info!("stopped; the programs are detached");
-    }
 }
 
 /// Answers requests over HTTP, for as long as the process runs.
@@ -266,62 +255,4 @@ async fn start_source(
         Source::Files(directory) => files::watch(&directory, node_name, sender).await?,
     }
     Ok(())
-}
-
-/// Tells the agent the addresses of the node's devices, and makes the served devices
-/// the edge devices that there are.
-async fn reconcile(
-    attacher: &mut Attacher,
-    handover: &mut Handover,
-    devices: &mut DeviceWatch,
-    agent: &mut Agent<KernelMaps>,
-) {
-    let present = match devices.list().await {
-        Ok(present) => present,
-        Err(error) => {
-            warn!("{:#}; to be tried again", anyhow::Error::from(error));
-            match DeviceWatch::open() {
-                Ok(fresh) => *devices = fresh,
-                Err(error) => error!("{:#}", anyhow::Error::from(error)),
-            }
-            return;
-        }
-    };
-    agent.set_local_addresses(local_addresses(&present));
-    // Before the node's addresses are known an uplink may look like a pod's
-    // device, and nothing is programmed anyway.
-    if !agent.is_programmed() {
-        return;
-    }
-    handover.begin().await;
-    let Outcome {
-        attached,
-        restored,
-        detached,
-        failed,
-        xdp_attached,
-        xdp_failed,
-    } = attacher.reconcile(&present, agent.own_addresses());
-    handover.end().await;
-    for (device, role) in attached {
-        info!(device, ?role, "attached");
-    }
-    for device in restored {
-        warn!(
-            device,
-            "somebody had removed a program from the device; it is attached again"
-        );
-    }
-    for device in detached {
-        info!(device, "detached");
-    }
-    for error in failed {
-        error!("{:#}", anyhow::Error::from(error));
-    }
-    for device in xdp_attached {
-        info!(device, "XDP attached");
-    }
-    for error in xdp_failed {
-        info!("{:#}", anyhow::Error::from(error));
-    }
 }

@@ -3,14 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aya::Ebpf;
+use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::agent::Agent;
-use crate::attach::{SocketPath, SocketPathError, SocketPathMode, pod_cgroups, scope};
+use crate::attach::{Attacher, SocketPath, SocketPathError, SocketPathMode, pod_cgroups, scope};
 use crate::config::OwnSettings;
 use crate::host::{self, Connected};
 use crate::maps::{KernelMaps, LeftOut, Pins, SocketScope, Standing};
@@ -30,6 +32,9 @@ pub(super) fn wanted(settings: &OwnSettings) -> SocketScope {
 
 /// The socket path, as far as it is wanted and possible.
 pub(super) struct Sockets {
+    /// What is to be attached, until the first state is programmed: whoever finds his
+    /// Services by the programs that another agent has left shall not lose them meanwhile.
+    wanted: Option<Wanted>,
     path: Option<SocketPath>,
     left_out: LeftOut,
     /// The Pods that want to be left out.
@@ -38,40 +43,49 @@ pub(super) struct Sockets {
     found: usize,
     /// Whether it was told that some were not.
     is_told: bool,
+    /// When their cgroups are looked for again.
+    next_look: Instant,
     /// Whether a connection was perhaps being made when TCP sockets were last ended.
     may_have_missed: bool,
 }
 
+/// Whose sockets are to be served, and below which cgroup.
+struct Wanted {
+    mode: SocketPathMode,
+    cgroup: Option<PathBuf>,
+}
+
 impl Sockets {
-    /// Attaches the programs.
-    pub(super) fn new(
-        programs: &mut Ebpf,
-        left_out: LeftOut,
-        settings: &OwnSettings,
-        pins: Option<&Pins>,
-    ) -> Self {
-        let path = attach(programs, settings, pins);
-        if path.is_none()
-            && let Some(pins) = pins
-            && let Err(error) = SocketPath::detach_left(pins)
-        {
-            warn!("{error}");
-        }
+    /// Nothing is attached yet.
+    pub(super) fn new(left_out: LeftOut, settings: &OwnSettings) -> Self {
         Self {
-            path,
+            wanted: Some(Wanted {
+                mode: settings.socket_path,
+                cgroup: settings.cgroup.clone(),
+            }),
+            path: None,
             left_out,
             pods: BTreeSet::new(),
             found: 0,
             is_told: false,
+            next_look: Instant::now(),
             may_have_missed: false,
         }
     }
 
-    /// Does what follows from what was programmed.
-    pub(super) async fn follow(&mut self, agent: &mut Agent<KernelMaps>) {
+    /// Does what follows from what was programmed. To be called before the programs of
+    /// devices are attached, behind which nothing of an agent's before is looked at.
+    pub(super) async fn follow(&mut self, agent: &mut Agent<KernelMaps>, attacher: &mut Attacher) {
         if let Some(pods) = agent.take_left_out_pods() {
             self.pods = pods;
             self.is_told = false;
+            self.find_pods();
+        }
+        if agent.is_programmed()
+            && let Some(wanted) = self.wanted.take()
+        {
+            let (programs, pins) = attacher.programs_and_pins();
+            self.path = wanted.attach(programs, pins);
             self.find_pods();
         }
         if agent.take_backend_ended() {
@@ -84,11 +98,12 @@ impl Sockets {
         if self.has_all_pods() {
             std::future::pending::<()>().await;
         }
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        sleep_until(self.next_look).await;
     }
 
     /// Looks for the cgroups of the Pods that want to be left out.
     pub(super) fn find_pods(&mut self) {
+        self.next_look = Instant::now() + LOOK_INTERVAL;
         let Some(path) = &self.path else {
             return;
         };
@@ -176,20 +191,34 @@ async fn end_where(
     }
 }
 
-fn attach(programs: &mut Ebpf, settings: &OwnSettings, pins: Option<&Pins>) -> Option<SocketPath> {
-    let mode = settings.socket_path;
-    if mode == SocketPathMode::Off {
-        info!("sockets are not served; the host's own processes reach no Service");
-        return None;
-    }
-    match SocketPath::attach(programs, settings.cgroup.as_deref(), pins) {
-        Ok(path) => {
-            info!(whose = %mode, cgroup = %path.cgroup().display(), "sockets are served");
-            Some(path)
+impl Wanted {
+    /// Attaches the programs. Where they are not wanted, or cannot be had, those of an agent
+    /// before are detached.
+    fn attach(&self, programs: &mut Ebpf, pins: Option<&Pins>) -> Option<SocketPath> {
+        let path = self.try_attach(programs, pins);
+        if path.is_none()
+            && let Some(pins) = pins
+            && let Err(error) = SocketPath::detach_left(pins)
+        {
+            warn!("{error}");
         }
-        Err(error) => {
-            without(error);
-            None
+        path
+    }
+
+    fn try_attach(&self, programs: &mut Ebpf, pins: Option<&Pins>) -> Option<SocketPath> {
+        if self.mode == SocketPathMode::Off {
+            info!("sockets are not served; the host's own processes reach no Service");
+            return None;
+        }
+        match SocketPath::attach(programs, self.cgroup.as_deref(), pins) {
+            Ok(path) => {
+                info!(whose = %self.mode, cgroup = %path.cgroup().display(), "sockets are served");
+                Some(path)
+            }
+            Err(error) => {
+                without(error);
+                None
+            }
         }
     }
 }

@@ -1,0 +1,112 @@
+//! The node's edge devices, as they come and go: each gets the programs.
+
+use tracing::{error, info, warn};
+
+use super::handover::Handover;
+use crate::agent::Agent;
+use crate::attach::device::local_addresses;
+use crate::attach::{Attacher, DeviceWatch, Look, Outcome, WatchError};
+use crate::maps::KernelMaps;
+
+/// The devices, and what is attached to them.
+pub(super) struct Edges {
+    attacher: Attacher,
+    handover: Handover,
+    devices: DeviceWatch,
+}
+
+impl Edges {
+    /// Begins to watch the devices.
+    pub(super) fn new(attacher: Attacher, handover: Handover) -> Result<Self, WatchError> {
+        Ok(Self {
+            attacher,
+            handover,
+            devices: DeviceWatch::open()?,
+        })
+    }
+
+    /// What attaches the programs.
+    pub(super) fn attacher(&self) -> &Attacher {
+        &self.attacher
+    }
+
+    /// The same, to be changed.
+    pub(super) fn attacher_mut(&mut self) -> &mut Attacher {
+        &mut self.attacher
+    }
+
+    /// Returns when a device has changed. Safe to cancel.
+    pub(super) async fn changed(&mut self) {
+        self.devices.changed().await;
+    }
+
+    /// Tells the agent the addresses of the node's devices, and makes the served devices
+    /// the edge devices that there are.
+    pub(super) async fn reconcile(&mut self, agent: &mut Agent<KernelMaps>, look: Look) {
+        let present = match self.devices.list().await {
+            Ok(present) => present,
+            Err(error) => {
+                warn!("{:#}; to be tried again", anyhow::Error::from(error));
+                match DeviceWatch::open() {
+                    Ok(fresh) => self.devices = fresh,
+                    Err(error) => error!("{:#}", anyhow::Error::from(error)),
+                }
+                return;
+            }
+        };
+        agent.set_local_addresses(local_addresses(&present));
+        // Before the node's addresses are known an uplink may look like a pod's
+        // device, and nothing is programmed anyway.
+        if !agent.is_programmed() {
+            return;
+        }
+        self.handover.begin().await;
+        let own = agent.own_addresses();
+        let outcome = self.attacher.reconcile(&present, own, look);
+        self.handover.end().await;
+        tell(outcome);
+    }
+
+    /// Leaves what is pinned to the next agent.
+    pub(super) fn leave(self) {
+        if self.attacher.is_lasting() {
+            self.attacher.leave();
+            info!("stopped; what is pinned goes on serving");
+        } else {
+            info!("stopped; the programs are detached");
+        }
+    }
+}
+
+/// Writes to the log what was done.
+fn tell(outcome: Outcome) {
+    let Outcome {
+        attached,
+        restored,
+        detached,
+        failed,
+        xdp_attached,
+        xdp_failed,
+    } = outcome;
+    for (device, role) in attached {
+        info!(device, ?role, "attached");
+    }
+    for device in restored {
+        warn!(
+            device,
+            "somebody had removed a program from the device; it is attached again"
+        );
+    }
+    for device in detached {
+        info!(device, "detached");
+    }
+    for error in failed {
+        error!("{:#}", anyhow::Error::from(error));
+    }
+    for device in xdp_attached {
+        info!(device, "XDP attached");
+    }
+    for error in xdp_failed {
+        info!("{:#}", anyhow::Error::from(error));
+    }
+}
