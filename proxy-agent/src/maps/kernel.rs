@@ -8,8 +8,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, IterableMap as _, MapData, PerCpuArray};
 use proxy_ebpf::layout::{
     Address, Allowed, Backend, ClusterIp, Counter, Frontend, FrontendKey, NatPort, NodeAddress,
-    Port, Settings, SlotPair, SocketCookie, SocketKey, SocketRecord, SourceRange, Towards, Traffic,
-    V4, V6,
+    Port, Settings, SlotPair, SocketCookie, SocketKey, SocketRecord, SourceRange, Traffic, V4, V6,
 };
 
 use super::mapped::MappedArray;
@@ -39,7 +38,7 @@ where
     pub(super) sockets: HashMap<MapData, SocketKey<A>, SocketRecord<A>>,
 }
 
-impl<A: Pod + Copy> FamilyMaps<A>
+impl<A: Address + Pod> FamilyMaps<A>
 where
     FrontendKey<A>: Pod,
     Backend<A>: Pod,
@@ -49,8 +48,11 @@ where
     SocketRecord<A>: Pod,
 {
     fn standing(&mut self, cookie: SocketCookie, address: A, port: u16) -> Option<Standing> {
-        let key = SocketKey::new(cookie, address, Port::new(port), Towards::Frontend);
+        let key = SocketKey::connected(cookie, address);
         let record = self.sockets.get(&key, 0).ok()?;
+        if record.seen != u32::from(Port::new(port).raw()) {
+            return None;
+        }
         let backend = self.backends.get(record.backend).ok()?;
         Some(if backend.is_current(record.generation) {
             Standing::Serving

@@ -1,6 +1,6 @@
 //! What is remembered of a socket whose destination was translated.
 
-use super::{Bytes, Port, V4, V6};
+use super::{Address, Bytes, Port, V4, V6};
 
 /// A socket's cookie: no other socket has it until the machine starts anew. In two words,
 /// so that a key has no padding.
@@ -53,6 +53,21 @@ impl<A> SocketKey<A> {
     }
 }
 
+impl<A: Address> SocketKey<A> {
+    /// The key of a socket that is connected to an endpoint at `address`. Without the
+    /// port, which the kernel forgets where nobody answers.
+    #[inline(always)]
+    pub const fn connected(cookie: SocketCookie, address: A) -> Self {
+        Self::new(cookie, address, Port::new(0), Towards::Frontend)
+    }
+
+    /// The key under which the frontend is to which a socket's last flow of datagrams goes.
+    #[inline(always)]
+    pub fn last_flow(cookie: SocketCookie) -> Self {
+        Self::new(cookie, A::default(), Port::new(0), Towards::Endpoint)
+    }
+}
+
 /// Value of `SOCKETS_*`: what takes the peer's place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
@@ -67,13 +82,15 @@ pub struct SocketRecord<A> {
     pub backend: u32,
     /// The backend's generation when it was picked.
     pub generation: u32,
-    /// When a datagram was last sent with this record, in [`super::ticks`].
+    /// When a datagram was last sent with this record, in [`super::ticks`]; of a connected
+    /// socket the endpoint's port, as [`Port::raw`].
     pub seen: u32,
 }
 
 /// Bits of [`SocketRecord::flags`].
 pub mod socket_flags {
-    /// The socket is connected to the endpoint: this does not expire.
+    /// The socket is connected to the endpoint: this does not expire, and is under
+    /// [`SocketKey::connected`](super::SocketKey::connected).
     pub const CONNECTED: u16 = 1;
 }
 

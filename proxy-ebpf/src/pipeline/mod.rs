@@ -44,7 +44,7 @@ pub use onward::{EveryWay, Onward};
 pub use packet::{Covers, Packet};
 pub use quote::{Message, Quoted, WriteError};
 pub use reject::{expire, refuse, too_big};
-pub use socket::{End, Reach, Socket, Sockets, bind, connect, forget, reveal, send};
+pub use socket::{End, Reach, Socket, Sockets, bind, connect, forget, forget_flow, reveal, send};
 pub use tables::{Make, MakeError, Tables};
 
 use crate::layout::{Stage, Tuple};

@@ -77,18 +77,23 @@ pub fn connect<A: Address, T: Sockets<A>>(socket: &Socket, to: End<A>, tables: &
     match choose(socket, to, tables) {
         Ok(Some((index, backend))) => {
             let endpoint = end_of(&backend);
-            let record = record(
-                to,
-                index,
-                backend.generation,
-                socket_flags::CONNECTED,
-                tables,
-            );
-            tables.remember_socket(&key(socket, endpoint, Towards::Frontend), &record);
+            let record = SocketRecord {
+                flags: socket_flags::CONNECTED,
+                seen: endpoint.port.raw().into(),
+                ..record(to, index, backend.generation, tables)
+            };
+            let key = SocketKey::connected(socket.cookie, endpoint.address);
+            tables.remember_socket(&key, &record);
             count_connection(index, &backend, tables);
             Reach::Endpoint(endpoint)
         }
-        Ok(None) => Reach::Unchanged,
+        Ok(None) => {
+            if socket.protocol == protocol::UDP {
+                // It may have been connected to a frontend before.
+                forget(socket.cookie, to.address, tables);
+            }
+            Reach::Unchanged
+        }
         Err(reason) => turn_away(socket, reason, tables),
     }
 }
@@ -126,6 +131,8 @@ pub fn send<A: Address, T: Sockets<A>>(
                 return Reach::Unchanged;
             }
             remember(socket, to, endpoint, (index, backend.generation), tables);
+            let last = record(to, index, backend.generation, tables);
+            tables.remember_socket(&SocketKey::last_flow(socket.cookie), &last);
             count_connection(index, &backend, tables);
             Reach::Endpoint(endpoint)
         }
@@ -146,8 +153,13 @@ pub fn reveal<A: Address, T: Sockets<A>>(
     tables: &T,
 ) -> Option<End<A>> {
     let key = SocketKey::new(cookie, from.address, from.port, Towards::Frontend);
-    let record = tables.socket(&key)?;
-    is_valid(&record, tables).then_some(End {
+    let record = match tables.socket(&key) {
+        Some(record) if is_valid(&record, tables) => record,
+        _ => tables
+            .socket(&SocketKey::connected(cookie, from.address))
+            .filter(|record| record.seen == u32::from(from.port.raw()))?,
+    };
+    Some(End {
         address: record.address,
         port: record.port,
     })
@@ -169,15 +181,29 @@ pub fn bind<A: Address, T: Tables<A>>(socket: &Socket, at: End<A>, tables: &T) -
     !is_taken
 }
 
-/// A socket that is connected to `peer` is closed.
+/// A socket is closed that is connected to `peer`, or was to be: where nobody answered the
+/// kernel keeps the address only.
 #[inline(always)]
-pub fn forget<A: Address, T: Sockets<A>>(cookie: SocketCookie, peer: End<A>, tables: &T) {
-    tables.forget_socket(&SocketKey::new(
-        cookie,
-        peer.address,
-        peer.port,
-        Towards::Frontend,
-    ));
+pub fn forget<A: Address, T: Sockets<A>>(cookie: SocketCookie, peer: A, tables: &T) {
+    tables.forget_socket(&SocketKey::connected(cookie, peer));
+}
+
+/// A socket is closed that may have had a flow of datagrams. Of several the last one is
+/// forgotten; the others expire.
+#[inline(always)]
+pub fn forget_flow<A: Address, T: Sockets<A>>(cookie: SocketCookie, tables: &T) {
+    let last = SocketKey::last_flow(cookie);
+    let Some(record) = tables.socket(&last) else {
+        return;
+    };
+    tables.forget_socket(&last);
+    let forth = SocketKey::new(cookie, record.address, record.port, Towards::Endpoint);
+    let Some(record) = tables.socket(&forth) else {
+        return;
+    };
+    tables.forget_socket(&forth);
+    let back = SocketKey::new(cookie, record.address, record.port, Towards::Frontend);
+    tables.forget_socket(&back);
 }
 
 /// Whether the socket's protocol is one whose ports frontends have here.
@@ -279,9 +305,9 @@ fn remember<A: Address, T: Sockets<A>>(
     (index, generation): (u32, u32),
     tables: &T,
 ) {
-    let back = record(to, index, generation, 0, tables);
+    let back = record(to, index, generation, tables);
     tables.remember_socket(&key(socket, endpoint, Towards::Frontend), &back);
-    let forth = record(endpoint, index, generation, 0, tables);
+    let forth = record(endpoint, index, generation, tables);
     tables.remember_socket(&key(socket, to, Towards::Endpoint), &forth);
 }
 
@@ -313,7 +339,7 @@ fn is_of_another<A: Address, T: Sockets<A>>(from: &SocketKey<A>, to: End<A>, tab
 fn is_valid<A: Address, T: Tables<A>>(record: &SocketRecord<A>, tables: &T) -> bool {
     // Another CPU may have written a later time than this one's.
     let idle = tables.now().wrapping_sub(record.seen).cast_signed();
-    record.flags & socket_flags::CONNECTED != 0 || idle <= TIMEOUT.cast_signed()
+    idle <= TIMEOUT.cast_signed()
 }
 
 #[inline(always)]
@@ -334,13 +360,12 @@ fn record<A: Address, T: Tables<A>>(
     end: End<A>,
     backend: u32,
     generation: u32,
-    flags: u16,
     tables: &T,
 ) -> SocketRecord<A> {
     SocketRecord {
         address: end.address,
         port: end.port,
-        flags,
+        flags: 0,
         backend,
         generation,
         seen: tables.now(),

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use super::world::{FromIp, World};
 use crate::host::Memory;
 use crate::layout::{Address, Port, SocketCookie};
-use crate::pipeline::{Client, End, Reach, Socket, bind, connect, forget, reveal, send};
+use crate::pipeline::{
+    Client, End, Reach, Socket, bind, connect, forget, forget_flow, reveal, send,
+};
 
 /// What becomes of a destination.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,7 +60,13 @@ impl Caller {
     }
 
     pub(super) fn close(&self, world: &World, peer: SocketAddr) {
-        in_family!(world, peer, it => forget(self.0.cookie, end_in(it, peer), it));
+        in_family!(world, peer, it => forget(self.0.cookie, end_in(it, peer).address, it));
+    }
+
+    /// Closes a socket that is not connected.
+    pub(super) fn close_unconnected(&self, world: &World) {
+        forget_flow(self.0.cookie, &world.v4);
+        forget_flow(self.0.cookie, &world.v6);
     }
 
     pub(super) fn may_bind(&self, world: &World, at: SocketAddr) -> bool {

@@ -121,6 +121,52 @@ fn what_is_remembered_of_a_connection_lasts_until_it_is_closed() {
 }
 
 #[test]
+fn what_is_remembered_of_datagrams_goes_with_their_socket() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        let service = at(family, 9, 1, 80);
+        let [one, other] = [1, 2].map(|cookie| Caller::new(Client::Pod, UDP, cookie));
+        let peers = [one, other].map(|it| endpoint(it.send(&world, None, service)));
+        one.close_unconnected(&world);
+        assert_eq!(one.reveal(&world, peers[0]), None);
+        assert_eq!(other.reveal(&world, peers[1]), Some(service));
+        assert_eq!(endpoint(other.send(&world, None, service)), peers[1]);
+        other.close_unconnected(&world);
+        assert!(world.v4.sockets.borrow().is_empty());
+        assert!(world.v6.sockets.borrow().is_empty());
+    }
+}
+
+#[test]
+fn a_connection_that_came_to_nothing_is_forgotten_by_its_address() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        let caller = Caller::new(Client::Pod, TCP, 1);
+        let peer = endpoint(caller.connect(&world, at(family, 9, 1, 80)));
+        // The kernel has no port any more.
+        let address = SocketAddr::new(peer.ip(), 0);
+        caller.close(&world, address);
+        assert!(world.v4.sockets.borrow().is_empty());
+        assert!(world.v6.sockets.borrow().is_empty());
+    }
+}
+
+#[test]
+fn who_connects_to_the_endpoint_itself_is_told_so() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        let caller = Caller::new(Client::Host, UDP, 1);
+        let service = at(family, 9, 1, 80);
+        let peer = endpoint(caller.connect(&world, service));
+        let neighbour = SocketAddr::new(peer.ip(), 9);
+        assert_eq!(caller.reveal(&world, neighbour), None, "another port");
+        assert_eq!(caller.reveal(&world, peer), Some(service));
+        assert_eq!(caller.connect(&world, peer), Outcome::Unchanged);
+        assert_eq!(caller.reveal(&world, peer), None);
+    }
+}
+
+#[test]
 fn an_endpoint_answers_as_whom_it_was_asked() {
     for family in Family::BOTH {
         let world = scene(family);
