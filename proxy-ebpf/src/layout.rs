@@ -145,6 +145,8 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     /// Internet Control Message Protocol for IPv6.
     pub const ICMPV6: u8 = 58;
+    /// Stream Control Transmission Protocol.
+    pub const SCTP: u8 = 132;
 }
 
 /// Key of `FRONTENDS_*`. A NodePort lies under the zero address.
@@ -733,7 +735,8 @@ pub enum Counter {
     PortsExhausted = 2,
     /// Packets that are cut short or contradict themselves; passed untouched.
     Malformed = 3,
-    /// Fragments to a ClusterIP whose first one was not seen; dropped.
+    /// Fragments to a ClusterIP whose first one was not seen, and first ones of SCTP whose
+    /// ports would change; dropped.
     Fragments = 4,
     /// New connections to a Service without endpoints; the client is told.
     NoEndpoints = 5,

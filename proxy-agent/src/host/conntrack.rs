@@ -103,6 +103,7 @@ fn connection(tuple: &[Tuple]) -> Option<Connection> {
                     match field {
                         ProtoTuple::Protocol(Number::Tcp) => number = Some(protocol::TCP),
                         ProtoTuple::Protocol(Number::Udp) => number = Some(protocol::UDP),
+                        ProtoTuple::Protocol(Number::Sctp) => number = Some(protocol::SCTP),
                         ProtoTuple::SourcePort(port) => ports[0] = Some(*port),
                         ProtoTuple::DestinationPort(port) => ports[1] = Some(*port),
                         _ => {}

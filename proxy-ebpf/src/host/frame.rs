@@ -47,6 +47,11 @@ impl<const MOST_EXTENSIONS: usize> Packet for Frame<MOST_EXTENSIONS> {
         self.adjust(offset, |sum| delta.apply(sum))
     }
 
+    fn adjust_sctp_checksum(&mut self, offset: usize, change: u32) -> Option<()> {
+        let old: u32 = self.read(offset)?;
+        self.write(offset, &(old ^ change))
+    }
+
     fn is_checksum_pending(&mut self, _: usize, _: u16) -> bool {
         false
     }

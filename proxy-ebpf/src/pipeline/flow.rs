@@ -13,6 +13,9 @@ use crate::layout::{Address, Edge, Flow, FlowKey, Tuple, flow_flags, protocol, t
 const UDP_TIMEOUT: u32 = ticks::from_seconds(240);
 /// kube-proxy's `tcpEstablishedTimeout`.
 const TCP_TIMEOUT: u32 = ticks::from_seconds(24 * 60 * 60);
+/// An association of SCTP: three heartbeats and more may get lost. As netfilter has it
+/// (`nf_conntrack_sctp_timeout_established`, since Linux 6.2).
+const SCTP_TIMEOUT: u32 = ticks::from_seconds(210);
 /// A flow that is opening: `nf_conntrack_tcp_timeout_syn_recv`, and twice
 /// `nf_conntrack_udp_timeout`.
 const OPENING_TIMEOUT: u32 = ticks::from_seconds(60);
@@ -41,12 +44,20 @@ pub(super) struct Translation<A> {
 pub(super) fn is_fresh<A>(flow: &Flow<A>, protocol: u8, now: u32) -> bool {
     let timeout = if flow.flags() & flow_flags::OPENING != 0 {
         OPENING_TIMEOUT
-    } else if protocol == protocol::TCP {
-        TCP_TIMEOUT
     } else {
-        UDP_TIMEOUT
+        open_timeout(protocol)
     };
     idle(flow, now) <= timeout
+}
+
+/// How long an open flow may be without packets.
+#[inline(always)]
+fn open_timeout(protocol: u8) -> u32 {
+    match protocol {
+        protocol::TCP => TCP_TIMEOUT,
+        protocol::SCTP => SCTP_TIMEOUT,
+        _ => UDP_TIMEOUT,
+    }
 }
 
 /// Ticks since the record was used. Another CPU may have written a later time than
@@ -177,7 +188,7 @@ pub(super) enum Holder {
     Over,
     /// A flow that has to go where there is no other way: it is opening, or was reset.
     Weak,
-    /// A TCP connection that one side has closed.
+    /// A connection that one side has closed.
     Closing,
     /// A flow that goes on.
     Live,
@@ -198,10 +209,8 @@ pub(super) fn holder<A>(reply: &Flow<A>, protocol: u8, now: u32) -> Holder {
         (TCP_LAST_ACK_TIMEOUT, Holder::Closing)
     } else if flags & BOTH_FINS != 0 {
         (TCP_CLOSING_TIMEOUT, Holder::Closing)
-    } else if protocol == protocol::TCP {
-        (TCP_TIMEOUT, Holder::Live)
     } else {
-        (UDP_TIMEOUT, Holder::Live)
+        (open_timeout(protocol), Holder::Live)
     };
     if idle(reply, now) > timeout {
         Holder::Over

@@ -8,10 +8,10 @@ use super::egress::find_reply;
 use super::flow::Translation;
 use super::headers::{Headers, Ipv4Header, Ipv6Header, Skip, Version, parse, with_ports};
 use super::ingress::{decide, go_on, is_at_its_end, refused, translate};
-use super::rewrite::{address_delta, rewrite};
+use super::rewrite::{address_delta, port_word, rewrite};
 use super::{Client, Onward, Packet, Tables, Verdict};
 use crate::layout::{
-    Address, Bytes, Counter, Edge, Fragment, FragmentKey, Port, Tuple, V4, V6, ticks,
+    Address, Bytes, Counter, Edge, Fragment, FragmentKey, Port, Tuple, V4, V6, protocol, ticks,
 };
 
 /// What came of a first fragment is forgotten after this long; as long as the kernel waits
@@ -154,6 +154,10 @@ where
     match decide(&headers, tables, client, onward) {
         Ok(Some(translation)) => {
             let Translation { tuple, flags, .. } = &translation;
+            if !can_become(&headers, tuple) {
+                tables.count(Counter::Fragments);
+                return Verdict::Drop;
+            }
             remember(tables, &headers, part.id, Edge::Ingress, (tuple, *flags));
             translate(packet, &headers, tables, &translation)
         }
@@ -189,9 +193,20 @@ where
     let Some(tuple) = find_reply(&headers, tables) else {
         return Verdict::Pass;
     };
+    if !can_become(&headers, &tuple) {
+        tables.count(Counter::Fragments);
+        return Verdict::Drop;
+    }
     remember(tables, &headers, part.id, Edge::Egress, (&tuple, 0));
     let done = rewrite(packet, &headers, &tuple);
     go_on(packet, &headers, tables, 0, done.map(|()| tuple))
+}
+
+/// Whether a first fragment can be given this tuple. SCTP's checksum changes with the ports,
+/// by how far they are from the end of the whole packet, which nobody knows yet.
+#[inline(always)]
+fn can_become<A>(headers: &Headers<A>, to: &Tuple<A>) -> bool {
+    headers.protocol != protocol::SCTP || port_word(&headers.tuple) == port_word(to)
 }
 
 /// What the fragments of a packet have in common.

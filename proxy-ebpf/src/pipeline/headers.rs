@@ -5,6 +5,7 @@
 
 use super::fragment::Fragments;
 use super::quote::WriteError;
+use super::sctp::SctpHeader;
 use super::{Covers, Packet};
 use crate::layout::{Bytes, Port, Tuple, V4, V6, flow_flags, protocol};
 
@@ -32,7 +33,7 @@ pub struct Headers<A> {
     pub protocol: u8,
     /// Time to live, or hop limit.
     pub ttl: u8,
-    /// TCP's flags; 0 for other protocols.
+    /// TCP's flags, or those that say what SCTP's first chunk says; 0 for other protocols.
     pub tcp_flags: u8,
     /// Addresses and ports; ICMP has no ports, they are 0.
     pub tuple: Tuple<A>,
@@ -47,7 +48,7 @@ pub(super) mod tcp_flags {
 }
 
 impl<A> Headers<A> {
-    /// Whether this packet asks for a new TCP connection.
+    /// Whether this packet asks for a new connection, or association.
     #[inline(always)]
     pub fn is_syn(&self) -> bool {
         self.tcp_flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN
@@ -60,7 +61,7 @@ impl<A> Headers<A> {
         self.tcp_flags & (tcp_flags::SYN | tcp_flags::RST) == 0
     }
 
-    /// What this packet says about the end of its TCP connection, in bits of
+    /// What this packet says about the end of its connection, or association, in bits of
     /// [`flow_flags`].
     #[inline(always)]
     pub fn ending(&self) -> u32 {
@@ -357,6 +358,15 @@ pub(super) fn with_ports<A: Version, P: Packet>(
             }
             headers.tuple.source_port = header.source;
             headers.tuple.destination_port = header.destination;
+        }
+        protocol::SCTP => {
+            let header: SctpHeader = packet.read(headers.transport).ok_or(Skip::Malformed)?;
+            if headers.transport + size_of::<SctpHeader>() > headers.end {
+                return Err(Skip::Malformed);
+            }
+            headers.tuple.source_port = header.source;
+            headers.tuple.destination_port = header.destination;
+            headers.tcp_flags = header.meaning();
         }
         number if number == A::ICMP => {}
         _ => return Err(Skip::Other),

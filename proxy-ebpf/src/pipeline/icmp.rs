@@ -9,7 +9,7 @@ use super::flow::is_fresh;
 use super::headers::{Headers, Ipv4Header, Ipv6Header, Version, parse, walk_extensions};
 use super::ingress::{go_on, is_at_its_end};
 use super::rewrite::{TCP_CHECKSUM, UDP_CHECKSUM, address_delta, port_word};
-use super::{Delta, Packet, Tables, Verdict};
+use super::{Delta, Packet, Tables, Verdict, sctp};
 use crate::layout::{
     Address, Bytes, Counter, Edge, FlowKey, Port, Tuple, V4, V6, flow_flags, protocol,
 };
@@ -45,6 +45,8 @@ pub struct Quote<A> {
     network: usize,
     /// Offset of its transport header.
     transport: usize,
+    /// Where the whole packet ended.
+    end: usize,
     protocol: u8,
     tuple: Tuple<A>,
 }
@@ -91,9 +93,10 @@ impl Icmp for V4 {
         if header.version_and_length >> 4 != 4 || length < size_of::<Ipv4Header>() || !has_ports {
             return None;
         }
+        let total_length = usize::from(u16::from_be(header.total_length));
         Quote::read(
             packet,
-            [offset, offset + length],
+            [offset, offset + length, offset + total_length],
             header.protocol,
             [header.source, header.destination],
         )
@@ -139,9 +142,10 @@ impl Icmp for V6 {
         }
         let behind = offset + size_of::<Ipv6Header>();
         let (transport, protocol) = walk_extensions(packet, behind, header.next_header).ok()?;
+        let payload_length = usize::from(u16::from_be(header.payload_length));
         Quote::read(
             packet,
-            [offset, transport],
+            [offset, transport, behind + payload_length],
             protocol,
             [header.source, header.destination],
         )
@@ -152,17 +156,18 @@ impl<A: Address> Quote<A> {
     #[inline(always)]
     fn read<P: Packet>(
         packet: &P,
-        [network, transport]: [usize; 2],
+        [network, transport, end]: [usize; 3],
         protocol: u8,
         [source, destination]: [A; 2],
     ) -> Option<Self> {
-        if !matches!(protocol, protocol::TCP | protocol::UDP) {
+        if !matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
             return None;
         }
         let ports: Ports = packet.read(transport)?;
         Some(Self {
             network,
             transport,
+            end,
             protocol,
             tuple: Tuple {
                 source,
@@ -334,21 +339,53 @@ where
     if let Some(checksum) = A::CHECKSUM {
         change = change.and(adjust(packet, quote.network + checksum, addresses)?);
     }
-    let (checksum, may_be_absent) = match quote.protocol {
-        protocol::TCP => (quote.transport + TCP_CHECKSUM, false),
-        _ => (quote.transport + UDP_CHECKSUM, true),
-    };
-    if checksum + 2 <= headers.end {
-        let present: u16 = packet.read(checksum)?;
-        if packet.is_checksum_pending(checksum, present) {
-            // It makes all that it covers add up to the same, whatever the ports.
-            change = change.and(Delta::between(&[port_word(to)], &[port_word(&quote.tuple)]));
-        } else if !(may_be_absent && present == 0) {
-            change = change.and(adjust(packet, checksum, addresses.and(ports))?);
+    if quote.protocol == protocol::SCTP {
+        change = change.and(adjust_sctp(packet, headers, quote, to)?);
+    } else {
+        let (checksum, may_be_absent) = match quote.protocol {
+            protocol::TCP => (quote.transport + TCP_CHECKSUM, false),
+            _ => (quote.transport + UDP_CHECKSUM, true),
+        };
+        if checksum + 2 <= headers.end {
+            let present: u16 = packet.read(checksum)?;
+            if packet.is_checksum_pending(checksum, present) {
+                // It makes all that it covers add up to the same, whatever the ports.
+                change = change.and(Delta::between(&[port_word(to)], &[port_word(&quote.tuple)]));
+            } else if !(may_be_absent && present == 0) {
+                change = change.and(adjust(packet, checksum, addresses.and(ports))?);
+            }
         }
     }
     packet.write(quote.network + A::ADDRESSES, &[to.source, to.destination])?;
     packet.write(quote.transport, &port_word(to))?;
+    Some(change)
+}
+
+/// Adjusts SCTP's checksum, if it is quoted, and says what difference that makes. One that
+/// was yet to be completed when the error was made is 0.
+#[inline(always)]
+fn adjust_sctp<A, P>(
+    packet: &mut P,
+    headers: &Headers<A>,
+    quote: &Quote<A>,
+    to: &Tuple<A>,
+) -> Option<Delta>
+where
+    A: Version,
+    P: Packet,
+{
+    const LENGTH: usize = 4;
+    let checksum = quote.transport + sctp::CHECKSUM;
+    let mut change = Delta::between(&[], &[]);
+    if checksum + LENGTH <= headers.end {
+        let present: u32 = packet.read(checksum)?;
+        if present != 0 {
+            let length = quote.end.saturating_sub(quote.transport);
+            let new = present ^ sctp::checksum_change([&quote.tuple, to], length);
+            packet.write(checksum, &new)?;
+            change = Delta::between(&[present], &[new]);
+        }
+    }
     Some(change)
 }
 

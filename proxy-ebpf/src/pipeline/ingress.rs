@@ -189,7 +189,7 @@ fn is_valid<A: Version, T: Tables<A>>(tables: &T, flow: &Flow<A>, headers: &Head
                 .find(&reply_key(flow, headers.protocol))
                 .is_none_or(|reply| !is_ending(&reply));
     }
-    headers.protocol == protocol::TCP || is_current(tables, flow)
+    headers.protocol != protocol::UDP || is_current(tables, flow)
 }
 
 #[inline(always)]

@@ -13,6 +13,7 @@
 //! [`send`] and their like in [`socket`].
 
 mod checksum;
+mod crc32c;
 mod egress;
 mod flow;
 mod fragment;
@@ -28,6 +29,7 @@ mod pick;
 mod quote;
 mod reject;
 mod rewrite;
+mod sctp;
 mod socket;
 mod source_port;
 mod tables;

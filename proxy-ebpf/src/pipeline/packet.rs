@@ -50,6 +50,10 @@ pub trait Packet {
     /// stays, and a sum of 0 is sent as all ones (RFC 768).
     fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, covers: Covers) -> Option<()>;
 
+    /// Adds `change` to the SCTP checksum at `offset`: a CRC, in which that means to flip
+    /// bits. One that is yet to be completed stays: it is 0, and completed as if it were.
+    fn adjust_sctp_checksum(&mut self, offset: usize, change: u32) -> Option<()>;
+
     /// Adjusts the sum over the whole packet that hardware may have found, for a change
     /// that no checksum in the packet makes up for.
     fn adjust_whole(&mut self, _: Delta) {}

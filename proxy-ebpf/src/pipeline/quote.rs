@@ -80,27 +80,31 @@ where
     }
     let transport = headers.transport;
     // As much as the kernel leaves of a header whose checksum hardware completes.
-    let (length, checksum, present, sum) = match headers.protocol {
+    let (length, transport_sum) = match headers.protocol {
         protocol::TCP => {
             let words: [u32; 5] = packet.read(transport)?;
             let [.., [first, second, ..]] = words.map(u32::to_ne_bytes);
             let present = u16::from_ne_bytes([first, second]);
-            (20, TCP_CHECKSUM, present, Delta::between(&[], &words))
+            let sum = Delta::between(&[], &words);
+            (
+                20,
+                completed(packet, transport + TCP_CHECKSUM, present, sum),
+            )
         }
         protocol::UDP => {
             let words: [u32; 2] = packet.read(transport)?;
             let [_, [.., third, fourth]] = words.map(u32::to_ne_bytes);
             let present = u16::from_ne_bytes([third, fourth]);
-            (8, UDP_CHECKSUM, present, Delta::between(&[], &words))
+            let sum = Delta::between(&[], &words);
+            (8, completed(packet, transport + UDP_CHECKSUM, present, sum))
+        }
+        protocol::SCTP => {
+            // A checksum that is yet to be completed belongs to a host behind a device that
+            // leaves it so, and takes it for right.
+            let words: [u32; 3] = packet.read(transport)?;
+            (12, Delta::between(&[], &words))
         }
         _ => return None,
-    };
-    let transport_sum = if packet.is_checksum_pending(transport + checksum, present) {
-        // It holds the pseudo header's sum; once complete it will make all that it covers
-        // add up to the opposite.
-        Delta::between(&[u32::from(present)], &[])
-    } else {
-        sum
     };
     let quoted = Quoted {
         network: headers.network,
@@ -110,6 +114,19 @@ where
     };
     let added = A::headers(packet, &quoted, message, ends)?;
     packet.prepend(headers.network, transport + length, &added)
+}
+
+/// The sum of a transport header's part that has this one now, and the checksum at `offset`
+/// in it, once hardware has completed that.
+#[inline(always)]
+fn completed<P: Packet>(packet: &mut P, offset: usize, present: u16, sum: Delta) -> Delta {
+    if packet.is_checksum_pending(offset, present) {
+        // It holds the pseudo header's sum; once complete it will make all that it covers
+        // add up to the opposite.
+        Delta::between(&[u32::from(present)], &[])
+    } else {
+        sum
+    }
 }
 
 /// The checksum of what has this sum.

@@ -1,6 +1,6 @@
 //! Refusing a connection: the client hears at once that nobody answers, by a reset (TCP)
-//! or an ICMP error (UDP); and telling the sender of a packet that it was too big, or that
-//! its time to live is over.
+//! or an ICMP error (UDP, SCTP); and telling the sender of a packet that it was too big, or
+//! that its time to live is over.
 //!
 //! For a reset the client's own packet goes back as a reset (RFC 9293, section 3.10.7.1), with
 //! its length, options and data as they are: only the ends trade places and a few

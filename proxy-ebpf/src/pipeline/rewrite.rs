@@ -1,6 +1,7 @@
 //! Writing a tuple into a packet.
 
 use super::headers::Version;
+use super::sctp;
 use super::{Covers, Delta, Headers, Packet};
 use crate::layout::{Bytes, Tuple, protocol};
 
@@ -22,7 +23,9 @@ where
     if let Some(checksum) = A::CHECKSUM {
         packet.adjust_ip_checksum(headers.network + checksum, addresses)?;
     }
-    if headers.protocol == protocol::TCP {
+    if headers.protocol == protocol::SCTP {
+        sctp::adjust_checksums(packet, headers, to, addresses)?;
+    } else if headers.protocol == protocol::TCP {
         let checksum = headers.transport + TCP_CHECKSUM;
         packet.adjust_tcp_checksum(checksum, addresses, A::PSEUDO_HEADER)?;
         packet.adjust_tcp_checksum(checksum, ports, Covers::Header)?;

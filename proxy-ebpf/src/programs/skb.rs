@@ -1,11 +1,14 @@
 //! A socket buffer as the pipeline's packet.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
 use aya_ebpf::helpers::generated::{
     bpf_csum_update, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room,
-    bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_skb_vlan_pop,
+    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
+    bpf_skb_vlan_pop,
 };
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::Bytes;
@@ -112,6 +115,25 @@ impl Skb {
         }
     }
 
+    /// Reads a value by a helper: in the midst of a program, where the verifier would have to
+    /// know the offset of a direct access on every way there.
+    #[inline(always)]
+    fn load<T: Bytes>(&self, offset: usize) -> Option<T> {
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the helper checks the offset, and fills all of `value`, of which any bytes
+        // are a value, where it succeeds.
+        unsafe {
+            let (to, length) = (value.as_mut_ptr().cast(), size_of::<T>() as u32);
+            succeeded(bpf_skb_load_bytes(
+                self.raw.cast(),
+                offset as u32,
+                to,
+                length,
+            ))?;
+            Some(value.assume_init())
+        }
+    }
+
     #[inline(always)]
     fn adjust_transport(
         &mut self,
@@ -212,12 +234,24 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
+    fn adjust_sctp_checksum(&mut self, offset: usize, change: u32) -> Option<()> {
+        let old: u32 = self.load(offset)?;
+        if old == 0 && self.is_checksum_pending(offset, 0) {
+            return Some(());
+        }
+        let new = old ^ change;
+        self.write(offset, &new)?;
+        self.adjust_whole(Delta::between(&[old], &[new]));
+        Some(())
+    }
+
+    #[inline(always)]
     fn is_checksum_pending(&mut self, offset: usize, present: u16) -> bool {
         // The helper leaves a checksum that is yet to be completed alone, as the change
         // is none of the pseudo header's.
         // SAFETY: the helper checks the offset.
         unsafe { bpf_l4_csum_replace(self.raw, offset as u32, 0, 1, 0) };
-        let is_pending = self.read(offset) == Some(present);
+        let is_pending = self.load(offset) == Some(present);
         if !is_pending {
             let _ = self.write(offset, &present);
         }

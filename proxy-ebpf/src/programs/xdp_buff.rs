@@ -96,6 +96,14 @@ impl Packet for XdpBuff {
     }
 
     #[inline(always)]
+    fn adjust_sctp_checksum(&mut self, offset: usize, change: u32) -> Option<()> {
+        let sum = self.at::<u32>(offset)?;
+        // SAFETY: as in `read` and `write`.
+        unsafe { *sum ^= change };
+        Some(())
+    }
+
+    #[inline(always)]
     fn is_checksum_pending(&mut self, _: usize, _: u16) -> bool {
         false
     }

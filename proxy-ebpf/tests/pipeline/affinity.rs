@@ -32,7 +32,7 @@ impl Scene {
                 stage.add_backend(at(family, 2, host, 8080), host <= 4);
             }
             let cluster: Vec<_> = (0..8).collect();
-            for protocol in Protocol::BOTH {
+            for protocol in Protocol::ALL {
                 let cluster_ip = Frontend::new(at(family, 9, 1, 80), protocol, cluster.clone());
                 stage.frontends.push(cluster_ip);
                 stage.frontends.push(Frontend {

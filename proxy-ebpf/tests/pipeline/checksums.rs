@@ -9,7 +9,7 @@ use super::world::{World, at};
 fn world(family: Family) -> World {
     let mut stage = Stage::empty();
     let backend = stage.add_backend(at(family, 2, 1, 8080), true);
-    for protocol in Protocol::BOTH {
+    for protocol in Protocol::ALL {
         let address = at(family, 9, 1, 80);
         stage
             .frontends

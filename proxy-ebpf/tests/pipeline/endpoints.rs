@@ -4,38 +4,33 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, address, tcp_flags};
+use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, address};
 
 use super::world::{World, at};
 use crate::host::Action;
 use crate::layout::{Counter, V4, V6};
 
-/// A packet that opens a connection.
-fn first(protocol: Protocol, client: SocketAddr, to: SocketAddr) -> Packet {
-    match protocol {
-        Protocol::Tcp => Packet::tcp(client, to, tcp_flags::SYN),
-        Protocol::Udp => Packet::udp(client, to),
-    }
-}
-
 /// Every family with every protocol.
 fn kinds() -> impl Iterator<Item = (Family, Protocol)> {
-    let both = |family| Protocol::BOTH.map(|protocol| (family, protocol));
-    Family::BOTH.into_iter().flat_map(both)
+    let all = |family| Protocol::ALL.map(|protocol| (family, protocol));
+    Family::BOTH.into_iter().flat_map(all)
 }
 
 /// Where a new client's packet goes.
 fn goes_to(world: &World, hook: Hook, to: SocketAddr, protocol: Protocol) -> SocketAddr {
     let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
     world
-        .ends(hook, &first(protocol, at(family, 7, 7, 50_000), to))
+        .ends(
+            hook,
+            &Packet::opening(protocol, at(family, 7, 7, 50_000), to),
+        )
         .1
 }
 
 /// That a new client's packet is dropped for this reason, as it came.
 fn is_dropped(world: &World, hook: Hook, to: SocketAddr, protocol: Protocol, why: Counter) {
     let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
-    let packet = first(protocol, at(family, 7, 7, 50_000), to);
+    let packet = Packet::opening(protocol, at(family, 7, 7, 50_000), to);
     let (action, bytes) = world.send(hook, &packet);
     assert_eq!(action, Action::Drop);
     assert_eq!(bytes, packet.build());
@@ -81,7 +76,7 @@ fn every_endpoint_is_as_likely_as_the_others() {
         for client in 0..PICKS {
             let host = u8::try_from(client % 250).unwrap();
             let port = u16::try_from(1000 + client / 250).unwrap();
-            let packet = first(protocol, at(family, 7, host, port), service);
+            let packet = Packet::opening(protocol, at(family, 7, host, port), service);
             let (_, endpoint) = world.ends(Hook::FromOutside, &packet);
             *picks.entry(endpoint).or_default() += 1;
         }
@@ -169,10 +164,10 @@ fn an_external_local_policy_binds_outsiders_only() {
         assert_eq!(goes_to(&world, Hook::FromOutside, service, protocol), near);
         let (action, _) = world.send(
             Hook::FromOutside,
-            &first(protocol, at(family, 7, 8, 50_000), service),
+            &Packet::opening(protocol, at(family, 7, 8, 50_000), service),
         );
         assert_eq!(action, Action::Pass, "keeps the client's address");
-        let pod = first(protocol, at(family, 2, 9, 50_000), service);
+        let pod = Packet::opening(protocol, at(family, 2, 9, 50_000), service);
         assert_eq!(world.ends(Hook::FromPod, &pod).1, far);
         let (world, ..) = stage_with(family, |_, far| frontend(far, vec![]));
         let why = Counter::NoLocalEndpoints;
@@ -220,7 +215,7 @@ fn a_packet_at_its_last_hop_is_not_sent_on() {
                 stage_with(family, |_, far| Frontend::new(service, protocol, vec![far]));
             let packet = Packet {
                 ttl,
-                ..first(protocol, at(family, 7, 7, 50_000), service)
+                ..Packet::opening(protocol, at(family, 7, 7, 50_000), service)
             };
             let (got, bytes) = world.send(Hook::FromOutside, &packet);
             assert_eq!(got, action, "{ttl}");
@@ -242,7 +237,7 @@ fn the_last_hop_does_not_matter_to_what_the_stack_takes() {
         });
         let packet = Packet {
             ttl: 1,
-            ..first(protocol, at(family, 7, 7, 50_000), service)
+            ..Packet::opening(protocol, at(family, 7, 7, 50_000), service)
         };
         let (action, bytes) = world.send(Hook::FromOutside, &packet);
         assert_eq!(action, Action::Pass);

@@ -19,7 +19,7 @@ fn node(chance: u32, affinity: u32) -> World {
         let hosts = 1..=ENDPOINTS;
         let backends = hosts.map(|host| stage.add_backend(at(family, 2, host, 8080), false));
         let set: Vec<_> = backends.collect();
-        for protocol in Protocol::BOTH {
+        for protocol in Protocol::ALL {
             for host in [1, 2] {
                 stage.frontends.push(Frontend {
                     external: true,

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Choices, Extension, Packet, tcp_flags};
+use proxy_tests::packets::{Choices, Extension, Packet, chunks, tcp_flags};
 
 use super::untouched::is_untouched;
 use super::world::at;
@@ -21,6 +21,10 @@ fn tcp(family: Family) -> Packet {
         at(family, 9, 1, 80),
         tcp_flags::SYN,
     )
+}
+
+fn sctp(family: Family) -> Packet {
+    Packet::sctp(at(family, 7, 7, 50_000), at(family, 9, 1, 80), chunks::INIT)
 }
 
 /// Malformed with the packet's bytes changed like this.
@@ -71,7 +75,7 @@ proptest! {
 #[test]
 fn cut_short_at_any_byte_without_an_ethernet_header() {
     for family in Family::BOTH {
-        for packet in [udp(family), tcp(family)] {
+        for packet in [udp(family), tcp(family), sctp(family)] {
             let bytes = packet.build();
             for length in packet.network_at()..packet.end() {
                 let bare = &bytes[packet.network_at()..length];
@@ -143,9 +147,8 @@ fn an_ip_length_of_zero() {
 fn an_ip_packet_that_ends_within_its_headers() {
     // The frame goes on, but what follows is not the packet's.
     for family in Family::BOTH {
-        for packet in [udp(family), tcp(family)] {
+        for (packet, header) in [(udp(family), 8), (tcp(family), 20), (sctp(family), 16)] {
             let (field, from) = length_field(&packet);
-            let header = if packet.protocol() == 6 { 20 } else { 8 };
             let enough = packet.transport_at() + header - from;
             for length in 1..enough {
                 is_malformed(&packet, |bytes| put(bytes, field, length));

@@ -34,7 +34,7 @@ impl Scene {
         let mut stage = Stage::empty();
         stage.add_backend(first, local);
         stage.add_backend(second, local);
-        for protocol in Protocol::BOTH {
+        for protocol in Protocol::ALL {
             stage
                 .frontends
                 .push(Frontend::new(service, protocol, vec![0]));
@@ -98,7 +98,7 @@ impl Scene {
     }
 
     /// The first endpoint leaves; the second takes its place.
-    fn replace_endpoint(&mut self) {
+    pub(super) fn replace_endpoint(&mut self) {
         self.world.switch_sets(&[1]);
         self.world.end_backend(0);
     }

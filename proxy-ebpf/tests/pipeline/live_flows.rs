@@ -44,7 +44,7 @@ fn crowded(nat_ports: u16) -> Stage {
     for family in Family::BOTH {
         let near = stage.add_backend(at(family, 2, 1, 8080), true);
         let far = stage.add_backend(at(family, 3, 1, 8080), false);
-        for protocol in Protocol::BOTH {
+        for protocol in Protocol::ALL {
             for (host, set) in [
                 (1, vec![near]),
                 (2, vec![near, far]),
@@ -80,10 +80,7 @@ fn bustle(bytes: &[u8], nat_ports: u16) {
         let port = choices.one_of(&[50_000, 50_001, 40_000, 40_001, 8080]);
         let client = at(family, network, host, port);
         let service = at(family, 9, choices.one_of(&[1, 2, 3, 4]), 80);
-        let packet = match choices.one_of(&Protocol::BOTH) {
-            Protocol::Tcp => Packet::tcp(client, service, 2),
-            Protocol::Udp => Packet::udp(client, service),
-        };
+        let packet = Packet::opening(choices.one_of(&Protocol::ALL), client, service);
         let hook = hook_of(client, family);
         let (action, bytes) = world.send(hook, &packet);
         if action == Action::Drop {

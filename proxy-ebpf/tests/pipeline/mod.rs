@@ -23,6 +23,7 @@ mod records;
 mod rejects;
 mod resets;
 mod round_trips;
+mod sctp;
 mod sockets;
 mod source_ranges;
 mod traffic;

@@ -15,7 +15,7 @@ use tcp_flags::{ACK, SYN};
 fn scene(family: Family) -> World {
     let mut stage = Stage::empty();
     stage.add_backend(at(family, 2, 1, 8080), true);
-    for protocol in Protocol::BOTH {
+    for protocol in Protocol::ALL {
         let frontend = Frontend::new(at(family, 9, 1, 80), protocol, vec![0]);
         stage.frontends.push(frontend);
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Choices, Frontend, Hook, Packet, Protocol, Stage, tcp_flags};
+use proxy_tests::packets::{Choices, Frontend, Hook, Packet, Protocol, Stage};
 
 use super::caller::{Caller, Outcome};
 use super::world::{FromIp, World, at};
@@ -18,6 +18,8 @@ use crate::pipeline::Client;
 const ENDPOINTS: u8 = 6;
 /// Addresses of Services in network 9 are those up to this one, and no Service's.
 const SERVICES: u8 = 5;
+/// What sockets are served of.
+const AT_SOCKETS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 /// Clients are few, so that affinity has something to remember.
 const CLIENTS: u8 = 3;
 
@@ -43,7 +45,7 @@ fn stage(family: Family, choices: &mut Choices<'_>) -> Stage {
     };
     let all: Vec<usize> = (0..ENDPOINTS.into()).collect();
     for host in 1..=SERVICES {
-        for protocol in Protocol::BOTH {
+        for protocol in Protocol::ALL {
             let cluster = subset(choices, &all);
             let near: Vec<usize> = cluster.iter().copied().filter(|it| it % 2 == 0).collect();
             let local = subset(choices, &near);
@@ -122,10 +124,7 @@ fn destination(family: Family, choices: &mut Choices<'_>) -> SocketAddr {
 
 /// What becomes of a first packet of a Pod of this node, which keeps its address.
 fn by_packet(world: &World, from: SocketAddr, to: SocketAddr, protocol: Protocol) -> Outcome {
-    let packet = match protocol {
-        Protocol::Tcp => Packet::tcp(from, to, tcp_flags::SYN),
-        Protocol::Udp => Packet::udp(from, to),
-    };
+    let packet = Packet::opening(protocol, from, to);
     let (action, bytes) = world.send(Hook::FromPod, &packet);
     let counted = world.counted();
     let is_refused =
@@ -144,9 +143,10 @@ fn by_packet(world: &World, from: SocketAddr, to: SocketAddr, protocol: Protocol
 
 /// What becomes of it at a socket.
 fn by_socket(world: &World, caller: Caller, to: SocketAddr, protocol: Protocol) -> Outcome {
-    match protocol {
-        Protocol::Tcp => caller.connect(world, to),
-        Protocol::Udp => caller.send(world, None, to),
+    if protocol == Protocol::Tcp {
+        caller.connect(world, to)
+    } else {
+        caller.send(world, None, to)
     }
 }
 
@@ -180,7 +180,7 @@ proptest! {
         let mut choices = Choices::new(&bytes[100..]);
         for count in 0..20 {
             let to = destination(family, &mut choices);
-            let protocol = choices.one_of(&Protocol::BOTH);
+            let protocol = choices.one_of(&AT_SOCKETS);
             for world in [&packets, &sockets] {
                 world.shared.random.set(seed.wrapping_add(count).max(1));
             }
@@ -203,7 +203,7 @@ proptest! {
         let mut choices = Choices::new(&bytes[100..]);
         for count in 0..20 {
             let to = destination(family, &mut choices);
-            let protocol = choices.one_of(&Protocol::BOTH);
+            let protocol = choices.one_of(&AT_SOCKETS);
             for world in [&packets, &sockets] {
                 world.shared.random.set(seed.wrapping_add(count).max(1));
             }

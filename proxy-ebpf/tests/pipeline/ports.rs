@@ -31,7 +31,7 @@ impl Scene {
             let mut stage = Stage::empty();
             stage.nat_ports = (PORT, 1);
             stage.add_backend(endpoint, false);
-            for protocol in Protocol::BOTH {
+            for protocol in Protocol::ALL {
                 let frontend = Frontend::new(service, protocol, vec![0]);
                 stage.frontends.push(frontend);
             }

@@ -18,7 +18,7 @@ const ACKNOWLEDGMENT: u32 = 77;
 fn nobody(family: Family) -> (World, SocketAddr) {
     let service = SocketAddr::new(address(family, 9, 1), 80);
     let mut stage = Stage::empty();
-    for protocol in Protocol::BOTH {
+    for protocol in Protocol::ALL {
         stage
             .frontends
             .push(Frontend::new(service, protocol, vec![]));
@@ -132,10 +132,11 @@ fn expected(packet: &Packet) -> Option<Vec<u8>> {
 
 proptest! {
     #[test]
-    fn a_datagram_is_quoted_in_an_error(chance in prop::collection::vec(any::<u8>(), 256)) {
-        for family in Family::BOTH {
+    fn a_datagram_or_an_init_is_quoted_in_an_error(chance in prop::collection::vec(any::<u8>(), 256)) {
+        let both = |family| [Protocol::Udp, Protocol::Sctp].map(|protocol| (family, protocol));
+        for (family, protocol) in Family::BOTH.into_iter().flat_map(both) {
             let (world, service) = nobody(family);
-            let plain = Packet::udp(client(family), service);
+            let plain = Packet::opening(protocol, client(family), service);
             let packet = plain.reshaped(&mut Choices::new(&chance));
             for hook in [Hook::FromOutside, Hook::FromPod] {
                 let (action, bytes) = world.send(hook, &packet);
@@ -180,10 +181,7 @@ fn the_sender_of_what_is_too_big_for_the_way_on_is_told() {
     for family in Family::BOTH {
         let service = SocketAddr::new(address(family, 9, 2), 80);
         let node = address(family, 1, 1);
-        for packet in [
-            Packet::udp(client(family), service),
-            Packet::tcp(client(family), service, tcp_flags::SYN),
-        ] {
+        for packet in Protocol::ALL.map(|it| Packet::opening(it, client(family), service)) {
             let (action, sent_on) = world.send(Hook::FromOutside, &packet);
             assert_eq!(action, Action::Forward);
             let wire = packet.endpoints_in(&sent_on);

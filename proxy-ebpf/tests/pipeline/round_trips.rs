@@ -46,7 +46,7 @@ impl Cast {
     fn talk(&self, choices: &mut Choices<'_>, hook: Hook, local: bool, travel: Travel) {
         let mut stage = self.stage.clone();
         let backend = stage.add_backend(self.backend, local);
-        for protocol in Protocol::BOTH {
+        for protocol in Protocol::ALL {
             let frontend = Frontend::new(self.service, protocol, vec![backend]);
             stage.frontends.push(frontend);
         }

@@ -24,7 +24,7 @@ fn scene(family: Family) -> World {
         Family::V4 => ([0; 4], 30_080).into(),
         Family::V6 => ([0; 8], 30_080).into(),
     };
-    for protocol in Protocol::BOTH {
+    for protocol in Protocol::ALL {
         for address in [at(family, 9, 1, 80), at(family, 9, 2, 80), any] {
             let frontend = Frontend::new(address, protocol, (0..4).collect());
             stage.frontends.push(frontend);

@@ -17,7 +17,7 @@ const SERVICE: u32 = 0;
 fn scene(family: Family) -> World {
     let mut stage = Stage::empty();
     stage.add_backend(at(family, 2, 1, 8080), true);
-    for protocol in Protocol::BOTH {
+    for protocol in Protocol::ALL {
         for host in [1, 2] {
             let frontend = Frontend::new(at(family, 9, host, 80), protocol, vec![0]);
             stage.frontends.push(frontend);

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Hook, Packet, Stage, address, tcp_flags};
+use proxy_tests::packets::{Hook, Packet, Stage, address, chunks, tcp_flags};
 
 use crate::host::{self, Action, Frame, Link, Memory, Shared};
 use crate::layout::{
@@ -17,6 +17,8 @@ use crate::pipeline::{Client, Tables as _};
 
 /// UDP's number in an IP header.
 pub(super) const UDP: u8 = 17;
+/// SCTP's.
+const SCTP: u8 = 132;
 
 /// A node in memory.
 pub(super) struct World {
@@ -202,6 +204,7 @@ impl World {
     pub(super) fn go_on(&self, hook: Hook, first: &Packet, wire: (SocketAddr, SocketAddr)) {
         let packet = match first.protocol() {
             UDP => Packet::udp(first.source, first.destination),
+            SCTP => Packet::sctp(first.source, first.destination, chunks::COOKIE_ECHO),
             _ => Packet::tcp(first.source, first.destination, tcp_flags::ACK),
         };
         let is_sent_on = wire.0.ip() != first.source.ip();

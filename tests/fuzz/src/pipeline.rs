@@ -5,7 +5,7 @@
 //! its place; only addresses,
 //! ports and checksums change, and time to live and link-layer addresses where it
 //! is sent on; a checksum that was right stays right; and what is dropped, what passes
-//! while there is no flow, and what is no TCP, UDP or ICMP packet is not touched.
+//! while there is no flow, and what is no TCP, UDP, SCTP or ICMP packet is not touched.
 #![no_main]
 
 mod node;

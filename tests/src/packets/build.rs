@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::checksum::{checksum, pseudo_header};
+use super::checksum::{checksum, crc32c, pseudo_header};
 use super::{Packet, Transport};
 
 impl Packet {
@@ -120,6 +120,16 @@ impl Packet {
                 bytes.extend([words << 4, *flags, 0x72, 0x10, 0, 0, 0, 0]);
                 bytes.extend(options);
                 Some(16)
+            }
+            Transport::Sctp { chunk, tag } => {
+                bytes.extend(tag.to_be_bytes());
+                bytes.extend([0; 4]);
+                bytes.extend([*chunk, 0]);
+                bytes.extend(short(4 + self.payload.len()));
+                bytes.extend(&self.payload);
+                let sum = crc32c(&bytes);
+                bytes[8..12].copy_from_slice(&sum.to_le_bytes());
+                return bytes;
             }
             Transport::Udp { checksum } => {
                 bytes.extend(short(8 + self.payload.len()));

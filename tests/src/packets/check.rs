@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::checksum::{checksum, pseudo_header};
+use super::checksum::{checksum, crc32c, pseudo_header};
 
-/// Where the parts of a TCP, UDP or ICMP packet are in a frame, or of a fragment of one,
+/// Where the parts of a TCP, UDP, SCTP or ICMP packet are in a frame, or of a fragment of one,
 /// which may have no transport header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Places {
@@ -27,7 +27,7 @@ pub struct Places {
 pub struct Checksums {
     /// Of the IPv4 header.
     pub network: Option<bool>,
-    /// Of TCP, UDP or ICMP.
+    /// Of TCP, UDP, SCTP or ICMP.
     pub transport: Option<bool>,
 }
 
@@ -78,8 +78,9 @@ impl Places {
             (at, end, next)
         };
         let header = match protocol {
-            1 | 6 | 17 | 58 if is_fragment => 0,
+            1 | 6 | 17 | 58 | 132 if is_fragment => 0,
             6 => 20,
+            132 => 16,
             1 | 17 | 58 => 8,
             _ => return None,
         };
@@ -109,13 +110,13 @@ impl Places {
 
     /// The bytes of the transport checksum.
     pub fn transport_checksum(&self) -> std::ops::Range<usize> {
-        let at = self.transport
-            + match self.protocol {
-                6 => 16,
-                17 => 6,
-                _ => 2,
-            };
-        at..at + 2
+        let (at, length) = match self.protocol {
+            6 => (16, 2),
+            17 => (6, 2),
+            132 => (8, 4),
+            _ => (2, 2),
+        };
+        self.transport + at..self.transport + at + length
     }
 
     /// Whether a translation may change this byte, apart from time to live and
@@ -152,6 +153,16 @@ impl Checksums {
             return Self {
                 network: places.is_ipv4.then(|| checksum([header]) == 0),
                 transport: None,
+            };
+        }
+        if places.protocol == 132 {
+            let mut bytes = segment.to_vec();
+            let field = places.transport_checksum();
+            bytes[field.start - places.transport..field.end - places.transport].fill(0);
+            let is_right = crc32c(&bytes).to_le_bytes() == frame[field];
+            return Self {
+                network: places.is_ipv4.then(|| checksum([header]) == 0),
+                transport: Some(is_right),
             };
         }
         let is_absent = places.protocol == 17 && frame[places.transport_checksum()] == [0, 0];

@@ -1,6 +1,9 @@
-//! The Internet checksum, computed over everything that it covers (RFC 1071).
+//! The Internet checksum (RFC 1071) and SCTP's (RFC 9260, appendix A), computed over
+//! everything that they cover.
 
 use std::net::IpAddr;
+
+use crc::{CRC_32_ISCSI, Crc};
 
 /// The checksum of bytes whose checksum field is 0; 0 for bytes that hold a valid
 /// one.
@@ -16,6 +19,11 @@ pub(super) fn checksum<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u16 {
         sum = (sum >> 16) + (sum & 0xffff);
     }
     !u16::try_from(sum).expect("folded")
+}
+
+/// The checksum of SCTP, of bytes whose checksum field is 0.
+pub(super) fn crc32c(bytes: &[u8]) -> u32 {
+    Crc::<u32>::new(&CRC_32_ISCSI).checksum(bytes)
 }
 
 /// The pseudo header of a transport checksum (RFC 9293 section 3.1, RFC 8200

@@ -5,7 +5,7 @@ mod fragments;
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Choices, Hook, Packet, Protocol, Stage, Transport, address, noise, tcp_flags};
+use super::{Choices, Hook, Packet, Protocol, Stage, Transport, address, chunks, noise, tcp_flags};
 use crate::lab::Family;
 
 /// The one port for translated sources on the fixtures' stage.
@@ -45,7 +45,7 @@ pub fn fixtures() -> (Stage, Vec<Fixture>) {
     };
     let mut table = Vec::new();
     for family in Family::BOTH {
-        for protocol in Protocol::BOTH {
+        for protocol in Protocol::ALL {
             let mut scenes = Scenes {
                 family,
                 protocol,
@@ -105,6 +105,7 @@ impl Scenes<'_> {
         match self.protocol {
             Protocol::Tcp => Packet::tcp(from, to, tcp_flags::ACK),
             Protocol::Udp => Packet::udp(from, to),
+            Protocol::Sctp => Packet::sctp(from, to, chunks::DATA),
         }
     }
 
@@ -230,7 +231,9 @@ impl Scenes<'_> {
         let ends = (self.client(), self.service(3));
         match self.protocol {
             Protocol::Tcp => self.is_reset("no endpoints", Hook::FromOutside, ends),
-            Protocol::Udp => self.is_unreachable("no endpoints", Hook::FromOutside, ends),
+            Protocol::Udp | Protocol::Sctp => {
+                self.is_unreachable("no endpoints", Hook::FromOutside, ends);
+            }
         }
         let ends = (self.client(), self.service(5));
         let name = "external policy Local without endpoints";
@@ -263,10 +266,10 @@ impl Scenes<'_> {
         let outbound = self.packet((near, self.at(7, 9, 50_000)));
         self.is_left_alone("no reply", Hook::Out, &outbound);
         let packet = Packet {
-            transport: Transport::Other(132),
+            transport: Transport::Other(136),
             payload: noise(1, 64),
             ..self.packet((client, service))
         };
-        self.is_left_alone("SCTP", Hook::FromOutside, &packet);
+        self.is_left_alone("UDP-Lite", Hook::FromOutside, &packet);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::Protocol;
+
 /// What a packet is. Build it to get its bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Packet {
@@ -95,6 +97,13 @@ pub enum Transport {
         /// Whether there is one.
         checksum: bool,
     },
+    /// SCTP; what follows is the content of its one chunk.
+    Sctp {
+        /// The chunk's type, of [`chunks`].
+        chunk: u8,
+        /// The verification tag.
+        tag: u32,
+    },
     /// An error of ICMP or of `ICMPv6`.
     Icmp {
         /// Type and code.
@@ -123,6 +132,26 @@ pub mod tcp_flags {
     pub const RST: u8 = 4;
     /// Acknowledges.
     pub const ACK: u8 = 16;
+}
+
+/// Types of SCTP's chunks.
+pub mod chunks {
+    /// Content.
+    pub const DATA: u8 = 0;
+    /// A new association.
+    pub const INIT: u8 = 1;
+    /// Its answer.
+    pub const INIT_ACK: u8 = 2;
+    /// An end.
+    pub const ABORT: u8 = 6;
+    /// No more data.
+    pub const SHUTDOWN: u8 = 7;
+    /// Nor from here.
+    pub const SHUTDOWN_ACK: u8 = 8;
+    /// Goes on after the answer.
+    pub const COOKIE_ECHO: u8 = 10;
+    /// Nobody has anything to say any more.
+    pub const SHUTDOWN_COMPLETE: u8 = 14;
 }
 
 impl Packet {
@@ -160,6 +189,21 @@ impl Packet {
         Self::new(source, destination, transport)
     }
 
+    /// A plain SCTP packet with a chunk of this type.
+    pub fn sctp(source: SocketAddr, destination: SocketAddr, chunk: u8) -> Self {
+        let tag = 3_000_000;
+        Self::new(source, destination, Transport::Sctp { chunk, tag })
+    }
+
+    /// A plain packet that asks for a connection, or begins a flow.
+    pub fn opening(protocol: Protocol, source: SocketAddr, destination: SocketAddr) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::tcp(source, destination, tcp_flags::SYN),
+            Protocol::Udp => Self::udp(source, destination),
+            Protocol::Sctp => Self::sctp(source, destination, chunks::INIT),
+        }
+    }
+
     /// An ICMP error about a packet, of which a little more than the ports is quoted.
     pub fn error(from: IpAddr, kind: [u8; 2], about: &Packet) -> Self {
         let to = about.source.ip();
@@ -176,12 +220,16 @@ impl Packet {
     }
 
     /// An ICMP error like those that the data path makes, and sends back to where this
-    /// packet came from: of TCP all of the plain header is quoted.
+    /// packet came from: of TCP and SCTP all of the plain header is quoted.
     fn own_error(&self, from: IpAddr, kind: [u8; 2], number: u32) -> Self {
         let mut error = Self::error(from, kind, self);
         if let Transport::Icmp { value, quoted, .. } = &mut error.transport {
             *value = number;
-            *quoted += if self.protocol() == 6 { 12 } else { 0 };
+            *quoted += match self.transport {
+                Transport::Tcp { .. } => 12,
+                Transport::Sctp { .. } => 4,
+                _ => 0,
+            };
         }
         if self.source.is_ipv4() {
             error.network.service = 0xc0;
@@ -268,6 +316,7 @@ impl Packet {
         match self.transport {
             Transport::Tcp { .. } => 6,
             Transport::Udp { .. } => 17,
+            Transport::Sctp { .. } => 132,
             Transport::Icmp { .. } if self.source.is_ipv4() => 1,
             Transport::Icmp { .. } => 58,
             Transport::Other(number) => number,
@@ -310,6 +359,7 @@ impl Packet {
         let header = match &self.transport {
             Transport::Tcp { options, .. } => 20 + options.len(),
             Transport::Udp { .. } => 8,
+            Transport::Sctp { .. } => 16,
             Transport::Icmp { quoted, .. } => 8 + quoted,
             Transport::Other(_) => 0,
         };

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::{Choices, Ethernet, Extension, Fragment, Network, Packet, Tag, Transport, tcp_flags};
+use super::{
+    Choices, Ethernet, Extension, Fragment, Network, Packet, Protocol, Tag, Transport, chunks,
+    tcp_flags,
+};
 
 /// Kinds of VLAN tag: of a customer (802.1Q), and of a provider (802.1ad).
 const TAGS: [u16; 2] = [0x8100, 0x88a8];
@@ -11,21 +14,24 @@ const TAGS: [u16; 2] = [0x8100, 0x88a8];
 const EXTENSIONS: [u8; 3] = [0, 43, 60];
 
 impl Packet {
-    /// A packet of any shape between two endpoints, over TCP or UDP.
+    /// A packet of any shape between two endpoints, over TCP, UDP or SCTP.
     pub fn random(choices: &mut Choices<'_>, source: SocketAddr, destination: SocketAddr) -> Self {
-        let transport = if choices.byte() & 1 == 0 {
-            Transport::Udp { checksum: true }
-        } else {
-            Transport::Tcp {
+        let transport = match choices.one_of(&[Protocol::Udp, Protocol::Tcp, Protocol::Sctp]) {
+            Protocol::Udp => Transport::Udp { checksum: true },
+            Protocol::Tcp => Transport::Tcp {
                 flags: tcp_flags::ACK,
                 numbers: [0, 0],
                 options: Vec::new(),
-            }
+            },
+            Protocol::Sctp => Transport::Sctp {
+                chunk: chunks::DATA,
+                tag: 0,
+            },
         };
         Self::new(source, destination, transport).reshaped(choices)
     }
 
-    /// The same conversation in another shape: protocol, flags of TCP, addresses
+    /// The same conversation in another shape: protocol, what a packet asks for, addresses
     /// and ports stay, all else is up to chance.
     #[must_use]
     pub fn reshaped(&self, choices: &mut Choices<'_>) -> Self {
@@ -106,6 +112,10 @@ fn transport(choices: &mut Choices<'_>, like: &Transport) -> Transport {
         }
         Transport::Udp { .. } => Transport::Udp {
             checksum: !choices.seldom(4),
+        },
+        Transport::Sctp { chunk, .. } => Transport::Sctp {
+            chunk: *chunk,
+            tag: u32::from(choices.short()) << 8,
         },
         Transport::Icmp { .. } | Transport::Other(_) => like.clone(),
     }

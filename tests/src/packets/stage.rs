@@ -53,6 +53,8 @@ pub enum Protocol {
     Tcp,
     /// UDP
     Udp,
+    /// SCTP
+    Sctp,
 }
 
 /// Where a packet is seen.
@@ -67,14 +69,15 @@ pub enum Hook {
 }
 
 impl Protocol {
-    /// Both.
-    pub const BOTH: [Self; 2] = [Self::Tcp, Self::Udp];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
 
     /// The number in an IP header.
     pub fn number(self) -> u8 {
         match self {
             Self::Tcp => 6,
             Self::Udp => 17,
+            Self::Sctp => 132,
         }
     }
 }
@@ -146,7 +149,7 @@ impl Stage {
                 Family::V4 => [0; 4].into(),
                 Family::V6 => [0; 16].into(),
             };
-            for protocol in Protocol::BOTH {
+            for protocol in Protocol::ALL {
                 let frontend = |address, set| Frontend::new(address, protocol, set);
                 stage.frontends.extend([
                     frontend(service(1, 80), vec![near]),
@@ -154,6 +157,8 @@ impl Stage {
                     frontend(service(3, 80), vec![]),
                     // Another way to the same endpoint.
                     frontend(service(4, 443), vec![near]),
+                    // The endpoint's own port.
+                    frontend(service(7, 8080), vec![near]),
                     Frontend {
                         external: true,
                         ..frontend(SocketAddr::new(any, 30_080), vec![far])

@@ -356,6 +356,7 @@ fn writes(stage: &Stage) -> Vec<Write> {
             protocol: match frontend.protocol {
                 Protocol::Tcp => object::Protocol::Tcp,
                 Protocol::Udp => object::Protocol::Udp,
+                Protocol::Sctp => object::Protocol::Sctp,
             },
         };
         writes.push(Write::Frontend { id, value });

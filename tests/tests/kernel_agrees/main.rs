@@ -16,7 +16,8 @@ use proxy_agent::plan::Write;
 use proxy_ebpf::layout::{Counter, RESET_STEP};
 use proxy_tests::lab::Family;
 use proxy_tests::packets::{
-    Choices, Hook, Outcome, Packet, Protocol, Stage, Transport, address, fixtures, noise, tcp_flags,
+    Choices, Hook, Outcome, Packet, Protocol, Stage, Transport, address, chunks, fixtures, noise,
+    tcp_flags,
 };
 
 /// Packets in a test with random ones.
@@ -353,17 +354,18 @@ fn converse(stage: &Stage, device: Device, seed: u64) -> Result<()> {
                 rest[1..].copy_from_slice(choices.bytes(2));
                 let destination = service(&mut Choices::new(&rest));
                 let hook = choices.one_of(&[Hook::FromOutside, Hook::FromPod]);
-                let protocol = choices.one_of(&Protocol::BOTH);
-                let flags = choices.one_of(&[
-                    tcp_flags::SYN,
-                    tcp_flags::ACK,
-                    tcp_flags::ACK,
-                    tcp_flags::FIN | tcp_flags::ACK,
-                    tcp_flags::RST,
+                let protocol = choices.one_of(&Protocol::ALL);
+                let (flags, chunk) = choices.one_of(&[
+                    (tcp_flags::SYN, chunks::INIT),
+                    (tcp_flags::ACK, chunks::DATA),
+                    (tcp_flags::ACK, chunks::COOKIE_ECHO),
+                    (tcp_flags::FIN | tcp_flags::ACK, chunks::SHUTDOWN),
+                    (tcp_flags::RST, chunks::ABORT),
                 ]);
                 let packet = match protocol {
                     Protocol::Tcp => Packet::tcp(source, destination, flags),
                     Protocol::Udp => Packet::udp(source, destination),
+                    Protocol::Sctp => Packet::sctp(source, destination, chunk),
                 };
                 (hook, packet.reshaped(&mut choices))
             }
