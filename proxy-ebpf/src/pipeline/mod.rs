@@ -34,6 +34,7 @@ mod socket;
 mod source_port;
 mod tables;
 mod traffic;
+mod verifier;
 
 pub use checksum::Delta;
 pub use egress::egress;

@@ -1,8 +1,6 @@
 //! A new flow: frontend, endpoint set, pick, and a translated tuple that no
 //! other flow has.
 
-use core::hint::black_box;
-
 use super::flow::{Holder, Translation, holder, release_tuple, reply_key, reply_of};
 use super::frontend::{find_frontend, leads_nowhere};
 use super::headers::{Headers, Version};
@@ -11,6 +9,7 @@ use super::pick::{lot_of, pick};
 use super::source_port::NatPorts;
 use super::tables::{Make, MakeError, Tables};
 use super::traffic::count_connection;
+use super::verifier::{join, veil};
 use super::{Client, Onward};
 use crate::layout::{
     Backend, Counter, Edge, Flow, FlowKey, FrontendKey, Racy, Settings, Tuple, backend_flags,
@@ -42,7 +41,8 @@ pub(super) fn open<A: Version, T: Tables<A>, O: Onward<A>>(
     let settings = tables.settings().ok_or(Counter::Unroutable)?;
     // A copy: of numbers in a map the kernel's verifier knows less from line to line.
     let nat_ports = settings.nat_ports;
-    let flags = flow_kind(headers, &backend, settings, client);
+    let now = tables.now();
+    let flags = veil(flow_kind(headers, &backend, settings, client), now);
     let mut flow = Flow {
         tuple: Tuple {
             destination: backend.address,
@@ -52,7 +52,7 @@ pub(super) fn open<A: Version, T: Tables<A>, O: Onward<A>>(
         backend: index,
         generation: backend.generation,
         service: backend.service,
-        seen: Racy::new(tables.now()),
+        seen: Racy::new(now),
         flags: Racy::new(flags | flow_flags::OPENING),
         packets: Racy::new(1),
     };
@@ -95,8 +95,7 @@ fn set_source<A: Version, O: Onward<A>>(
     } else {
         None
     };
-    // The compiler must not go on differently with each, or the kernel verifies it all twice.
-    flow.tuple.source = black_box(*found.unwrap_or(&settings.node_address));
+    flow.tuple.source = join(*found.unwrap_or(&settings.node_address));
 }
 
 /// How the flow's packets travel: by the stack, or sent on with this node's

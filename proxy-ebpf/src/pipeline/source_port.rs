@@ -4,6 +4,7 @@ use super::flow::{Holder, holder};
 use super::hash::hash;
 use super::headers::{Headers, Version};
 use super::tables::Tables;
+use super::verifier::veil;
 use crate::layout::{FlowKey, Port, Tuple};
 
 /// Translated source ports that are tried for one new flow. With three in four ports
@@ -13,6 +14,9 @@ const PORT_ATTEMPTS: u32 = 24;
 /// again that it had; the others change with time, for a client that asks again because
 /// it found none.
 const SAME_ATTEMPTS: u32 = 8;
+
+/// Stands beside a port that a weak flow has.
+const WEAK: u32 = 1 << 16;
 
 /// Ports of the NAT range in an order that is the flow's own: flows that begin at one
 /// port go on to different ones.
@@ -56,7 +60,7 @@ impl NatPorts {
     ) -> Option<Port> {
         let now = tables.now();
         let [same, later] = self.starts;
-        let mut weak = None;
+        let mut weak = veil(0, now);
         for attempt in 0..PORT_ATTEMPTS {
             let start = if attempt < SAME_ATTEMPTS { same } else { later };
             let position = start.wrapping_add(attempt.wrapping_mul(self.step));
@@ -70,11 +74,13 @@ impl NatPorts {
             }
             match holder(&other, key.protocol, now) {
                 Holder::Over => return Some(port),
-                Holder::Weak => weak = Some(port),
+                Holder::Weak => weak = u32::from(port.raw()) | WEAK,
                 Holder::Closing | Holder::Live => {}
             }
         }
-        weak
+        #[expect(clippy::cast_possible_truncation, reason = "the port, without the bit")]
+        let port = Port::new(u16::from_be(weak as u16));
+        (weak != 0).then_some(port)
     }
 }
 

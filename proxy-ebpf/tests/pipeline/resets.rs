@@ -43,7 +43,7 @@ impl Scene {
         for endpoint in endpoints {
             stage.add_backend(endpoint, local);
         }
-        for protocol in Protocol::BOTH {
+        for protocol in Protocol::ALL {
             let frontend = Frontend::new(service, protocol, vec![0]);
             stage.frontends.push(frontend);
         }
