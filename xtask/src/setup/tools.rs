@@ -26,6 +26,8 @@ const TOOLS: [Tool; 15] = [
     // Without the service that the package dnsmasq would start.
     tool("dnsmasq", "dnsmasq-base"),
     tool("python3", "python3"),
+    // A client that is written in Go.
+    tool("hey", "hey"),
     tool("iperf3", "iperf3"),
     tool("nc", "netcat-openbsd"),
     tool("ethtool", "ethtool"),

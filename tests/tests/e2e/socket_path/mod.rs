@@ -8,6 +8,8 @@ mod asker;
 mod binds;
 mod datagrams;
 mod names;
+mod others;
+mod programs;
 mod reach;
 mod records;
 mod refusals;
@@ -18,7 +20,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
-use proxy_tests::lab::{Namespace, PodNetwork, Process, mirror};
+use proxy_tests::lab::{Cluster, Namespace, PodNetwork, Process, mirror};
 
 use crate::world::World;
 
@@ -66,6 +68,18 @@ fn python(from: &Namespace, script: &str, to: SocketAddr, more: &[&str]) -> Resu
     let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{stderr}");
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+/// A world that serves sockets, with these settings of the project's own.
+fn configured(cluster: Cluster, own: &str) -> Result<World> {
+    let file = cluster.directory.path().join("config.yaml");
+    let text = format!(
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n---\n\
+         apiVersion: proxy-agent/v1alpha1\nkind: ProxyAgentConfiguration\n{own}\n"
+    );
+    std::fs::write(&file, text)?;
+    let file = file.display().to_string();
+    World::on(cluster, &["--socket-path=on", "--config", &file])
 }
 
 /// A world with a mirror behind `pods`, and a server in every pod.

@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Result;
 use proxy_tests::lab::client::{self, Transport};
-use proxy_tests::lab::{Family, PodNetwork, Tally};
+use proxy_tests::lab::{Cluster, Family, Options, PodNetwork, Tally, mirror};
 
-use super::ON;
+use super::{ON, configured, mirrors, python};
 use crate::metrics::{metrics, value};
 use crate::world::{DNS_NODE_PORT, EDGE_NODE_PORT, WEB_NODE_PORT, World, cluster_ip};
 
@@ -101,14 +101,83 @@ fn connections_of_pods_are_no_flows_of_packets() -> Result<()> {
     Ok(())
 }
 
+/// A Service with external IPs, and a load balancer's with the policy Local; both with
+/// an endpoint on the other node only.
+fn external(world: &World) -> Result<()> {
+    world.after_programming(|| {
+        mirror::add(&world.manifests)?;
+        let service = world.manifests.read(mirror::NAME)?;
+        let service = service.replace(
+            "  type: NodePort\n",
+            "  type: NodePort\n  externalIPs: [198.51.100.77, '2001:db8:7::77', 203.0.113.77]\n",
+        );
+        world.manifests.write(mirror::NAME, &service)
+    })?;
+    world.scale(mirror::NAME, &[(2, 1)])
+}
+
+#[test]
+#[expect(clippy::float_cmp, reason = "what is counted is whole")]
+fn external_addresses_are_served_at_sockets_as_the_policy_says() -> Result<()> {
+    let cluster = Cluster::new(Options {
+        network: PodNetwork::Routed,
+        ..Options::default()
+    })?;
+    let own = "externalIPs: [198.51.100.0/24, '2001:db8:7::/64']";
+    let world = configured(cluster, own)?;
+    let _servers = mirror::start(world.cluster.pods())?;
+    external(&world)?;
+    let host = &world.cluster.nodes[0].namespace;
+    let flows = || value(&metrics(host)?, "proxy_agent_flows_made_total", &[]);
+    let before = flows()?;
+    let script = r#"
+it = open_socket(address, TCP)
+result = attempt(it.connect, (address, port))
+if result == "ok":
+    it.send(b"who\n")
+    result = it.recv(100).decode().split()[0]
+print(result)
+"#;
+    for (who, from) in world.host_and_pod() {
+        for address in ["198.51.100.77", "2001:db8:7::77"] {
+            let to = SocketAddr::new(address.parse()?, mirror::PORT);
+            assert_eq!(
+                python(from, script, to, &[])?,
+                "pod-2-1",
+                "{who}, {address}"
+            );
+        }
+        // Inside the cluster, whatever the external policy: the endpoint is elsewhere.
+        for vip in ["192.0.2.20:80", "[2001:db8::20]:80"] {
+            let vip = vip.parse()?;
+            assert_eq!(client::http(from, vip)?, "pod-2-3", "{who}, {vip}");
+        }
+        // An address that may not be one.
+        let to = SocketAddr::new("203.0.113.77".parse()?, mirror::PORT);
+        assert_ne!(python(from, script, to, &[])?, "pod-2-1", "{who}");
+    }
+    assert_eq!(flows()?, before, "no packet was translated");
+    Ok(())
+}
+
+/// A connection to oneself: who answers whom, and what the client takes for its peer.
+const SELF: &str = r#"
+it = open_socket(address, TCP)
+it.connect((address, port))
+it.send(b"who\n")
+name, peer = it.recv(100).decode().split()
+print(name, peer.removeprefix("::ffff:"), *it.getpeername()[:2])
+"#;
+
 #[test]
 fn a_pod_reaches_itself_through_its_own_service() -> Result<()> {
-    let world = World::with_arguments(PodNetwork::Routed, &ON)?;
-    world.scale("web", &[(1, 1)])?;
-    let pod = &world.cluster.pod(1, 1).namespace;
+    let (world, _servers) = mirrors(PodNetwork::Routed, &ON, &[(1, 1)])?;
+    let pod = world.cluster.pod(1, 1);
     for family in Family::BOTH {
-        let to = SocketAddr::new(cluster_ip("web", family), 80);
-        all_answer(to, &["pod-1-1"], |to| client::http(pod, to));
+        let to = mirror::cluster_ip(family);
+        let own = pod.addresses.of(family);
+        let told = python(&pod.namespace, SELF, to, &[])?;
+        assert_eq!(told, format!("pod-1-1 {own} {} {}", to.ip(), to.port()));
     }
     Ok(())
 }

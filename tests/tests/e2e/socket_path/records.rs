@@ -25,10 +25,14 @@ fn sockets(agent: &Agent) -> Result<HashMap<MapData, SocketKey<V4>, SocketRecord
     Err(anyhow::anyhow!("the agent has no SOCKETS_V4"))
 }
 
-/// Sockets that are opened and closed, as fast as Python can, while some stay open.
+/// Sockets that are opened and closed by several processes, as fast as Python can, while
+/// some stay open; those that nobody answers among them.
 const CHURN: &str = r#"
-import struct, threading
-TO = (address, port)
+import ctypes, struct, threading
+CLONE_NEWCGROUP = 0x02000000
+assert len(more) < 3 or ctypes.CDLL(None).unshare(CLONE_NEWCGROUP) == 0
+TO, NOBODY = (address, port), (address, int(more[0]))
+SECONDS = float(more[1])
 # Closed by a reset, or there would be no ports left.
 RESET = struct.pack("ii", 1, 0)
 
@@ -38,29 +42,80 @@ def connected(kind):
     it.connect(TO)
     return it
 
+def refused():
+    it = socket.socket()
+    assert attempt(it.connect, NOBODY) == "ECONNREFUSED"
+    return it
+
+def asked():
+    it = open_socket(address, UDP)
+    it.sendto(b"who\n", TO)
+    return it
+
+def churn(make, until, count):
+    while time.monotonic() < until:
+        make().close()
+        count[0] += 1
+
+def main(until):
+    ways = [lambda: connected(UDP), lambda: connected(UDP), lambda: connected(TCP), refused, asked]
+    counts = [[0] for _ in ways]
+    threads = [threading.Thread(target=churn, args=(it, until, count))
+        for it, count in zip(ways, counts)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    return sum(count[0] for count in counts)
+
 kept = [connected(kind) for kind in (TCP, UDP) for _ in range(20)]
-
-def churn(kind, count):
-    for _ in range(count):
-        connected(kind).close()
-
-threads = [threading.Thread(target=churn, args=it) for it in ((UDP, 10000), (UDP, 10000), (TCP, 1000))]
-began = time.monotonic()
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-print(f"{21000 / (time.monotonic() - began):.0f} sockets a second", file=sys.stderr)
-print(all(it.getpeername() == TO for it in kept), flush=True)
-sys.stdin.read()
+until, total = time.monotonic() + SECONDS, 0
+pipes = []
+for _ in range(3):
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.write(writer, str(main(until)).encode())
+        os._exit(0)
+    pipes.append(reader)
+for reader in pipes:
+    count = os.read(reader, 100)
+    os.wait()
+    total += int(count)
+print(f"{total / SECONDS:.0f} sockets a second", file=sys.stderr)
+print(total > 0, all(it.getpeername() == TO for it in kept), flush=True)
 "#;
 
 #[test]
 fn closed_sockets_leave_nothing_behind() -> Result<()> {
     let (world, _servers) = mirrors(PodNetwork::Bridge, &ON, &[(2, 1)])?;
-    let host = &world.cluster.nodes[0].namespace;
+    // The same endpoint, at a port where nobody listens.
+    let nobody = mirror::PORT + 1;
+    world.after_programming(|| {
+        let text = world.manifests.read(mirror::NAME)?;
+        let port =
+            format!("    - {{name: nobody, protocol: TCP, port: {nobody}, nodePort: 30078}}\n");
+        let slices = format!("{}-endpoints", mirror::NAME);
+        let endpoints = world.manifests.read(&slices)?.replace(
+            "ports: [",
+            "ports: [{name: nobody, protocol: TCP, port: 7778}, ",
+        );
+        world.manifests.write(&slices, &endpoints)?;
+        world
+            .manifests
+            .write(mirror::NAME, &format!("{text}{port}"))
+    })?;
     let records = sockets(&world.agents[0])?;
-    let told = python(host, CHURN, mirror::cluster_ip(Family::V4), &[])?;
-    assert_eq!(told, "True");
-    assert_eq!(records.keys().count(), 0, "all sockets are closed");
+    let to = mirror::cluster_ip(Family::V4);
+    let nobody = nobody.to_string();
+    for (who, from) in world.host_and_pod() {
+        // Also where processes see another tree of cgroups.
+        for more in [&[&nobody, "3"][..], &[&nobody, "1", "own cgroups"]] {
+            assert_eq!(
+                python(from, CHURN, to, more)?,
+                "True True",
+                "{who}, {more:?}"
+            );
+            assert_eq!(records.keys().count(), 0, "{who}, {more:?}: all are closed");
+        }
+    }
     Ok(())
 }
 

@@ -10,16 +10,9 @@ use proxy_tests::lab::mirror::{self, Conversation};
 use proxy_tests::lab::{Cluster, Family, Options, PodNetwork};
 
 use super::asker::Asker;
+use super::configured;
 use crate::world::World;
 
-const CONFIGURATION: &str = "\
-apiVersion: kubeproxy.config.k8s.io/v1alpha1
-kind: KubeProxyConfiguration
----
-apiVersion: proxy-agent/v1alpha1
-kind: ProxyAgentConfiguration
-resetGoneEndpoints: 2s
-";
 const GRACE: Duration = Duration::from_secs(2);
 /// Until a connection is reset: the grace, a packet later by a tick, a slow machine.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -52,10 +45,7 @@ fn world() -> Result<World> {
         network: PodNetwork::Bridge,
         ..Options::default()
     })?;
-    let file = cluster.directory.path().join("config.yaml");
-    std::fs::write(&file, CONFIGURATION)?;
-    let file = file.display().to_string();
-    let world = World::on(cluster, &["--socket-path=on", "--config", &file])?;
+    let world = configured(cluster, "resetGoneEndpoints: 2s")?;
     world.after_programming(|| mirror::add(&world.manifests))?;
     world.scale(mirror::NAME, &[(2, 1)])?;
     Ok(world)
