@@ -23,6 +23,7 @@ mod restarts;
 mod reuse;
 mod rules;
 mod scale;
+mod sctp;
 mod socket_path;
 mod source_ports;
 mod sources;

@@ -16,7 +16,7 @@ use crate::world::{DNS_NODE_PORT, WEB_NODE_PORT, World};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A cluster whose agents use XDP also on the lab's cables.
-fn world() -> Result<World> {
+pub(crate) fn world() -> Result<World> {
     let cluster = Cluster::new(Options::default())?;
     cluster.make_cables_like_hardware()?;
     let world = World::on(cluster, &["--xdp=always"])?;
@@ -36,7 +36,7 @@ fn is_refused(event: &Value, device: &str) -> bool {
 }
 
 /// How many packets XDP has passed on and sent, on the first node.
-fn by_xdp(node: &Namespace) -> Result<[f64; 2]> {
+pub(crate) fn by_xdp(node: &Namespace) -> Result<[f64; 2]> {
     let metrics = metrics(node)?;
     let count = |verdict| {
         let labels = [("verdict", verdict)];
