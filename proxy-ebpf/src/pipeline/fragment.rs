@@ -81,6 +81,20 @@ impl Fragments for V6 {
     }
 }
 
+impl V6 {
+    /// The offset and protocol of the transport header of a first fragment, like
+    /// [`Fragments::part`].
+    #[inline(always)]
+    pub(super) fn first_part<P: Packet>(
+        packet: &P,
+        network: usize,
+        at: usize,
+    ) -> Option<(usize, u8)> {
+        let part = V6::part(packet, network, at).filter(|part| part.is_first)?;
+        Some((part.headers.transport, part.headers.protocol))
+    }
+}
+
 #[inline(always)]
 fn without_ports<A>([source, destination]: [A; 2]) -> Tuple<A> {
     Tuple {
@@ -164,7 +178,12 @@ where
         Ok(None) => Verdict::Pass,
         Err(reason) => {
             tables.count(reason);
-            refused(reason)
+            // A reset is not made of a part.
+            if headers.protocol == protocol::TCP {
+                Verdict::Drop
+            } else {
+                refused(reason)
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 //! in both directions and at both hooks.
 
 use super::flow::is_fresh;
-use super::headers::{Headers, Ipv4Header, Ipv6Header, Version, parse, walk_extensions};
+use super::headers::{Headers, Ipv4Header, Ipv6Header, Skip, Version, parse, walk_extensions};
 use super::ingress::{go_on, is_at_its_end};
 use super::rewrite::{TCP_CHECKSUM, UDP_CHECKSUM, address_delta, port_word};
 use super::{Delta, Packet, Tables, Verdict, sctp};
@@ -141,7 +141,11 @@ impl Icmp for V6 {
             return None;
         }
         let behind = offset + size_of::<Ipv6Header>();
-        let (transport, protocol) = walk_extensions(packet, behind, header.next_header).ok()?;
+        let (transport, protocol) = match walk_extensions(packet, behind, header.next_header) {
+            Ok(found) => found,
+            Err(Skip::Fragment(at)) => V6::first_part(packet, offset, at)?,
+            Err(_) => return None,
+        };
         let payload_length = usize::from(u16::from_be(header.payload_length));
         Quote::read(
             packet,

@@ -14,6 +14,11 @@ use crate::layout::{Bytes, V4, V6, protocol};
 /// Length of an Ethernet header. The kernel puts headers behind it only where no VLAN
 /// tag is in the way.
 const ETHERNET: usize = 14;
+const IPV6_HEADER: usize = 40;
+/// What lengths of extension headers are multiples of (RFC 8200, section 4).
+const EXTENSION_UNIT: usize = 8;
+/// So many bytes of extension headers are quoted, at most.
+const MOST_QUOTED_EXTENSIONS: usize = 64;
 /// Of IPv4 packets with routing information, such as ICMP errors (RFC 1812, section
 /// 4.3.2.5: precedence 6).
 const INTERNETWORK_CONTROL: u32 = 0xc0;
@@ -216,15 +221,12 @@ impl WriteError for V6 {
         message: Message,
         [V6(source), V6(destination)]: [V6; 2],
     ) -> Option<[u32; 12]> {
-        const IPV6_HEADER: usize = 40;
-        // Extension headers are not quoted.
-        if quoted.header != IPV6_HEADER {
-            return None;
-        }
         let network: [u32; 10] = packet.read(quoted.network)?;
-        let length = short(IPV6_HEADER + quoted.rest + HEADER);
+        let extensions = extensions_sum(packet, quoted)?;
+        let length = short(quoted.header + quoted.rest + HEADER);
         let pseudo_header = [length.to_be(), u32::from(protocol::ICMPV6).to_be()];
         let sum = Delta::between(&[], &network)
+            .and(extensions)
             .and(quoted.transport_sum)
             .and(Delta::between(&[], &source))
             .and(Delta::between(&[], &destination))
@@ -238,6 +240,22 @@ impl WriteError for V6 {
             first[0], first[1], s0, s1, s2, s3, d0, d1, d2, d3, control, value,
         ])
     }
+}
+
+/// The sum of the extension headers between the IPv6 header and the transport header.
+/// `None` where they are longer than is worth a sum.
+#[inline(always)]
+fn extensions_sum<P: Packet>(packet: &P, quoted: &Quoted) -> Option<Delta> {
+    let mut sum = Delta::between(&[], &[]);
+    let end = IPV6_HEADER + MOST_QUOTED_EXTENSIONS + EXTENSION_UNIT;
+    for at in (IPV6_HEADER..end).step_by(EXTENSION_UNIT) {
+        if at >= quoted.header {
+            return Some(sum);
+        }
+        let words: [u32; 2] = packet.read(quoted.network + at)?;
+        sum = sum.and(Delta::between(&[], &words));
+    }
+    None
 }
 
 /// The ICMP header, in front of what has this sum.

@@ -8,7 +8,7 @@
 //! hardware is yet to complete it, and nothing is cut or moved.
 
 use super::fragment::parse_first;
-use super::headers::{Headers, Version, parse, tcp_flags};
+use super::headers::{Headers, Version, tcp_flags};
 use super::quote::into_error;
 use super::rewrite::{rewrite, set_ttl, swap_link_addresses};
 use super::{Covers, Delta, Packet, Tables, Verdict};
@@ -23,7 +23,8 @@ const SEQUENCE: usize = 4;
 /// Offset of the checksum in a TCP header.
 const CHECKSUM: usize = 16;
 
-/// Answers a client's packet that nobody else will answer.
+/// Answers a client's packet, or the first fragment of a datagram, that nobody else will
+/// answer.
 #[inline(always)]
 pub fn refuse<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
 where
@@ -32,7 +33,7 @@ where
     P: Packet,
     T: Tables<A>,
 {
-    let Ok(headers) = parse::<A, P>(packet, network) else {
+    let Some(headers) = parse_first::<A, P>(packet, network) else {
         return Verdict::Drop;
     };
     if !tables.may_answer() {

@@ -225,9 +225,9 @@ impl Packet {
         let mut error = Self::error(from, kind, self);
         if let Transport::Icmp { value, quoted, .. } = &mut error.transport {
             *value = number;
-            *quoted += match self.transport {
-                Transport::Tcp { .. } => 12,
-                Transport::Sctp { .. } => 4,
+            *quoted += match self.protocol() {
+                6 => 12,
+                132 => 4,
                 _ => 0,
             };
         }
