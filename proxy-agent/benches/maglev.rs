@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use proxy_agent::model::desired::Endpoint;
+use proxy_agent::model::desired::{Endpoint, Weight};
 use proxy_agent::plan::maglev::table;
 use proxy_ebpf::pipeline::hash;
 
@@ -21,9 +21,26 @@ fn endpoints(count: u32) -> Vec<Endpoint> {
     (1..=count).map(endpoint).collect()
 }
 
+/// Every tenth endpoint is a canary with a tenth of the others' clients.
+fn canaries(endpoint: &Endpoint) -> Weight {
+    let IpAddr::V4(address) = endpoint.address else {
+        return Weight::default();
+    };
+    let weight = (u32::from(address) % 10 == 0).then(|| Weight::new(10));
+    weight.flatten().unwrap_or_default()
+}
+
+/// The same for all.
+fn even(_: &Endpoint) -> Weight {
+    Weight::default()
+}
+
+/// What each endpoint's weight is.
+type Weigh = fn(&Endpoint) -> Weight;
+
 /// The endpoint of each slot.
-fn owners(endpoints: &[Endpoint]) -> Vec<IpAddr> {
-    let table = table(endpoints.iter());
+fn owners(endpoints: &[Endpoint], weigh: Weigh) -> Vec<IpAddr> {
+    let table = table(endpoints.iter().map(|it| (*it, weigh(it))));
     let owners = table.into_iter().map(|at| endpoints[at].address);
     owners.collect()
 }
@@ -47,33 +64,45 @@ fn moved(before: &[IpAddr], after: &[IpAddr], gone: Option<IpAddr>) -> f64 {
 
 fn main() {
     println!(
-        "{:>9} {:>7} {:>9} {:>9} {:>9} {:>10}",
-        "", "", "busiest", "moved,", "moved,", ""
+        "{:>9} {:>8} {:>7} {:>9} {:>9} {:>9} {:>10}",
+        "", "", "", "busiest", "moved,", "moved,", ""
     );
     println!(
-        "{:>9} {:>7} {:>9} {:>9} {:>9} {:>10}",
-        "endpoints", "slots", "endpoint", "one less", "one more", "to compute"
+        "{:>9} {:>8} {:>7} {:>9} {:>9} {:>9} {:>10}",
+        "endpoints", "weights", "slots", "endpoint", "one less", "one more", "to compute"
     );
-    for count in [3, 10, 100, 1000] {
-        let all = endpoints(count);
-        let began = Instant::now();
-        let now = owners(&all);
-        let took = began.elapsed();
-        let mut loads = std::collections::HashMap::new();
-        for client in 0..CLIENTS {
-            *loads.entry(now[slot(client, now.len())]).or_insert(0_u32) += 1;
+    for (name, weigh) in [("even", even as Weigh), ("canaries", canaries)] {
+        for count in [3, 10, 100, 1000] {
+            row(name, weigh, count);
         }
-        let mean = f64::from(CLIENTS) / f64::from(count);
-        let busiest = loads.values().max().copied().unwrap_or(0);
-        let mut fewer = all.clone();
-        let gone = fewer.remove(fewer.len() / 2).address;
-        println!(
-            "{count:>9} {:>7} {:>8.1}% {:>8.2}% {:>8.2}% {:>7.2} ms",
-            now.len(),
-            100.0 * (f64::from(busiest) / mean - 1.0),
-            moved(&now, &owners(&fewer), Some(gone)),
-            moved(&now, &owners(&endpoints(count + 1)), None),
-            took.as_secs_f64() * 1e3,
-        );
     }
+}
+
+fn row(name: &str, weigh: Weigh, count: u32) {
+    let all = endpoints(count);
+    let began = Instant::now();
+    let now = owners(&all, weigh);
+    let took = began.elapsed();
+    let mut loads = std::collections::HashMap::new();
+    for client in 0..CLIENTS {
+        *loads.entry(now[slot(client, now.len())]).or_insert(0_u32) += 1;
+    }
+    let sum: u32 = all.iter().map(|it| u32::from(weigh(it).get())).sum();
+    // How much more than its part each has.
+    let excess = all.iter().filter_map(|endpoint| {
+        let load = f64::from(*loads.get(&endpoint.address)?);
+        let part = f64::from(weigh(endpoint).get()) / f64::from(sum);
+        Some(load / (f64::from(CLIENTS) * part) - 1.0)
+    });
+    let busiest = excess.fold(f64::MIN, f64::max);
+    let mut fewer = all.clone();
+    let gone = fewer.remove(fewer.len() / 2).address;
+    println!(
+        "{count:>9} {name:>8} {:>7} {:>8.1}% {:>8.2}% {:>8.2}% {:>7.2} ms",
+        now.len(),
+        100.0 * busiest,
+        moved(&now, &owners(&fewer, weigh), Some(gone)),
+        moved(&now, &owners(&endpoints(count + 1), weigh), None),
+        took.as_secs_f64() * 1e3,
+    );
 }

@@ -63,6 +63,11 @@ fn algorithms() {
 }
 
 #[test]
+fn weights() {
+    run_text(include_str!("model/cases/weights.txt"), 4);
+}
+
+#[test]
 fn readiness_by_policy_and_family() {
     let cases = model::generated::readiness();
     assert!(cases.len() >= 150, "only {} cases", cases.len());

@@ -130,6 +130,7 @@ prop_compose! {
         family in option::of(select(&Family::ALL[..])),
         ports in vec((select(&["", "x", "y"][..]), protocol(), select(&[0, 8080, 8081][..])), 0..3),
         endpoints in vec(endpoint(), 0..5),
+        weight in option::of(select(&["0", "30", "many"][..])),
     ) -> EndpointSlice {
         EndpointSlice {
             name,
@@ -140,7 +141,8 @@ prop_compose! {
                 .map(|(name, protocol, port)| EndpointPort { name: name.into(), protocol, port })
                 .collect(),
             endpoints,
-            last_change_trigger: None,
+            weight: weight.map(Into::into),
+        last_change_trigger: None,
         }
     }
 }

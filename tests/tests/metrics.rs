@@ -164,6 +164,7 @@ fn slice(service: &str, address: &str, node: &str) -> EndpointSlice {
 fn changed(time: SystemTime, address: &str) -> Change {
     let since = time.duration_since(UNIX_EPOCH).unwrap();
     Change::EndpointSlice(EndpointSlice {
+        weight: None,
         last_change_trigger: Some(i64::try_from(since.as_millis()).unwrap()),
         ..slice("web", address, "there")
     })

@@ -32,12 +32,14 @@ impl Model {
         for family in service.families() {
             for (position, port) in (0..).zip(&service.ports) {
                 let claims = service.port_claims(id, position, port, family);
+                let algorithm = service.algorithm(self.settings.algorithm);
                 let sets = Sets::new(
                     &entry.slices,
                     &port.name,
                     port.protocol,
                     family,
                     self.zone(),
+                    algorithm,
                 );
                 desired.push((
                     port_name(&entry.name, port, family),
@@ -49,7 +51,8 @@ impl Model {
                         internal_policy: service.internal_policy,
                         external_policy: service.external_policy,
                         affinity: service.affinity,
-                        algorithm: service.algorithm(self.settings.algorithm),
+                        algorithm,
+                        weights: sets.weights,
                         source_ranges: self.source_ranges(service, family),
                     },
                 ));

@@ -53,9 +53,47 @@ pub struct DesiredPort {
     pub affinity: Option<u32>,
     /// How connections from outside choose their endpoint.
     pub algorithm: Algorithm,
+    /// The weight of each of `endpoints`, where tables are made of the sets and not all are
+    /// the same; else none.
+    pub weights: Vec<Weight>,
     /// Who may use its load balancer addresses, of its family; sorted. Everybody where
     /// there is none.
     pub source_ranges: Option<Vec<IpNet>>,
+}
+
+impl DesiredPort {
+    /// The weight of the endpoint at a position.
+    pub fn weight(&self, position: usize) -> Weight {
+        self.weights.get(position).copied().unwrap_or_default()
+    }
+}
+
+/// What part of the clients an endpoint gets beside others, where their hash decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Weight(u16);
+
+impl Weight {
+    /// No client, while there are others.
+    pub const NONE: Self = Self(0);
+    /// The greatest.
+    const MOST: u16 = 1000;
+
+    /// A weight, if it is not too great.
+    pub fn new(weight: u16) -> Option<Self> {
+        (weight <= Self::MOST).then_some(Self(weight))
+    }
+
+    /// The number.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+/// What an endpoint has that nobody gave a weight: so that others are percentages of it.
+impl Default for Weight {
+    fn default() -> Self {
+        Self(100)
+    }
 }
 
 /// A destination that clients use.

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::desired::Endpoint;
-use super::object::{Family, Protocol};
+use super::desired::{Endpoint, Weight};
+use super::object::{Algorithm, Family, Protocol};
 use super::slice::{Candidate, NodeHint, Readiness, Slice};
 
 /// The endpoints of a port and its two sets, as in `DesiredPort`.
@@ -14,24 +14,30 @@ pub(super) struct Sets {
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) cluster: Vec<usize>,
     pub(super) local: Vec<usize>,
+    pub(super) weights: Vec<Weight>,
 }
 
 impl Sets {
-    /// The sets of the port with this name and protocol. `slices` are ordered
-    /// by name, `zone` is this node's.
+    /// The sets of the port with this name and protocol, for this algorithm. `slices` are
+    /// ordered by name, `zone` is this node's.
     pub(super) fn new(
         slices: &[Slice],
         name: &str,
         protocol: Protocol,
         family: Family,
         zone: Option<&str>,
+        algorithm: Algorithm,
     ) -> Self {
         let usable = usable(slices, name, protocol, family);
         let topology = Topology::of(&usable, zone);
+        let weights = weights(&usable, algorithm);
+        // Where nothing is ready, no topology holds: all that drain count.
+        let cluster = positions(&usable, |usable| topology.allows(usable));
+        let local = positions(&usable, |usable| usable.candidate.local);
         Self {
-            // Where nothing is ready, no topology holds: all that drain count.
-            cluster: positions(&usable, |usable| topology.allows(usable)),
-            local: positions(&usable, |usable| usable.candidate.local),
+            cluster: with_weight(cluster, &weights),
+            local: with_weight(local, &weights),
+            weights,
             endpoints: usable
                 .into_iter()
                 .map(|usable| Endpoint {
@@ -126,6 +132,24 @@ fn positions(usable: &[Usable<'_>], allowed: impl Fn(&Usable<'_>) -> bool) -> Ve
     } else {
         ready
     }
+}
+
+/// The weight of each, where it matters and they differ.
+fn weights(usable: &[Usable<'_>], algorithm: Algorithm) -> Vec<Weight> {
+    let weights = || usable.iter().map(|usable| usable.slice.weight);
+    match algorithm {
+        Algorithm::Maglev if !weights().all(|weight| Some(weight) == weights().next()) => {
+            weights().collect()
+        }
+        Algorithm::Maglev | Algorithm::Random => Vec::new(),
+    }
+}
+
+/// Those of a set that are to have clients; all where none is.
+fn with_weight(set: Vec<usize>, weights: &[Weight]) -> Vec<usize> {
+    let has_weight = |position: &&usize| weights.get(**position) != Some(&Weight::NONE);
+    let chosen: Vec<_> = set.iter().filter(has_weight).copied().collect();
+    if chosen.is_empty() { set } else { chosen }
 }
 
 /// How near an endpoint must be. Only hints decide: what the Service asked for

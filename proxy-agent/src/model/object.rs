@@ -210,6 +210,8 @@ pub struct EndpointSlice {
     pub ports: Vec<EndpointPort>,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
+    /// The annotation `proxy-agent/weight`, as written.
+    pub weight: Option<String>,
     /// The annotation `endpoints.kubernetes.io/last-change-trigger-time`, in
     /// milliseconds since the epoch.
     pub last_change_trigger: Option<i64>,

@@ -79,6 +79,16 @@ pub enum RefusalReason {
         /// The text.
         text: String,
     },
+    /// The weight of an EndpointSlice's endpoints; they have the usual one.
+    #[error(
+        "the weight {text:?} of the EndpointSlice {slice} is not a whole number from 0 to 1000"
+    )]
+    NotAWeight {
+        /// The EndpointSlice.
+        slice: Arc<str>,
+        /// The text.
+        text: String,
+    },
     /// An external IP outside of the ranges that the configuration allows.
     #[error("the external IP {address} is in no range that the configuration allows")]
     ExternalIpNotAllowed {
@@ -124,6 +134,7 @@ impl RefusalReason {
             Self::DuplicatePort { .. } => "DuplicatePort",
             Self::NotARange { .. } => "NotARange",
             Self::UnknownAlgorithm { .. } => "UnknownAlgorithm",
+            Self::NotAWeight { .. } => "NotAWeight",
             Self::ExternalIpNotAllowed { .. } => "ExternalIpNotAllowed",
             Self::ExternalIpIsClusterIp { .. } => "ExternalIpIsClusterIp",
             Self::ExternalIpIsNodeAddress { .. } => "ExternalIpIsNodeAddress",

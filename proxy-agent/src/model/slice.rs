@@ -6,6 +6,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use super::address::special;
+use super::desired::Weight;
 use super::intern::Interner;
 use super::object::{Endpoint, EndpointSlice, Family, Protocol};
 use super::refusal::{AddressRole, PortRole, RefusalReason};
@@ -18,6 +19,8 @@ pub(super) struct Slice {
     pub(super) family: Family,
     pub(super) ports: Box<[Port]>,
     pub(super) endpoints: Box<[Candidate]>,
+    /// Of each of its endpoints.
+    pub(super) weight: Weight,
     /// The different sets of zones that hints of its endpoints name.
     zones: Box<[Zones]>,
     pub(super) refusals: Box<[RefusalReason]>,
@@ -104,6 +107,7 @@ impl Slice {
                 Err(refusal) => refusals.push(refusal),
             }
         }
+        let weight = weight(slice, &mut refusals);
         refusals.sort_unstable();
         refusals.dedup();
         Some(Self {
@@ -111,6 +115,7 @@ impl Slice {
             family,
             ports: ports.into(),
             endpoints: endpoints.into(),
+            weight,
             zones: zones.into(),
             refusals: refusals.into(),
         })
@@ -145,6 +150,20 @@ fn place_of(hints: &[Arc<str>], sets: &mut Vec<Zones>, shared: &mut Shared) -> O
     });
     // A slice has at most a thousand endpoints (the API's validation).
     NonZeroU16::new(u16::try_from(place + 1).ok()?)
+}
+
+/// The weight that the annotation says.
+fn weight(slice: &EndpointSlice, refusals: &mut Vec<RefusalReason>) -> Weight {
+    let Some(text) = &slice.weight else {
+        return Weight::default();
+    };
+    text.parse().ok().and_then(Weight::new).unwrap_or_else(|| {
+        refusals.push(RefusalReason::NotAWeight {
+            slice: slice.name.name.clone(),
+            text: text.clone(),
+        });
+        Weight::default()
+    })
 }
 
 fn usable_address(text: &str, family: Family) -> Result<IpAddr, RefusalReason> {

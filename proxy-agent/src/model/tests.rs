@@ -59,6 +59,7 @@ fn slice(name: &str, service: &str, addresses: &[&str]) -> Change {
             port: 8080,
         }],
         endpoints: addresses.iter().map(endpoint).collect(),
+        weight: None,
         last_change_trigger: None,
     })
 }

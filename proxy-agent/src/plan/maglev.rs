@@ -3,20 +3,22 @@
 //!
 //! Maglev's (Eisenbud and others, "Maglev: A Fast and Reliable Software Network Load
 //! Balancer", NSDI 2016, section 3.4): each endpoint has an order of its own in which it
-//! would like to have the slots, and they take turns until all are taken. The orders
-//! follow from addresses and ports only, so that all nodes have the same table.
+//! would like to have the slots, and they take turns until all are taken, as often as
+//! their weights say. The orders follow from addresses and ports only, so that all nodes
+//! have the same table.
 
 use std::net::IpAddr;
 
 use proxy_ebpf::pipeline::hash;
 
-use crate::model::desired::Endpoint;
+use crate::model::desired::{Endpoint, Weight};
 
 /// Sizes of tables: primes, so that each step leads through all slots. There are few,
 /// since a change of the size moves all clients.
 const SIZES: [usize; 3] = [2039, 16_381, 131_071];
 
-/// Slots for each endpoint, up to 1310 of them: shares differ by one slot at most.
+/// Slots for each endpoint, up to 1310 of them: of one weight, shares differ by one slot
+/// at most.
 const SLOTS_PER_ENDPOINT: usize = 100;
 
 /// What the two numbers of an endpoint's order are hashed with.
@@ -37,15 +39,25 @@ pub fn size(endpoints: usize) -> usize {
 }
 
 /// The table for `endpoints`, which are sorted by address and port: for each slot the
-/// position of its endpoint.
-pub fn table<'a>(endpoints: impl ExactSizeIterator<Item = &'a Endpoint>) -> Vec<usize> {
+/// position of its endpoint. Each has one slot at least.
+pub fn table(endpoints: impl ExactSizeIterator<Item = (Endpoint, Weight)>) -> Vec<usize> {
     const FREE: usize = usize::MAX;
     let size = size(endpoints.len());
-    let mut orders: Vec<Order> = endpoints.map(|it| Order::new(it, size)).collect();
+    let endpoints: Vec<_> = endpoints.collect();
+    let weights = endpoints.iter().map(|(_, weight)| u32::from(weight.get()));
+    // Of no weight all have the same.
+    let heaviest = weights.max().unwrap_or(0);
+    let mut orders: Vec<Order> = endpoints
+        .iter()
+        .map(|(endpoint, weight)| Order::new(endpoint, *weight, heaviest, size))
+        .collect();
     let mut table = vec![FREE; size];
     let mut free = size;
     while free > 0 {
         for (position, order) in orders.iter_mut().enumerate() {
+            if !order.has_turn(heaviest) {
+                continue;
+            }
             while table[order.next] != FREE {
                 order.advance(size);
             }
@@ -64,14 +76,30 @@ struct Order {
     /// The slot that it would like next.
     next: usize,
     skip: usize,
+    weight: u32,
+    /// Grows by its weight; as much as the heaviest one's is a turn.
+    credit: u32,
 }
 
 impl Order {
-    fn new(endpoint: &Endpoint, size: usize) -> Self {
+    /// The first turn is everybody's: who is in the set has a slot.
+    fn new(endpoint: &Endpoint, weight: Weight, heaviest: u32, size: usize) -> Self {
+        let weight = u32::from(weight.get());
         Self {
             next: number(endpoint, OFFSET_SEED) % size,
             skip: number(endpoint, SKIP_SEED) % (size - 1) + 1,
+            weight,
+            credit: heaviest - weight,
         }
+    }
+
+    fn has_turn(&mut self, heaviest: u32) -> bool {
+        self.credit += self.weight;
+        let has_turn = self.credit >= heaviest;
+        if has_turn {
+            self.credit -= heaviest;
+        }
+        has_turn
     }
 
     fn advance(&mut self, size: usize) {
@@ -109,8 +137,24 @@ mod tests {
 
     /// The endpoint of each slot.
     fn owners(endpoints: &[Endpoint]) -> Vec<Endpoint> {
-        let table = table(endpoints.iter());
+        owners_by_weight(endpoints, |_| Weight::default())
+    }
+
+    /// The same where each has the weight that is said of its position.
+    fn owners_by_weight(endpoints: &[Endpoint], weigh: impl Fn(usize) -> Weight) -> Vec<Endpoint> {
+        let weighed = |(at, endpoint): (usize, &Endpoint)| (*endpoint, weigh(at));
+        let table = table(endpoints.iter().enumerate().map(weighed));
         table.into_iter().map(|at| endpoints[at]).collect()
+    }
+
+    fn weight(number: u16) -> Weight {
+        Weight::new(number).unwrap()
+    }
+
+    /// How many slots each of the endpoints has.
+    fn shares(endpoints: &[Endpoint], owners: &[Endpoint]) -> Vec<usize> {
+        let share = |endpoint| owners.iter().filter(|owner| *owner == endpoint).count();
+        endpoints.iter().map(share).collect()
     }
 
     fn moved(before: &[Endpoint], after: &[Endpoint]) -> usize {
@@ -120,7 +164,7 @@ mod tests {
 
     #[test]
     fn no_endpoints_have_no_table() {
-        assert_eq!(table([].iter()), Vec::<usize>::new());
+        assert_eq!(owners(&[]), []);
     }
 
     #[test]
@@ -141,10 +185,8 @@ mod tests {
     #[test]
     fn every_endpoint_has_its_share() {
         for count in [1, 2, 3, 10, 20, 100, 163, 1000] {
-            let mut shares = vec![0; count as usize];
-            for position in table(endpoints(count).iter()) {
-                shares[position] += 1;
-            }
+            let endpoints = endpoints(count);
+            let shares = shares(&endpoints, &owners(&endpoints));
             // They take turns, so that none has more than one slot less than another.
             let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
             assert!(most - least <= 1, "{count}: {least} to {most}");
@@ -158,7 +200,10 @@ mod tests {
         for endpoint in &mut there {
             endpoint.local = !endpoint.local;
         }
-        assert_eq!(table(here.iter()), table(there.iter()));
+        let addresses = |endpoints: &[Endpoint]| -> Vec<_> {
+            owners(endpoints).iter().map(|it| it.address).collect()
+        };
+        assert_eq!(addresses(&here), addresses(&there));
     }
 
     #[test]
@@ -168,11 +213,54 @@ mod tests {
             port: 8081,
             ..pair[0]
         });
-        let [first, second] = [0, 1].map(|at| Order::new(&pair[at], 2039));
+        let [first, second] = [0, 1].map(|at| Order::new(&pair[at], Weight::default(), 100, 2039));
         assert_ne!((first.next, first.skip), (second.next, second.skip));
     }
 
+    #[test]
+    fn equal_weights_are_no_weights() {
+        let endpoints = endpoints(10);
+        for number in [0, 1, 7, 1000] {
+            let weighed = owners_by_weight(&endpoints, |_| weight(number));
+            assert_eq!(weighed, owners(&endpoints), "{number}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn shares_are_as_the_weights(weights in prop::collection::vec(1u16..=1000, 1..60)) {
+            let endpoints = endpoints(u32::try_from(weights.len()).unwrap());
+            let owners = owners_by_weight(&endpoints, |at| weight(weights[at]));
+            let sum: usize = weights.iter().map(|it| usize::from(*it)).sum();
+            for (share, weight) in shares(&endpoints, &owners).iter().zip(&weights) {
+                prop_assert!(*share > 0);
+                // All of them have one slot first, which the others lack in proportion, and
+                // the last round breaks off.
+                let fair = owners.len() * usize::from(*weight) / sum;
+                let off = share.abs_diff(fair);
+                prop_assert!(off <= 3 + weights.len(), "{share}, not {fair}");
+            }
+        }
+
+        /// Of the slots whose owner's weight stays, few change hands with another's weight.
+        #[test]
+        fn a_weight_that_changes_moves_few_others(
+            weights in prop::collection::vec(50u16..=200, 2..20),
+            changed in any::<prop::sample::Index>(),
+            to in 50u16..=200,
+        ) {
+            let endpoints = endpoints(u32::try_from(weights.len()).unwrap());
+            let changed = changed.index(weights.len());
+            let before = owners_by_weight(&endpoints, |at| weight(weights[at]));
+            let after = owners_by_weight(&endpoints, |at| {
+                weight(if at == changed { to } else { weights[at] })
+            });
+            let its_own = |owner: &Endpoint| *owner == endpoints[changed];
+            let others = before.iter().zip(&after).filter(|(a, b)| !its_own(a) && !its_own(b));
+            let moved = others.filter(|(a, b)| a != b).count();
+            prop_assert!(moved * 5 <= before.len(), "{moved} of {}", before.len());
+        }
+
         /// Of the slots that were not the leaving endpoint's, few change hands.
         #[test]
         fn one_that_leaves_takes_few_others_along(count in 2u32..60, leaving in any::<prop::sample::Index>()) {

@@ -447,16 +447,18 @@ impl Planner {
 /// The slots of both sets, one behind the other, and how many are the cluster set's.
 fn slots_of(desired: &DesiredPort, backends: &[(Endpoint, u32)]) -> (u32, Box<[u32]>) {
     let of_set = |set: &[usize]| -> Vec<u32> {
-        let members = set.iter().filter_map(|position| backends.get(*position));
-        let members: Vec<&(Endpoint, u32)> = members.collect();
+        let member = |position: &usize| Some((backends.get(*position)?, *position));
+        let members: Vec<_> = set.iter().filter_map(member).collect();
         match desired.algorithm {
-            Algorithm::Random => members.iter().map(|(_, index)| *index).collect(),
+            Algorithm::Random => members.iter().map(|((_, index), _)| *index).collect(),
             Algorithm::Maglev => {
-                let endpoints = members.iter().map(|(endpoint, _)| endpoint);
-                let table = maglev::table(endpoints);
+                let weigh = |(backend, position): &(&(Endpoint, u32), usize)| {
+                    (backend.0, desired.weight(*position))
+                };
+                let table = maglev::table(members.iter().map(weigh));
                 table
                     .into_iter()
-                    .map(|position| members[position].1)
+                    .map(|position| members[position].0.1)
                     .collect()
             }
         }

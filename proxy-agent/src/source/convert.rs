@@ -24,6 +24,10 @@ pub const LAST_CHANGE_TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigg
 /// are chosen.
 pub const ALGORITHM: &str = "proxy-agent/lb-algorithm";
 
+/// The annotation of an EndpointSlice that says what part of the clients each of its
+/// endpoints gets.
+pub const WEIGHT: &str = "proxy-agent/weight";
+
 /// The taint by which the cluster autoscaler marks a Node that it will delete.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 /// The API server's default of `clientIP.timeoutSeconds`: three hours.
@@ -93,6 +97,7 @@ pub fn slice(object: discovery::EndpointSlice) -> Option<EndpointSlice> {
     let service = labels?.get(SERVICE_NAME)?.as_str();
     let annotations = object.metadata.annotations.as_ref();
     let trigger = annotations.and_then(|all| all.get(LAST_CHANGE_TRIGGER));
+    let weight = annotations.and_then(|all| all.get(WEIGHT)).cloned();
     Some(EndpointSlice {
         service: ObjectName::new(name.namespace.clone(), service),
         name,
@@ -109,6 +114,7 @@ pub fn slice(object: discovery::EndpointSlice) -> Option<EndpointSlice> {
             })
         }),
         endpoints: reduced(Some(object.endpoints), endpoint),
+        weight,
         last_change_trigger: trigger
             .and_then(|time| time.parse::<Timestamp>().ok())
             .map(Timestamp::as_millisecond),

@@ -19,8 +19,8 @@
 //!
 //! A line of the outcome has a port's frontends and its endpoints. An endpoint
 //! is marked `c` where it is in the cluster set, `l` in the local set, and `@`
-//! where it is local. Policies, affinity and source ranges are shown where they are
-//! not the default.
+//! where it is local. Policies, affinity, source ranges and weights are shown where they
+//! are not the default.
 //!
 //! This node is `here`, in the zone `z1`, with the address 10.2.0.1, where the
 //! case has no Node of its own.
@@ -256,6 +256,10 @@ fn line(name: &PortName, port: &DesiredPort) -> String {
     }
     if port.algorithm != Algorithm::Random {
         let _ = write!(line, " {}", port.algorithm.name());
+    }
+    if !port.weights.is_empty() {
+        let weights: Vec<_> = port.weights.iter().map(|it| it.get().to_string()).collect();
+        let _ = write!(line, " weights={}", weights.join(","));
     }
     line
 }

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use proxy_agent::maps::{FakeMaps, Maps as _};
-use proxy_agent::model::desired::{DesiredPort, Endpoint, Frontend, FrontendKind, PortName};
+use proxy_agent::model::desired::{
+    DesiredPort, Endpoint, Frontend, FrontendKind, PortName, Weight,
+};
 use proxy_agent::model::object::{Algorithm, Family, ObjectName, Protocol, TrafficPolicy};
 use proxy_agent::plan::{Capacity, Full, Planner};
 use proxy_ebpf::layout::{FrontendKey, Port, Span, V4, frontend_flags};
@@ -31,6 +33,16 @@ impl Node {
 
     /// Programs these endpoints, of which those with an odd number run here.
     fn serve(&mut self, algorithm: Algorithm, hosts: &[u8]) -> Option<Full> {
+        self.serve_by_weight(algorithm, hosts, &[])
+    }
+
+    /// The same with a weight for each, or the usual one for all.
+    fn serve_by_weight(
+        &mut self,
+        algorithm: Algorithm,
+        hosts: &[u8],
+        weights: &[u16],
+    ) -> Option<Full> {
         let endpoints: Vec<_> = hosts.iter().map(|host| endpoint(*host)).collect();
         let is_local = |at: &usize| endpoints[*at].local;
         let frontend = |address: [u8; 4], kind| Frontend {
@@ -50,6 +62,7 @@ impl Node {
             external_policy: TrafficPolicy::Cluster,
             affinity: None,
             algorithm,
+            weights: weights.iter().filter_map(|it| Weight::new(*it)).collect(),
             source_ranges: None,
         };
         let name = PortName {
@@ -110,6 +123,32 @@ fn nodes_with_different_pasts_have_the_same_table() {
     });
     assert_eq!(first.each_ref().map(Vec::len), [2039, 2039]);
     assert_eq!(first, second);
+}
+
+#[test]
+fn each_endpoint_has_slots_by_its_weight_and_stays_when_that_changes() {
+    let mut node = Node::new(16_384);
+    // Others were there before, so that indices are not positions.
+    node.serve(Algorithm::Maglev, &[7, 8, 9]);
+    let shares = |node: &Node| -> Vec<usize> {
+        let slots = node.slots(node.frontend([198, 51, 100, 1]).cluster);
+        let share = |host: u8| {
+            let address: V4 = std::net::Ipv4Addr::new(10, 244, 0, host).into();
+            slots.iter().filter(|it| **it == address).count()
+        };
+        [2, 3, 9].map(share).to_vec()
+    };
+    let generations = |node: &Node| -> Vec<_> {
+        let backends = node.maps.v4.backends.values();
+        backends.map(|it| (it.address, it.generation)).collect()
+    };
+    node.serve_by_weight(Algorithm::Maglev, &[2, 3, 9], &[100, 100, 200]);
+    assert_eq!(shares(&node), [510, 510, 1019]);
+    let before = generations(&node);
+    node.serve_by_weight(Algorithm::Maglev, &[2, 3, 9], &[100, 5, 0]);
+    // Whoever is in the set has one slot at least.
+    assert_eq!(shares(&node), [1941, 97, 1]);
+    assert_eq!(generations(&node), before);
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn desired(cluster_ip: u8, endpoints: u8) -> DesiredPort {
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
         algorithm: Algorithm::Random,
+        weights: Vec::new(),
         source_ranges: None,
     }
 }

@@ -173,6 +173,7 @@ fn slice(service: usize, slice: usize, endpoints: &[EndpointShape]) -> Change {
                 node_hints: Vec::new(),
             })
             .collect(),
+        weight: None,
         last_change_trigger: None,
     })
 }

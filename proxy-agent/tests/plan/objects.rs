@@ -65,6 +65,7 @@ pub(crate) fn slice(name: &ObjectName, endpoints: &[u32]) -> Change {
                 node_hints: Vec::new(),
             })
             .collect(),
+        weight: None,
         last_change_trigger: None,
     })
 }
