@@ -60,6 +60,7 @@ fn desired(number: u8, endpoints: &[u8]) -> DesiredPort {
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
         algorithm: Algorithm::Random,
+        weights: Vec::new(),
         source_ranges: None,
     }
 }

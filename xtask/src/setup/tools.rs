@@ -13,7 +13,7 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
     Tool { program, package }
 }
 
-const TOOLS: [Tool; 15] = [
+const TOOLS: [Tool; 16] = [
     // rustc links by the first, the TLS library is built by it, and libFuzzer by the
     // second.
     tool("cc", "gcc"),
