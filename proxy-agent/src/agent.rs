@@ -484,6 +484,7 @@ fn model_settings(settings: &Settings) -> ModelSettings {
         bind_address: settings.bind_address,
         node_port_addresses: settings.node_port_addresses.clone(),
         algorithm: settings.own.algorithm,
+        forwarding: settings.own.forwarding,
     }
 }
 

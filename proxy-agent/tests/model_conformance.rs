@@ -68,6 +68,11 @@ fn weights() {
 }
 
 #[test]
+fn forwarding() {
+    run_text(include_str!("model/cases/forwarding.txt"), 6);
+}
+
+#[test]
 fn readiness_by_policy_and_family() {
     let cases = model::generated::readiness();
     assert!(cases.len() >= 150, "only {} cases", cases.len());

@@ -26,7 +26,7 @@ enum Key {
 /// A step of a history.
 #[derive(Clone, Debug)]
 enum Step {
-    Put(Change),
+    Put(Box<Change>),
     Remove(prop::sample::Index),
     /// All objects are reported once more, from any one on.
     Relist(prop::sample::Index),
@@ -95,6 +95,7 @@ prop_compose! {
             external_policy,
             affinity,
             algorithm: None,
+            forwarding: None,
             source_ranges: Vec::new(),
             health_check_node_port: None,
         }
@@ -165,9 +166,9 @@ prop_compose! {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => service().prop_map(|service| Step::Put(Change::Service(service))),
-        3 => slice().prop_map(|slice| Step::Put(Change::EndpointSlice(slice))),
-        1 => node().prop_map(|node| Step::Put(Change::Node(node))),
+        4 => service().prop_map(|service| Step::Put(Box::new(Change::Service(service)))),
+        3 => slice().prop_map(|slice| Step::Put(Box::new(Change::EndpointSlice(slice)))),
+        1 => node().prop_map(|node| Step::Put(Box::new(Change::Node(node)))),
         2 => any::<prop::sample::Index>().prop_map(Step::Remove),
         1 => any::<prop::sample::Index>().prop_map(Step::Relist),
         2 => Just(Step::Take),
@@ -218,8 +219,8 @@ impl Run {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Put(change) => {
-                self.objects.insert(key(change), change.clone());
-                self.model.apply(change.clone());
+                self.objects.insert(key(change), Change::clone(change));
+                self.model.apply(Change::clone(change));
             }
             Step::Remove(index) => {
                 if !self.objects.is_empty() {

@@ -143,6 +143,10 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// User Datagram Protocol.
     pub const UDP: u8 = 17;
+    /// IPv4 inside of IP (RFC 2003).
+    pub const IPIP: u8 = 4;
+    /// IPv6 inside of IP (RFC 2473).
+    pub const IPV6: u8 = 41;
     /// Internet Control Message Protocol for IPv6.
     pub const ICMPV6: u8 = 58;
     /// Stream Control Transmission Protocol.
@@ -214,6 +218,9 @@ pub mod frontend_flags {
     /// New connections go where their tuple leads, on every node the same: the sets are
     /// tables for consistent hashing.
     pub const HASHED: u32 = 1 << 3;
+    /// New connections from outside reach endpoints of other nodes in a tunnel, and are
+    /// answered from there (direct server return); other nodes' tunnels end here.
+    pub const DSR: u32 = 1 << 4;
 }
 
 /// Value of `NODE_ADDRS_*`; only its presence counts.
@@ -473,6 +480,10 @@ pub mod flow_flags {
     /// records lie in `OPENING_*`, where a flood of such flows pushes out only its
     /// like; those of an open flow lie in `FLOWS_*`.
     pub const OPENING: u32 = 1 << 6;
+    /// Together with [`REDIRECT`]: the packet stays as it is and leaves in a tunnel, whose
+    /// ends, and the endpoint's port, are the record's tuple. Answers do not pass here, so
+    /// that there is no record of replies.
+    pub const DSR: u32 = 1 << 10;
 }
 
 /// Element of `SERVICE_TRAFFIC` by Service port id, and of `BACKEND_TRAFFIC_*` by backend
@@ -646,11 +657,19 @@ pub enum Stage {
     EgressFragment = 7,
     /// Tells the sender that a packet's time to live is over.
     Expire = 8,
+    /// Sends a packet to an endpoint's node in a tunnel.
+    Encapsulate = 9,
+    /// Takes a packet out of a tunnel that another node has put it into.
+    Decapsulate = 10,
+    /// The same for a packet that opens a flow.
+    OpenTunnelled = 11,
+    /// Opens a flow from outside to a frontend with direct return.
+    OpenDirect = 12,
 }
 
 impl Stage {
     /// Every stage, with its programs for IPv4 and IPv6.
-    pub const ALL: [(Self, [&'static str; 2]); 9] = [
+    pub const ALL: [(Self, [&'static str; 2]); 13] = [
         (Self::IngressError, ["ingress_error_v4", "ingress_error_v6"]),
         (Self::EgressError, ["egress_error_v4", "egress_error_v6"]),
         (Self::Refuse, ["refuse_v4", "refuse_v6"]),
@@ -666,6 +685,13 @@ impl Stage {
             ["egress_fragment_v4", "egress_fragment_v6"],
         ),
         (Self::Expire, ["expire_v4", "expire_v6"]),
+        (Self::Encapsulate, ["encapsulate_v4", "encapsulate_v6"]),
+        (Self::Decapsulate, ["decapsulate_v4", "decapsulate_v6"]),
+        (
+            Self::OpenTunnelled,
+            ["open_tunnelled_v4", "open_tunnelled_v6"],
+        ),
+        (Self::OpenDirect, ["open_direct_v4", "open_direct_v6"]),
     ];
 
     /// The index of its program for IPv4 (0) or IPv6 (1).
@@ -771,6 +797,10 @@ pub enum Counter {
     /// Packets of TCP connections whose endpoint has been gone for long; the client is
     /// told.
     EndpointGone = 18,
+    /// Packets that were sent to an endpoint's node in a tunnel.
+    Encapsulated = 19,
+    /// Packets that were taken out of a tunnel from another node.
+    Decapsulated = 20,
 }
 
 /// Elements of `COUNTERS`.
@@ -779,7 +809,7 @@ pub const COUNTERS: u32 = Counter::ALL.len() as u32;
 
 impl Counter {
     /// Every counter with its name, in order of its index.
-    pub const ALL: [(Self, &'static str); 19] = [
+    pub const ALL: [(Self, &'static str); 21] = [
         (Self::FlowsMade, "flows_made"),
         (Self::FlowTableFull, "flow_table_full"),
         (Self::PortsExhausted, "ports_exhausted"),
@@ -799,6 +829,8 @@ impl Counter {
         (Self::XdpDelivered, "xdp_delivered"),
         (Self::XdpSent, "xdp_sent"),
         (Self::EndpointGone, "endpoint_gone"),
+        (Self::Encapsulated, "encapsulated"),
+        (Self::Decapsulated, "decapsulated"),
     ];
 }
 

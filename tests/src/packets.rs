@@ -24,7 +24,7 @@ pub use check::{Checksums, Places};
 pub use choices::{Choices, noise};
 pub use fixtures::{Fixture, Outcome, fixtures};
 pub use packet::{
-    Ethernet, Extension, Fragment, Network, Packet, Tag, Transport, chunks, tcp_flags,
+    Ethernet, Extension, Fragment, Network, Packet, Tag, Transport, Tunnel, chunks, tcp_flags,
 };
 pub use seeds::{Script, Step, seeds};
 pub use stage::{Backend, Frontend, Hook, Protocol, Stage, address};

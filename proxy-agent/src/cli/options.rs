@@ -14,7 +14,7 @@ use crate::attach::{AttachWay, SocketPathMode, XdpChoice};
 use crate::config::{
     DEFAULT_BPFFS, DEFAULT_MAPS, DEFAULT_NAT_PORTS, NO_BPFFS, PortRange, Settings, Source,
 };
-use crate::model::object::Algorithm;
+use crate::model::object::{Algorithm, Forwarding};
 use crate::source::kube::KubeSettings;
 
 /// Kinds of source.
@@ -56,6 +56,16 @@ enum AlgorithmKind {
     Random,
     /// By consistent hashing: every node sends a client to the same one.
     Maglev,
+}
+
+/// Ways to endpoints of other nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ForwardingKind {
+    /// With this node's address as their source: answers come back by this node.
+    Snat,
+    /// In a tunnel, with the client's address: the endpoint's node answers the client
+    /// directly (DSR).
+    Dsr,
 }
 
 /// Whose sockets are served.
@@ -151,6 +161,11 @@ pub(super) struct RunArgs {
     /// annotation `proxy-agent/lb-algorithm`; by default `random`.
     #[arg(long, value_enum, value_name = "NAME")]
     lb_algorithm: Option<AlgorithmKind>,
+
+    /// How connections from outside reach endpoints of other nodes, where a Service has no
+    /// annotation `proxy-agent/forwarding`; by default `snat`.
+    #[arg(long, value_enum, value_name = "HOW")]
+    forwarding: Option<ForwardingKind>,
 
     /// Whose sockets are served before there are packets; by default `on`.
     #[arg(long, value_enum, value_name = "WHOSE")]
@@ -266,6 +281,11 @@ impl RunArgs {
             AlgorithmKind::Maglev => Algorithm::Maglev,
         });
         set(&mut own.algorithm, algorithm);
+        let forwarding = self.forwarding.map(|kind| match kind {
+            ForwardingKind::Snat => Forwarding::Snat,
+            ForwardingKind::Dsr => Forwarding::Dsr,
+        });
+        set(&mut own.forwarding, forwarding);
         let socket_path = self.socket_path.map(|kind| match kind {
             SocketPathKind::On => SocketPathMode::On,
             SocketPathKind::HostOnly => SocketPathMode::HostOnly,
@@ -352,6 +372,9 @@ mod tests {
             (&["--xdp=never"], |it| it.own.xdp = XdpChoice::Never),
             (&["--lb-algorithm=maglev"], |it| {
                 it.own.algorithm = Algorithm::Maglev;
+            }),
+            (&["--forwarding=dsr"], |it| {
+                it.own.forwarding = Forwarding::Dsr;
             }),
             (&["--socket-path=host-only"], |it| {
                 it.own.socket_path = SocketPathMode::HostOnly;

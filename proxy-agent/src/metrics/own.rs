@@ -26,6 +26,7 @@ pub struct Own {
     devices: IntGauge,
     xdp_devices: IntGauge,
     xdp_packets: IntCounterVec,
+    tunnel_packets: IntCounterVec,
     service_ports: IntGauge,
     map_entries: IntGaugeVec,
     map_capacity: IntGaugeVec,
@@ -49,10 +50,11 @@ impl Own {
         let by_map = |name: &str, help: &str| {
             register(registry, IntGaugeVec::new(Opts::new(name, help), &["map"]))
         };
-        let by_reason = |name: &str, help: &str| {
+        let counted_by = |label: &str, name: &str, help: &str| {
             let options = Opts::new(name, help);
-            register(registry, IntCounterVec::new(options, &["reason"]))
+            register(registry, IntCounterVec::new(options, &[label]))
         };
+        let by_reason = |name: &str, help: &str| counted_by("reason", name, help);
         let build = IntGaugeVec::new(
             Opts::new(
                 "proxy_agent_build_info",
@@ -78,15 +80,15 @@ impl Own {
                 "proxy_agent_xdp_devices",
                 "Edge devices that have XDP in front of TC",
             ),
-            xdp_packets: register(
-                registry,
-                IntCounterVec::new(
-                    Opts::new(
-                        "proxy_agent_xdp_packets_total",
-                        "Packets that XDP has translated, by where they went",
-                    ),
-                    &["verdict"],
-                ),
+            tunnel_packets: counted_by(
+                "direction",
+                "proxy_agent_tunnel_packets_total",
+                "Packets put into tunnels to endpoints of other nodes, and taken out",
+            ),
+            xdp_packets: counted_by(
+                "verdict",
+                "proxy_agent_xdp_packets_total",
+                "Packets that XDP has translated, by where they went",
             ),
             service_ports: gauge("proxy_agent_service_ports", "Service ports in the maps"),
             map_entries: by_map("proxy_agent_map_entries", "Elements in use"),
@@ -205,6 +207,9 @@ impl Own {
             Counter::Malformed => reason(&self.untouched),
             // Of use only together with what is there, see the evicted ones.
             Counter::RecordsMade | Counter::RecordsRemoved => {}
+            Counter::Encapsulated | Counter::Decapsulated => {
+                set_counter(&self.tunnel_packets.with_label_values(&[name]), value);
+            }
             Counter::XdpDelivered | Counter::XdpSent => {
                 let verdict = name.trim_start_matches("xdp_");
                 set_counter(&self.xdp_packets.with_label_values(&[verdict]), value);

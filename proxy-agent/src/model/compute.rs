@@ -53,6 +53,7 @@ impl Model {
                         affinity: service.affinity,
                         algorithm,
                         weights: sets.weights,
+                        forwarding: service.forwarding(self.settings.forwarding),
                         source_ranges: self.source_ranges(service, family),
                     },
                 ));

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use std::sync::Arc;
 
-use super::object::{Algorithm, Family, ObjectName, Protocol, TrafficPolicy};
+use super::object::{Algorithm, Family, Forwarding, ObjectName, Protocol, TrafficPolicy};
 
 /// One port of a Service in one IP family: the unit in which the data path is
 /// programmed.
@@ -56,6 +56,8 @@ pub struct DesiredPort {
     /// The weight of each of `endpoints`, where tables are made of the sets and not all are
     /// the same; else none.
     pub weights: Vec<Weight>,
+    /// How connections from outside reach endpoints of other nodes.
+    pub forwarding: Forwarding,
     /// Who may use its load balancer addresses, of its family; sorted. Everybody where
     /// there is none.
     pub source_ranges: Option<Vec<IpNet>>,

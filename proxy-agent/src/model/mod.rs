@@ -54,7 +54,7 @@ pub use refusal::{Refusal, RefusalReason};
 use claims::Claims;
 use cluster_ips::ClusterIps;
 use intern::Interner;
-use object::{Algorithm, Family, Node};
+use object::{Algorithm, Family, Forwarding, Node};
 use pods::Pods;
 use slice::Shared;
 use store::{ServiceId, Store};
@@ -71,6 +71,9 @@ pub struct ModelSettings {
     pub node_port_addresses: NodePortAddresses,
     /// How connections from outside choose their endpoint, where a Service does not say.
     pub algorithm: Algorithm,
+    /// How connections from outside reach endpoints of other nodes, where a Service does
+    /// not say.
+    pub forwarding: Forwarding,
 }
 
 /// The objects, and what follows from them for this node.

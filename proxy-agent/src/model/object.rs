@@ -136,6 +136,35 @@ impl Algorithm {
     }
 }
 
+/// How connections from outside reach an endpoint of another node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Forwarding {
+    /// With this node's address as their source: answers come back by this node.
+    #[default]
+    Snat,
+    /// As they are, in a tunnel: the endpoint's node answers the client directly (DSR).
+    Dsr,
+}
+
+impl Forwarding {
+    /// The way of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        match name {
+            "snat" => Some(Self::Snat),
+            "dsr" => Some(Self::Dsr),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Snat => "snat",
+            Self::Dsr => "dsr",
+        }
+    }
+}
+
 /// `spec.type`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ServiceType {
@@ -177,6 +206,8 @@ pub struct Service {
     pub affinity: Option<u32>,
     /// The annotation `proxy-agent/lb-algorithm`, as written.
     pub algorithm: Option<String>,
+    /// The annotation `proxy-agent/forwarding`, as written.
+    pub forwarding: Option<String>,
     /// `spec.loadBalancerSourceRanges`, as written.
     pub source_ranges: Vec<String>,
     /// `spec.healthCheckNodePort`

@@ -89,6 +89,12 @@ pub enum RefusalReason {
         /// The text.
         text: String,
     },
+    /// A way of forwarding that there is none of; the configured one is used.
+    #[error("the forwarding {text:?} is neither snat nor dsr")]
+    UnknownForwarding {
+        /// The text.
+        text: String,
+    },
     /// An external IP outside of the ranges that the configuration allows.
     #[error("the external IP {address} is in no range that the configuration allows")]
     ExternalIpNotAllowed {
@@ -135,6 +141,7 @@ impl RefusalReason {
             Self::NotARange { .. } => "NotARange",
             Self::UnknownAlgorithm { .. } => "UnknownAlgorithm",
             Self::NotAWeight { .. } => "NotAWeight",
+            Self::UnknownForwarding { .. } => "UnknownForwarding",
             Self::ExternalIpNotAllowed { .. } => "ExternalIpNotAllowed",
             Self::ExternalIpIsClusterIp { .. } => "ExternalIpIsClusterIp",
             Self::ExternalIpIsNodeAddress { .. } => "ExternalIpIsNodeAddress",

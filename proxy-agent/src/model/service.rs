@@ -10,7 +10,7 @@ use super::claims::{Claim, Destination};
 use super::desired::FrontendKind;
 use super::intern::Interner;
 use super::object::{
-    Algorithm, Family, Protocol, Service, ServicePort, ServiceType, TrafficPolicy,
+    Algorithm, Family, Forwarding, Protocol, Service, ServicePort, ServiceType, TrafficPolicy,
 };
 use super::refusal::{AddressRole, PortRole, RefusalReason};
 use super::store::ServiceId;
@@ -29,6 +29,8 @@ pub(super) struct ServedService {
     pub(super) affinity: Option<u32>,
     /// As its annotation has it; where it has none, what the configuration says.
     algorithm: Option<Algorithm>,
+    /// The same.
+    forwarding: Option<Forwarding>,
     /// Whether anything is reached from outside.
     has_outside: bool,
     /// Who may use its load balancer addresses; everybody where there is none.
@@ -59,6 +61,7 @@ impl ServedService {
         let ports = ports(service, strings, &mut refusals);
         let source_ranges = source_ranges(service, &mut refusals);
         let algorithm = algorithm(service, &mut refusals);
+        let forwarding = forwarding(service, &mut refusals);
         refusals.sort_unstable();
         refusals.dedup();
         Some(Self {
@@ -74,6 +77,7 @@ impl ServedService {
             },
             affinity: service.affinity,
             algorithm,
+            forwarding,
             has_outside: service.kind != ServiceType::ClusterIp || !service.external_ips.is_empty(),
             source_ranges,
             // As upstream's NeedsHealthCheck: elsewhere the field means nothing.
@@ -92,6 +96,16 @@ impl ServedService {
             self.algorithm.unwrap_or(default)
         } else {
             Algorithm::Random
+        }
+    }
+
+    /// How connections from outside reach endpoints of other nodes, where the
+    /// configuration says `default`. The Local policy needs none of it.
+    pub(super) fn forwarding(&self, default: Forwarding) -> Forwarding {
+        if self.has_outside && self.external_policy == TrafficPolicy::Cluster {
+            self.forwarding.unwrap_or(default)
+        } else {
+            Forwarding::Snat
         }
     }
 
@@ -243,6 +257,17 @@ fn algorithm(service: &Service, refusals: &mut Vec<RefusalReason>) -> Option<Alg
     if known.is_none() {
         let text = text.to_owned();
         refusals.push(RefusalReason::UnknownAlgorithm { text });
+    }
+    known
+}
+
+/// The way of forwarding that the annotation names.
+fn forwarding(service: &Service, refusals: &mut Vec<RefusalReason>) -> Option<Forwarding> {
+    let text = service.forwarding.as_deref()?;
+    let known = Forwarding::of_name(text);
+    if known.is_none() {
+        let text = text.to_owned();
+        refusals.push(RefusalReason::UnknownForwarding { text });
     }
     known
 }

@@ -34,6 +34,7 @@ fn service(name: &str, address: &str) -> Change {
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
         algorithm: None,
+        forwarding: None,
         source_ranges: Vec::new(),
         health_check_node_port: None,
     })

@@ -22,7 +22,7 @@ use super::programmed::Programmed;
 use super::span::Spans;
 use super::write::{BackendEntry, FrontendId, Write};
 use crate::model::desired::{Endpoint, Frontend, FrontendKind, PortName};
-use crate::model::object::{Algorithm, Family, TrafficPolicy};
+use crate::model::object::{Algorithm, Family, Forwarding, TrafficPolicy};
 
 /// Why the maps' content cannot be gone on from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -257,6 +257,7 @@ impl<'a> Reading<'a> {
             block,
             cluster: main.cluster.len,
             algorithm: algorithm_of(frontends),
+            forwarding: forwarding_of(frontends),
             internal_policy: policy_of(frontends, 0),
             external_policy: policy_of(frontends, frontend_flags::EXTERNAL),
             affinity_seconds: main.affinity_seconds,
@@ -351,6 +352,16 @@ fn algorithm_of(frontends: &[(FrontendId, Value)]) -> Algorithm {
         Algorithm::Maglev
     } else {
         Algorithm::Random
+    }
+}
+
+/// How the port's connections from outside reach endpoints of other nodes.
+fn forwarding_of(frontends: &[(FrontendId, Value)]) -> Forwarding {
+    let is_direct = |(_, value): &(FrontendId, Value)| value.flags & frontend_flags::DSR != 0;
+    if frontends.iter().any(is_direct) {
+        Forwarding::Dsr
+    } else {
+        Forwarding::Snat
     }
 }
 

@@ -18,7 +18,7 @@ use super::programmed::{Programmed, index_of};
 use super::span::Spans;
 use super::write::{BackendEntry, FrontendId, Write};
 use crate::model::desired::{DesiredPort, Endpoint, PortName};
-use crate::model::object::{Algorithm, Family};
+use crate::model::object::{Algorithm, Family, Forwarding};
 
 /// How much the maps hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,6 +256,7 @@ impl Planner {
             block,
             cluster,
             algorithm: desired.algorithm,
+            forwarding: desired.forwarding,
             internal_policy: desired.internal_policy,
             external_policy: desired.external_policy,
             affinity_seconds: desired.affinity.unwrap_or(0),
@@ -306,11 +307,13 @@ impl Planner {
         desired: &DesiredPort,
         old: Option<&Programmed>,
     ) -> Result<(u32, Span), Full> {
-        let len = |set: &[usize]| match desired.algorithm {
+        let len = |set: &[usize], algorithm| match algorithm {
             Algorithm::Random => set.len(),
             Algorithm::Maglev => maglev::size(set.len()),
         };
-        let block = u32::try_from(len(&desired.cluster) + len(&desired.local))
+        let cluster = len(&desired.cluster, desired.algorithm);
+        let local = len(&desired.local, algorithm_of_local_set(desired));
+        let block = u32::try_from(cluster + local)
             .ok()
             .and_then(|len| self.slots.allocate(len))
             .ok_or(Full::Slots)?;
@@ -444,12 +447,21 @@ impl Planner {
     }
 }
 
+/// What the local set is made for. Where nodes hand connections to each other's endpoints,
+/// these are looked for there, each once.
+fn algorithm_of_local_set(desired: &DesiredPort) -> Algorithm {
+    match desired.forwarding {
+        Forwarding::Snat => desired.algorithm,
+        Forwarding::Dsr => Algorithm::Random,
+    }
+}
+
 /// The slots of both sets, one behind the other, and how many are the cluster set's.
 fn slots_of(desired: &DesiredPort, backends: &[(Endpoint, u32)]) -> (u32, Box<[u32]>) {
-    let of_set = |set: &[usize]| -> Vec<u32> {
+    let of_set = |set: &[usize], algorithm| -> Vec<u32> {
         let member = |position: &usize| Some((backends.get(*position)?, *position));
         let members: Vec<_> = set.iter().filter_map(member).collect();
-        match desired.algorithm {
+        match algorithm {
             Algorithm::Random => members.iter().map(|((_, index), _)| *index).collect(),
             Algorithm::Maglev => {
                 let weigh = |(backend, position): &(&(Endpoint, u32), usize)| {
@@ -463,8 +475,8 @@ fn slots_of(desired: &DesiredPort, backends: &[(Endpoint, u32)]) -> (u32, Box<[u
             }
         }
     };
-    let mut slots = of_set(&desired.cluster);
+    let mut slots = of_set(&desired.cluster, desired.algorithm);
     let cluster = u32::try_from(slots.len()).unwrap_or(0);
-    slots.append(&mut of_set(&desired.local));
+    slots.append(&mut of_set(&desired.local, algorithm_of_local_set(desired)));
     (cluster, slots.into())
 }

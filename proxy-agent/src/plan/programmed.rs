@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use proxy_ebpf::layout::{self, Span, frontend_flags};
 
 use crate::model::desired::{Endpoint, Frontend, FrontendKind};
-use crate::model::object::{Algorithm, TrafficPolicy};
+use crate::model::object::{Algorithm, Forwarding, TrafficPolicy};
 
 /// A port as it is in the kernel.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub(super) struct Programmed {
     /// How many of `slots` are the cluster set's.
     pub(super) cluster: u32,
     pub(super) algorithm: Algorithm,
+    pub(super) forwarding: Forwarding,
     pub(super) internal_policy: TrafficPolicy,
     pub(super) external_policy: TrafficPolicy,
     pub(super) affinity_seconds: u32,
@@ -61,9 +62,13 @@ impl Programmed {
             Algorithm::Maglev if external != 0 => frontend_flags::HASHED,
             _ => 0,
         };
+        let direct = match self.forwarding {
+            Forwarding::Dsr if external != 0 => frontend_flags::DSR,
+            _ => 0,
+        };
         layout::Frontend {
             service: self.service,
-            flags: external | local | restricted | hashed,
+            flags: external | local | restricted | hashed | direct,
             affinity_seconds: self.affinity_seconds,
             cluster: Span {
                 start: self.block.start,

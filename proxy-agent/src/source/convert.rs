@@ -28,6 +28,10 @@ pub const ALGORITHM: &str = "proxy-agent/lb-algorithm";
 /// endpoints gets.
 pub const WEIGHT: &str = "proxy-agent/weight";
 
+/// The annotation of a Service that says how connections from outside reach endpoints of
+/// other nodes.
+pub const FORWARDING: &str = "proxy-agent/forwarding";
+
 /// The taint by which the cluster autoscaler marks a Node that it will delete.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 /// The API server's default of `clientIP.timeoutSeconds`: three hours.
@@ -43,7 +47,8 @@ pub fn service(object: core::Service) -> Option<Service> {
     let spec = object.spec.unwrap_or_default();
     let affinity = affinity(&spec);
     let annotations = object.metadata.annotations.as_ref();
-    let algorithm = annotations.and_then(|all| all.get(ALGORITHM)).cloned();
+    let annotation = |name| annotations.and_then(|all| all.get(name)).cloned();
+    let (algorithm, forwarding) = (annotation(ALGORITHM), annotation(FORWARDING));
     Some(Service {
         name,
         created,
@@ -82,6 +87,7 @@ pub fn service(object: core::Service) -> Option<Service> {
         external_policy: policy(spec.external_traffic_policy.as_deref()),
         affinity,
         algorithm,
+        forwarding,
         source_ranges: spec.load_balancer_source_ranges.unwrap_or_default(),
         health_check_node_port: spec
             .health_check_node_port

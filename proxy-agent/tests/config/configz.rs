@@ -28,6 +28,7 @@ natPorts: 50000-50999
 attach: clsact
 xdp: always
 lbAlgorithm: maglev
+forwarding: dsr
 socketPath: host-only
 cgroup: /c
 podOptOut: true
@@ -74,6 +75,7 @@ fn what_needs_a_restart_is_in_force_as_it_was_at_the_start() {
     expected.own.attach = start.own.attach;
     expected.own.xdp = start.own.xdp;
     expected.own.algorithm = start.own.algorithm;
+    expected.own.forwarding = start.own.forwarding;
     expected.own.socket_path = start.own.socket_path;
     expected.own.cgroup = start.own.cgroup;
     expected.own.pod_opt_out = start.own.pod_opt_out;

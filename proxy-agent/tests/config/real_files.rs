@@ -68,6 +68,7 @@ fn summary(parsed: &Parsed) -> String {
         attach,
         xdp,
         algorithm,
+        forwarding,
         socket_path,
         cgroup,
         pod_opt_out,

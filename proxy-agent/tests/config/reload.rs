@@ -55,6 +55,7 @@ fn each_setting_is_changed_at_run_time_or_asks_for_a_restart() {
         (&own("attach: tcx"), None, Some("attach")),
         (&own("xdp: never"), None, Some("xdp")),
         (&own("lbAlgorithm: maglev"), None, Some("lbAlgorithm")),
+        (&own("forwarding: dsr"), None, Some("forwarding")),
         (&own("socketPath: off"), None, Some("socketPath")),
         (&own("cgroup: /c"), None, Some("cgroup")),
         (&own("podOptOut: true"), None, Some("podOptOut")),

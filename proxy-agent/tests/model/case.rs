@@ -29,7 +29,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use proxy_agent::model::desired::{DesiredPort, FrontendKind, PortName};
-use proxy_agent::model::object::{Algorithm, Change, Family, ObjectName, TrafficPolicy};
+use proxy_agent::model::object::{
+    Algorithm, Change, Family, Forwarding, ObjectName, TrafficPolicy,
+};
 use proxy_agent::model::{Model, ModelSettings};
 use proxy_agent::source::files::document::{Format, parse as parse_document};
 use proxy_agent::source::files::object::{Key, take};
@@ -260,6 +262,9 @@ fn line(name: &PortName, port: &DesiredPort) -> String {
     if !port.weights.is_empty() {
         let weights: Vec<_> = port.weights.iter().map(|it| it.get().to_string()).collect();
         let _ = write!(line, " weights={}", weights.join(","));
+    }
+    if port.forwarding != Forwarding::Snat {
+        let _ = write!(line, " {}", port.forwarding.name());
     }
     line
 }

@@ -7,7 +7,9 @@ use proxy_agent::maps::{FakeMaps, Maps as _};
 use proxy_agent::model::desired::{
     DesiredPort, Endpoint, Frontend, FrontendKind, PortName, Weight,
 };
-use proxy_agent::model::object::{Algorithm, Family, ObjectName, Protocol, TrafficPolicy};
+use proxy_agent::model::object::{
+    Algorithm, Family, Forwarding, ObjectName, Protocol, TrafficPolicy,
+};
 use proxy_agent::plan::{Capacity, Full, Planner};
 use proxy_ebpf::layout::{FrontendKey, Port, Span, V4, frontend_flags};
 
@@ -17,6 +19,7 @@ const TCP: u8 = 6;
 struct Node {
     planner: Planner,
     maps: FakeMaps,
+    forwarding: Forwarding,
 }
 
 impl Node {
@@ -28,6 +31,7 @@ impl Node {
                 slots,
             }),
             maps: FakeMaps::default(),
+            forwarding: Forwarding::Snat,
         }
     }
 
@@ -63,6 +67,7 @@ impl Node {
             affinity: None,
             algorithm,
             weights: weights.iter().filter_map(|it| Weight::new(*it)).collect(),
+            forwarding: self.forwarding,
             source_ranges: None,
         };
         let name = PortName {
@@ -157,6 +162,22 @@ fn cluster_ips_are_not_hashed() {
     node.serve(Algorithm::Maglev, &[1, 2, 3]);
     let value = node.frontend([10, 96, 0, 1]);
     assert_eq!(value.flags & frontend_flags::HASHED, 0);
+}
+
+/// Where nodes hand connections to each other's endpoints, these are looked for there.
+#[test]
+fn with_direct_return_the_local_set_has_each_endpoint_once() {
+    let mut node = Node::new(16_384);
+    for (forwarding, length) in [(Forwarding::Snat, 2039), (Forwarding::Dsr, 2)] {
+        node.forwarding = forwarding;
+        assert_eq!(node.serve(Algorithm::Maglev, &[1, 2, 3]), None);
+        let value = node.frontend([198, 51, 100, 1]);
+        let is_direct = value.flags & frontend_flags::DSR != 0;
+        assert_eq!(is_direct, forwarding == Forwarding::Dsr);
+        assert_eq!((value.cluster.len, value.local.len), (2039, length));
+    }
+    let inner = node.frontend([10, 96, 0, 1]);
+    assert_eq!(inner.flags & frontend_flags::DSR, 0);
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use proxy_agent::maps::{FakeMaps, Maps as _};
 use proxy_agent::model::desired::{DesiredPort, Endpoint, Frontend, FrontendKind, PortName};
-use proxy_agent::model::object::{Algorithm, Family, ObjectName, Protocol, TrafficPolicy};
+use proxy_agent::model::object::{
+    Algorithm, Family, Forwarding, ObjectName, Protocol, TrafficPolicy,
+};
 use proxy_agent::plan::{Capacity, Full, Planner, Write};
 
 use crate::view::{View, view};
@@ -41,6 +43,7 @@ fn desired(cluster_ip: u8, endpoints: u8) -> DesiredPort {
         affinity: None,
         algorithm: Algorithm::Random,
         weights: Vec::new(),
+        forwarding: Forwarding::Snat,
         source_ranges: None,
     }
 }

@@ -142,6 +142,7 @@ fn service(at: usize, shape: &ServiceShape) -> Change {
         },
         affinity: shape.affinity.then_some(60),
         algorithm: None,
+        forwarding: None,
         source_ranges: shape
             .source_ranges
             .iter()

@@ -33,6 +33,7 @@ pub(crate) fn service(name: &ObjectName, at: u16, node_port: Option<i32>) -> Cha
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
         algorithm: None,
+        forwarding: None,
         source_ranges: Vec::new(),
         health_check_node_port: None,
     })

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use proxy_agent::maps::{FakeMaps, Maps as _, Readable as _};
 use proxy_agent::model::desired::{DesiredPort, Endpoint, Frontend, FrontendKind, PortName};
-use proxy_agent::model::object::{Algorithm, Family, ObjectName, Protocol, TrafficPolicy};
+use proxy_agent::model::object::{
+    Algorithm, Family, Forwarding, ObjectName, Protocol, TrafficPolicy,
+};
 use proxy_agent::plan::{Capacity, Planner, Write};
 use proxy_ebpf::layout::V4;
 
@@ -60,6 +62,7 @@ fn desired(number: u8, endpoints: &[u8]) -> DesiredPort {
         external_policy: TrafficPolicy::Cluster,
         affinity: None,
         algorithm: Algorithm::Random,
+        forwarding: Forwarding::Snat,
         weights: Vec::new(),
         source_ranges: None,
     }

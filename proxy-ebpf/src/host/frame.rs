@@ -69,6 +69,26 @@ impl<const MOST_EXTENSIONS: usize> Packet for Frame<MOST_EXTENSIONS> {
         Some(())
     }
 
+    #[expect(unsafe_code, reason = "reads the bytes of any value")]
+    fn encapsulate<T: Bytes>(&mut self, network: usize, outer: &T) -> Option<()> {
+        if network > self.0.len() || network > 14 {
+            return None;
+        }
+        let start = std::ptr::from_ref(outer).cast();
+        // SAFETY: `outer` has no padding.
+        let bytes = unsafe { std::slice::from_raw_parts(start, size_of::<T>()) };
+        self.0.splice(network..network, bytes.iter().copied());
+        Some(())
+    }
+
+    fn decapsulate(&mut self, network: usize, length: usize) -> Option<()> {
+        if network + length > self.0.len() || network > 14 {
+            return None;
+        }
+        self.0.drain(network..network + length);
+        Some(())
+    }
+
     fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, _: Covers) -> Option<()> {
         self.adjust(offset, |sum| delta.apply_to_udp(sum))
     }

@@ -3,8 +3,9 @@
 use super::{Frame, Memory};
 use crate::layout::{Address, Bytes, Counter, Stage, Tuple, V4, V6};
 use crate::pipeline::{
-    Client, EveryWay, Headers, Onward, Tables as _, Verdict, Version, egress, egress_error,
-    egress_fragment, ethernet, expire, ingress, ingress_error, ingress_fragment, refuse, too_big,
+    Client, EveryWay, Headers, Onward, Tables as _, Verdict, Version, decapsulate, egress,
+    egress_error, egress_fragment, encapsulate, ethernet, expire, ingress, ingress_error,
+    ingress_fragment, open_direct, open_tunnelled, refuse, too_big, too_big_for_tunnel,
 };
 
 /// Where a packet is seen.
@@ -75,6 +76,22 @@ pub fn run_too_big(
     }
 }
 
+/// What the programs do with a packet that was to leave in a tunnel, and with that is longer
+/// than `mtu`.
+pub fn run_too_big_for_tunnel(
+    frame: &mut Frame,
+    link: Link,
+    mtu: u16,
+    v4: &Memory<V4>,
+    v6: &Memory<V6>,
+) -> Action {
+    match network_header(frame, link) {
+        Some((network, V4::ETHERTYPE)) => action(&too_big_for_tunnel(frame, network, v4, mtu)),
+        Some((network, V6::ETHERTYPE)) => action(&too_big_for_tunnel(frame, network, v6, mtu)),
+        _ => Action::Pass,
+    }
+}
+
 fn network_header(frame: &Frame, link: Link) -> Option<(usize, u16)> {
     match link {
         Link::Ethernet => ethernet(frame),
@@ -104,8 +121,20 @@ fn go_through<A: Version>(
 where
     [A; 2]: Bytes,
 {
-    while let Verdict::Continue(stage) = verdict {
+    loop {
+        let stage = match verdict {
+            Verdict::Continue(stage) => stage,
+            Verdict::OpenTunnelled(endpoints) => {
+                let mut plain = Frame::<0>(std::mem::take(&mut frame.0));
+                verdict = open_tunnelled(&mut plain, network, memory, endpoints);
+                frame.0 = plain.0;
+                continue;
+            }
+            _ => break,
+        };
         verdict = match stage {
+            Stage::Decapsulate => decapsulate(frame, network, memory),
+            Stage::OpenDirect => open_direct(frame, network, memory, &mut EveryWay),
             Stage::IngressError => ingress_error(frame, network, memory),
             Stage::EgressError => egress_error(frame, network, memory),
             Stage::Refuse => refuse(frame, network, memory),
@@ -118,8 +147,15 @@ where
             }
             Stage::EgressFragment => egress_fragment(frame, network, memory),
             // Of these the hooks decide.
-            Stage::TooBig | Stage::Forward => Verdict::Drop,
+            Stage::TooBig | Stage::Forward | Stage::Encapsulate | Stage::OpenTunnelled => {
+                Verdict::Drop
+            }
         };
+    }
+    if let Verdict::Encapsulate(ends) = verdict
+        && encapsulate(frame, network, memory, &ends).is_none()
+    {
+        return Verdict::Drop;
     }
     verdict
 }
@@ -128,10 +164,10 @@ where
 fn action<A>(verdict: &Verdict<A>) -> Action {
     match verdict {
         Verdict::Pass | Verdict::Deliver => Action::Pass,
-        Verdict::Drop | Verdict::Continue(_) => Action::Drop,
+        Verdict::Drop | Verdict::Continue(_) | Verdict::OpenTunnelled(_) => Action::Drop,
         Verdict::Again => Action::Again,
         Verdict::Return => Action::Return,
-        Verdict::Forward(_) => Action::Forward,
+        Verdict::Forward(_) | Verdict::Encapsulate(_) => Action::Forward,
     }
 }
 
@@ -160,7 +196,11 @@ fn run_xdp(frame: &mut Frame, can_send: bool, v4: &Memory<V4>, v6: &Memory<V6>) 
 
 fn xdp_action<A>(verdict: &Verdict<A>) -> (Option<Action>, Option<Counter>) {
     match verdict {
-        Verdict::Pass | Verdict::Continue(_) | Verdict::Again => (None, None),
+        Verdict::Pass
+        | Verdict::Continue(_)
+        | Verdict::Again
+        | Verdict::Encapsulate(_)
+        | Verdict::OpenTunnelled(_) => (None, None),
         Verdict::Deliver => (Some(Action::Pass), Some(Counter::XdpDelivered)),
         Verdict::Drop => (Some(Action::Drop), None),
         Verdict::Return => (Some(Action::Return), Some(Counter::XdpSent)),

@@ -5,5 +5,5 @@ mod hook;
 mod memory;
 
 pub use frame::Frame;
-pub use hook::{Action, Hook, Link, run, run_too_big};
+pub use hook::{Action, Hook, Link, run, run_too_big, run_too_big_for_tunnel};
 pub use memory::{Memory, Shared};

@@ -5,7 +5,9 @@
 
 use super::headers::Headers;
 use super::tables::{Make, Tables};
-use crate::layout::{Address, Edge, Flow, FlowKey, Tuple, flow_flags, protocol, ticks};
+use crate::layout::{
+    Address, Backend, Edge, Flow, FlowKey, Racy, Tuple, flow_flags, protocol, ticks,
+};
 
 /// A UDP flow without packets for this long is over. Twice as long as a stream
 /// of UDP is remembered by netfilter (`nf_conntrack_udp_timeout_stream`, 120 s):
@@ -113,6 +115,44 @@ pub(super) fn reply_key<A: Copy>(flow: &Flow<A>, protocol: u8) -> FlowKey<A> {
     FlowKey::new(flow.tuple.reversed(), protocol, edge)
 }
 
+/// The record of a flow's replies, where there is one and they pass here.
+#[inline(always)]
+pub(super) fn reply_record<'a, A: Address, T: Tables<A>>(
+    tables: &'a T,
+    flow: &Flow<A>,
+    protocol: u8,
+) -> Option<T::Flow<'a>> {
+    if flow.flags() & flow_flags::DSR == 0 {
+        tables.find(&reply_key(flow, protocol))
+    } else {
+        None
+    }
+}
+
+/// A flow that a packet opens to an endpoint, with these flags; it keeps its client's end.
+#[inline(always)]
+pub(super) fn new_flow<A: Address, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+    index: u32,
+    backend: &Backend<A>,
+    flags: u32,
+) -> Flow<A> {
+    Flow {
+        tuple: Tuple {
+            destination: backend.address,
+            destination_port: backend.port,
+            ..headers.tuple
+        },
+        backend: index,
+        generation: backend.generation,
+        service: backend.service,
+        seen: Racy::new(tables.now()),
+        flags: Racy::new(flags | flow_flags::OPENING),
+        packets: Racy::new(1),
+    }
+}
+
 /// The record of a flow's replies; `original` is what the client sends.
 #[inline(always)]
 pub(super) fn reply_of<A: Copy>(flow: &Flow<A>, original: &Tuple<A>) -> Flow<A> {
@@ -124,13 +164,35 @@ pub(super) fn reply_of<A: Copy>(flow: &Flow<A>, original: &Tuple<A>) -> Flow<A> 
     reply
 }
 
+/// Looks after the other half of a flow whose client is heard, or, where the replies do not
+/// pass here, after its state. False if the translated tuple is another flow's now.
+#[inline(always)]
+#[must_use]
+pub(super) fn tend<A: Address, T: Tables<A>>(
+    tables: &T,
+    flow: &Flow<A>,
+    headers: &Headers<A>,
+    now: u32,
+) -> bool {
+    if flow.flags() & flow_flags::DSR == 0 {
+        return tend_reply(tables, flow, headers, now);
+    }
+    // That the client goes on is all that tells here of an answer.
+    if flow.flags() & flow_flags::OPENING != 0 && headers.goes_on() {
+        let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
+        // Without room it stays where it is, and the next packet tries again.
+        let _ = tables.make(&key, &opened(flow), Make::Replace);
+    }
+    true
+}
+
 /// Looks after the reply record of a flow whose client is heard: makes it again where
 /// it was evicted, keeps it fresh, tells it of the client's end, and opens a flow that
 /// was answered. False if another flow has taken its place: then the translated tuple
 /// is that flow's.
 #[inline(always)]
 #[must_use]
-pub(super) fn tend_reply<A: Address, T: Tables<A>>(
+fn tend_reply<A: Address, T: Tables<A>>(
     tables: &T,
     flow: &Flow<A>,
     headers: &Headers<A>,
@@ -168,7 +230,7 @@ pub(super) fn tend_reply<A: Address, T: Tables<A>>(
 #[inline(always)]
 pub(super) fn reset<A: Address, T: Tables<A>>(tables: &T, flow: &Flow<A>, protocol: u8) {
     flow.mark(flow_flags::RESET);
-    if let Some(reply) = tables.find(&reply_key(flow, protocol)) {
+    if let Some(reply) = reply_record(tables, flow, protocol) {
         reply.mark(flow_flags::RESET);
     }
 }

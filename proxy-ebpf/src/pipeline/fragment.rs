@@ -7,11 +7,14 @@
 use super::egress::find_reply;
 use super::flow::Translation;
 use super::headers::{Headers, Ipv4Header, Ipv6Header, Skip, Version, parse, with_ports};
+use super::icmp::is_same;
 use super::ingress::{decide, go_on, is_at_its_end, refused, translate};
+use super::open::Unopened;
 use super::rewrite::{address_delta, port_word, rewrite};
 use super::{Client, Onward, Packet, Tables, Verdict};
 use crate::layout::{
-    Address, Bytes, Counter, Edge, Fragment, FragmentKey, Port, Tuple, V4, V6, protocol, ticks,
+    Address, Bytes, Counter, Edge, Fragment, FragmentKey, Port, Stage, Tuple, V4, V6, flow_flags,
+    protocol, ticks,
 };
 
 /// What came of a first fragment is forgotten after this long; as long as the kernel waits
@@ -34,9 +37,20 @@ pub trait Fragments: Address {
     /// Reads a fragment whose IP header is at `network`, and the header that shows it is
     /// one at `at`.
     fn part<P: Packet>(packet: &P, network: usize, at: usize) -> Option<Part<Self>>;
+
+    /// Whether a packet without extension headers but the one of a fragment is a fragment;
+    /// its IP header is at `network`.
+    fn is_part<P: Packet>(packet: &P, network: usize) -> bool;
 }
 
 impl Fragments for V4 {
+    #[inline(always)]
+    fn is_part<P: Packet>(packet: &P, network: usize) -> bool {
+        const OFFSET_AND_MORE: u16 = 0x3fff;
+        let header = packet.read::<Ipv4Header>(network);
+        header.is_some_and(|it| u16::from_be(it.fragment) & OFFSET_AND_MORE != 0)
+    }
+
     #[inline(always)]
     fn part<P: Packet>(packet: &P, network: usize, _: usize) -> Option<Part<Self>> {
         const OFFSET: u16 = 0x1fff;
@@ -59,6 +73,13 @@ impl Fragments for V4 {
 }
 
 impl Fragments for V6 {
+    #[inline(always)]
+    fn is_part<P: Packet>(packet: &P, network: usize) -> bool {
+        const FRAGMENT: u8 = 44;
+        let header = packet.read::<Ipv6Header>(network);
+        header.is_some_and(|it| it.next_header == FRAGMENT)
+    }
+
     #[inline(always)]
     fn part<P: Packet>(packet: &P, network: usize, at: usize) -> Option<Part<Self>> {
         const OFFSET: u16 = 0xfff8;
@@ -137,6 +158,42 @@ pub(super) fn parse_first<A: Version, P: Packet>(packet: &P, network: usize) -> 
     }
 }
 
+/// What is known of a fragment that came in a tunnel.
+pub(super) enum Known<A> {
+    /// It is the first of its packet.
+    First(Headers<A>),
+    /// It is another one; whether the first one came in a tunnel to the same endpoint.
+    Follows(bool),
+}
+
+/// What is known of a fragment in a tunnel to `endpoint`; its IP header is at `network`, and
+/// the header that shows it is a fragment at `at`.
+#[inline(always)]
+pub(super) fn known_part<A, P, T>(
+    packet: &P,
+    network: usize,
+    at: usize,
+    tables: &T,
+    endpoint: &A,
+) -> Known<A>
+where
+    A: Version,
+    P: Packet,
+    T: Tables<A>,
+{
+    let Some(part) = A::part(packet, network, at) else {
+        return Known::Follows(false);
+    };
+    if !part.is_first {
+        let known = known(tables, &part, Edge::Ingress);
+        return Known::Follows(known.is_some_and(|first| {
+            first.flags & flow_flags::REDIRECT == 0 && is_same(&first.destination, endpoint)
+        }));
+    }
+    part.first(packet)
+        .map_or(Known::Follows(false), Known::First)
+}
+
 /// Translates a fragment that came in.
 #[inline(always)]
 pub fn ingress_fragment<A, P, T, O>(
@@ -168,7 +225,7 @@ where
     match decide(&headers, tables, client, onward) {
         Ok(Some(translation)) => {
             let Translation { tuple, flags, .. } = &translation;
-            if !can_become(&headers, tuple) {
+            if flags & flow_flags::DSR == 0 && !can_become(&headers, tuple) {
                 tables.count(Counter::Fragments);
                 return Verdict::Drop;
             }
@@ -176,7 +233,8 @@ where
             translate(packet, &headers, tables, &translation)
         }
         Ok(None) => Verdict::Pass,
-        Err(reason) => {
+        Err(Unopened::Direct) => Verdict::Continue(Stage::OpenDirect),
+        Err(Unopened::Refused(reason)) => {
             tables.count(reason);
             // A reset is not made of a part.
             if headers.protocol == protocol::TCP {
@@ -285,7 +343,11 @@ where
         return Verdict::Drop;
     }
     let tuple = without_ports([first.source, first.destination]);
-    let done = rewrite_addresses(packet, headers, &tuple);
+    let done = if first.flags & flow_flags::DSR == 0 {
+        rewrite_addresses(packet, headers, &tuple)
+    } else {
+        Some(())
+    };
     go_on(packet, headers, tables, first.flags, done.map(|()| tuple))
 }
 

@@ -6,6 +6,7 @@
 use super::fragment::Fragments;
 use super::quote::WriteError;
 use super::sctp::SctpHeader;
+use super::tunnel::Tunnel;
 use super::{Covers, Packet};
 use crate::layout::{Bytes, Port, Tuple, V4, V6, flow_flags, protocol};
 
@@ -16,6 +17,8 @@ pub enum Skip {
     Other,
     /// Cut short, or its headers contradict each other.
     Malformed,
+    /// A packet of the same IP version.
+    Encapsulated,
     /// A fragment; where the header is that says so.
     Fragment(usize),
 }
@@ -88,7 +91,7 @@ pub struct Network<A> {
 }
 
 /// What differs between the IP versions.
-pub trait Version: WriteError + Fragments {
+pub trait Version: WriteError + Fragments + Tunnel {
     /// Offset of the source address in the IP header; the destination follows.
     const ADDRESSES: usize;
     /// Offset of the header checksum in the IP header, if there is one.
@@ -369,6 +372,7 @@ pub(super) fn with_ports<A: Version, P: Packet>(
             headers.tcp_flags = header.meaning();
         }
         number if number == A::ICMP => {}
+        number if number == A::INSIDE => return Err(Skip::Encapsulated),
         _ => return Err(Skip::Other),
     }
     Ok(headers)

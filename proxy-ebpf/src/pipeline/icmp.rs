@@ -203,7 +203,12 @@ where
     if is_at_its_end(&headers, tables, flags) {
         return Verdict::Drop;
     }
-    let done = rewrite_related(packet, &headers, &related);
+    let done = if flags & flow_flags::DSR == 0 {
+        rewrite_related(packet, &headers, &related)
+    } else {
+        // For the endpoint's node to translate.
+        Some(())
+    };
     let tuple = done.map(|()| related.tuple);
     go_on(packet, &headers, tables, flags, tuple)
 }
@@ -236,7 +241,7 @@ struct Related<A> {
     quote: Quote<A>,
     /// What the quoted packet was before it was translated.
     quoted: Tuple<A>,
-    /// From where and to where the error goes then; without ports.
+    /// From where and to where the error goes then.
     tuple: Tuple<A>,
     /// Bits of [`flow_flags`].
     flags: u32,
@@ -292,9 +297,29 @@ where
             source,
             destination: flow.tuple.destination,
             source_port: Port::default(),
-            destination_port: Port::default(),
+            destination_port: flow.tuple.destination_port,
         },
         flags,
+    })
+}
+
+/// Whether an ICMP packet is an error about what an endpoint has sent to the client of a
+/// flow whose packets this node hands to it.
+#[inline(always)]
+pub(super) fn is_about_flow_to<A, P, T>(
+    packet: &P,
+    headers: &Headers<A>,
+    tables: &T,
+    endpoint: &A,
+) -> bool
+where
+    A: Version,
+    P: Packet,
+    T: Tables<A>,
+{
+    find_related(packet, headers, tables, Edge::Ingress).is_some_and(|related| {
+        related.flags & (flow_flags::REDIRECT | flow_flags::REPLY) == 0
+            && is_same(&related.tuple.destination, endpoint)
     })
 }
 
@@ -404,7 +429,13 @@ fn adjust<P: Packet>(packet: &mut P, offset: usize, delta: Delta) -> Option<Delt
 
 /// Whether both addresses are the same, without a branch for each word.
 #[inline(always)]
-fn is_same<A: Address>(one: &A, other: &A) -> bool {
+pub(super) fn is_same<A: Address>(one: &A, other: &A) -> bool {
+    difference(one, other) == 0
+}
+
+/// The bits in which some word of two addresses differs.
+#[inline(always)]
+pub(super) fn difference<A: Address>(one: &A, other: &A) -> u32 {
     let words = one.words().iter().zip(other.words());
-    words.fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+    words.fold(0, |difference, (a, b)| difference | (a ^ b))
 }

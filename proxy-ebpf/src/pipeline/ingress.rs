@@ -1,10 +1,10 @@
 //! A packet comes in.
 
-use super::flow::{Translation, is_fresh, reply_key, reset, tend_reply, touch};
+use super::flow::{Translation, is_fresh, reply_record, reset, tend, touch};
 use super::frontend::is_refusal;
 use super::headers::{Headers, Skip, Version, parse, tcp_flags};
 use super::onward::can_finish;
-use super::open::open;
+use super::open::{Unopened, open};
 use super::rewrite::{rewrite, set_ttl, swap_link_addresses};
 use super::traffic::count_packet;
 use super::{Client, Onward, Packet, Tables, Verdict};
@@ -35,6 +35,9 @@ where
             if O::HAS_NEXT {
                 return Verdict::Pass;
             }
+            if skip == Skip::Encapsulated && client == Client::Outside {
+                return Verdict::Continue(Stage::Decapsulate);
+            }
             let stage = match client {
                 Client::Pod => Stage::PodFragment,
                 // What the host sends itself is seen at no ingress.
@@ -50,7 +53,13 @@ where
         Ok(Some(translation)) if translation.is_left => Verdict::Pass,
         Ok(Some(translation)) => translate(packet, &headers, tables, &translation),
         Ok(None) => Verdict::Pass,
-        Err(reason) => {
+        Err(Unopened::Direct) => {
+            if O::HAS_NEXT {
+                return Verdict::Pass;
+            }
+            Verdict::Continue(Stage::OpenDirect)
+        }
+        Err(Unopened::Refused(reason)) => {
             let verdict = refused(reason);
             // The hook behind this one comes to the same, and has the stages.
             if O::HAS_NEXT && matches!(verdict, Verdict::Continue(_)) {
@@ -70,7 +79,7 @@ pub(super) fn decide<A: Version, T: Tables<A>, O: Onward<A>>(
     tables: &T,
     client: Client,
     onward: &mut O,
-) -> Result<Option<Translation<A>>, Counter> {
+) -> Result<Option<Translation<A>>, Unopened> {
     match find_flow(headers, tables, onward)? {
         Some(translation) => Ok(Some(translation)),
         None => open(headers, tables, client, onward),
@@ -80,7 +89,7 @@ pub(super) fn decide<A: Version, T: Tables<A>, O: Onward<A>>(
 /// The flow that the packet belongs to, if there is one; it is kept alive. An error says
 /// that its endpoint has been gone for long, which is asked at most once a tick.
 #[inline(always)]
-fn find_flow<A: Version, T: Tables<A>, O: Onward<A>>(
+pub(super) fn find_flow<A: Version, T: Tables<A>, O: Onward<A>>(
     headers: &Headers<A>,
     tables: &T,
     onward: &mut O,
@@ -99,7 +108,7 @@ fn find_flow<A: Version, T: Tables<A>, O: Onward<A>>(
     let is_changing = flow.flags() & CHANGING != 0;
     let is_due = touch(&flow, headers, now) || is_changing || headers.ending() != 0;
     if !is_reply && is_due {
-        if !tend_reply(tables, &flow, headers, now) {
+        if !tend(tables, &flow, headers, now) {
             tables.forget(&key);
             return Ok(None);
         }
@@ -154,7 +163,7 @@ where
     A: Version,
 {
     match skip {
-        Skip::Other => Verdict::Pass,
+        Skip::Other | Skip::Encapsulated => Verdict::Pass,
         Skip::Malformed => {
             tables.count(Counter::Malformed);
             Verdict::Pass
@@ -173,8 +182,7 @@ fn is_valid<A: Version, T: Tables<A>>(tables: &T, flow: &Flow<A>, headers: &Head
     if !is_fresh(flow, headers.protocol, tables.now()) {
         // Traffic in one direction only keeps the other record fresh.
         return !is_reply
-            && tables
-                .find(&reply_key(flow, headers.protocol))
+            && reply_record(tables, flow, headers.protocol)
                 .is_some_and(|reply| is_fresh(&reply, headers.protocol, tables.now()));
     }
     if is_reply {
@@ -185,9 +193,7 @@ fn is_valid<A: Version, T: Tables<A>>(tables: &T, flow: &Flow<A>, headers: &Head
         let is_ending = |flow: &Flow<A>| flow.flags() & (flow_flags::FIN | flow_flags::RESET) != 0;
         return is_current(tables, flow)
             && !is_ending(flow)
-            && tables
-                .find(&reply_key(flow, headers.protocol))
-                .is_none_or(|reply| !is_ending(&reply));
+            && reply_record(tables, flow, headers.protocol).is_none_or(|reply| !is_ending(&reply));
     }
     headers.protocol != protocol::UDP || is_current(tables, flow)
 }
@@ -220,7 +226,11 @@ where
     if is_at_its_end(headers, tables, *flags) {
         return Verdict::Continue(Stage::Expire);
     }
-    let done = rewrite(packet, headers, tuple);
+    let done = if flags & flow_flags::DSR == 0 {
+        rewrite(packet, headers, tuple)
+    } else {
+        Some(())
+    };
     go_on(packet, headers, tables, *flags, done.map(|()| *tuple))
 }
 
@@ -238,7 +248,8 @@ pub(super) fn is_at_its_end<A: Version, T: Tables<A>>(
     is_over
 }
 
-/// Where a packet goes that was given this tuple, or could not be given it.
+/// Where a packet goes that was given this tuple, or is to be sent between these ends; there
+/// is none where it could not be given it.
 #[inline(always)]
 pub(super) fn go_on<A, P, T>(
     packet: &mut P,
@@ -269,6 +280,8 @@ where
         Verdict::Deliver
     } else if flags & flow_flags::HAIRPIN != 0 {
         Verdict::Return
+    } else if flags & flow_flags::DSR != 0 {
+        Verdict::Encapsulate(tuple)
     } else {
         Verdict::Forward(tuple)
     }

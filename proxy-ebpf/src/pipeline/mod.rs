@@ -14,6 +14,8 @@
 
 mod checksum;
 mod crc32c;
+mod decapsulate;
+mod direct;
 mod egress;
 mod flow;
 mod fragment;
@@ -34,9 +36,12 @@ mod socket;
 mod source_port;
 mod tables;
 mod traffic;
+mod tunnel;
 mod verifier;
 
 pub use checksum::Delta;
+pub use decapsulate::{decapsulate, open_tunnelled};
+pub use direct::open_direct;
 pub use egress::egress;
 pub use fragment::{Fragments, Part, egress_fragment, ingress_fragment};
 pub use hash::hash;
@@ -46,11 +51,12 @@ pub use ingress::ingress;
 pub use onward::{EveryWay, Onward};
 pub use packet::{Covers, Packet};
 pub use quote::{Message, Quoted, WriteError};
-pub use reject::{expire, refuse, too_big};
+pub use reject::{expire, refuse, too_big, too_big_for_tunnel};
 pub use socket::{End, Reach, Socket, Sockets, bind, connect, forget, forget_flow, reveal, send};
 pub use tables::{Make, MakeError, Tables};
+pub use tunnel::{Tunnel, encapsulate};
 
-use crate::layout::{Stage, Tuple};
+use crate::layout::{Span, Stage, Tuple};
 
 /// Who a client is: of a packet, who sends through the device at which the program runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,4 +87,10 @@ pub enum Verdict<A> {
     Return,
     /// Send it on by a FIB lookup for this tuple, which the packet now has.
     Forward(Tuple<A>),
+    /// Send it to an endpoint's node in a tunnel with these ends, by a FIB lookup for them;
+    /// the destination port is the endpoint's.
+    Encapsulate(Tuple<A>),
+    /// It came in a tunnel, and opens a flow to one of these endpoints of this node; a stage
+    /// goes on with it.
+    OpenTunnelled(Span),
 }

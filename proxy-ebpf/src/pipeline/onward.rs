@@ -67,7 +67,8 @@ pub(super) fn can_finish<A, O: Onward<A>>(
     if flow.flags() & flow_flags::REDIRECT == 0 {
         return onward.can_pass();
     }
-    if O::HAS_NEXT && (headers.ttl <= 1 || is_first) {
+    let is_direct = flow.flags() & flow_flags::DSR != 0;
+    if O::HAS_NEXT && (headers.ttl <= 1 || is_first || is_direct) {
         return false;
     }
     if flow.flags() & flow_flags::HAIRPIN == 0 {

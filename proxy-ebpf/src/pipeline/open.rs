@@ -1,7 +1,7 @@
 //! A new flow: frontend, endpoint set, pick, and a translated tuple that no
 //! other flow has.
 
-use super::flow::{Holder, Translation, holder, release_tuple, reply_key, reply_of};
+use super::flow::{Holder, Translation, holder, new_flow, release_tuple, reply_key, reply_of};
 use super::frontend::{find_frontend, leads_nowhere};
 use super::headers::{Headers, Version};
 use super::onward::can_finish;
@@ -12,72 +12,103 @@ use super::traffic::count_connection;
 use super::verifier::{join, veil};
 use super::{Client, Onward};
 use crate::layout::{
-    Backend, Counter, Edge, Flow, FlowKey, FrontendKey, Racy, Settings, Tuple, backend_flags,
-    flow_flags, settings_flags,
+    Backend, Counter, Edge, Flow, FlowKey, FrontendKey, Settings, backend_flags, flow_flags,
+    frontend_flags, settings_flags,
 };
 
+/// Why a packet opens no flow, or is the last of one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Unopened {
+    /// It must not go on, for this reason.
+    Refused(Counter),
+    /// Its frontend has direct return, which is the business of a stage.
+    Direct,
+}
+
+impl From<Counter> for Unopened {
+    #[inline(always)]
+    fn from(reason: Counter) -> Self {
+        Self::Refused(reason)
+    }
+}
+
 /// Opens a flow for a packet that belongs to none. `None` if its destination is
-/// no frontend; an error is the reason to drop the packet.
+/// no frontend.
 #[inline(always)]
 pub(super) fn open<A: Version, T: Tables<A>, O: Onward<A>>(
     headers: &Headers<A>,
     tables: &T,
     client: Client,
     onward: &mut O,
-) -> Result<Option<Translation<A>>, Counter> {
+) -> Result<Option<Translation<A>>, Unopened> {
     let address = &headers.tuple.destination;
     let mut key = FrontendKey::new(*address, headers.tuple.destination_port, headers.protocol);
     let Some(frontend) = find_frontend(&mut key, address, client, tables) else {
         if let Some(reason) = leads_nowhere(address, tables) {
-            return Err(reason);
+            return Err(reason.into());
         }
         if headers.is_syn() {
             release_tuple(tables, headers);
         }
         return Ok(None);
     };
+    if client == Client::Outside && frontend.flags & frontend_flags::DSR != 0 {
+        return Err(Unopened::Direct);
+    }
     let lot = || lot_of(headers, &frontend, tables);
     let (index, backend) = pick(headers.tuple.source, client, &frontend, lot, tables)?;
+    let translation = open_to(headers, tables, client, onward, (index, &backend))?;
+    Ok(Some(translation))
+}
+
+/// Opens a flow to an endpoint, with its index; an error is the reason to drop the packet.
+#[inline(always)]
+pub(super) fn open_to<A: Version, T: Tables<A>, O: Onward<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+    client: Client,
+    onward: &mut O,
+    (index, backend): (u32, &Backend<A>),
+) -> Result<Translation<A>, Counter> {
     let settings = tables.settings().ok_or(Counter::Unroutable)?;
     // A copy: of numbers in a map the kernel's verifier knows less from line to line.
     let nat_ports = settings.nat_ports;
-    let now = tables.now();
-    let flags = veil(flow_kind(headers, &backend, settings, client), now);
-    let mut flow = Flow {
-        tuple: Tuple {
-            destination: backend.address,
-            destination_port: backend.port,
-            ..headers.tuple
-        },
-        backend: index,
-        generation: backend.generation,
-        service: backend.service,
-        seen: Racy::new(now),
-        flags: Racy::new(flags | flow_flags::OPENING),
-        packets: Racy::new(1),
-    };
+    let flags = veil(flow_kind(headers, backend, settings, client), tables.now());
+    let mut flow = new_flow(headers, tables, index, backend, flags);
     if flags & flow_flags::REDIRECT != 0 {
         set_source(&mut flow, &headers.tuple.source, settings, onward);
         if flow.tuple.source == A::default() {
             return Err(Counter::Unroutable);
         }
     }
-    claim(headers, tables, nat_ports, &mut flow)?;
-    let is_left = !can_finish(onward, headers, &flow, true);
+    begin(headers, tables, onward, nat_ports, &mut flow)
+}
+
+/// Makes the records of a new flow, which may get another source port.
+#[inline(always)]
+pub(super) fn begin<A: Version, T: Tables<A>, O: Onward<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+    onward: &mut O,
+    nat_ports: u32,
+    flow: &mut Flow<A>,
+) -> Result<Translation<A>, Counter> {
+    claim(headers, tables, nat_ports, flow)?;
+    let is_left = !can_finish(onward, headers, flow, true);
     // Who finishes it counts it.
     flow.packets.set(u32::from(!is_left));
     let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
-    if tables.make(&key, &flow, Make::Replace).is_err() {
-        tables.forget(&reply_key(&flow, headers.protocol));
+    if tables.make(&key, flow, Make::Replace).is_err() {
+        tables.forget(&reply_key(flow, headers.protocol));
         return Err(Counter::FlowTableFull);
     }
     tables.count(Counter::FlowsMade);
-    count_connection(tables, &flow);
-    Ok(Some(Translation {
+    count_connection(tables, flow);
+    Ok(Translation {
         tuple: flow.tuple,
-        flags,
+        flags: flow.flags(),
         is_left,
-    }))
+    })
 }
 
 /// Gives a flow whose packets are sent on an address of this node: that of the device by

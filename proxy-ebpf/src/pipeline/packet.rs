@@ -66,6 +66,13 @@ pub trait Packet {
     /// is at `network` behind an Ethernet header or nothing. The flow's offloads end.
     fn prepend<T: Bytes>(&mut self, network: usize, end: usize, headers: &T) -> Option<()>;
 
+    /// Puts an outer IP header of the same version in front of the network header, which is
+    /// at `network` behind an Ethernet header or nothing. The flow's offloads go on inside.
+    fn encapsulate<T: Bytes>(&mut self, network: usize, outer: &T) -> Option<()>;
+
+    /// Takes away the outer IP header, `length` bytes at `network`.
+    fn decapsulate(&mut self, network: usize, length: usize) -> Option<()>;
+
     /// Adjusts the ICMP or `ICMPv6` checksum at `offset`, which hardware never completes.
     fn adjust_icmp_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
         self.adjust_tcp_checksum(offset, delta, Covers::Header)

@@ -2,11 +2,19 @@
 
 use super::hash::hash;
 use super::headers::{Headers, Version};
+use super::icmp::difference;
 use super::{Client, Tables};
 use crate::layout::{
-    Address, Affinity, AffinityKey, Backend, Counter, Frontend, SourceRange, Span, backend_flags,
-    frontend_flags, ticks,
+    Address, Affinity, AffinityKey, Backend, Counter, Frontend, SourceRange, Span, Tuple,
+    backend_flags, frontend_flags, ticks,
 };
+
+/// As far as a node's endpoints of a Service port are gone through for the one that another
+/// node has chosen. A node runs some 110 Pods (the kubelet's default), seldom more than 250.
+const MOST_LOCAL: u32 = 256;
+
+/// No index of a backend.
+const NOWHERE: u32 = u32::MAX;
 
 /// What decides which endpoint of a set a packet opens a flow to: where the frontend wants
 /// that, its tuple, which leads to the same one on every node; else chance.
@@ -34,16 +42,54 @@ pub(super) fn pick<A: Address, T: Tables<A>>(
     lot: impl FnOnce() -> u32,
     tables: &T,
 ) -> Result<(u32, Backend<A>), Counter> {
-    let is_restricted = frontend.flags & frontend_flags::SOURCE_RANGES != 0;
-    let range = SourceRange {
-        service: frontend.service,
-        source,
-    };
-    if is_restricted && !tables.is_allowed(&range) {
+    if !is_let_in(source, frontend, tables) {
         return Err(Counter::SourceNotAllowed);
     }
     let set = endpoint_set(frontend, client)?;
     choose(source, tables, frontend, set, lot)
+}
+
+/// Whether this source may use the frontend.
+#[inline(always)]
+pub(super) fn is_let_in<A: Address, T: Tables<A>>(
+    source: A,
+    frontend: &Frontend,
+    tables: &T,
+) -> bool {
+    let range = SourceRange {
+        service: frontend.service,
+        source,
+    };
+    frontend.flags & frontend_flags::SOURCE_RANGES == 0 || tables.is_allowed(&range)
+}
+
+/// The endpoint of a set that another node has chosen, and its index.
+#[inline(always)]
+pub(super) fn find_in<A: Address, T: Tables<A>>(
+    Span { start, len }: Span,
+    chosen: &Tuple<A>,
+    tables: &T,
+) -> Option<(u32, Backend<A>)> {
+    // Without a way out in the middle: the kernel's verifier would follow each.
+    let mut found = NOWHERE;
+    for offset in 0..MOST_LOCAL {
+        if offset >= len {
+            break;
+        }
+        let index = tables.slot(start.wrapping_add(offset)).unwrap_or(NOWHERE);
+        let is_chosen = tables.backend(index).is_some_and(|backend| {
+            let ports = backend.port.raw() ^ chosen.destination_port.raw();
+            u32::from(ports) | difference(&backend.address, &chosen.destination) == 0
+        });
+        if is_chosen {
+            found = index;
+        }
+    }
+    if found == NOWHERE {
+        return None;
+    }
+    let backend = tables.backend(found)?;
+    Some((found, backend))
 }
 
 /// Endpoints that a connection may go to.

@@ -13,7 +13,7 @@ use crate::layout::{Bytes, V4, V6, protocol};
 
 /// Length of an Ethernet header. The kernel puts headers behind it only where no VLAN
 /// tag is in the way.
-const ETHERNET: usize = 14;
+pub(super) const ETHERNET: usize = 14;
 const IPV6_HEADER: usize = 40;
 /// What lengths of extension headers are multiples of (RFC 8200, section 4).
 const EXTENSION_UNIT: usize = 8;
@@ -22,7 +22,7 @@ const MOST_QUOTED_EXTENSIONS: usize = 64;
 /// Of IPv4 packets with routing information, such as ICMP errors (RFC 1812, section
 /// 4.3.2.5: precedence 6).
 const INTERNETWORK_CONTROL: u32 = 0xc0;
-const DONT_FRAGMENT: u32 = 0x4000;
+pub(super) const DONT_FRAGMENT: u32 = 0x4000;
 
 /// Which error.
 #[derive(Clone, Copy)]
@@ -136,7 +136,7 @@ fn completed<P: Packet>(packet: &mut P, offset: usize, present: u16, sum: Delta)
 
 /// The checksum of what has this sum.
 #[inline(always)]
-fn checksum_of(sum: Delta) -> [u8; 2] {
+pub(super) fn checksum_of(sum: Delta) -> [u8; 2] {
     sum.apply(u16::MAX).to_ne_bytes()
 }
 

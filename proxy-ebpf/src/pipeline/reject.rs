@@ -111,6 +111,39 @@ where
     }
 }
 
+/// Makes of a client's packet, which in a tunnel would be longer than the `mtu` of the way,
+/// the ICMP error about it, and sends that back: the frontend tells what it would take.
+#[inline(always)]
+pub fn too_big_for_tunnel<A, P, T>(
+    packet: &mut P,
+    network: usize,
+    tables: &T,
+    mtu: u16,
+) -> Verdict<A>
+where
+    A: Version,
+    P: Packet,
+    T: Tables<A>,
+{
+    tables.count(Counter::TooBig);
+    let Some(headers) = parse_first::<A, P>(packet, network) else {
+        return Verdict::Drop;
+    };
+    if !tables.may_answer() {
+        tables.count(Counter::AnswersLimited);
+        return Verdict::Drop;
+    }
+    let ends = [headers.tuple.destination, headers.tuple.source];
+    #[expect(clippy::cast_possible_truncation, reason = "a header's length")]
+    let mtu = mtu.saturating_sub(A::OUTER as u16);
+    let told = into_error(packet, &headers, A::too_big(mtu), ends)
+        .and_then(|()| swap_link_addresses(packet, &headers));
+    match told {
+        Some(()) => Verdict::Return,
+        None => Verdict::Drop,
+    }
+}
+
 /// Makes of a client's TCP packet the reset that answers it. `None` where none may
 /// be sent, since the packet is a reset itself, or where it could not be written.
 #[inline(always)]

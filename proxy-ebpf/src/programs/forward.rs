@@ -5,15 +5,16 @@ use aya_ebpf::bindings::{
     bpf_redir_neigh,
 };
 use aya_ebpf::helpers::generated::bpf_redirect_neigh;
-use proxy_ebpf::layout::{Address, Bytes, Counter, Stage, V4, V6};
+use proxy_ebpf::layout::{Bytes, Counter, Stage, V4, V6};
 use proxy_ebpf::pipeline::{Packet as _, Version};
 
 use crate::fib::{Lookup, look_up};
 use crate::skb::Skb;
 use crate::stages::enter;
+use crate::tunnel::Ends;
 
 /// What a FIB lookup needs to know of an IP version.
-pub(crate) trait Route: Address {
+pub(crate) trait Route: Ends {
     /// `AF_INET` or `AF_INET6`.
     const FAMILY: u8;
     /// What a stage's program for this version is under, of two.
@@ -89,6 +90,12 @@ where
         crate::maps::count(Counter::Unroutable);
         return TC_ACT_SHOT;
     }
+    redirect(skb, &lookup)
+}
+
+/// Sends the packet to the next hop that a lookup has found.
+#[inline(always)]
+pub(crate) fn redirect(skb: &mut Skb, lookup: &Lookup) -> i32 {
     // By the device that leads on it gets that one's tag, if any.
     if !skb.leave_vlan() {
         crate::maps::count(Counter::RewriteFailed);
@@ -120,7 +127,7 @@ fn tcp_header_length(skb: &Skb, transport: usize) -> u16 {
 
 /// The length of the longest IP packet that leaves.
 #[inline(always)]
-fn length<A: Route>(skb: &Skb, network: usize) -> u16 {
+pub(crate) fn length<A: Route>(skb: &Skb, network: usize) -> u16 {
     match skb.segment_length() {
         0 => (skb.length() - network as u32) as u16,
         data => A::header_length(skb, network) + data as u16,

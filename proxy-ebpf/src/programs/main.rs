@@ -45,6 +45,8 @@ mod stages;
 #[cfg(target_arch = "bpf")]
 mod tc;
 #[cfg(target_arch = "bpf")]
+mod tunnel;
+#[cfg(target_arch = "bpf")]
 mod verdict;
 #[cfg(target_arch = "bpf")]
 mod xdp;

@@ -4,14 +4,17 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
-use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
+use aya_ebpf::bindings::{
+    __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+    BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
+};
 use aya_ebpf::helpers::generated::{
     bpf_csum_update, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room,
     bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
     bpf_skb_vlan_pop,
 };
 use aya_ebpf::programs::TcContext;
-use proxy_ebpf::layout::Bytes;
+use proxy_ebpf::layout::{Bytes, Span};
 use proxy_ebpf::pipeline::{Covers, Delta, Packet};
 
 /// Headers are read from the buffer's linear part. A buffer whose linear part is
@@ -23,16 +26,19 @@ const LINEAR: u32 = 192;
 /// extension headers can claim any length.
 const FARTHEST: usize = 0x7fff;
 
+/// The length of an IPv4 header without options.
+const IPV4_HEADER: usize = 20;
+
 /// `BPF_F_IPV6` of `bpf_l4_csum_replace`: leaves a checksum that covers the whole
 /// packet alone. Linux 6.16, and stable kernels since; others answer `EINVAL`.
 const BPF_F_IPV6: u64 = 1 << 7;
 
-/// A socket buffer.
-pub(crate) struct Skb {
+/// A socket buffer, of whose IPv6 extension headers so many are walked through.
+pub(crate) struct Skb<const MOST_EXTENSIONS: usize = 5> {
     raw: *mut __sk_buff,
 }
 
-impl Skb {
+impl<const MOST_EXTENSIONS: usize> Skb<MOST_EXTENSIONS> {
     #[inline(always)]
     pub(crate) fn new(ctx: &TcContext) -> Self {
         Self {
@@ -76,6 +82,24 @@ impl Skb {
         // SAFETY: as above.
         let (network, mtu) = unsafe { ((*self.raw).cb[0], (*self.raw).cb[1]) };
         (network as usize & 0xff, mtu as u16)
+    }
+
+    /// Leaves a set of endpoints as well.
+    #[inline(always)]
+    pub(crate) fn leave_endpoints(&mut self, Span { start, len }: Span) {
+        // SAFETY: as above.
+        unsafe {
+            (*self.raw).cb[2] = start;
+            (*self.raw).cb[3] = len;
+        }
+    }
+
+    /// What [`Self::leave_endpoints`] has left.
+    #[inline(always)]
+    pub(crate) fn left_endpoints(&self) -> Span {
+        // SAFETY: as above.
+        let (start, len) = unsafe { ((*self.raw).cb[2], (*self.raw).cb[3]) };
+        Span { start, len }
     }
 
     /// Number of bytes, as 32 bits.
@@ -172,7 +196,9 @@ fn succeeded(result: i64) -> Option<()> {
     (result == 0).then_some(())
 }
 
-impl Packet for Skb {
+impl<const MOST_EXTENSIONS: usize> Packet for Skb<MOST_EXTENSIONS> {
+    const MOST_EXTENSIONS: usize = MOST_EXTENSIONS;
+
     #[inline(always)]
     fn len(&self) -> usize {
         // SAFETY: a field of the context.
@@ -278,5 +304,42 @@ impl Packet for Skb {
                 u64::from(BPF_F_RECOMPUTE_CSUM),
             ))
         }
+    }
+
+    #[inline(always)]
+    fn encapsulate<T: Bytes>(&mut self, network: usize, outer: &T) -> Option<()> {
+        let length = size_of::<T>();
+        let kind = if length == IPV4_HEADER {
+            BPF_F_ADJ_ROOM_ENCAP_L3_IPV4
+        } else {
+            BPF_F_ADJ_ROOM_ENCAP_L3_IPV6
+        };
+        // That the segments fit was seen to before.
+        let flags = u64::from(kind | BPF_F_ADJ_ROOM_FIXED_GSO);
+        // SAFETY: the helpers check the lengths, and `outer` has no padding.
+        unsafe {
+            succeeded(bpf_skb_adjust_room(
+                self.raw,
+                length as i32,
+                BPF_ADJ_ROOM_MAC,
+                flags,
+            ))?;
+            succeeded(bpf_skb_store_bytes(
+                self.raw,
+                network as u32,
+                core::ptr::from_ref(outer).cast(),
+                length as u32,
+                u64::from(BPF_F_RECOMPUTE_CSUM),
+            ))
+        }
+    }
+
+    #[inline(always)]
+    fn decapsulate(&mut self, _: usize, length: usize) -> Option<()> {
+        let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO);
+        // SAFETY: the helper checks the length.
+        succeeded(unsafe {
+            bpf_skb_adjust_room(self.raw, -(length as i32), BPF_ADJ_ROOM_MAC, flags)
+        })
     }
 }

@@ -4,16 +4,17 @@
 use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use proxy_ebpf::layout::{Stage, V4, V6};
+use proxy_ebpf::layout::{Bytes, Stage, V4, V6};
 use proxy_ebpf::pipeline::{
-    Client, Tables, Version, egress_error, egress_fragment, expire, ingress_error,
-    ingress_fragment, refuse, too_big,
+    Client, Tables, Version, decapsulate, egress_error, egress_fragment, expire, ingress_error,
+    ingress_fragment, open_direct, open_tunnelled, refuse, too_big,
 };
 
 use crate::forward::{Route, forward};
-use crate::maps::{Maps, STAGES};
+use crate::maps::{DeviceAddresses, Maps, STAGES};
 use crate::onward::ByRoute;
 use crate::skb::Skb;
+use crate::tunnel::send_in_tunnel;
 use crate::verdict::{NEXT, act};
 
 /// Goes on with a stage, for a packet whose IP header is at `network` and which is too long
@@ -30,8 +31,15 @@ pub(crate) fn enter<A: Route>(skb: &mut Skb, stage: Stage, network: usize, mtu: 
         | Stage::EgressError
         | Stage::PodFragment
         | Stage::OutsideFragment
-        | Stage::EgressFragment => NEXT,
-        Stage::Refuse | Stage::TooBig | Stage::Forward | Stage::Expire => TC_ACT_SHOT,
+        | Stage::EgressFragment
+        | Stage::Decapsulate
+        | Stage::OpenTunnelled => NEXT,
+        Stage::Refuse
+        | Stage::TooBig
+        | Stage::Forward
+        | Stage::Expire
+        | Stage::Encapsulate
+        | Stage::OpenDirect => TC_ACT_SHOT,
     }
 }
 
@@ -61,6 +69,8 @@ stages! {
     expire_v6: V6 = expire;
     egress_fragment_v4: V4 = egress_fragment;
     egress_fragment_v6: V6 = egress_fragment;
+    decapsulate_v4: V4 = decapsulate;
+    decapsulate_v6: V6 = decapsulate;
 }
 
 macro_rules! fragments {
@@ -106,6 +116,64 @@ where
     let (network, mtu) = skb.left();
     let verdict = too_big::<A, _, _>(&mut skb, network, &Maps, mtu);
     act(&mut skb, network, verdict)
+}
+
+#[classifier]
+pub(crate) fn open_tunnelled_v4(ctx: TcContext) -> i32 {
+    on_open_tunnelled::<V4>(&ctx)
+}
+
+#[classifier]
+pub(crate) fn open_tunnelled_v6(ctx: TcContext) -> i32 {
+    on_open_tunnelled::<V6>(&ctx)
+}
+
+#[classifier]
+pub(crate) fn open_direct_v4(ctx: TcContext) -> i32 {
+    on_open_direct::<V4>(Skb::new(&ctx))
+}
+
+#[classifier]
+pub(crate) fn open_direct_v6(ctx: TcContext) -> i32 {
+    on_open_direct::<V6>(Skb::new(&ctx))
+}
+
+#[inline(always)]
+fn on_open_direct<A: Route + Version>(mut skb: Skb) -> i32
+where
+    [A; 2]: Bytes,
+    Maps: Tables<A> + DeviceAddresses<A>,
+{
+    skb.make_linear();
+    let (network, _) = skb.left();
+    let mut onward = ByRoute::from(&skb);
+    let verdict = open_direct::<A, _, _, _>(&mut skb, network, &Maps, &mut onward);
+    act(&mut skb, network, verdict)
+}
+
+/// Of a packet without extension headers, as the other node has seen to.
+#[inline(always)]
+fn on_open_tunnelled<A: Route + Version>(ctx: &TcContext) -> i32
+where
+    [A; 2]: Bytes,
+    Maps: Tables<A>,
+{
+    let mut skb = Skb::<0>::new(ctx);
+    skb.make_linear();
+    let (network, _) = skb.left();
+    let endpoints = skb.left_endpoints();
+    let verdict = open_tunnelled::<A, _, _>(&mut skb, network, &Maps, endpoints);
+    act(&mut Skb::new(ctx), network, verdict)
+}
+
+#[classifier]
+pub(crate) fn encapsulate_v4(ctx: TcContext) -> i32 {
+    send_in_tunnel::<V4>(&mut Skb::new(&ctx))
+}
+
+#[classifier]
+pub(crate) fn encapsulate_v6(ctx: TcContext) -> i32 {
+    send_in_tunnel::<V6>(&mut Skb::new(&ctx))
 }
 
 #[classifier]

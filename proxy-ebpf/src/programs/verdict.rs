@@ -8,6 +8,7 @@ use proxy_ebpf::pipeline::Verdict;
 use crate::forward::Route;
 use crate::skb::Skb;
 use crate::stages::enter;
+use crate::tunnel::leave_ends;
 
 /// Not an action of TC: a tcx program passes the packet to the next one
 /// (`TCX_NEXT`), and a clsact filter in direct-action mode to the next filter
@@ -21,6 +22,14 @@ pub(crate) fn act<A: Route>(skb: &mut Skb, network: usize, verdict: Verdict<A>) 
         Verdict::Pass | Verdict::Deliver => NEXT,
         Verdict::Drop => TC_ACT_SHOT,
         Verdict::Continue(stage) => enter::<A>(skb, stage, network, 0),
+        Verdict::Encapsulate(ends) => {
+            leave_ends(&ends);
+            enter::<A>(skb, Stage::Encapsulate, network, 0)
+        }
+        Verdict::OpenTunnelled(endpoints) => {
+            skb.leave_endpoints(endpoints);
+            enter::<A>(skb, Stage::OpenTunnelled, network, 0)
+        }
         Verdict::Forward(_) => enter::<A>(skb, Stage::Forward, network, 0),
         // SAFETY: gives the packet back to the device that it came from.
         Verdict::Again => unsafe { bpf_redirect(skb.device(), u64::from(BPF_F_INGRESS)) as i32 },

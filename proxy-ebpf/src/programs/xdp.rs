@@ -42,7 +42,11 @@ where
     let mut ways = Ways::from(packet);
     match ingress(packet, NETWORK, &Maps, Client::Outside, &mut ways) {
         // What has a stage of its own is TC's.
-        Verdict::Pass | Verdict::Continue(_) | Verdict::Again => XDP_PASS,
+        Verdict::Pass
+        | Verdict::Continue(_)
+        | Verdict::Again
+        | Verdict::Encapsulate(_)
+        | Verdict::OpenTunnelled(_) => XDP_PASS,
         Verdict::Deliver => {
             count(Counter::XdpDelivered);
             XDP_PASS

@@ -108,9 +108,19 @@ impl Packet for XdpBuff {
         false
     }
 
-    /// TC does this.
+    /// TC does this, and what follows.
     #[inline(always)]
     fn prepend<T: Bytes>(&mut self, _: usize, _: usize, _: &T) -> Option<()> {
+        None
+    }
+
+    #[inline(always)]
+    fn encapsulate<T: Bytes>(&mut self, _: usize, _: &T) -> Option<()> {
+        None
+    }
+
+    #[inline(always)]
+    fn decapsulate(&mut self, _: usize, _: usize) -> Option<()> {
         None
     }
 }

@@ -8,6 +8,7 @@
 mod affinity;
 mod caller;
 mod checksums;
+mod direct;
 mod endpoints;
 mod expiry;
 mod fragments;

@@ -104,7 +104,8 @@ fn memory<A: FromIp>(stage: &Stage, shared: &Rc<Shared>) -> Memory<A> {
         let value = Frontend {
             service,
             flags: flag(frontend.external, frontend_flags::EXTERNAL)
-                | flag(frontend.local_policy, frontend_flags::LOCAL_POLICY),
+                | flag(frontend.local_policy, frontend_flags::LOCAL_POLICY)
+                | flag(frontend.direct, frontend_flags::DSR),
             affinity_seconds: 0,
             cluster: span(shared, &frontend.cluster),
             local: span(shared, &frontend.local),
@@ -291,6 +292,19 @@ impl World {
     /// Flow records of both families.
     pub(super) fn flow_records(&self) -> usize {
         records(&self.v4) + records(&self.v6)
+    }
+
+    /// The value of a counter.
+    pub(super) fn counter_of(&self, counter: Counter) -> u64 {
+        self.v4.counter(counter)
+    }
+
+    /// Takes direct return from all frontends.
+    pub(super) fn lose_direct_return(&mut self) {
+        let v4 = self.v4.frontends.values_mut();
+        for frontend in v4.chain(self.v6.frontends.values_mut()) {
+            frontend.flags &= !frontend_flags::DSR;
+        }
     }
 
     /// The counters that are not 0, but for those of records.

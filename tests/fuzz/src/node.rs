@@ -167,9 +167,14 @@ fn fill<A: Address>(
         } else {
             0
         };
+        let direct = if frontend.direct {
+            frontend_flags::DSR
+        } else {
+            0
+        };
         let value = Frontend {
             service,
-            flags: external | local,
+            flags: external | local | direct,
             affinity_seconds: 0,
             cluster: add_span(memory, &frontend.cluster),
             local: add_span(memory, &frontend.local),

@@ -3,12 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::checksum::{checksum, crc32c, pseudo_header};
-use super::{Packet, Transport};
+use super::{Packet, Transport, Tunnel};
 
 impl Packet {
     /// Its bytes.
     pub fn build(&self) -> Vec<u8> {
         let mut bytes = self.link_header();
+        let outer_at = bytes.len();
         let transport = self.transport_bytes();
         match (self.source.ip(), self.destination.ip()) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -20,6 +21,10 @@ impl Packet {
             _ => panic!("addresses of two families"),
         }
         bytes.extend(transport);
+        if let Some(tunnel) = self.tunnel {
+            let outer = self.outer_header(tunnel, bytes.len() - outer_at);
+            bytes.splice(outer_at..outer_at, outer);
+        }
         bytes.extend(&self.trailer);
         bytes
     }
@@ -35,6 +40,36 @@ impl Packet {
         }
         bytes.extend(self.ether_type().to_be_bytes());
         bytes
+    }
+
+    /// The header of a tunnel around `length` bytes.
+    fn outer_header(&self, tunnel: Tunnel, length: usize) -> Vec<u8> {
+        // Without the bits for congestion.
+        let service = self.network.service & 0xfc;
+        let port = tunnel.endpoint.port().to_be_bytes();
+        match (tunnel.source, tunnel.endpoint.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(endpoint)) => {
+                let mut bytes = vec![0x45, service];
+                bytes.extend(short(20 + length));
+                bytes.extend(port);
+                bytes.extend([0x40, 0, 64, 4, 0, 0]);
+                bytes.extend(source.octets());
+                bytes.extend(endpoint.octets());
+                let sum = checksum([&bytes[..]]);
+                bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+                bytes
+            }
+            (IpAddr::V6(source), IpAddr::V6(endpoint)) => {
+                let mut bytes = vec![0x60 | service >> 4, service << 4];
+                bytes.extend(port);
+                bytes.extend(short(length));
+                bytes.extend([41, 64]);
+                bytes.extend(source.octets());
+                bytes.extend(endpoint.octets());
+                bytes
+            }
+            _ => panic!("addresses of two families"),
+        }
     }
 
     fn ipv4_header(&self, source: Ipv4Addr, destination: Ipv4Addr, length: usize) -> Vec<u8> {

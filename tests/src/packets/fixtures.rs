@@ -2,6 +2,7 @@
 
 mod errors;
 mod fragments;
+mod tunnels;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -59,6 +60,7 @@ pub fn fixtures() -> (Stage, Vec<Fixture>) {
             scenes.fragments();
             scenes.policies();
             scenes.node_ports();
+            scenes.direct_return();
             scenes.bystanders();
             scenes.fragments_of_others();
         }

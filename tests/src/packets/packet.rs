@@ -9,6 +9,8 @@ use super::Protocol;
 pub struct Packet {
     /// The Ethernet header, on devices that have one.
     pub link: Option<Ethernet>,
+    /// The tunnel that it is in.
+    pub tunnel: Option<Tunnel>,
     /// Where it comes from.
     pub source: SocketAddr,
     /// Where it goes; of the same family.
@@ -23,6 +25,22 @@ pub struct Packet {
     pub payload: Vec<u8>,
     /// What follows the IP packet in the frame.
     pub trailer: Vec<u8>,
+}
+
+/// A tunnel to an endpoint's node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tunnel {
+    /// The node that has put the packet into it.
+    pub source: IpAddr,
+    /// The endpoint that the node has chosen.
+    pub endpoint: SocketAddr,
+}
+
+impl Tunnel {
+    /// How long its header is.
+    pub fn header(&self) -> usize {
+        if self.source.is_ipv4() { 20 } else { 40 }
+    }
 }
 
 /// An Ethernet header.
@@ -163,6 +181,7 @@ impl Packet {
                 source: [2, 0, 0, 0, 0, 2],
                 tags: Vec::new(),
             }),
+            tunnel: None,
             source,
             destination,
             ttl: 64,
@@ -295,6 +314,15 @@ impl Packet {
         }
     }
 
+    /// The same in a tunnel.
+    #[must_use]
+    pub fn in_tunnel(self, source: IpAddr, endpoint: SocketAddr) -> Self {
+        Self {
+            tunnel: Some(Tunnel { source, endpoint }),
+            ..self
+        }
+    }
+
     /// The same after a router.
     #[must_use]
     pub fn sent_on(mut self) -> Self {
@@ -332,10 +360,10 @@ impl Packet {
         }
     }
 
-    /// Offset of the IP header.
+    /// Offset of the IP header; in a tunnel, of the inner one.
     pub fn network_at(&self) -> usize {
         let tags = |link: &Ethernet| 14 + 4 * link.tags.len();
-        self.link.as_ref().map_or(0, tags)
+        self.link.as_ref().map_or(0, tags) + self.tunnel.map_or(0, |tunnel| tunnel.header())
     }
 
     /// Offset of the transport header.

@@ -40,6 +40,8 @@ pub struct Frontend {
     pub external: bool,
     /// Whether its traffic policy is Local.
     pub local_policy: bool,
+    /// Whether endpoints of other nodes answer its clients themselves.
+    pub direct: bool,
     /// The endpoints of the cluster.
     pub cluster: Vec<usize>,
     /// The endpoints of the node.
@@ -90,6 +92,7 @@ impl Frontend {
             protocol,
             external: false,
             local_policy: false,
+            direct: false,
             cluster,
             local: Vec::new(),
         }
@@ -177,6 +180,18 @@ impl Stage {
                     Frontend {
                         local_policy: true,
                         ..frontend(service(6, 80), vec![far])
+                    },
+                    Frontend {
+                        external: true,
+                        direct: true,
+                        local: vec![near],
+                        ..frontend(SocketAddr::new(any, 30_082), vec![far])
+                    },
+                    Frontend {
+                        external: true,
+                        direct: true,
+                        local: vec![near],
+                        ..frontend(service(7, 80), vec![far])
                     },
                 ]);
             }

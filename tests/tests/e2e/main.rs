@@ -6,6 +6,7 @@ mod configuration;
 mod connections;
 mod datagrams;
 mod devices;
+mod dsr;
 mod faults;
 mod flows;
 mod frontends;

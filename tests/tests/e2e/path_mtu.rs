@@ -49,7 +49,7 @@ fn download(from: &Namespace, to: SocketAddr) -> Result<()> {
 
 /// Sends a request that is longer than the narrow part lets through; the server refuses
 /// to read it as a page's name, once it has it all.
-fn upload(from: &Namespace, to: SocketAddr) -> Result<()> {
+pub(crate) fn upload(from: &Namespace, to: SocketAddr) -> Result<()> {
     let mut command = curl(from, to);
     let header = "y".repeat(20_000);
     command.args(["--header", &format!("X-Long: {header}")]);
@@ -60,7 +60,7 @@ fn upload(from: &Namespace, to: SocketAddr) -> Result<()> {
 }
 
 /// The path MTU that the kernel of a namespace has learned.
-fn learned(at: &Namespace, to: IpAddr) -> Result<Option<u32>> {
+pub(crate) fn learned(at: &Namespace, to: IpAddr) -> Result<Option<u32>> {
     let mut command = at.command("ip");
     command.args(["-oneline", "route", "get", &to.to_string()]);
     let output = command.output().context("ip: start")?;

@@ -33,7 +33,7 @@ pub(crate) fn mirrors(change: impl Fn(&str) -> String) -> Result<(World, Vec<Pro
 }
 
 /// Changes the mirror's Service.
-fn edit(world: &World, change: impl Fn(&str) -> String) -> Result<()> {
+pub(crate) fn edit(world: &World, change: impl Fn(&str) -> String) -> Result<()> {
     let service = change(&world.manifests.read(mirror::NAME)?);
     world.after_programming(|| world.manifests.write(mirror::NAME, &service))
 }

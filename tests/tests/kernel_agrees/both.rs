@@ -345,7 +345,8 @@ fn writes(stage: &Stage) -> Vec<Write> {
         let value = Frontend {
             service,
             flags: flag(frontend.external, frontend_flags::EXTERNAL)
-                | flag(frontend.local_policy, frontend_flags::LOCAL_POLICY),
+                | flag(frontend.local_policy, frontend_flags::LOCAL_POLICY)
+                | flag(frontend.direct, frontend_flags::DSR),
             affinity_seconds: 0,
             cluster,
             local,

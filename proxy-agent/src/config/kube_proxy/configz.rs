@@ -83,6 +83,7 @@ pub fn configz(node_name: &str, settings: &Settings) -> Value {
                 XdpChoice::Never => "never",
             },
             "lbAlgorithm": own.algorithm.name(),
+            "forwarding": own.forwarding.name(),
             "socketPath": own.socket_path.as_str(),
             "cgroup": own.cgroup.as_ref().map(|path| path.display().to_string()),
             "podOptOut": own.pod_opt_out,

@@ -36,6 +36,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
                 audit_period,
                 xdp,
                 algorithm,
+                forwarding,
                 socket_path,
                 cgroup,
                 pod_opt_out,
@@ -82,6 +83,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
         ("xdp", *xdp != new.own.xdp),
         // The connections of all Services would move at once.
         ("lbAlgorithm", *algorithm != new.own.algorithm),
+        ("forwarding", *forwarding != new.own.forwarding),
         ("socketPath", *socket_path != new.own.socket_path),
         ("cgroup", *cgroup != new.own.cgroup),
         ("podOptOut", *pod_opt_out != new.own.pod_opt_out),

@@ -217,6 +217,7 @@ pub(super) const OWN_FIELDS: &[Field] = &[
     // Not `off`, which YAML reads as `false`.
     used("xdp", OneOf(&["", "auto", "always", "never"])),
     used("lbAlgorithm", OneOf(&["", "random", "maglev"])),
+    used("forwarding", OneOf(&["", "snat", "dsr"])),
     used("socketPath", OneOf(&["", "on", "host-only", "off"])),
     used("cgroup", Text),
     used("podOptOut", Bool),

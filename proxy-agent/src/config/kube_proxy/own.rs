@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::attach::{AttachWay, SocketPathMode, XdpChoice};
 use crate::config::{DEFAULT_BPFFS, DEFAULT_MAPS, DEFAULT_NAT_PORTS, NO_BPFFS, PortRange};
 use crate::maps::MapSizes;
-use crate::model::object::Algorithm;
+use crate::model::object::{Algorithm, Forwarding};
 
 use super::address::range;
 use super::check::Values;
@@ -44,6 +44,9 @@ pub struct OwnSettings {
     /// How connections from outside choose their endpoint, where a Service does not say.
     /// By default at random, which is even also for few clients, and takes little memory.
     pub algorithm: Algorithm,
+    /// How connections from outside reach endpoints of other nodes, where a Service does
+    /// not say. By default with this node's address, which works in every network.
+    pub forwarding: Forwarding,
     /// Whose sockets are served. By default everybody's: their packets cost nothing.
     pub socket_path: SocketPathMode,
     /// The cgroup below which they are served. By default the root of all, wherever it
@@ -71,6 +74,7 @@ impl Default for OwnSettings {
             audit_period: Duration::from_mins(5),
             xdp: XdpChoice::Auto,
             algorithm: Algorithm::Random,
+            forwarding: Forwarding::Snat,
             socket_path: SocketPathMode::On,
             cgroup: None,
             pod_opt_out: false,
@@ -124,6 +128,10 @@ impl OwnSettings {
         own.algorithm = values
             .text("lbAlgorithm")
             .and_then(Algorithm::of_name)
+            .unwrap_or_default();
+        own.forwarding = values
+            .text("forwarding")
+            .and_then(Forwarding::of_name)
             .unwrap_or_default();
         own.socket_path = match values.text("socketPath") {
             Some("host-only") => SocketPathMode::HostOnly,

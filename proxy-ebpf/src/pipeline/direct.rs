@@ -1,0 +1,131 @@
+//! Direct server return, where a client's packet comes in.
+//!
+//! An endpoint of this node is served as ever. To one of another node the packet goes as it
+//! is, in a tunnel, and the endpoint's node answers the client itself. So the flow has one
+//! record only, and its tuple is that of the tunnel.
+
+use super::flow::{Translation, new_flow};
+use super::fragment::parse_first;
+use super::frontend::find_frontend;
+use super::headers::{Headers, Version, parse};
+use super::ingress::{refused, translate};
+use super::open::open_to;
+use super::pick::{lot_of, pick};
+use super::tables::{Make, Tables};
+use super::traffic::count_connection;
+use super::{Client, Onward, Packet, Verdict};
+use crate::layout::{
+    Backend, Bytes, Counter, Edge, FlowKey, FrontendKey, Settings, Stage, Tuple, backend_flags,
+    flow_flags, settings_flags,
+};
+
+/// Opens a flow for a packet from outside to a frontend with direct return, and has the
+/// packet go on.
+#[inline(always)]
+pub fn open_direct<A, P, T, O>(
+    packet: &mut P,
+    network: usize,
+    tables: &T,
+    onward: &mut O,
+) -> Verdict<A>
+where
+    A: Version,
+    [A; 2]: Bytes,
+    P: Packet,
+    T: Tables<A>,
+    O: Onward<A>,
+{
+    let Some(headers) = parse_first::<A, P>(packet, network) else {
+        return Verdict::Pass;
+    };
+    let is_whole = parse::<A, P>(packet, network).is_ok();
+    // Fragments are mostly as long as the client's way takes, and too long for a tunnel.
+    let may_tunnel = is_whole && A::may_tunnel(&headers);
+    let translation = match open(&headers, tables, onward, may_tunnel) {
+        Ok(Some(translation)) => translation,
+        Ok(None) => return Verdict::Pass,
+        Err(reason) => {
+            tables.count(reason);
+            return refused(reason);
+        }
+    };
+    if is_whole {
+        translate(packet, &headers, tables, &translation)
+    } else {
+        // Now that its flow is there, it is a fragment like any other.
+        Verdict::Continue(Stage::OutsideFragment)
+    }
+}
+
+#[inline(always)]
+fn open<A: Version, T: Tables<A>, O: Onward<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+    onward: &mut O,
+    may_tunnel: bool,
+) -> Result<Option<Translation<A>>, Counter> {
+    let client = Client::Outside;
+    let address = &headers.tuple.destination;
+    let mut key = FrontendKey::new(*address, headers.tuple.destination_port, headers.protocol);
+    let Some(frontend) = find_frontend(&mut key, address, client, tables) else {
+        return Ok(None);
+    };
+    let lot = || lot_of(headers, &frontend, tables);
+    let (index, backend) = pick(headers.tuple.source, client, &frontend, lot, tables)?;
+    let settings = tables.settings().copied().unwrap_or_default();
+    let translation = if may_tunnel && is_direct(headers, &backend, &settings) {
+        // By its own address the endpoint's node knows a NodePort.
+        let is_node_port = key.address == A::default();
+        let source = if is_node_port {
+            *address
+        } else {
+            settings.node_address
+        };
+        open_tunnel(headers, tables, (index, &backend), source)?
+    } else {
+        open_to(headers, tables, client, onward, (index, &backend))?
+    };
+    Ok(Some(translation))
+}
+
+/// Whether the endpoint is to answer the client itself.
+#[inline(always)]
+fn is_direct<A: Version>(
+    headers: &Headers<A>,
+    backend: &Backend<A>,
+    settings: &Settings<A>,
+) -> bool {
+    backend.flags & backend_flags::LOCAL == 0
+        && settings.flags & settings_flags::MASQUERADE_ALL == 0
+        && backend.address != headers.tuple.source
+}
+
+/// Makes the record of a flow to an endpoint of another node, in a tunnel from `source`.
+#[inline(always)]
+fn open_tunnel<A: Version, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+    (index, backend): (u32, &Backend<A>),
+    source: A,
+) -> Result<Translation<A>, Counter> {
+    if source == A::default() {
+        return Err(Counter::Unroutable);
+    }
+    let flags = flow_flags::REDIRECT | flow_flags::DSR;
+    let mut flow = new_flow(headers, tables, index, backend, flags);
+    flow.tuple = Tuple {
+        source,
+        ..flow.tuple
+    };
+    let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
+    if tables.make(&key, &flow, Make::Replace).is_err() {
+        return Err(Counter::FlowTableFull);
+    }
+    tables.count(Counter::FlowsMade);
+    count_connection(tables, &flow);
+    Ok(Translation {
+        tuple: flow.tuple,
+        flags,
+        is_left: false,
+    })
+}
