@@ -1,7 +1,8 @@
 //! Fuzzes the packet pipeline on the host: any bytes as frames, one after the
 //! other, on a node with some Services.
 //!
-//! Whatever comes in, nothing panics; a frame keeps its length, unless an ICMP error takes
+//! Whatever comes in, nothing panics; a frame keeps its length, but for a tunnel that it is
+//! put into or taken out of, unless an ICMP error takes
 //! its place; only addresses,
 //! ports and checksums change, and time to live and link-layer addresses where it
 //! is sent on; a checksum that was right stays right; and what is dropped, what passes
@@ -60,11 +61,25 @@ fn is_icmp(step: &Step, after: &[u8]) -> bool {
     true
 }
 
+/// The longer of two frames without an outer IP header, if that is what one has more than
+/// the other.
+fn without_tunnel(step: &Step, longer: &[u8], shorter: &[u8]) -> Option<Vec<u8>> {
+    let more = longer.len().checked_sub(shorter.len())?;
+    let network = if step.bare { 0 } else { 14 };
+    if more != 20 && more != 40 || longer.len() < network + more {
+        return None;
+    }
+    Some([&longer[..network], &longer[network + more..]].concat())
+}
+
 fn check(step: &Step, action: Action, after: &[u8]) {
-    let before = &step.frame[..];
     if action == Action::Drop || is_icmp(step, after) {
         return;
     }
+    let put_in = without_tunnel(step, after, &step.frame).filter(|_| action == Action::Forward);
+    let taken_out = without_tunnel(step, &step.frame, after).filter(|_| action == Action::Pass);
+    let before = taken_out.as_deref().unwrap_or(&step.frame);
+    let after = put_in.as_deref().unwrap_or(after);
     assert_eq!(before.len(), after.len(), "the length has changed");
     let places = places(step, before);
     let Some(places) = places else {
