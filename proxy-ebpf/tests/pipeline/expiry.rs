@@ -3,6 +3,7 @@
 use proxy_tests::packets::{Packet, tcp_flags};
 
 use super::lifetimes::Scene;
+use crate::host::Action;
 
 use tcp_flags::{ACK, FIN, SYN};
 
@@ -103,6 +104,23 @@ fn an_answer_after_the_end_of_a_flow_is_none_of_ours() {
         scene.world.wait(UDP + MARGIN);
         let came = scene.answer_of(endpoint, source, &packet);
         assert_eq!(came, (endpoint, source));
+    }
+}
+
+#[test]
+fn an_error_about_a_flow_after_its_end_is_none_of_ours() {
+    for scene in Scene::all() {
+        let (source, endpoint) = scene.open_udp();
+        let router = scene.client.ip();
+        // About what the endpoint got: found under what it would answer.
+        let kind = if source.is_ipv4() { [3, 4] } else { [2, 0] };
+        let error = Packet::error(router, kind, &Packet::udp(source, endpoint));
+        let hook = scene.back();
+        let (_, bytes) = scene.world.send(hook, &error);
+        assert_ne!(bytes, error.build(), "while it lasts");
+        scene.world.wait(UDP + MARGIN);
+        let (action, bytes) = scene.world.send(hook, &error);
+        assert_eq!((action, bytes), (Action::Pass, error.build()));
     }
 }
 

@@ -93,8 +93,12 @@ impl Scene {
         to: SocketAddr,
         like: &Packet,
     ) -> (SocketAddr, SocketAddr) {
-        let hook = if self.local { Hook::Out } else { self.hook };
-        self.world.ends(hook, &like.between(endpoint, to))
+        self.world.ends(self.back(), &like.between(endpoint, to))
+    }
+
+    /// Where what goes back to the client is seen.
+    pub(super) fn back(&self) -> Hook {
+        if self.local { Hook::Out } else { self.hook }
     }
 
     /// The first endpoint leaves; the second takes its place.

@@ -1,0 +1,41 @@
+//! The table of packets and what becomes of them, which the kernel is held to as well.
+
+use proxy_tests::packets::{Hook, Outcome, fixtures};
+
+use super::world::World;
+use crate::host::{self, Action, Frame, Link};
+use crate::pipeline::Client;
+
+/// Runs the table, with packets from outside at this hook.
+fn run(outside: host::Hook) {
+    let (stage, table) = fixtures();
+    let world = World::new(&stage);
+    for fixture in table {
+        let hook = match fixture.hook {
+            Hook::FromOutside => outside,
+            Hook::FromPod => host::Hook::Ingress(Client::Pod),
+            Hook::Out => host::Hook::Egress,
+        };
+        let mut frame = Frame(fixture.packet.build());
+        let action = host::run(&mut frame, hook, Link::Ethernet, &world.v4, &world.v6);
+        let outcome = match action {
+            Action::Pass => Outcome::Passed,
+            Action::Drop => Outcome::Dropped,
+            Action::Again | Action::Return | Action::Forward => Outcome::SentOn,
+        };
+        assert_eq!(outcome, fixture.outcome, "{}", fixture.name);
+        assert_eq!(frame.0, fixture.becomes.build(), "{}", fixture.name);
+    }
+}
+
+#[test]
+fn become_what_the_table_says() {
+    run(host::Hook::Ingress(Client::Outside));
+}
+
+#[test]
+fn become_the_same_where_xdp_comes_first() {
+    for can_send in [true, false] {
+        run(host::Hook::Xdp { can_send });
+    }
+}
