@@ -60,6 +60,10 @@ impl<T: Pod> MappedArray<T> {
     /// Copies the first `count` elements out, by a mapping that is gone afterwards.
     pub(super) fn copy(&self, count: u32) -> Result<Vec<T>, MapError> {
         let count = count.min(self.elements) as usize;
+        if count == 0 {
+            // mmap(2) refuses an empty range.
+            return Ok(Vec::new());
+        }
         let mapping = Mapping::new(&self.map, count * Self::STRIDE)?;
         let element = |at: usize| {
             // SAFETY: within the mapping, aligned to 8 bytes, and `T` is plain data.
