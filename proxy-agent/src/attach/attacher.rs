@@ -4,6 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
@@ -13,8 +14,9 @@ use tracing::warn;
 use super::cleanup::remove_filters;
 use super::device::{Device, LinkLayer, Role, edges};
 use super::link::{AttachWay, Direction, Found, Link};
+use super::socket_path::{SocketPath, SocketPathError};
 use super::xdp::{Uplinks, XdpError, XdpOutcome};
-use crate::maps::{MapError, Pins, Predecessor, ProgramName, classifier};
+use crate::maps::{MapError, PinError, Pins, Predecessor, ProgramName, classifier};
 
 /// A device cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -105,9 +107,19 @@ impl Attacher {
         }
     }
 
-    /// The programs and where they are pinned, for those that are attached elsewhere.
-    pub fn programs_and_pins(&mut self) -> (&mut Ebpf, Option<&Pins>) {
-        (&mut self.programs, self.pins.as_ref())
+    /// Attaches the programs at sockets to `cgroup`, or to the root of all, where and as the
+    /// others are pinned.
+    pub fn attach_to_sockets(
+        &mut self,
+        cgroup: Option<&Path>,
+    ) -> Result<SocketPath, SocketPathError> {
+        let pins = self.pins.as_ref();
+        SocketPath::attach(&mut self.programs, cgroup, pins, self.predecessor.as_ref())
+    }
+
+    /// Detaches what an agent has left at sockets.
+    pub fn detach_from_sockets(&self) -> Result<(), PinError> {
+        self.pins.as_ref().map_or(Ok(()), SocketPath::detach_left)
     }
 
     /// Number of devices that are served.

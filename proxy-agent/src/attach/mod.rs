@@ -11,6 +11,7 @@ mod cleanup;
 pub mod device;
 mod link;
 mod pod_cgroups;
+mod socket_hooks;
 mod socket_path;
 mod watch;
 mod xdp;

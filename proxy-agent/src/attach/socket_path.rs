@@ -1,18 +1,20 @@
 //! The socket path: the programs at sockets, for all processes below a cgroup.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::{fmt, io, ptr};
 
 use aya::Ebpf;
-use aya::programs::links::{FdLink, LinkError};
-use aya::programs::{CgroupAttachMode, Program, ProgramError};
+use aya::programs::ProgramError;
+use aya::programs::links::FdLink;
 use tracing::warn;
 
 use super::cgroup::{CgroupError, root};
-use crate::maps::{MapError, PinError, Pins, SocketScope};
+use super::socket_hooks::{CHANGERS, PIN, Place, TELLERS, load_all, remove_pins};
+use crate::maps::{MapError, PinError, Pins, Predecessor, SocketScope, wait_for_readers};
 
 /// Whose sockets are served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -118,26 +120,6 @@ fn netns_cookie() -> io::Result<u64> {
     }
 }
 
-/// The programs, in the order in which they are attached: what an application hears is
-/// right before what it sends is changed. Where one cannot be loaded, the second of a
-/// pair takes its place, which older kernels have all for.
-const PROGRAMS: [(&str, Option<&str>); 11] = [
-    ("getpeername4", None),
-    ("getpeername6", None),
-    ("recvmsg4", None),
-    ("recvmsg6", None),
-    ("release", None),
-    ("bind4", Some("bind4_eperm")),
-    ("bind6", Some("bind6_eperm")),
-    ("sendmsg4", Some("sendmsg4_eperm")),
-    ("sendmsg6", Some("sendmsg6_eperm")),
-    ("connect4", Some("connect4_eperm")),
-    ("connect6", Some("connect6_eperm")),
-];
-
-/// Names of pins of links to a cgroup begin with this; those to devices with a number.
-const PIN: &str = "socket-";
-
 /// The attached programs. Dropping it detaches them, unless their links are pinned.
 pub struct SocketPath {
     cgroup: PathBuf,
@@ -148,34 +130,50 @@ pub struct SocketPath {
 impl SocketPath {
     /// Loads the programs and attaches them to `cgroup`, or to the root of all, beside
     /// those of others: all of them, or none. They take the places of those that an agent
-    /// has left behind.
+    /// has left behind, and what these have remembered is carried over where they have maps
+    /// of their own.
     pub fn attach(
         object: &mut Ebpf,
         cgroup: Option<&Path>,
         pins: Option<&Pins>,
+        predecessor: Option<&Predecessor>,
     ) -> Result<Self, SocketPathError> {
         let path = cgroup.map_or_else(root, |path| Ok(path.to_owned()))?;
         let directory = File::open(&path).map_err(|source| SocketPathError::Open {
             path: path.clone(),
             source,
         })?;
-        let mut links = Vec::new();
-        for (name, second) in PROGRAMS {
-            let loaded = loaded(object, name, second)?;
-            let refused = |source| SocketPathError::Refused {
-                name: loaded,
-                source,
-            };
-            let link = attach(program(object, loaded)?, &directory).map_err(refused)?;
-            links.push((name, link));
+        let failed = |source| SocketPathError::Open {
+            path: path.clone(),
+            source,
+        };
+        let place = Place {
+            // A cgroup's id (on machines of 64 bits).
+            prefix: format!("{PIN}{}-", directory.metadata().map_err(failed)?.ino()),
+            cgroup: directory,
+            pins,
+        };
+        // Before anything changes: this is what takes time.
+        let tellers = load_all(object, &TELLERS)?;
+        let changers = load_all(object, &CHANGERS)?;
+        let mut telling = Vec::new();
+        for hook in &tellers {
+            telling.push((hook, place.attach(object, hook)?));
         }
-        let links = links
-            .into_iter()
-            .map(|(name, link)| match pins {
-                Some(pins) => pin(link, name, pins),
-                None => Ok(link),
-            })
-            .collect::<Result<_, _>>()?;
+        let mut links = Vec::new();
+        for hook in &changers {
+            links.push(place.put(object, hook)?);
+        }
+        if let Some(predecessor) = predecessor {
+            wait_for_readers();
+            if let Err(error) = predecessor.carry_sockets() {
+                warn!("what was remembered of sockets during the start is lost: {error}");
+            }
+        }
+        for (hook, link) in telling {
+            links.push(place.pin(link, hook)?);
+        }
+        place.remove_others();
         Ok(Self {
             cgroup: path,
             _links: links,
@@ -184,85 +182,11 @@ impl SocketPath {
 
     /// Detaches what an agent has left at sockets.
     pub fn detach_left(pins: &Pins) -> Result<(), PinError> {
-        for name in pins.links()? {
-            if name.starts_with(PIN)
-                && let Err(error) = fs::remove_file(pins.link(&name))
-            {
-                warn!(
-                    pin = name,
-                    "cannot remove the pin of a program at sockets: {error}"
-                );
-            }
-        }
-        Ok(())
+        remove_pins(pins, |name| name.starts_with(PIN))
     }
 
     /// The cgroup below which sockets are served.
     pub fn cgroup(&self) -> &Path {
         &self.cgroup
     }
-}
-
-fn program<'a>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, MapError> {
-    object.program_mut(name).ok_or(MapError::Missing(name))
-}
-
-/// Loads a program, or the second one; the name of that which was loaded.
-fn loaded(
-    object: &mut Ebpf,
-    name: &'static str,
-    second: Option<&'static str>,
-) -> Result<&'static str, SocketPathError> {
-    let refused = |name| move |source| SocketPathError::Refused { name, source };
-    match (load(program(object, name)?), second) {
-        (Ok(()), _) => Ok(name),
-        (Err(_), Some(second)) => load(program(object, second)?)
-            .map(|()| second)
-            .map_err(refused(second)),
-        (Err(error), None) => Err(refused(name)(error)),
-    }
-}
-
-fn load(program: &mut Program) -> Result<(), ProgramError> {
-    match program {
-        Program::CgroupSockAddr(program) => program.load(),
-        Program::CgroupSock(program) => program.load(),
-        _ => Err(ProgramError::UnexpectedProgramType),
-    }
-}
-
-fn attach(program: &mut Program, cgroup: &File) -> Result<FdLink, ProgramError> {
-    // A link without flags always stands beside others (Linux 5.7).
-    let mode = CgroupAttachMode::Single;
-    let link = match program {
-        Program::CgroupSockAddr(program) => {
-            let id = program.attach(cgroup, mode)?;
-            program.take_link(id)?.try_into()
-        }
-        Program::CgroupSock(program) => {
-            let id = program.attach(cgroup, mode)?;
-            program.take_link(id)?.try_into()
-        }
-        _ => return Err(ProgramError::UnexpectedProgramType),
-    };
-    link.map_err(|error: LinkError| ProgramError::IOError(io::Error::other(error)))
-}
-
-/// Pins a link in the place of the one that was there. For a moment both programs run;
-/// the second one finds nothing left to do.
-fn pin(link: FdLink, name: &'static str, pins: &Pins) -> Result<FdLink, SocketPathError> {
-    let (new, path) = (
-        pins.link(&format!("{PIN}{name}-new")),
-        pins.link(&format!("{PIN}{name}")),
-    );
-    let failed = |source| SocketPathError::Pin { name, source };
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let pinned = link
-        .pin(&new)
-        .map_err(|error| failed(io::Error::other(error)))?;
-    fs::rename(&new, &path).map_err(failed)?;
-    Ok(pinned.into())
 }

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya::Ebpf;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
@@ -15,7 +14,7 @@ use crate::agent::Agent;
 use crate::attach::{Attacher, SocketPath, SocketPathError, SocketPathMode, pod_cgroups, scope};
 use crate::config::OwnSettings;
 use crate::host::{self, Connected};
-use crate::maps::{KernelMaps, LeftOut, Pins, SocketScope, Standing};
+use crate::maps::{KernelMaps, LeftOut, SocketScope, Standing};
 
 /// How often the cgroup of a Pod is looked for that is not there yet.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -84,8 +83,7 @@ impl Sockets {
         if agent.is_programmed()
             && let Some(wanted) = self.wanted.take()
         {
-            let (programs, pins) = attacher.programs_and_pins();
-            self.path = wanted.attach(programs, pins);
+            self.path = wanted.attach(attacher);
             self.find_pods();
         }
         if agent.take_backend_ended() {
@@ -194,23 +192,22 @@ async fn end_where(
 impl Wanted {
     /// Attaches the programs. Where they are not wanted, or cannot be had, those of an agent
     /// before are detached.
-    fn attach(&self, programs: &mut Ebpf, pins: Option<&Pins>) -> Option<SocketPath> {
-        let path = self.try_attach(programs, pins);
+    fn attach(&self, attacher: &mut Attacher) -> Option<SocketPath> {
+        let path = self.try_attach(attacher);
         if path.is_none()
-            && let Some(pins) = pins
-            && let Err(error) = SocketPath::detach_left(pins)
+            && let Err(error) = attacher.detach_from_sockets()
         {
             warn!("{error}");
         }
         path
     }
 
-    fn try_attach(&self, programs: &mut Ebpf, pins: Option<&Pins>) -> Option<SocketPath> {
+    fn try_attach(&self, attacher: &mut Attacher) -> Option<SocketPath> {
         if self.mode == SocketPathMode::Off {
             info!("sockets are not served; the host's own processes reach no Service");
             return None;
         }
-        match SocketPath::attach(programs, self.cgroup.as_deref(), pins) {
+        match attacher.attach_to_sockets(self.cgroup.as_deref()) {
             Ok(path) => {
                 info!(whose = %self.mode, cgroup = %path.cgroup().display(), "sockets are served");
                 Some(path)

@@ -21,9 +21,12 @@ const LIVING: [&str; 8] = [
     "OPENING_V6",
     "AFFINITY_V4",
     "AFFINITY_V6",
-    "SOCKETS_V4",
-    "SOCKETS_V6",
+    SOCKETS[0],
+    SOCKETS[1],
 ];
+
+/// Those that programs at sockets make.
+const SOCKETS: [&str; 2] = ["SOCKETS_V4", "SOCKETS_V6"];
 
 /// The programs that the others call.
 const STAGES: &str = "STAGES";
@@ -33,8 +36,8 @@ const OWN: [&str; 3] = ["COUNTERS", "ANSWERS", STAGES];
 
 /// The maps of the last agent, whose programs still run.
 pub struct Predecessor {
-    /// Each as it was, and the new one.
-    living: Vec<(MapData, MapData)>,
+    /// Each with its name, as it was, and the new one.
+    living: Vec<(&'static str, MapData, MapData)>,
     /// What the old programs call; the kernel empties it once it is held by nobody.
     _stages: Option<MapData>,
 }
@@ -59,7 +62,7 @@ impl Predecessor {
             copy(&old, &new, Existing::Replaced)
                 .map_err(|source| MapError::Read { map: name, source })?;
             if LIVING.contains(&name) {
-                living.push((old, new));
+                living.push((name, old, new));
             }
         }
         let stages = MapData::from_pin(folder.join(STAGES)).ok();
@@ -69,6 +72,16 @@ impl Predecessor {
         })
     }
 
+    /// Copies what the old programs of sockets have remembered since; to be called when they
+    /// remember no more.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, of bpf(2).
+    pub fn carry_sockets(&self) -> io::Result<()> {
+        self.carry_where(|name| SOCKETS.contains(&name))
+    }
+
     /// Copies what the old programs have made since; to be called when the new ones have
     /// taken over.
     ///
@@ -76,8 +89,12 @@ impl Predecessor {
     ///
     /// The kernel's, of bpf(2).
     pub fn carry_the_rest(self) -> io::Result<()> {
-        let mut maps = self.living.iter();
-        maps.try_for_each(|(old, new)| copy(old, new, Existing::Kept))
+        self.carry_where(|name| !SOCKETS.contains(&name))
+    }
+
+    fn carry_where(&self, is_wanted: impl Fn(&'static str) -> bool) -> io::Result<()> {
+        let mut maps = self.living.iter().filter(|(name, ..)| is_wanted(name));
+        maps.try_for_each(|(_, old, new)| copy(old, new, Existing::Kept))
     }
 }
 

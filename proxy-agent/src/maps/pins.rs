@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <bpffs>/proxy-agent/maps-<layout version>/<map>
-//! <bpffs>/proxy-agent/links/<device's index>-<direction>, socket-<hook>
+//! <bpffs>/proxy-agent/links/<device's index>-<direction>, socket-<cgroup's id>-<hook>
 //! ```
 //!
 //! A folder of maps is complete from the moment that it has its name.
@@ -16,7 +16,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use proxy_ebpf::layout::VERSION;
 use tracing::warn;
 
-use super::detach::detach;
+use super::pinned_link::detach;
 
 /// The agent's folder in a BPF file system.
 const FOLDER: &str = "proxy-agent";

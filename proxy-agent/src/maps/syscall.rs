@@ -13,6 +13,8 @@ pub(super) enum Command {
     ObjectGet = 7,
     /// `BPF_MAP_LOOKUP_BATCH` (Linux 5.6)
     MapLookupBatch = 24,
+    /// `BPF_LINK_UPDATE` (Linux 5.7)
+    LinkUpdate = 29,
     /// `BPF_LINK_DETACH` (Linux 5.9)
     LinkDetach = 34,
 }

@@ -8,7 +8,7 @@ use proxy_tests::packets::{Frontend, Protocol, Stage};
 
 use super::caller::{Caller, Outcome};
 use super::world::{World, at};
-use crate::layout::Counter;
+use crate::layout::{Counter, frontend_flags, settings_flags};
 use crate::pipeline::Client;
 
 const TCP: u8 = 6;
@@ -60,6 +60,8 @@ fn datagrams_of_a_socket_are_one_flow_until_it_is_silent_for_long() {
         for cookie in 0..50 {
             let caller = Caller::new(Client::Pod, UDP, cookie);
             let service = at(family, 9, 1, 80);
+            // Packets of a connected one can move; it cannot.
+            assert_eq!(caller.connect(&world, service), Outcome::Unchanged);
             let first = endpoint(caller.send(&world, None, service));
             for _ in 0..3 {
                 world.wait(200);
@@ -198,6 +200,61 @@ fn a_pods_socket_has_no_endpoint_for_two_services() {
         assert_eq!(endpoint(host.send(&world, None, first)), shared);
         assert_eq!(endpoint(host.send(&world, None, second)), shared);
         assert_eq!(host.reveal(&world, shared), Some(second));
+    }
+}
+
+/// What is special of frontends.
+type Special = fn(&mut World);
+
+#[test]
+fn what_only_packets_can_have_is_left_to_them() {
+    let masquerade: Special = |world| {
+        world.v4.settings.flags = settings_flags::MASQUERADE_ALL;
+        world.v6.settings.flags = settings_flags::MASQUERADE_ALL;
+    };
+    let affinity: Special = |world| world.set_affinity(60);
+    let ranges: Special = |world| {
+        let v4 = world.v4.frontends.values_mut();
+        for frontend in v4.chain(world.v6.frontends.values_mut()) {
+            frontend.flags |= frontend_flags::SOURCE_RANGES;
+        }
+    };
+    for family in Family::BOTH {
+        for (special, is_allowed) in [(masquerade, true), (affinity, true), (ranges, false)] {
+            let mut world = scene(family);
+            special(&mut world);
+            let service = at(family, 9, 1, 80);
+            for protocol in [TCP, UDP] {
+                let pod = Caller::new(Client::Pod, protocol, 1);
+                assert_eq!(pod.connect(&world, service), Outcome::Unchanged);
+                assert_eq!(pod.send(&world, None, service), Outcome::Unchanged);
+                // The host has the node's address, which no range lists here.
+                let host = Caller::new(Client::Host, protocol, 2);
+                match host.connect(&world, service) {
+                    Outcome::Endpoint(_) => assert!(is_allowed),
+                    outcome => assert_eq!((outcome, is_allowed), (Outcome::TimedOut, false)),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_nobody_may_answer_is_left_to_packets_where_there_are_any() {
+    for family in Family::BOTH {
+        let mut stage = Stage::empty();
+        stage.add_backend(at(family, 3, 1, 8080), false);
+        let service = at(family, 9, 1, 80);
+        stage.frontends.push(Frontend {
+            local_policy: true,
+            ..Frontend::new(service, Protocol::Tcp, vec![0])
+        });
+        let world = World::new(&stage);
+        let [pod, host] = [Client::Pod, Client::Host].map(|it| Caller::new(it, TCP, 1));
+        assert_eq!(pod.connect(&world, service), Outcome::Unchanged);
+        assert_eq!(world.counted(), [], "the packet is");
+        assert_eq!(host.connect(&world, service), Outcome::TimedOut);
+        assert_eq!(world.counted(), [(Counter::NoLocalEndpoints, 1)]);
     }
 }
 
