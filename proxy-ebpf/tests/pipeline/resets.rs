@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, Transport, tcp_flags};
+use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, Transport, chunks, tcp_flags};
 
 use super::caller::{Caller, Outcome};
 use super::world::{World, at};
@@ -194,6 +194,18 @@ fn datagrams_move_and_are_not_answered() {
         scene.lose();
         let (_, to) = scene.world.ends(scene.hook, &datagram);
         assert_eq!(to, scene.endpoints[1]);
+    });
+}
+
+#[test]
+fn an_association_of_sctp_goes_on() {
+    Scene::each(|mut scene| {
+        let packet = |chunk| Packet::sctp(scene.client, scene.service, chunk);
+        let [init, data] = [chunks::INIT, chunks::DATA].map(packet);
+        scene.world.open(scene.hook, &init);
+        scene.lose();
+        let (_, to) = scene.world.ends(scene.hook, &data);
+        assert_eq!(to, scene.endpoints[0]);
     });
 }
 
