@@ -1,6 +1,7 @@
 //! With which address packets leave by each of the node's devices that are sent on with
 //! the node's address.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -45,19 +46,22 @@ impl DeviceAddresses {
         difference(&content.device_addresses, &self.written)
     }
 
-    /// The node's own address where a device has it, and else its first, as the kernel
-    /// masquerades (`inet_select_addr` in `net/ipv4/devinet.c`).
+    /// The node's primary address where a device has it, else another by which the
+    /// cluster knows the node, and else its first, as the kernel masquerades
+    /// (`inet_select_addr` in `net/ipv4/devinet.c`).
     fn wanted(&self, addresses: &NodeAddresses) -> ByDevice {
         let mut wanted = ByDevice::new();
         let mut left_out = 0_usize;
         for (device, own) in &self.devices {
             for family in Family::ALL {
-                let mut usable = own
+                let usable = own
                     .iter()
                     .filter(|address| Family::of(**address) == family && is_global(**address));
-                let first = usable.clone().next();
-                let known = usable.find(|address| addresses.own.contains(address));
-                let Some(address) = known.or(first) else {
+                let rank = |address: &&IpAddr| {
+                    let is_known = addresses.own.contains(address);
+                    Reverse((addresses.primary.contains(address), is_known))
+                };
+                let Some(address) = usable.min_by_key(rank) else {
                     continue;
                 };
                 if wanted.len() < DEVICE_ADDRESSES as usize {
@@ -132,6 +136,12 @@ mod tests {
         assert_eq!(written(&writes), ["3 10.0.0.1", "3 fd00::1"]);
         let writes = state.writes(&node(&["192.0.2.1"]));
         assert_eq!(written(&writes), ["3 192.0.2.1"]);
+        // What is configured goes before what the Node lists.
+        let configured = NodeAddresses {
+            primary: vec!["10.0.0.1".parse().unwrap()],
+            ..node(&["10.0.0.1", "192.0.2.1"])
+        };
+        assert_eq!(written(&state.writes(&configured)), ["3 10.0.0.1"]);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray, ProgramArray};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
-use proxy_ebpf::layout::{COUNTERS, FRAGMENTS, LEFT_OUT_PODS, NAT_PORTS, STAGES, Stage};
+use proxy_ebpf::layout::{
+    COUNTERS, DEVICE_ADDRESSES, FRAGMENTS, LEFT_OUT_PODS, NAT_PORTS, STAGES, Stage,
+};
 use tracing::{info, warn};
 
 use super::kernel::{FamilyMaps, KernelMaps, Table, Trie};
@@ -43,12 +45,14 @@ impl MapSizes {
     }
 
     /// Every map that outlives the agent, with its number of elements.
-    fn by_map(self) -> [(&'static str, u32); 32] {
+    fn by_map(self) -> [(&'static str, u32); 34] {
         [
             ("FRONTENDS_V4", self.frontends),
             ("FRONTENDS_V6", self.frontends),
             ("NODE_ADDRS_V4", self.node_addresses),
             ("NODE_ADDRS_V6", self.node_addresses),
+            ("DEVICE_ADDRS_V4", DEVICE_ADDRESSES),
+            ("DEVICE_ADDRS_V6", DEVICE_ADDRESSES),
             ("BACKENDS_V4", self.backends),
             ("BACKENDS_V6", self.backends),
             ("FLOWS_V4", self.flows),
@@ -470,4 +474,37 @@ fn counters(object: &mut Ebpf) -> Result<PerCpuArray<MapData, u64>, MapError> {
     const NAME: &str = "COUNTERS";
     PerCpuArray::try_from(take(object, NAME)?)
         .map_err(|source| MapError::Write { map: NAME, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Maps that no agent finds again: what XDP ends with, and what a program leaves to
+    /// itself or to the next stage.
+    const PASSING: [&str; 4] = ["LOOKUP", "TUNNEL_V4", "TUNNEL_V6", "XDP_DEVICES"];
+
+    #[test]
+    fn every_map_outlives_the_agent_or_is_known_to_pass() {
+        let sizes = MapSizes {
+            frontends: 1,
+            backends: 1,
+            slots: 2,
+            flows: 2,
+            node_addresses: 1,
+        };
+        let mut loader = EbpfLoader::new();
+        for (name, size) in sizes.by_map() {
+            loader.map_max_entries(name, size);
+        }
+        let object = loader.load(OBJECT).unwrap();
+        let mut passing: Vec<_> = object
+            .maps()
+            .map(|(name, _)| name)
+            .filter(|name| !name.starts_with('.'))
+            .filter(|name| sizes.by_map().iter().all(|(lasting, _)| lasting != name))
+            .collect();
+        passing.sort_unstable();
+        assert_eq!(passing, PASSING);
+    }
 }

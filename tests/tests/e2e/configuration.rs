@@ -89,7 +89,8 @@ fn masquerade_all_is_changed_at_run_time() -> Result<()> {
     it.world.scale("web", &[(1, 1)])?;
     for (text, expected) in [
         ("", addresses::client()),
-        ("iptables: {masqueradeAll: true}", addresses::node(1)),
+        // What a Pod's device has on the node's side.
+        ("iptables: {masqueradeAll: true}", addresses::gateway(1)),
         ("mode: nftables", addresses::client()),
     ] {
         if !text.is_empty() {
@@ -194,7 +195,7 @@ fn a_broken_configuration_file_is_named_and_changes_nothing() -> Result<()> {
         "{event}"
     );
     let seen = it.peer_of_local_backend(Family::V4)?;
-    assert_eq!(seen, addresses::node(1).of(Family::V4));
+    assert_eq!(seen, addresses::gateway(1).of(Family::V4));
     // Mended, it counts.
     it.set_programmed("iptables: {masqueradeAll: false}")?;
     let seen = it.peer_of_local_backend(Family::V4)?;
