@@ -665,11 +665,13 @@ pub enum Stage {
     OpenTunnelled = 11,
     /// Opens a flow from outside to a frontend with direct return.
     OpenDirect = 12,
+    /// Tells a client what a router between the nodes has told of a tunnel.
+    TunnelError = 13,
 }
 
 impl Stage {
     /// Every stage, with its programs for IPv4 and IPv6.
-    pub const ALL: [(Self, [&'static str; 2]); 13] = [
+    pub const ALL: [(Self, [&'static str; 2]); 14] = [
         (Self::IngressError, ["ingress_error_v4", "ingress_error_v6"]),
         (Self::EgressError, ["egress_error_v4", "egress_error_v6"]),
         (Self::Refuse, ["refuse_v4", "refuse_v6"]),
@@ -692,6 +694,7 @@ impl Stage {
             ["open_tunnelled_v4", "open_tunnelled_v6"],
         ),
         (Self::OpenDirect, ["open_direct_v4", "open_direct_v6"]),
+        (Self::TunnelError, ["tunnel_error_v4", "tunnel_error_v6"]),
     ];
 
     /// The index of its program for IPv4 (0) or IPv6 (1).

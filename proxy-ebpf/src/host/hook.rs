@@ -6,6 +6,7 @@ use crate::pipeline::{
     Client, EveryWay, Headers, Onward, Tables as _, Verdict, Version, decapsulate, egress,
     egress_error, egress_fragment, encapsulate, ethernet, expire, ingress, ingress_error,
     ingress_fragment, open_direct, open_tunnelled, refuse, too_big, too_big_for_tunnel,
+    tunnel_error,
 };
 
 /// Where a packet is seen.
@@ -139,6 +140,7 @@ where
             Stage::EgressError => egress_error(frame, network, memory),
             Stage::Refuse => refuse(frame, network, memory),
             Stage::Expire => expire(frame, network, memory),
+            Stage::TunnelError => tunnel_error(frame, network, memory),
             Stage::PodFragment => {
                 ingress_fragment(frame, network, memory, Client::Pod, &mut EveryWay)
             }

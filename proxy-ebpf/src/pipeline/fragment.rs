@@ -86,13 +86,16 @@ impl Fragments for V6 {
         let header: Ipv6Header = packet.read(network)?;
         let [next, position]: [u16; 2] = packet.read(at)?;
         let id: u32 = packet.read(at + 4)?;
-        Some(Part {
+        let transport = at + 8;
+        let end = network + 40 + usize::from(u16::from_be(header.payload_length));
+        // Else what looks like its header is behind the packet.
+        (transport <= end).then(|| Part {
             id,
             is_first: u16::from_be(position) & OFFSET == 0,
             headers: Headers {
                 network,
-                transport: at + 8,
-                end: network + 40 + usize::from(u16::from_be(header.payload_length)),
+                transport,
+                end,
                 protocol: next.to_ne_bytes()[0],
                 ttl: header.hop_limit,
                 tcp_flags: 0,

@@ -11,7 +11,7 @@ use super::ingress::{go_on, is_at_its_end};
 use super::rewrite::{TCP_CHECKSUM, UDP_CHECKSUM, address_delta, port_word};
 use super::{Delta, Packet, Tables, Verdict, sctp};
 use crate::layout::{
-    Address, Bytes, Counter, Edge, FlowKey, Port, Tuple, V4, V6, flow_flags, protocol,
+    Address, Bytes, Counter, Edge, FlowKey, Port, Stage, Tuple, V4, V6, flow_flags, protocol,
 };
 
 /// Length of an ICMP error's own header (RFC 792, RFC 4443).
@@ -28,6 +28,13 @@ pub trait Icmp: Address {
 
     /// Whether a message of this type is an error, which quotes a packet.
     fn is_error(kind: u8) -> bool;
+
+    /// The length that an error with this ICMP header says a packet may have, if it says that
+    /// one was too long.
+    fn told_mtu(control: [u32; 2]) -> Option<u16>;
+
+    /// Whether the packet whose IP header is at `offset` has another of its version inside.
+    fn is_tunnel<P: Packet>(packet: &P, offset: usize) -> bool;
 
     /// Reads the headers of an ICMP packet. Of IPv6 only such as errors have, without
     /// extension headers: the kernel verifies every walk through these together with
@@ -47,8 +54,8 @@ pub struct Quote<A> {
     transport: usize,
     /// Where the whole packet ended.
     end: usize,
-    protocol: u8,
-    tuple: Tuple<A>,
+    pub(super) protocol: u8,
+    pub(super) tuple: Tuple<A>,
 }
 
 /// What the transport protocols' headers begin with.
@@ -77,6 +84,22 @@ impl Icmp for V4 {
             kind,
             DESTINATION_UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM
         )
+    }
+
+    #[inline(always)]
+    fn told_mtu([kind, value]: [u32; 2]) -> Option<u16> {
+        // RFC 1191, section 4.
+        const FRAGMENTATION_NEEDED: [u8; 2] = [3, 4];
+        let [kind, code, ..] = kind.to_ne_bytes();
+        #[expect(clippy::cast_possible_truncation, reason = "the second half of it")]
+        let mtu = u32::from_be(value) as u16;
+        ([kind, code] == FRAGMENTATION_NEEDED).then_some(mtu)
+    }
+
+    #[inline(always)]
+    fn is_tunnel<P: Packet>(packet: &P, offset: usize) -> bool {
+        let header: Option<Ipv4Header> = packet.read(offset);
+        header.is_some_and(|header| header.protocol == protocol::IPIP)
     }
 
     #[inline(always)]
@@ -111,6 +134,21 @@ impl Icmp for V6 {
     fn is_error(kind: u8) -> bool {
         // Destination unreachable, packet too big, time exceeded, parameter problem.
         matches!(kind, 1..=4)
+    }
+
+    #[inline(always)]
+    fn told_mtu([kind, value]: [u32; 2]) -> Option<u16> {
+        // RFC 4443, section 3.2.
+        const PACKET_TOO_BIG: u8 = 2;
+        let [kind, ..] = kind.to_ne_bytes();
+        let mtu = u16::try_from(u32::from_be(value)).unwrap_or(u16::MAX);
+        (kind == PACKET_TOO_BIG).then_some(mtu)
+    }
+
+    #[inline(always)]
+    fn is_tunnel<P: Packet>(packet: &P, offset: usize) -> bool {
+        let header: Option<Ipv6Header> = packet.read(offset);
+        header.is_some_and(|header| header.next_header == protocol::IPV6)
     }
 
     #[inline(always)]
@@ -183,8 +221,8 @@ impl<A: Address> Quote<A> {
     }
 }
 
-/// Translates an ICMP error about a packet of a translated flow that came in; any other
-/// ICMP packet passes.
+/// Translates an ICMP error about a packet of a translated flow that came in; one about a
+/// tunnel has a stage, and any other ICMP packet passes.
 #[inline(always)]
 pub fn ingress_error<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
 where
@@ -197,7 +235,11 @@ where
         return Verdict::Pass;
     };
     let Some(related) = find_related(packet, &headers, tables, Edge::Ingress) else {
-        return Verdict::Pass;
+        return if A::is_tunnel(packet, headers.transport + HEADER) {
+            Verdict::Continue(Stage::TunnelError)
+        } else {
+            Verdict::Pass
+        };
     };
     let flags = related.flags;
     if is_at_its_end(&headers, tables, flags) {

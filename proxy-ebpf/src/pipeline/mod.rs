@@ -37,6 +37,7 @@ mod source_port;
 mod tables;
 mod traffic;
 mod tunnel;
+mod tunnel_error;
 mod verifier;
 
 pub use checksum::Delta;
@@ -55,6 +56,7 @@ pub use reject::{expire, refuse, too_big, too_big_for_tunnel};
 pub use socket::{End, Reach, Socket, Sockets, bind, connect, forget, forget_flow, reveal, send};
 pub use tables::{Make, MakeError, Tables};
 pub use tunnel::{Tunnel, encapsulate};
+pub use tunnel_error::tunnel_error;
 
 use crate::layout::{Span, Stage, Tuple};
 

@@ -49,6 +49,8 @@ pub struct Quoted {
 pub trait WriteError: Icmp {
     /// An IP header and an ICMP header.
     type Headers: Bytes;
+    /// The destination cannot be reached.
+    const HOST_UNREACHABLE: Message;
     /// Nobody listens at the port.
     const PORT_UNREACHABLE: Message;
     /// The time to live is over, on the way.
@@ -57,14 +59,12 @@ pub trait WriteError: Icmp {
     /// The packet is longer than `mtu`, and must not be fragmented on the way.
     fn too_big(mtu: u16) -> Message;
 
-    /// The headers of an error about a packet; `None` where its IP header is of a kind
-    /// that is not quoted.
-    fn headers<P: Packet>(
-        packet: &P,
-        quoted: &Quoted,
-        message: Message,
-        ends: [Self; 2],
-    ) -> Option<Self::Headers>;
+    /// The sum of what is quoted of a packet; `None` where its IP header is of a kind that is
+    /// not quoted.
+    fn sum_of<P: Packet>(packet: &P, quoted: &Quoted) -> Option<Delta>;
+
+    /// The headers of an error that quotes `length` bytes of this sum.
+    fn headers(message: Message, length: usize, sum: Delta, ends: [Self; 2]) -> Self::Headers;
 }
 
 /// Makes of a packet an ICMP error about it, from and to these. `None` where there is
@@ -117,7 +117,8 @@ where
         rest: length,
         transport_sum,
     };
-    let added = A::headers(packet, &quoted, message, ends)?;
+    let sum = A::sum_of(packet, &quoted)?;
+    let added = A::headers(message, quoted.header + quoted.rest, sum, ends);
     packet.prepend(headers.network, transport + length, &added)
 }
 
@@ -142,6 +143,11 @@ pub(super) fn checksum_of(sum: Delta) -> [u8; 2] {
 
 impl WriteError for V4 {
     type Headers = [u32; 7];
+    const HOST_UNREACHABLE: Message = Message {
+        kind: 3,
+        code: 1,
+        value: 0,
+    };
     const PORT_UNREACHABLE: Message = Message {
         kind: 3,
         code: 3,
@@ -163,13 +169,19 @@ impl WriteError for V4 {
     }
 
     #[inline(always)]
-    fn headers<P: Packet>(
-        _: &P,
-        quoted: &Quoted,
+    fn sum_of<P: Packet>(_: &P, quoted: &Quoted) -> Option<Delta> {
+        // The IP header adds nothing: it holds its own checksum.
+        Some(quoted.transport_sum)
+    }
+
+    #[inline(always)]
+    fn headers(
         message: Message,
+        length: usize,
+        sum: Delta,
         [V4([source]), V4([destination])]: [V4; 2],
-    ) -> Option<[u32; 7]> {
-        let length = quoted.header + quoted.rest + size_of::<Self::Headers>();
+    ) -> [u32; 7] {
+        let length = length + size_of::<Self::Headers>();
         let first = [
             (0x4500_0000 | INTERNETWORK_CONTROL << 16 | short(length)).to_be(),
             DONT_FRAGMENT.to_be(),
@@ -178,9 +190,8 @@ impl WriteError for V4 {
             |[high, low]: [u8; 2]| u32::from_ne_bytes([INITIAL_TTL, protocol::ICMP, high, low]);
         let words = [first[0], first[1], third([0, 0]), source, destination];
         let network_checksum = checksum_of(Delta::between(&[], &words));
-        // The quoted IP header adds nothing: it holds its own checksum.
-        let [control, value] = control_words(message, quoted.transport_sum);
-        Some([
+        let [control, value] = control_words(message, sum);
+        [
             first[0],
             first[1],
             third(network_checksum),
@@ -188,12 +199,18 @@ impl WriteError for V4 {
             destination,
             control,
             value,
-        ])
+        ]
     }
 }
 
 impl WriteError for V6 {
     type Headers = [u32; 12];
+    // RFC 4443, section 3.1: address unreachable.
+    const HOST_UNREACHABLE: Message = Message {
+        kind: 1,
+        code: 3,
+        value: 0,
+    };
     const PORT_UNREACHABLE: Message = Message {
         kind: 1,
         code: 4,
@@ -215,19 +232,23 @@ impl WriteError for V6 {
     }
 
     #[inline(always)]
-    fn headers<P: Packet>(
-        packet: &P,
-        quoted: &Quoted,
-        message: Message,
-        [V6(source), V6(destination)]: [V6; 2],
-    ) -> Option<[u32; 12]> {
+    fn sum_of<P: Packet>(packet: &P, quoted: &Quoted) -> Option<Delta> {
         let network: [u32; 10] = packet.read(quoted.network)?;
         let extensions = extensions_sum(packet, quoted)?;
-        let length = short(quoted.header + quoted.rest + HEADER);
+        let headers = Delta::between(&[], &network).and(extensions);
+        Some(headers.and(quoted.transport_sum))
+    }
+
+    #[inline(always)]
+    fn headers(
+        message: Message,
+        length: usize,
+        sum: Delta,
+        [V6(source), V6(destination)]: [V6; 2],
+    ) -> [u32; 12] {
+        let length = short(length + HEADER);
         let pseudo_header = [length.to_be(), u32::from(protocol::ICMPV6).to_be()];
-        let sum = Delta::between(&[], &network)
-            .and(extensions)
-            .and(quoted.transport_sum)
+        let sum = sum
             .and(Delta::between(&[], &source))
             .and(Delta::between(&[], &destination))
             .and(Delta::between(&[], &pseudo_header));
@@ -236,9 +257,9 @@ impl WriteError for V6 {
         let [d0, d1, d2, d3] = destination;
         let lengths = length << 16 | u32::from(protocol::ICMPV6) << 8 | u32::from(INITIAL_TTL);
         let first = [0x6000_0000_u32.to_be(), lengths.to_be()];
-        Some([
+        [
             first[0], first[1], s0, s1, s2, s3, d0, d1, d2, d3, control, value,
-        ])
+        ]
     }
 }
 

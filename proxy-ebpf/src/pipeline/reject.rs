@@ -134,9 +134,7 @@ where
         return Verdict::Drop;
     }
     let ends = [headers.tuple.destination, headers.tuple.source];
-    #[expect(clippy::cast_possible_truncation, reason = "a header's length")]
-    let mtu = mtu.saturating_sub(A::OUTER as u16);
-    let told = into_error(packet, &headers, A::too_big(mtu), ends)
+    let told = into_error(packet, &headers, A::too_big(A::fitting(mtu)), ends)
         .and_then(|()| swap_link_addresses(packet, &headers));
     match told {
         Some(()) => Verdict::Return,

@@ -19,11 +19,14 @@ const CLASS: u8 = 0xfc;
 /// How the IP versions carry a packet of their own.
 pub trait Tunnel: Address {
     /// An outer header.
-    type Outer: Bytes;
+    type Outer: Bytes + AsRef<[u32]>;
     /// The number of this version's packets inside of IP.
     const INSIDE: u8;
     /// How long an outer header is.
     const OUTER: usize = size_of::<Self::Outer>();
+
+    /// How long a packet may be in a tunnel whose way takes `mtu` bytes.
+    fn fitting(mtu: u16) -> u16;
 
     /// Whether a whole packet may open a flow that leads through a tunnel: it has no IPv6
     /// extension headers that the other node would have to walk through.
@@ -41,6 +44,11 @@ pub trait Tunnel: Address {
 impl Tunnel for V4 {
     type Outer = [u32; 5];
     const INSIDE: u8 = protocol::IPIP;
+
+    #[inline(always)]
+    fn fitting(mtu: u16) -> u16 {
+        mtu.saturating_sub(20)
+    }
 
     #[inline(always)]
     fn may_tunnel(_: &Headers<Self>) -> bool {
@@ -88,6 +96,13 @@ impl Tunnel for V4 {
 impl Tunnel for V6 {
     type Outer = [u32; 10];
     const INSIDE: u8 = protocol::IPV6;
+
+    #[inline(always)]
+    fn fitting(mtu: u16) -> u16 {
+        // No sender goes below that (RFC 2473, section 7.1).
+        const SMALLEST: u16 = 1280;
+        mtu.saturating_sub(40).max(SMALLEST)
+    }
 
     #[inline(always)]
     fn may_tunnel(headers: &Headers<Self>) -> bool {

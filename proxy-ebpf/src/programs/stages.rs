@@ -7,7 +7,7 @@ use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Bytes, Stage, V4, V6};
 use proxy_ebpf::pipeline::{
     Client, Tables, Version, decapsulate, egress_error, egress_fragment, expire, ingress_error,
-    ingress_fragment, open_direct, open_tunnelled, refuse, too_big,
+    ingress_fragment, open_direct, open_tunnelled, refuse, too_big, tunnel_error,
 };
 
 use crate::forward::{Route, forward};
@@ -33,7 +33,8 @@ pub(crate) fn enter<A: Route>(skb: &mut Skb, stage: Stage, network: usize, mtu: 
         | Stage::OutsideFragment
         | Stage::EgressFragment
         | Stage::Decapsulate
-        | Stage::OpenTunnelled => NEXT,
+        | Stage::OpenTunnelled
+        | Stage::TunnelError => NEXT,
         Stage::Refuse
         | Stage::TooBig
         | Stage::Forward
@@ -71,6 +72,8 @@ stages! {
     egress_fragment_v6: V6 = egress_fragment;
     decapsulate_v4: V4 = decapsulate;
     decapsulate_v6: V6 = decapsulate;
+    tunnel_error_v4: V4 = tunnel_error;
+    tunnel_error_v6: V6 = tunnel_error;
 }
 
 macro_rules! fragments {

@@ -59,6 +59,22 @@ fn packets_of_one_client_are_told_apart() {
     becomes(&world, &parts[1], &translated.fragments(SIZE)[1]);
 }
 
+/// The fragment header itself would be behind its end.
+#[test]
+fn one_that_says_it_has_no_room_for_its_own_header_is_left_alone() {
+    let world = World::new(&Stage::usual());
+    let (packet, wanted) = datagram(Family::V6, 50_000);
+    let parts = packet.fragments(SIZE);
+    becomes(&world, &parts[0], &wanted.fragments(SIZE)[0]);
+    let mut frame = parts[1].build();
+    let length = parts[1].network_at() + 4;
+    for short in [1, 7] {
+        frame[length..length + 2].copy_from_slice(&[0, short]);
+        let (action, bytes) = world.run(Hook::FromOutside, &frame, Link::Ethernet);
+        assert_eq!((action, &bytes), (Action::Pass, &frame), "{short} bytes");
+    }
+}
+
 #[test]
 fn without_the_first_one_they_do_not_leave_for_a_cluster_ip() {
     for family in Family::BOTH {

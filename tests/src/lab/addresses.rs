@@ -60,6 +60,11 @@ pub fn client() -> Addresses {
     fabric(100)
 }
 
+/// The router's address in the fabric.
+pub fn router() -> Addresses {
+    fabric(77)
+}
+
 /// The uplink address of node `node` (from 1).
 pub fn node(node: u8) -> Addresses {
     fabric(10 + node)

@@ -34,7 +34,7 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     /// A machine of the fabric that is no node; it reaches Services through node1.
     pub client: Namespace,
-    fabric: Namespace,
+    pub(super) fabric: Namespace,
     /// For files that live as long as the lab.
     pub directory: Directory,
 }
@@ -117,13 +117,18 @@ fn fabric_commands(machines: &[(&str, &Namespace)]) -> Vec<String> {
         "link set fabric0 up".to_owned(),
     ];
     for (port, machine) in machines {
-        let name = machine.name();
-        commands.push(format!(
-            "link add {port} type veth peer name eth0 netns {name}"
-        ));
-        commands.push(format!("link set {port} master fabric0 up"));
+        commands.extend(port_commands(port, machine));
     }
     commands
+}
+
+/// A port of the bridge, for a machine.
+pub(super) fn port_commands(port: &str, machine: &Namespace) -> [String; 2] {
+    let name = machine.name();
+    [
+        format!("link add {port} type veth peer name eth0 netns {name}"),
+        format!("link set {port} master fabric0 up"),
+    ]
 }
 
 /// The client knows the way to Services, as an outside router would, not to pods.

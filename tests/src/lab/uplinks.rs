@@ -4,7 +4,8 @@ use anyhow::Result;
 
 use super::{
     addresses::{self, Addresses},
-    cluster::Cluster,
+    cluster::{Cluster, port_commands},
+    namespace::Namespace,
 };
 
 /// The device of the nodes' tunnel.
@@ -40,6 +41,29 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Puts a router on node1's way to node2's pods, with no route there yet.
+    pub fn put_router_between(&self) -> Result<Namespace> {
+        let router = Namespace::create(self.directory.name(), &["router"])?.remove(0);
+        self.fabric.ip(&port_commands("router", &router))?;
+        let own = addresses::router();
+        router.ip(&[
+            format!("addr add {}/24 dev eth0", own.v4),
+            format!("addr add {}/64 dev eth0", own.v6),
+            "link set eth0 up".to_owned(),
+        ])?;
+        router.sysctl("net/ipv4/ip_forward", "1")?;
+        router.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+        for device in ["all", "eth0"] {
+            router.sysctl(&format!("net/ipv4/conf/{device}/send_redirects"), "0")?;
+        }
+        let (v4, v6) = addresses::pod_ranges(2);
+        self.nodes[0].namespace.ip(&[
+            format!("route replace {v4} via {} dev eth0", own.v4),
+            format!("route replace {v6} via {} dev eth0", own.v6),
+        ])?;
+        Ok(router)
     }
 
     /// Gives node1 a second uplink, by which it reaches the client; the client reaches it

@@ -140,7 +140,7 @@ impl Packet {
             } => {
                 bytes = [kind[0], kind[1], 0, 0].to_vec();
                 bytes.extend(value.to_be_bytes());
-                let about = about.build().split_off(about.network_at());
+                let about = about.build().split_off(about.outermost_at());
                 bytes.extend(&about[..*quoted]);
                 Some(2)
             }

@@ -223,14 +223,18 @@ impl Packet {
         }
     }
 
-    /// An ICMP error about a packet, of which a little more than the ports is quoted.
+    /// An ICMP error about a packet, of which a little more than the ports is quoted. About
+    /// one in a tunnel, it goes to where that begins.
     pub fn error(from: IpAddr, kind: [u8; 2], about: &Packet) -> Self {
-        let to = about.source.ip();
+        let to = match about.tunnel {
+            Some(tunnel) => tunnel.source,
+            None => about.source.ip(),
+        };
         let transport = Transport::Icmp {
             kind,
             value: 1400,
             about: Box::new(about.clone()),
-            quoted: about.transport_at() - about.network_at() + 8,
+            quoted: about.transport_at() - about.outermost_at() + 8,
         };
         Self {
             payload: Vec::new(),
@@ -364,6 +368,11 @@ impl Packet {
     pub fn network_at(&self) -> usize {
         let tags = |link: &Ethernet| 14 + 4 * link.tags.len();
         self.link.as_ref().map_or(0, tags) + self.tunnel.map_or(0, |tunnel| tunnel.header())
+    }
+
+    /// Offset of the outermost IP header.
+    pub fn outermost_at(&self) -> usize {
+        self.network_at() - self.tunnel.map_or(0, |tunnel| tunnel.header())
     }
 
     /// Offset of the transport header.

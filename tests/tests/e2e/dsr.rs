@@ -123,16 +123,19 @@ fn a_connection_learns_what_fits_into_the_tunnel() -> Result<()> {
     Ok(())
 }
 
-/// Sends one datagram of a length that must not be fragmented, and tells what comes back.
+/// Sends one datagram of a length that must not be fragmented, and tells what comes back, any
+/// error included (`IP_RECVERR`, and the same of IPv6).
 const SENDER: &str = r#"
 import errno, socket, sys
 host, port, length = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 if ":" in host:
     sender = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     sender.setsockopt(socket.IPPROTO_IPV6, 23, 2)
+    sender.setsockopt(socket.IPPROTO_IPV6, 25, 1)
 else:
     sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sender.setsockopt(socket.IPPROTO_IP, 10, 2)
+    sender.setsockopt(socket.IPPROTO_IP, 11, 1)
 sender.settimeout(5)
 sender.connect((host, port))
 sender.send(bytes(length))
@@ -142,6 +145,16 @@ except OSError as error:
     print(errno.errorcode.get(error.errno, error))
 "#;
 
+/// Sends a datagram that makes a packet of this length, and tells what comes back.
+fn send(client: &Namespace, to: SocketAddr, length: u32) -> Result<String> {
+    let headers = if to.is_ipv4() { 28 } else { 48 };
+    let mut command = client.command("python3");
+    command.args(["-c", SENDER, &to.ip().to_string()]);
+    command.args([to.port().to_string(), (length - headers).to_string()]);
+    let told = String::from_utf8(command.output()?.stdout)?;
+    Ok(told.trim_end().to_owned())
+}
+
 #[test]
 fn a_datagram_that_is_too_long_for_the_tunnel_is_answered() -> Result<()> {
     let world = world(PodNetwork::Routed)?;
@@ -149,13 +162,62 @@ fn a_datagram_that_is_too_long_for_the_tunnel_is_answered() -> Result<()> {
     let client = &world.cluster.client;
     for (family, room) in ROOM {
         let to = world.node_port(1, family, DNS_NODE_PORT);
-        let headers = if family == Family::V4 { 28 } else { 48 };
-        let mut command = client.command("python3");
-        command.args(["-c", SENDER, &to.ip().to_string()]);
-        command.args([to.port().to_string(), (1500 - headers).to_string()]);
-        let told = String::from_utf8(command.output()?.stdout)?;
-        assert_eq!(told.trim_end(), "EMSGSIZE", "{family}");
+        assert_eq!(send(client, to, 1500)?, "EMSGSIZE", "{family}");
         assert_eq!(learned(client, to.ip())?, Some(room), "{family}");
+    }
+    Ok(())
+}
+
+/// Has the kernel of a namespace forget the path MTUs that it has learned.
+fn forget_learned(at: &Namespace) -> Result<()> {
+    for version in ["-4", "-6"] {
+        let mut command = at.command("ip");
+        let output = command
+            .args([version, "route", "flush", "cache"])
+            .output()?;
+        ensure!(output.status.success(), "ip: {output:?}");
+    }
+    Ok(())
+}
+
+/// What the way between the nodes takes, behind the first node's own device.
+const NARROW: u32 = 1400;
+
+#[test]
+fn what_a_router_between_the_nodes_says_of_a_tunnel_is_told_to_the_client() -> Result<()> {
+    let world = world(PodNetwork::Routed)?;
+    for service in ["web", "dns"] {
+        world.scale(service, &[(2, 1)])?;
+    }
+    let client = &world.cluster.client;
+    let router = world.cluster.put_router_between()?;
+    let pod = world.cluster.pod(2, 1).addresses;
+    for (family, header) in [(Family::V4, 20), (Family::V6, 40)] {
+        let web = world.node_port(1, family, WEB_NODE_PORT);
+        let dns = world.node_port(1, family, DNS_NODE_PORT);
+        let (pod, via) = (pod.of(family), addresses::node(2).of(family));
+        router.ip(&[format!("route add unreachable {pod}")])?;
+        assert_eq!(send(client, dns, 100)?, "EHOSTUNREACH", "{family}");
+        router.ip(&[
+            format!("route del unreachable {pod}"),
+            format!("route add {pod} via {via} dev eth0 mtu lock {NARROW}"),
+        ])?;
+        // Fits on the first node.
+        assert_eq!(send(client, dns, NARROW)?, "EMSGSIZE", "{family}");
+        assert_eq!(
+            learned(client, web.ip())?,
+            Some(NARROW - header),
+            "{family}"
+        );
+        forget_learned(client)?;
+        assert_eq!(learned(client, web.ip())?, None, "{family}");
+        upload(client, web)?;
+        assert_eq!(
+            learned(client, web.ip())?,
+            Some(NARROW - header),
+            "{family}"
+        );
+        client::http(client, web)?;
     }
     Ok(())
 }
