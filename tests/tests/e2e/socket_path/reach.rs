@@ -156,6 +156,15 @@ print(result)
         let to = SocketAddr::new("203.0.113.77".parse()?, mirror::PORT);
         assert_ne!(python(from, script, to, &[])?, "pod-2-1", "{who}");
     }
+    // The same where this node has an endpoint too: all of them are the cluster's.
+    world.scale("edge", &[(1, 3), (2, 3)])?;
+    for (_, from) in world.host_and_pod() {
+        for vip in ["192.0.2.20:80", "[2001:db8::20]:80"] {
+            all_answer(vip.parse()?, &["pod-1-3", "pod-2-3"], |to| {
+                client::http(from, to)
+            });
+        }
+    }
     assert_eq!(flows()?, before, "no packet was translated");
     Ok(())
 }
