@@ -11,7 +11,7 @@ use super::headers::{Headers, Skip, Version, parse};
 use super::icmp::{is_about_flow_to, is_same};
 use super::ingress::{find_flow, translate};
 use super::open::begin;
-use super::pick::{find_in, is_let_in};
+use super::pick::{find_in, is_let_in, others};
 use super::{EveryWay, Packet, Tables, Verdict};
 use crate::layout::{
     Bytes, Counter, Edge, FlowKey, Frontend, FrontendKey, Span, Stage, Tuple, flow_flags,
@@ -77,7 +77,8 @@ where
 }
 
 /// Opens a flow for a packet in a tunnel, whose outer header is at `network`, to the one of
-/// these endpoints that the tunnel names; takes it out and translates it.
+/// these endpoints that the tunnel names; takes it out and translates it. Where there are
+/// many, it says which are yet to be looked at.
 #[inline(always)]
 pub fn open_tunnelled<A, P, T>(
     packet: &mut P,
@@ -95,7 +96,10 @@ where
         return Verdict::Pass;
     };
     let Some((index, backend)) = find_in(endpoints, &ends, tables) else {
-        return Verdict::Pass;
+        return match others(endpoints) {
+            Some(others) => Verdict::OpenTunnelled(others),
+            None => Verdict::Pass,
+        };
     };
     let inner = network + A::OUTER;
     let Some(headers) = parse_first::<A, P>(packet, inner) else {

@@ -9,9 +9,11 @@ use crate::layout::{
     backend_flags, frontend_flags, ticks,
 };
 
-/// As far as a node's endpoints of a Service port are gone through for the one that another
-/// node has chosen. A node runs some 110 Pods (the kubelet's default), seldom more than 250.
-const MOST_LOCAL: u32 = 256;
+/// So many of a node's endpoints of a Service port are looked at in one run of a program for
+/// the one that another node has chosen: the kernel's verifier walks through each. A node runs
+/// some 110 Pods (the kubelet's default), seldom more than 250; some 900 can be looked at, as
+/// one program may come after another 33 times.
+const AT_ONCE: u32 = 32;
 
 /// No index of a backend.
 const NOWHERE: u32 = u32::MAX;
@@ -63,7 +65,8 @@ pub(super) fn is_let_in<A: Address, T: Tables<A>>(
     frontend.flags & frontend_flags::SOURCE_RANGES == 0 || tables.is_allowed(&range)
 }
 
-/// The endpoint of a set that another node has chosen, and its index.
+/// The endpoint that another node has chosen, and its index, if it is among the first
+/// [`AT_ONCE`] of a set.
 #[inline(always)]
 pub(super) fn find_in<A: Address, T: Tables<A>>(
     Span { start, len }: Span,
@@ -72,7 +75,7 @@ pub(super) fn find_in<A: Address, T: Tables<A>>(
 ) -> Option<(u32, Backend<A>)> {
     // Without a way out in the middle: the kernel's verifier would follow each.
     let mut found = NOWHERE;
-    for offset in 0..MOST_LOCAL {
+    for offset in 0..AT_ONCE {
         if offset >= len {
             break;
         }
@@ -90,6 +93,14 @@ pub(super) fn find_in<A: Address, T: Tables<A>>(
     }
     let backend = tables.backend(found)?;
     Some((found, backend))
+}
+
+/// The endpoints of a set behind its first [`AT_ONCE`], if there are any.
+#[inline(always)]
+pub(super) fn others(Span { start, len }: Span) -> Option<Span> {
+    let len = len.checked_sub(AT_ONCE).filter(|len| *len > 0)?;
+    let start = start.wrapping_add(AT_ONCE);
+    Some(Span { start, len })
 }
 
 /// Endpoints that a connection may go to.

@@ -96,7 +96,7 @@ impl Both {
         let sizes = MapSizes {
             frontends: 256,
             backends: 256,
-            slots: 256,
+            slots: 1024,
             flows,
             node_addresses: 16,
         };

@@ -5,12 +5,16 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Choices, Hook, Outcome, Packet, Stage, Transport, address, noise};
+use proxy_tests::packets::{
+    Choices, Frontend, Hook, Outcome, Packet, Protocol, Stage, Transport, address, noise,
+};
 
 use super::both::{Both, Device, SHORTEST, in_a_namespace};
 
 /// Packets in a test.
 const PACKETS: u64 = 3000;
+/// Endpoints of a Service on one node.
+const MANY: u8 = 110;
 
 #[test]
 fn on_random_tunnels() -> Result<()> {
@@ -25,6 +29,46 @@ fn on_random_tunnels_without_ethernet_headers() -> Result<()> {
 #[test]
 fn on_random_tunnels_where_xdp_comes_first() -> Result<()> {
     in_a_namespace(|| exchange(Device::XdpThatSends, 10))
+}
+
+/// So many that no program looks at all of them in one run.
+#[test]
+fn on_tunnels_to_one_of_many_endpoints() -> Result<()> {
+    in_a_namespace(|| {
+        let mut stage = Stage::empty();
+        let at =
+            |family, network, host, port| SocketAddr::new(address(family, network, host), port);
+        for family in Family::BOTH {
+            let hosts = 1..=MANY;
+            let set: Vec<_> = hosts
+                .map(|host| stage.add_backend(at(family, 2, host, 8080), true))
+                .collect();
+            stage.frontends.push(Frontend {
+                external: true,
+                direct: true,
+                local: set.clone(),
+                ..Frontend::new(at(family, 9, 7, 80), Protocol::Udp, set)
+            });
+        }
+        let mut both = Both::new(&stage, Device::Ethernet)?;
+        for family in Family::BOTH {
+            for host in [1, 32, 33, 64, 65, MANY - 1, MANY, MANY + 1] {
+                let client = at(family, 7, host, 50_000);
+                let packet = Packet::udp(client, at(family, 9, 7, 80));
+                let endpoint = at(family, 2, host, 8080);
+                let tunnelled = packet.clone().in_tunnel(address(family, 1, 2), endpoint);
+                let what = format!("endpoint {host}");
+                let (_, after) = both.run(Hook::FromOutside, &tunnelled.build(), &what)?;
+                let wanted = if host <= MANY {
+                    packet.between(client, endpoint)
+                } else {
+                    tunnelled
+                };
+                assert_eq!(after, wanted.build(), "{what}");
+            }
+        }
+        Ok(())
+    })
 }
 
 fn exchange(device: Device, seed: u64) -> Result<()> {
