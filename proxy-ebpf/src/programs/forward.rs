@@ -5,7 +5,7 @@ use aya_ebpf::bindings::{
     bpf_redir_neigh,
 };
 use aya_ebpf::helpers::generated::bpf_redirect_neigh;
-use proxy_ebpf::layout::{Bytes, Counter, Stage, V4, V6};
+use proxy_ebpf::layout::{Bytes, Counter, Stage, V4, V6, protocol};
 use proxy_ebpf::pipeline::{Packet as _, Version};
 
 use crate::fib::{Lookup, look_up};
@@ -36,11 +36,12 @@ impl Route for V4 {
 
     #[inline(always)]
     fn header_length(skb: &Skb, network: usize) -> u16 {
+        const PROTOCOL: usize = 9;
         let words = skb
             .read(network)
             .map_or(0, |[first, _]: [u8; 2]| first & 15);
         let length = usize::from(words) * 4;
-        length as u16 + tcp_header_length(skb, network + length)
+        length as u16 + transport_header_length(skb, network + PROTOCOL, network + length)
     }
 }
 
@@ -55,8 +56,9 @@ impl Route for V6 {
 
     #[inline(always)]
     fn header_length(skb: &Skb, network: usize) -> u16 {
+        const NEXT_HEADER: usize = 6;
         // What is cut into segments has no extension headers.
-        40 + tcp_header_length(skb, network + 40)
+        40 + transport_header_length(skb, network + NEXT_HEADER, network + 40)
     }
 }
 
@@ -118,18 +120,29 @@ pub(crate) fn redirect(skb: &mut Skb, lookup: &Lookup) -> i32 {
     }
 }
 
-/// The length of a TCP header; TCP alone is cut into segments of the sender's choice.
+/// The length of the transport header of a packet that will be cut into segments, of TCP or
+/// into datagrams of UDP; the number of its protocol is at `protocol`.
 #[inline(always)]
-fn tcp_header_length(skb: &Skb, transport: usize) -> u16 {
-    let word = skb.read(transport + 12);
-    word.map_or(0, |[words, _]: [u8; 2]| u16::from(words >> 4) * 4)
+fn transport_header_length(skb: &Skb, protocol: usize, transport: usize) -> u16 {
+    const UDP_HEADER: u16 = 8;
+    match skb.read::<[u8; 2]>(protocol) {
+        Some([protocol::TCP, _]) => {
+            let word = skb.read(transport + 12);
+            word.map_or(0, |[words, _]: [u8; 2]| u16::from(words >> 4) * 4)
+        }
+        _ => UDP_HEADER,
+    }
 }
 
 /// The length of the longest IP packet that leaves.
 #[inline(always)]
 pub(crate) fn length<A: Route>(skb: &Skb, network: usize) -> u16 {
+    // Of SCTP, whose parts have lengths of their own, as their sender found them to fit
+    // (`include/linux/skbuff.h`).
+    const GSO_BY_FRAGS: usize = 0xffff;
     match skb.segment_length() {
         0 => (skb.length() - network as u32) as u16,
+        GSO_BY_FRAGS => 1,
         data => A::header_length(skb, network) + data as u16,
     }
 }

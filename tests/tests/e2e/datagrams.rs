@@ -1,4 +1,5 @@
-//! Datagrams of the greatest length, which travel in some forty fragments each way.
+//! Datagrams of the greatest length, which travel in some forty fragments each way, and those
+//! that the kernel cuts out of one buffer.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -72,6 +73,46 @@ fn of_the_greatest_length_come_back_by_every_frontend() -> Result<()> {
                     come_back(&client.namespace, node_port)?;
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// Sends datagrams that fill the way's 1500 bytes, in one buffer, and tells whether they come
+/// back.
+const SEGMENTS: &str = r#"
+import socket, sys
+host, port, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+it = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+it.settimeout(5)
+it.connect((host, port))
+UDP_SEGMENT = 103
+it.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, size)
+sent = [bytes([0xf0 + number]) * size for number in range(4)]
+it.send(b"".join(sent))
+print(sorted(it.recv(65536) for _ in sent) == sent)
+"#;
+
+#[test]
+fn in_one_buffer_are_sent_on_where_each_fits() -> Result<()> {
+    for (forwarding, outer) in [("snat", [0, 0]), ("dsr", [20, 40])] {
+        let argument = format!("--forwarding={forwarding}");
+        let world = World::with_arguments(PodNetwork::Routed, &[&argument])?;
+        let _server = start(world.cluster.pod(2, 1))?;
+        world.after_programming(|| mirror::add(&world.manifests))?;
+        world.scale(mirror::NAME, &[(2, 1)])?;
+        for ((family, headers), outer) in
+            [(Family::V4, 28), (Family::V6, 48)].into_iter().zip(outer)
+        {
+            let to = world.node_port(1, family, mirror::NODE_PORT);
+            let mut command = world.cluster.client.command("python3");
+            command.args(["-c", SEGMENTS, &to.ip().to_string(), &to.port().to_string()]);
+            let output = command.arg((1500 - headers - outer).to_string()).output()?;
+            let errors = String::from_utf8_lossy(&output.stderr);
+            ensure!(
+                output.stdout == b"True\n",
+                "{forwarding}, {family}: {errors}"
+            );
         }
     }
     Ok(())

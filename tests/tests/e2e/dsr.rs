@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result, ensure};
 use proxy_tests::lab::client::{self, Transport};
 use proxy_tests::lab::mirror::{self, Answer, Conversation};
+use proxy_tests::lab::uplinks::TUNNEL;
 use proxy_tests::lab::{Family, Namespace, PodNetwork, Process, addresses};
 
 use crate::connections::{check_bulk, serve_iperf3};
@@ -176,6 +177,36 @@ fn forget_learned(at: &Namespace) -> Result<()> {
             .args([version, "route", "flush", "cache"])
             .output()?;
         ensure!(output.status.success(), "ip: {output:?}");
+    }
+    Ok(())
+}
+
+/// What is left of the way's 1500 bytes in a tunnel inside of the network's own one: VXLAN
+/// over IPv4 takes 50 more.
+const ROOM_IN_OVERLAY: [(Family, u32); 2] = [(Family::V4, 1430), (Family::V6, 1410)];
+
+#[test]
+fn tunnels_go_through_an_overlay_network() -> Result<()> {
+    let world = world(PodNetwork::Bridge)?;
+    world.scale("web", &[(2, 1)])?;
+    world.cluster.join_by_tunnel()?;
+    // By that device the client's packets come, whose own way is another.
+    let node = &world.cluster.nodes[1].namespace;
+    for (device, value) in [("all", "0"), (TUNNEL, "2")] {
+        node.sysctl(&format!("net/ipv4/conf/{device}/rp_filter"), value)?;
+    }
+    for agent in &world.agents {
+        agent.wait_attached(TUNNEL)?;
+    }
+    let client = &world.cluster.client;
+    for (family, room) in ROOM_IN_OVERLAY {
+        let web = world.node_port(1, family, WEB_NODE_PORT);
+        let peer = world.peer_seen_by("pod-2-1", || client::http(client, web).map(drop))?;
+        assert_eq!(peer, addresses::client().of(family));
+        upload(client, web)?;
+        assert_eq!(learned(client, web.ip())?, Some(room), "{family}");
+        let by_overlay = in_tunnels(&world, 2, "decapsulated")?;
+        assert!(by_overlay > 8.0, "{by_overlay} taken out");
     }
     Ok(())
 }
