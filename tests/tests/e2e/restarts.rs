@@ -2,6 +2,9 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,6 +13,8 @@ use proxy_tests::lab::mirror::{self, Conversation};
 use proxy_tests::lab::{Agent, Bpffs, Family, Load, Pod, PodNetwork, Process, client};
 use serde_json::Value;
 
+use crate::metrics::{metrics, value};
+use crate::rules::edit;
 use crate::world::{WEB_NODE_PORT, World, agent_program, cluster_ip};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -194,6 +199,58 @@ fn restarts_disturb_no_connection() -> Result<()> {
 #[test]
 fn restarts_with_filters_disturb_no_connection() -> Result<()> {
     restarts_disturb_nobody(&["--attach", "clsact"])
+}
+
+/// While an agent takes over, its programs and the last one's hand packets to each other:
+/// not one of datagrams may be lost, which nobody sends again.
+fn restarts_lose_no_datagram(forwarding: Option<&str>) -> Result<()> {
+    let mut it = Lasting::new(&[])?;
+    it.add_mirror()?;
+    if let Some(forwarding) = forwarding {
+        let mark = it.agent().mark();
+        let annotations = format!("annotations: {{proxy-agent/forwarding: {forwarding}}}");
+        let with = format!("namespace: default, {annotations}}}");
+        edit(&it.world, |service| {
+            service.replace("namespace: default}", &with)
+        })?;
+        it.agent().wait_programmed_after(mark)?;
+    }
+    it.scale(mirror::NAME, &[(2, 1)])?;
+    let _servers = mirror::start([it.world.cluster.pod(2, 1)])?;
+    let mut open = conversations(&it.world)?;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let stop = is_over.clone();
+    let asking = thread::spawn(move || -> Result<usize> {
+        let mut count = 0;
+        while !stop.load(Ordering::Relaxed) {
+            ask_all(&mut open, "pod-2-1").with_context(|| format!("question {count}"))?;
+            count += 1;
+        }
+        Ok(count)
+    });
+    for end in [End::Stopped, End::Killed, End::Stopped, End::Killed] {
+        it.end(end)?;
+        it.start()?;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let count = asking.join().expect("no panic")?;
+    let metrics = metrics(&it.world.cluster.nodes[0].namespace)?;
+    let labels = [("direction", "encapsulated")];
+    let in_tunnels = value(&metrics, "proxy_agent_tunnel_packets_total", &labels)?;
+    println!("{count} questions in each way, {in_tunnels} packets in tunnels");
+    assert!(count > 100, "{count} questions");
+    assert_eq!(in_tunnels > 400.0, forwarding.is_some(), "{in_tunnels}");
+    Ok(())
+}
+
+#[test]
+fn restarts_lose_no_datagram_that_is_translated() -> Result<()> {
+    restarts_lose_no_datagram(None)
+}
+
+#[test]
+fn restarts_lose_no_datagram_that_leaves_in_a_tunnel() -> Result<()> {
+    restarts_lose_no_datagram(Some("dsr"))
 }
 
 /// Connects and asks anew all the time, in each way; tells how often, and what went wrong.
