@@ -10,7 +10,7 @@
 //! A packet that is not for us, or that is malformed, leaves untouched.
 //!
 //! The same frontends are served earlier still, at the client's socket: [`connect`],
-//! [`send`] and their like in [`socket`].
+//! [`send`] and their like in `socket`.
 
 mod checksum;
 mod crc32c;

@@ -1,0 +1,98 @@
+//! What is counted.
+
+/// Element of `SERVICE_TRAFFIC` by Service port id, and of `BACKEND_TRAFFIC_*` by backend
+/// index: what was translated since the number's life began, both directions together.
+/// Every CPU adds to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Traffic {
+    /// Connections, and flows of datagrams.
+    pub connections: u64,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// Indices of `COUNTERS`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Counter {
+    /// Flows made.
+    FlowsMade = 0,
+    /// Packets that the flow table had no room for; dropped.
+    FlowTableFull = 1,
+    /// Packets for which no source port was free; dropped.
+    PortsExhausted = 2,
+    /// Packets that are cut short or contradict themselves; passed untouched.
+    Malformed = 3,
+    /// Fragments to a ClusterIP whose first one was not seen, and first ones of SCTP whose
+    /// ports would change; dropped.
+    Fragments = 4,
+    /// New connections to a Service without endpoints; the client is told.
+    NoEndpoints = 5,
+    /// New connections under a Local policy without local endpoints; dropped.
+    NoLocalEndpoints = 6,
+    /// Packets that could not be sent on: no route, no address of this node, or
+    /// their time to live ran out; dropped.
+    Unroutable = 7,
+    /// Packets that the kernel refused to change; dropped.
+    RewriteFailed = 8,
+    /// New connections to a load balancer address whose source ranges do not list the
+    /// client; dropped.
+    SourceNotAllowed = 9,
+    /// New connections to a port that a ClusterIP does not have; the client is told.
+    NoSuchPort = 10,
+    /// Packets to an address of a ServiceCIDR that no Service has; dropped.
+    NoSuchService = 11,
+    /// Flow records that were made where there was none.
+    RecordsMade = 12,
+    /// Flow records that were removed: what was made and neither removed nor there was
+    /// evicted.
+    RecordsRemoved = 13,
+    /// Packets whose sender would have been told what became of them, but many had
+    /// just been told such things; dropped.
+    AnswersLimited = 14,
+    /// Packets that were too big for the way on; dropped, and their sender is told.
+    TooBig = 15,
+    /// Packets that XDP has translated and passed to the stack.
+    XdpDelivered = 16,
+    /// Packets that XDP has sent on, or sent back.
+    XdpSent = 17,
+    /// Packets of TCP connections whose endpoint has been gone for long; the client is
+    /// told.
+    EndpointGone = 18,
+    /// Packets that were sent to an endpoint's node in a tunnel.
+    Encapsulated = 19,
+    /// Packets that were taken out of a tunnel from another node.
+    Decapsulated = 20,
+}
+
+/// Elements of `COUNTERS`.
+#[expect(clippy::cast_possible_truncation, reason = "some ten")]
+pub const COUNTERS: u32 = Counter::ALL.len() as u32;
+
+impl Counter {
+    /// Every counter with its name, in order of its index.
+    pub const ALL: [(Self, &'static str); 21] = [
+        (Self::FlowsMade, "flows_made"),
+        (Self::FlowTableFull, "flow_table_full"),
+        (Self::PortsExhausted, "ports_exhausted"),
+        (Self::Malformed, "malformed"),
+        (Self::Fragments, "fragments"),
+        (Self::NoEndpoints, "no_endpoints"),
+        (Self::NoLocalEndpoints, "no_local_endpoints"),
+        (Self::Unroutable, "unroutable"),
+        (Self::RewriteFailed, "rewrite_failed"),
+        (Self::SourceNotAllowed, "source_not_allowed"),
+        (Self::NoSuchPort, "no_such_port"),
+        (Self::NoSuchService, "no_such_service"),
+        (Self::RecordsMade, "records_made"),
+        (Self::RecordsRemoved, "records_removed"),
+        (Self::AnswersLimited, "answers_limited"),
+        (Self::TooBig, "too_big"),
+        (Self::XdpDelivered, "xdp_delivered"),
+        (Self::XdpSent, "xdp_sent"),
+        (Self::EndpointGone, "endpoint_gone"),
+        (Self::Encapsulated, "encapsulated"),
+        (Self::Decapsulated, "decapsulated"),
+    ];
+}

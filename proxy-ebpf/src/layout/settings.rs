@@ -1,0 +1,54 @@
+//! What may change while the programs run.
+
+use super::Address;
+
+/// A range of addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Range<A> {
+    /// Its first address.
+    pub first: A,
+    /// The bits of an address that count; none in a range that is not there.
+    pub mask: A,
+}
+
+impl<A: Address> Range<A> {
+    /// Whether the range is there and `address` is in it.
+    #[inline(always)]
+    pub fn contains(&self, address: &A) -> bool {
+        let mut difference = 0;
+        let mut bits = 0;
+        let words = self.first.words().iter().zip(self.mask.words());
+        for ((first, mask), word) in words.zip(address.words()) {
+            difference |= (first ^ word) & mask;
+            bits |= mask;
+        }
+        bits != 0 && difference == 0
+    }
+}
+
+/// How many ranges of ClusterIPs of one IP version are looked after.
+pub const SERVICE_RANGES: usize = 2;
+
+/// The one element of `SETTINGS_*`: what may change while the programs run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(C)]
+pub struct Settings<A> {
+    /// The node's address, for flows that need SNAT; zero when there is none.
+    pub node_address: A,
+    /// How many of `NAT_PORTS` are in use, from the first.
+    pub nat_ports: u32,
+    /// Bits of [`settings_flags`].
+    pub flags: u32,
+    /// Where ClusterIPs are: what is sent to another one leads nowhere.
+    pub service_ranges: [Range<A>; SERVICE_RANGES],
+}
+
+/// Bits of [`Settings::flags`].
+pub mod settings_flags {
+    /// Outside clients are translated also when the backend is on this node.
+    pub const MASQUERADE_ALL: u32 = 1;
+    /// TCP connections to an endpoint that is gone are reset, by
+    /// [`RESET_STEP`](crate::layout::RESET_STEP).
+    pub const RESET_GONE: u32 = 1 << 1;
+}
