@@ -1,7 +1,7 @@
 //! What the programs do around the pipeline: telling the IP versions apart.
 
 use super::{Frame, Memory};
-use crate::layout::{Address, Bytes, Counter, Stage, Tuple, V4, V6};
+use crate::layout::{Address, Counter, Stage, Tuple, V4, V6};
 use crate::pipeline::{
     Client, EveryWay, Headers, Onward, Tables as _, Verdict, Version, decapsulate, egress,
     egress_error, egress_fragment, encapsulate, ethernet, expire, ingress, ingress_error,
@@ -102,7 +102,6 @@ fn network_header(frame: &Frame, link: Link) -> Option<(usize, u16)> {
 
 fn run_at<A: Version>(frame: &mut Frame, network: usize, hook: Hook, memory: &Memory<A>) -> Action
 where
-    [A; 2]: Bytes,
 {
     let verdict = match hook {
         Hook::Ingress(client) => ingress(frame, network, memory, client, &mut EveryWay),
@@ -120,7 +119,6 @@ fn go_through<A: Version>(
     memory: &Memory<A>,
 ) -> Verdict<A>
 where
-    [A; 2]: Bytes,
 {
     loop {
         let stage = match verdict {

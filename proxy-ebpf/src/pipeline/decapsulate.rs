@@ -14,8 +14,7 @@ use super::open::begin;
 use super::pick::{find_in, is_let_in, others};
 use super::{EveryWay, Packet, Tables, Verdict};
 use crate::layout::{
-    Bytes, Counter, Edge, FlowKey, Frontend, FrontendKey, Span, Stage, Tuple, flow_flags,
-    frontend_flags,
+    Counter, Edge, FlowKey, Frontend, FrontendKey, Span, Stage, Tuple, flow_flags, frontend_flags,
 };
 
 /// Takes a packet of a flow that is known, or an ICMP error about one, out of the tunnel
@@ -24,7 +23,6 @@ use crate::layout::{
 pub fn decapsulate<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
     T: Tables<A>,
 {
@@ -88,7 +86,6 @@ pub fn open_tunnelled<A, P, T>(
 ) -> Verdict<A>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
     T: Tables<A>,
 {
@@ -134,7 +131,6 @@ fn take_out_and_translate<A, P, T>(
 ) -> Verdict<A>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
     T: Tables<A>,
 {

@@ -15,7 +15,7 @@ use super::tables::{Make, Tables};
 use super::traffic::count_connection;
 use super::{Client, Onward, Packet, Verdict};
 use crate::layout::{
-    Backend, Bytes, Counter, Edge, FlowKey, FrontendKey, Settings, Stage, Tuple, backend_flags,
+    Backend, Counter, Edge, FlowKey, FrontendKey, Settings, Stage, Tuple, backend_flags,
     flow_flags, settings_flags,
 };
 
@@ -30,7 +30,6 @@ pub fn open_direct<A, P, T, O>(
 ) -> Verdict<A>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
     T: Tables<A>,
     O: Onward<A>,

@@ -6,7 +6,7 @@ use super::ingress::skipped;
 use super::rewrite::rewrite;
 use super::traffic::count_packet;
 use super::{Packet, Tables, Verdict};
-use crate::layout::{Bytes, Counter, Edge, FlowKey, Stage, Tuple};
+use crate::layout::{Counter, Edge, FlowKey, Stage, Tuple};
 
 /// Translates a reply of IP version `A` that goes out to its client, with its IP
 /// header at `network`.
@@ -14,7 +14,6 @@ use crate::layout::{Bytes, Counter, Edge, FlowKey, Stage, Tuple};
 pub fn egress<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
     T: Tables<A>,
 {

@@ -13,7 +13,7 @@ use super::open::Unopened;
 use super::rewrite::{address_delta, port_word, rewrite};
 use super::{Client, Onward, Packet, Tables, Verdict};
 use crate::layout::{
-    Address, Bytes, Counter, Edge, Fragment, FragmentKey, Port, Stage, Tuple, V4, V6, flow_flags,
+    Address, Counter, Edge, Fragment, FragmentKey, Port, Stage, Tuple, V4, V6, flow_flags,
     protocol, ticks,
 };
 
@@ -208,7 +208,6 @@ pub fn ingress_fragment<A, P, T, O>(
 ) -> Verdict<A>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
     T: Tables<A>,
     O: Onward<A>,
@@ -254,7 +253,6 @@ where
 pub fn egress_fragment<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
     T: Tables<A>,
 {
@@ -338,7 +336,6 @@ fn follow<A, P, T>(
 ) -> Verdict<A>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
     T: Tables<A>,
 {
@@ -358,7 +355,6 @@ where
 fn rewrite_addresses<A, P>(packet: &mut P, headers: &Headers<A>, to: &Tuple<A>) -> Option<()>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
 {
     let addresses = address_delta(&headers.tuple, to);
@@ -366,7 +362,10 @@ where
         Some(checksum) => packet.adjust_ip_checksum(headers.network + checksum, addresses)?,
         None => packet.adjust_whole(addresses),
     }
-    packet.write(headers.network + A::ADDRESSES, &[to.source, to.destination])
+    packet.write(
+        headers.network + A::ADDRESSES,
+        &A::pair(to.source, to.destination),
+    )
 }
 
 /// What becomes of a fragment whose first one was not seen. A ClusterIP leads nowhere

@@ -92,6 +92,8 @@ pub struct Network<A> {
 
 /// What differs between the IP versions.
 pub trait Version: WriteError + Fragments + Tunnel {
+    /// Source and destination, as they are in the IP header.
+    type Pair: Bytes;
     /// Offset of the source address in the IP header; the destination follows.
     const ADDRESSES: usize;
     /// Offset of the header checksum in the IP header, if there is one.
@@ -100,6 +102,9 @@ pub trait Version: WriteError + Fragments + Tunnel {
     const TTL: usize;
     /// What a change of addresses means to a transport checksum.
     const PSEUDO_HEADER: Covers;
+
+    /// Source and destination.
+    fn pair(source: Self, destination: Self) -> Self::Pair;
 
     /// Reads the IP header at `offset`, and what follows up to the transport
     /// header.
@@ -181,10 +186,16 @@ const IPV4_FRAGMENT: u16 = 0x3fff;
 const LONGEST_PACKET: usize = 65_535;
 
 impl Version for V4 {
+    type Pair = [V4; 2];
     const ADDRESSES: usize = 12;
     const CHECKSUM: Option<usize> = Some(10);
     const TTL: usize = 8;
     const PSEUDO_HEADER: Covers = Covers::Ipv4PseudoHeader;
+
+    #[inline(always)]
+    fn pair(source: Self, destination: Self) -> [Self; 2] {
+        [source, destination]
+    }
 
     #[inline(always)]
     fn network<P: Packet>(packet: &P, offset: usize) -> Result<Network<Self>, Skip> {
@@ -226,10 +237,16 @@ mod extension {
 }
 
 impl Version for V6 {
+    type Pair = [V6; 2];
     const ADDRESSES: usize = 8;
     const CHECKSUM: Option<usize> = None;
     const TTL: usize = 7;
     const PSEUDO_HEADER: Covers = Covers::Ipv6PseudoHeader;
+
+    #[inline(always)]
+    fn pair(source: Self, destination: Self) -> [Self; 2] {
+        [source, destination]
+    }
 
     #[inline(always)]
     fn network<P: Packet>(packet: &P, offset: usize) -> Result<Network<Self>, Skip> {

@@ -227,7 +227,6 @@ impl<A: Address> Quote<A> {
 pub fn ingress_error<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
     T: Tables<A>,
 {
@@ -261,7 +260,6 @@ where
 pub fn egress_error<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
     T: Tables<A>,
 {
@@ -370,7 +368,6 @@ where
 fn rewrite_related<A, P>(packet: &mut P, headers: &Headers<A>, related: &Related<A>) -> Option<()>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
 {
     let mut change = rewrite_quote(packet, headers, &related.quote, &related.quoted)?;
@@ -387,7 +384,10 @@ where
         destination,
         ..
     } = related.tuple;
-    packet.write(headers.network + A::ADDRESSES, &[source, destination])
+    packet.write(
+        headers.network + A::ADDRESSES,
+        &A::pair(source, destination),
+    )
 }
 
 /// Gives the quoted packet the addresses and ports of `to`, and repairs its checksums as
@@ -401,7 +401,6 @@ fn rewrite_quote<A, P>(
 ) -> Option<Delta>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
 {
     let addresses = address_delta(&quote.tuple, to);
@@ -427,7 +426,10 @@ where
             }
         }
     }
-    packet.write(quote.network + A::ADDRESSES, &[to.source, to.destination])?;
+    packet.write(
+        quote.network + A::ADDRESSES,
+        &A::pair(to.source, to.destination),
+    )?;
     packet.write(quote.transport, &port_word(to))?;
     Some(change)
 }

@@ -9,7 +9,7 @@ use super::rewrite::{rewrite, set_ttl, swap_link_addresses};
 use super::traffic::count_packet;
 use super::{Client, Onward, Packet, Tables, Verdict};
 use crate::layout::{
-    Bytes, Counter, Edge, Flow, FlowKey, Stage, Tuple, flow_flags, protocol, settings_flags,
+    Counter, Edge, Flow, FlowKey, Stage, Tuple, flow_flags, protocol, settings_flags,
 };
 
 /// Translates a packet of IP version `A` that came in, with its IP header at
@@ -24,7 +24,6 @@ pub fn ingress<A, P, T, O>(
 ) -> Verdict<A>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
     T: Tables<A>,
     O: Onward<A>,
@@ -215,7 +214,6 @@ pub(super) fn translate<A, P, T>(
 ) -> Verdict<A>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
     T: Tables<A>,
 {

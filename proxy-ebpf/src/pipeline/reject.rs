@@ -12,7 +12,7 @@ use super::headers::{Headers, Version, tcp_flags};
 use super::quote::into_error;
 use super::rewrite::{rewrite, set_ttl, swap_link_addresses};
 use super::{Covers, Delta, Packet, Tables, Verdict};
-use crate::layout::{Bytes, Counter, protocol};
+use crate::layout::{Counter, protocol};
 
 /// Time to live of packets that start here (RFC 1700).
 pub(super) const INITIAL_TTL: u8 = 64;
@@ -29,7 +29,6 @@ const CHECKSUM: usize = 16;
 pub fn refuse<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
     T: Tables<A>,
 {
@@ -148,7 +147,6 @@ where
 pub(super) fn into_reset<A, P>(packet: &mut P, headers: &Headers<A>) -> Option<()>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
 {
     if headers.tcp_flags & tcp_flags::RST != 0 {

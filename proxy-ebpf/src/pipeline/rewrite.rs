@@ -3,7 +3,7 @@
 use super::headers::Version;
 use super::sctp;
 use super::{Covers, Delta, Headers, Packet};
-use crate::layout::{Bytes, Tuple, protocol};
+use crate::layout::{Tuple, protocol};
 
 /// Offset of the checksum in a TCP header.
 pub(super) const TCP_CHECKSUM: usize = 16;
@@ -15,7 +15,6 @@ pub(super) const UDP_CHECKSUM: usize = 6;
 pub(super) fn rewrite<A, P>(packet: &mut P, headers: &Headers<A>, to: &Tuple<A>) -> Option<()>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
 {
     let addresses = address_delta(&headers.tuple, to);
@@ -34,7 +33,10 @@ where
         packet.adjust_udp_checksum(checksum, addresses, A::PSEUDO_HEADER)?;
         packet.adjust_udp_checksum(checksum, ports, Covers::Header)?;
     }
-    packet.write(headers.network + A::ADDRESSES, &[to.source, to.destination])?;
+    packet.write(
+        headers.network + A::ADDRESSES,
+        &A::pair(to.source, to.destination),
+    )?;
     packet.write(headers.transport, &port_word(to))
 }
 

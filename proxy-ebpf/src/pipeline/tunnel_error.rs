@@ -8,7 +8,7 @@ use super::headers::{Headers, Version};
 use super::icmp::{HEADER, is_same};
 use super::verifier::join;
 use super::{Delta, Packet, Tables, Verdict};
-use crate::layout::{Bytes, Counter, Edge, FlowKey, Tuple, flow_flags};
+use crate::layout::{Counter, Edge, FlowKey, Tuple, flow_flags};
 
 /// Makes of an ICMP error about a tunnel of ours one about what is inside, for the client. Any
 /// other packet passes.
@@ -16,7 +16,6 @@ use crate::layout::{Bytes, Counter, Edge, FlowKey, Tuple, flow_flags};
 pub fn tunnel_error<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
 where
     A: Version,
-    [A; 2]: Bytes,
     P: Packet,
     T: Tables<A>,
 {

@@ -5,7 +5,7 @@ use aya_ebpf::bindings::{
     bpf_redir_neigh,
 };
 use aya_ebpf::helpers::generated::bpf_redirect_neigh;
-use proxy_ebpf::layout::{Bytes, Counter, Stage, V4, V6, protocol};
+use proxy_ebpf::layout::{Counter, Stage, V4, V6, protocol};
 use proxy_ebpf::pipeline::{Packet as _, Version};
 
 use crate::fib::{Lookup, look_up};
@@ -69,10 +69,13 @@ impl Route for V6 {
 pub(crate) fn forward<A>(skb: &mut Skb) -> i32
 where
     A: Route + Version,
-    [A; 2]: Bytes,
 {
     let (network, _) = skb.left();
-    let Some([source, destination]) = skb.read::<[A; 2]>(network + A::ADDRESSES) else {
+    let addresses = network + A::ADDRESSES;
+    let ends = skb
+        .read(addresses)
+        .zip(skb.read(addresses + size_of::<A>()));
+    let Some((source, destination)): Option<(A, A)> = ends else {
         return TC_ACT_SHOT;
     };
     let mut lookup = Lookup {

@@ -4,7 +4,7 @@
 use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use proxy_ebpf::layout::{Bytes, Stage, V4, V6};
+use proxy_ebpf::layout::{Stage, V4, V6};
 use proxy_ebpf::pipeline::{
     Client, Tables, Version, decapsulate, egress_error, egress_fragment, expire, ingress_error,
     ingress_fragment, open_direct, open_tunnelled, refuse, too_big, tunnel_error,
@@ -144,7 +144,6 @@ pub(crate) fn open_direct_v6(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn on_open_direct<A: Route + Version>(mut skb: Skb) -> i32
 where
-    [A; 2]: Bytes,
     Maps: Tables<A> + DeviceAddresses<A>,
 {
     skb.make_linear();
@@ -158,7 +157,6 @@ where
 #[inline(always)]
 fn on_open_tunnelled<A: Route + Version>(ctx: &TcContext) -> i32
 where
-    [A; 2]: Bytes,
     Maps: Tables<A>,
 {
     let mut skb = Skb::<0>::new(ctx);

@@ -5,7 +5,7 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
-use proxy_ebpf::layout::{Address, Bytes, Counter, Tuple, V4, V6};
+use proxy_ebpf::layout::{Address, Counter, Tuple, V4, V6};
 use proxy_ebpf::pipeline::{Tables, Version, encapsulate, too_big_for_tunnel};
 
 use crate::fib::{Lookup, look_up};
@@ -56,7 +56,6 @@ pub(crate) fn leave_ends<A: Ends>(ends: &Tuple<A>) {
 pub(crate) fn send_in_tunnel<A>(skb: &mut Skb) -> i32
 where
     A: Route + Version,
-    [A; 2]: Bytes,
     Maps: Tables<A>,
 {
     let (network, _) = skb.left();
