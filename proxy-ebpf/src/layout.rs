@@ -31,14 +31,12 @@ pub use flow::{Edge, Flow, FlowKey, NAT_PORTS, NatPort, Racy, Tuple, flow_flags}
 pub use fragment::{FRAGMENTS, Fragment, FragmentKey};
 pub use frontend::{DEVICE_ADDRESSES, Frontend, FrontendKey, NodeAddress, Span, frontend_flags};
 pub use settings::{Range, SERVICE_RANGES, Settings, settings_flags};
-pub use socket::{
-    CGROUP_LEVELS, LEFT_OUT_PODS, SocketCookie, SocketKey, SocketRecord, Towards, socket_flags,
-};
+pub use socket::{CGROUP_LEVELS, LEFT_OUT_PODS, SocketCookie, SocketKey, SocketRecord, Towards};
 pub use stage::{Answers, STAGES, Stage};
 pub use xdp::{XDP_DEVICES, XdpWays, xdp_ways};
 
 /// The version of this layout; maps are pinned under it.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Time as the records have it: units of 2^30 ns, about 1.07 s, since boot. A
 /// shift in the kernel, where a division would be a multiplication and a shift.

@@ -48,9 +48,8 @@ where
     SocketRecord<A>: Pod,
 {
     fn standing(&mut self, cookie: SocketCookie, address: A, port: u16) -> Option<Standing> {
-        let key = SocketKey::connected(cookie, address);
-        let record = self.sockets.get(&key, 0).ok()?;
-        if record.seen != u32::from(Port::new(port).raw()) {
+        let record = self.sockets.get(&SocketKey::connected(cookie), 0).ok()?;
+        if !record.is_connected_to(&address, Port::new(port)) {
             return None;
         }
         let backend = self.backends.get(record.backend).ok()?;

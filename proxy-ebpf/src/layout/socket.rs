@@ -54,11 +54,12 @@ impl<A> SocketKey<A> {
 }
 
 impl<A: Address> SocketKey<A> {
-    /// The key of a socket that is connected to an endpoint at `address`. Without the
-    /// port, which the kernel forgets where nobody answers.
+    /// The key of a socket that is connected to an endpoint. Without the endpoint, which the
+    /// kernel does not know any more when a socket is closed that was connected to another
+    /// one, or whose connection came to nothing.
     #[inline(always)]
-    pub const fn connected(cookie: SocketCookie, address: A) -> Self {
-        Self::new(cookie, address, Port::new(0), Towards::Frontend)
+    pub fn connected(cookie: SocketCookie) -> Self {
+        Self::new(cookie, A::default(), Port::new(0), Towards::Frontend)
     }
 
     /// The key under which the frontend is to which a socket's last flow of datagrams goes.
@@ -76,22 +77,42 @@ pub struct SocketRecord<A> {
     pub address: A,
     /// The port.
     pub port: Port,
-    /// Bits of [`socket_flags`].
-    pub flags: u16,
+    /// Of a connected socket its endpoint's port.
+    pub peer_port: Port,
     /// Index of the backend.
     pub backend: u32,
     /// The backend's generation when it was picked.
     pub generation: u32,
     /// When a datagram was last sent with this record, in [`super::ticks`]; of a connected
-    /// socket the endpoint's port, as [`Port::raw`].
+    /// socket, for which this does not expire, its endpoint's address, folded.
     pub seen: u32,
 }
 
-/// Bits of [`SocketRecord::flags`].
-pub mod socket_flags {
-    /// The socket is connected to the endpoint: this does not expire, and is under
-    /// [`SocketKey::connected`](super::SocketKey::connected).
-    pub const CONNECTED: u16 = 1;
+impl<A: Address> SocketRecord<A> {
+    /// The same as the record of a socket that is connected to this endpoint.
+    #[inline(always)]
+    #[must_use]
+    pub fn connected_to(self, address: &A, port: Port) -> Self {
+        Self {
+            peer_port: port,
+            seen: folded(address),
+            ..self
+        }
+    }
+
+    /// Whether a record under [`SocketKey::connected`] is about this endpoint. The socket may
+    /// be connected to somebody else: the last attempt failed, or it was to none of ours.
+    #[inline(always)]
+    pub fn is_connected_to(&self, address: &A, port: Port) -> bool {
+        self.peer_port == port && self.seen == folded(address)
+    }
+}
+
+/// An address in 32 bits: an IPv4 one as it is.
+#[inline(always)]
+fn folded<A: Address>(address: &A) -> u32 {
+    let words = address.words().iter();
+    words.fold(0, |sum: u32, word| sum.rotate_left(7) ^ word)
 }
 
 /// How many Pods of a node can have their sockets left alone.

@@ -18,7 +18,7 @@ use super::pick::pick;
 use super::{Client, Tables};
 use crate::layout::{
     Address, Backend, Counter, Frontend, FrontendKey, Port, Settings, SocketCookie, SocketKey,
-    SocketRecord, Towards, Traffic, frontend_flags, protocol, settings_flags, socket_flags, ticks,
+    SocketRecord, Towards, Traffic, frontend_flags, protocol, settings_flags, ticks,
 };
 
 /// As long as a flow of UDP without packets: what is sent later is another flow.
@@ -77,20 +77,16 @@ pub fn connect<A: Address, T: Sockets<A>>(socket: &Socket, to: End<A>, tables: &
     match choose(socket, to, tables) {
         Ok(Some((index, backend))) => {
             let endpoint = end_of(&backend);
-            let record = SocketRecord {
-                flags: socket_flags::CONNECTED,
-                seen: endpoint.port.raw().into(),
-                ..record(to, index, backend.generation, tables)
-            };
-            let key = SocketKey::connected(socket.cookie, endpoint.address);
-            tables.remember_socket(&key, &record);
+            let record = record(to, index, backend.generation, tables)
+                .connected_to(&endpoint.address, endpoint.port);
+            tables.remember_socket(&SocketKey::connected(socket.cookie), &record);
             count_connection(index, &backend, tables);
             Reach::Endpoint(endpoint)
         }
         Ok(None) => {
             if socket.protocol == protocol::UDP {
                 // It may have been connected to a frontend before.
-                forget(socket.cookie, to.address, tables);
+                forget(socket.cookie, tables);
             }
             Reach::Unchanged
         }
@@ -156,8 +152,8 @@ pub fn reveal<A: Address, T: Sockets<A>>(
     let record = match tables.socket(&key) {
         Some(record) if is_valid(&record, tables) => record,
         _ => tables
-            .socket(&SocketKey::connected(cookie, from.address))
-            .filter(|record| record.seen == u32::from(from.port.raw()))?,
+            .socket(&SocketKey::connected(cookie))
+            .filter(|record| record.is_connected_to(&from.address, from.port))?,
     };
     Some(End {
         address: record.address,
@@ -181,11 +177,10 @@ pub fn bind<A: Address, T: Tables<A>>(socket: &Socket, at: End<A>, tables: &T) -
     !is_taken
 }
 
-/// A socket is closed that is connected to `peer`, or was to be: where nobody answered the
-/// kernel keeps the address only.
+/// A socket is closed that may be connected, or was to be.
 #[inline(always)]
-pub fn forget<A: Address, T: Sockets<A>>(cookie: SocketCookie, peer: A, tables: &T) {
-    tables.forget_socket(&SocketKey::connected(cookie, peer));
+pub fn forget<A: Address, T: Sockets<A>>(cookie: SocketCookie, tables: &T) {
+    tables.forget_socket(&SocketKey::connected(cookie));
 }
 
 /// A socket is closed that may have had a flow of datagrams. Of several the last one is
@@ -365,7 +360,7 @@ fn record<A: Address, T: Tables<A>>(
     SocketRecord {
         address: end.address,
         port: end.port,
-        flags: 0,
+        peer_port: Port::new(0),
         backend,
         generation,
         seen: tables.now(),

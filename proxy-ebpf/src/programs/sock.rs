@@ -18,30 +18,6 @@ unsafe fn peer_port(sock: *const bpf_sock) -> Option<Port> {
     (port != Port::new(0)).then_some(port)
 }
 
-/// The address of the peer of a socket for IPv4, or for IPv6 with an IPv4 peer. Zero where
-/// there never was one.
-///
-/// # Safety
-///
-/// `sock` is one that the kernel gave to the program.
-#[inline(always)]
-pub(crate) unsafe fn address_v4(sock: *const bpf_sock) -> V4 {
-    // SAFETY: a field that the kernel checks access to.
-    V4([unsafe { addr_of!((*sock).dst_ip4).read_volatile() }])
-}
-
-/// The address of the peer of a socket for IPv6, with no port.
-///
-/// # Safety
-///
-/// `sock` is one that the kernel gave to the program.
-#[inline(always)]
-pub(crate) unsafe fn address_v6(sock: *const bpf_sock) -> Either {
-    // SAFETY: fields that the kernel checks access to.
-    let words = [0, 1, 2, 3].map(|at| unsafe { addr_of!((*sock).dst_ip6[at]).read_volatile() });
-    either(V6(words), Port::new(0))
-}
-
 /// The peer of a connected socket for IPv4, or for IPv6 with an IPv4 peer.
 ///
 /// # Safety
@@ -50,7 +26,9 @@ pub(crate) unsafe fn address_v6(sock: *const bpf_sock) -> Either {
 #[inline(always)]
 pub(crate) unsafe fn peer_v4(sock: *const bpf_sock) -> Option<End<V4>> {
     // SAFETY: as above.
-    let (port, address) = unsafe { (peer_port(sock)?, address_v4(sock)) };
+    let port = unsafe { peer_port(sock) }?;
+    // SAFETY: as above.
+    let address = V4([unsafe { addr_of!((*sock).dst_ip4).read_volatile() }]);
     Some(End { address, port })
 }
 

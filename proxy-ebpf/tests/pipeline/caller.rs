@@ -59,12 +59,10 @@ impl Caller {
         in_family!(world, from, it => reveal(self.0.cookie, end_in(it, from), it).map(ip_end))
     }
 
-    pub(super) fn close(&self, world: &World, peer: SocketAddr) {
-        in_family!(world, peer, it => forget(self.0.cookie, end_in(it, peer).address, it));
-    }
-
-    /// Closes a socket that is not connected.
-    pub(super) fn close_unconnected(&self, world: &World) {
+    /// Closes the socket, one for IPv6.
+    pub(super) fn close(&self, world: &World) {
+        forget(self.0.cookie, &world.v4);
+        forget(self.0.cookie, &world.v6);
         forget_flow(self.0.cookie, &world.v4);
         forget_flow(self.0.cookie, &world.v6);
     }

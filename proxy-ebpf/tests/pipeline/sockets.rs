@@ -116,7 +116,7 @@ fn what_is_remembered_of_a_connection_lasts_until_it_is_closed() {
         let other = at(family, 9, 2, 80);
         assert_eq!(caller.send(&world, Some(peer), other), Outcome::Unchanged);
         assert_eq!(Caller::new(Client::Host, UDP, 2).reveal(&world, peer), None);
-        caller.close(&world, peer);
+        caller.close(&world);
         assert_eq!(caller.reveal(&world, peer), None);
         assert!(world.v4.sockets.borrow().is_empty());
         assert!(world.v6.sockets.borrow().is_empty());
@@ -130,27 +130,33 @@ fn what_is_remembered_of_datagrams_goes_with_their_socket() {
         let service = at(family, 9, 1, 80);
         let [one, other] = [1, 2].map(|cookie| Caller::new(Client::Pod, UDP, cookie));
         let peers = [one, other].map(|it| endpoint(it.send(&world, None, service)));
-        one.close_unconnected(&world);
+        one.close(&world);
         assert_eq!(one.reveal(&world, peers[0]), None);
         assert_eq!(other.reveal(&world, peers[1]), Some(service));
         assert_eq!(endpoint(other.send(&world, None, service)), peers[1]);
-        other.close_unconnected(&world);
+        other.close(&world);
         assert!(world.v4.sockets.borrow().is_empty());
         assert!(world.v6.sockets.borrow().is_empty());
     }
 }
 
 #[test]
-fn a_connection_that_came_to_nothing_is_forgotten_by_its_address() {
+fn only_a_sockets_last_connection_is_remembered() {
     for family in Family::BOTH {
         let world = scene(family);
-        let caller = Caller::new(Client::Pod, TCP, 1);
-        let peer = endpoint(caller.connect(&world, at(family, 9, 1, 80)));
-        // The kernel has no port any more.
-        let address = SocketAddr::new(peer.ip(), 0);
-        caller.close(&world, address);
-        assert!(world.v4.sockets.borrow().is_empty());
-        assert!(world.v6.sockets.borrow().is_empty());
+        let caller = Caller::new(Client::Host, UDP, 1);
+        let [one, other] = [1, 2].map(|host| at(family, 9, host, 80));
+        for service in [one, other, one, other, one, other] {
+            let peer = endpoint(caller.connect(&world, service));
+            assert_eq!(caller.reveal(&world, peer), Some(service));
+            for host in (1..=4).filter(|host| at(family, 2, *host, 8080) != peer) {
+                assert_eq!(caller.reveal(&world, at(family, 2, host, 8080)), None);
+            }
+        }
+        assert_eq!(
+            world.v4.sockets.borrow().len() + world.v6.sockets.borrow().len(),
+            1
+        );
     }
 }
 

@@ -165,3 +165,45 @@ sys.stdin.read()
     assert_eq!(records.keys().count(), 0);
     Ok(())
 }
+
+/// Sockets that the kernel knows no peer of when they are closed, or only the last one.
+const WITHOUT_PEER: &str = r#"
+import ctypes
+libc = ctypes.CDLL(None)
+
+def again(it, to):
+    for _ in range(20):
+        it.connect(to)
+
+def dissolved(it, to):
+    it.connect(to)
+    # To an address of no family.
+    assert libc.connect(it.fileno(), bytes(16), 16) == 0
+
+def unreachable(it, to):
+    assert attempt(it.connect, to) == "EHOSTUNREACH"
+
+ways = [(UDP, again), (UDP, dissolved)] if more[0] == "reachable" else [
+    (UDP, unreachable), (TCP, unreachable)]
+for kind, way in ways:
+    for mapped in (False, True):
+        with open_socket(address, kind, mapped) as it:
+            way(it, ("::ffff:" + address if mapped else address, port))
+print("ok")
+"#;
+
+#[test]
+fn closed_sockets_without_a_peer_leave_nothing_behind() -> Result<()> {
+    let (world, _servers) = mirrors(PodNetwork::Bridge, &ON, &[(1, 1), (2, 1)])?;
+    let records = sockets(&world.agents[0])?;
+    let host = &world.cluster.nodes[0].namespace;
+    let to = mirror::cluster_ip(Family::V4);
+    assert_eq!(python(host, WITHOUT_PEER, to, &["reachable"])?, "ok");
+    assert_eq!(records.keys().count(), 0, "connected to others, or to none");
+    let pods = [(1, 1), (2, 1)].map(|(node, pod)| world.cluster.pod(node, pod));
+    let routes = pods.map(|pod| format!("route add unreachable {}", pod.addresses.of(Family::V4)));
+    host.ip(&routes)?;
+    assert_eq!(python(host, WITHOUT_PEER, to, &["unreachable"])?, "ok");
+    assert_eq!(records.keys().count(), 0, "never connected");
+    Ok(())
+}
