@@ -46,8 +46,18 @@ impl<M: Maps> Writer<M> {
         self.maps
     }
 
-    /// Makes a write, or owes it.
+    /// Makes a write, or owes it. What is owed for the same element is not made any more: it
+    /// would come after what is newer.
     pub fn write(&mut self, write: Write) {
+        if self.owes() {
+            let element = write.element();
+            self.owed.retain(|owed| owed.element() != element);
+        }
+        self.make(write);
+        self.note_paid();
+    }
+
+    fn make(&mut self, write: Write) {
         self.made += 1;
         if let Err(error) = self.maps.write(&write) {
             self.note_failure(&write, error);
@@ -56,12 +66,16 @@ impl<M: Maps> Writer<M> {
         }
     }
 
-    /// Makes the writes that are owed. To be called before new ones are made: what is
-    /// newer must come after what is older.
+    /// Makes the writes that are owed. To be called before new ones are made, which may be
+    /// of use only after them.
     pub fn make_owed(&mut self) {
         for write in std::mem::take(&mut self.owed) {
-            self.write(write);
+            self.make(write);
         }
+        self.note_paid();
+    }
+
+    fn note_paid(&mut self) {
         if self.owed.is_empty() {
             self.owing_since = None;
         }
@@ -100,5 +114,76 @@ impl<M: Maps> Writer<M> {
         if let Write::Frontend { id, .. } = write {
             self.failures.push((*id, format!("{error:#}")));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::IpAddr;
+
+    use proxy_ebpf::layout::Settings;
+
+    use super::*;
+    use crate::maps::FakeMaps;
+
+    /// Maps that refuse the next few writes.
+    #[derive(Default)]
+    struct Refusing {
+        maps: FakeMaps,
+        refusals: usize,
+    }
+
+    impl Maps for Refusing {
+        fn write(&mut self, write: &Write) -> Result<(), MapError> {
+            if let Some(left) = self.refusals.checked_sub(1) {
+                self.refusals = left;
+                return Err(MapError::Read {
+                    map: "any",
+                    source: io::ErrorKind::OutOfMemory.into(),
+                });
+            }
+            self.maps.write(write)
+        }
+    }
+
+    fn address(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    #[test]
+    fn what_is_owed_does_not_come_after_what_is_newer() {
+        let mut writer = Writer::new(Refusing::default());
+        let (kept, gone) = (address(1), address(2));
+        writer.maps_mut().refusals = 4;
+        for address in [kept, gone] {
+            writer.write(Write::ClusterIp { address });
+        }
+        // Once more in vain, and then the plan has changed.
+        writer.make_owed();
+        writer.write(Write::RemoveClusterIp { address: gone });
+        assert!(writer.owes());
+        writer.make_owed();
+        assert!(!writer.owes());
+        let there = &writer.maps().maps.v4.cluster_ips;
+        assert_eq!(there.len(), 1, "{there:?}");
+    }
+
+    #[test]
+    fn a_newer_write_takes_the_place_of_one_that_is_owed() {
+        let mut writer = Writer::new(Refusing::default());
+        let settings = |nat_ports| {
+            Write::SettingsV4(Settings {
+                nat_ports,
+                ..Settings::default()
+            })
+        };
+        writer.maps_mut().refusals = 2;
+        writer.write(settings(1));
+        writer.make_owed();
+        writer.write(settings(2));
+        assert!(!writer.owes());
+        writer.make_owed();
+        assert_eq!(writer.maps().maps.v4.settings.nat_ports, 2);
     }
 }

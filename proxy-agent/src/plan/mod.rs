@@ -26,4 +26,4 @@ pub use adopt::Unfit;
 pub use content::{Content, Element};
 pub use outcome::{Full, Plan, Refused, Retired};
 pub use planner::{Capacity, Planner};
-pub use write::{BackendEntry, FrontendId, Write};
+pub use write::{BackendEntry, FrontendId, Write, WrittenElement};

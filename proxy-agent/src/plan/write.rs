@@ -148,3 +148,63 @@ pub enum Write {
     /// What the IPv6 programs need to know of the node.
     SettingsV6(Settings<V6>),
 }
+
+/// What a [`Write`] is about: of two about the same element the later one counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrittenElement {
+    /// A backend, by its index.
+    Backend(Family, u32),
+    /// A Service port's id.
+    Service(u32),
+    /// A run of slots, by its first one.
+    Slots(u32),
+    /// A frontend.
+    Frontend(FrontendId),
+    /// A range of sources of a Service port.
+    SourceRange(u32, IpNet),
+    /// A Service's address.
+    ClusterIp(IpAddr),
+    /// An address on which NodePorts answer.
+    NodeAddress(IpAddr),
+    /// The address of a device.
+    DeviceAddress(u32, Family),
+    /// The source ports.
+    NatPorts,
+    /// The settings of a family.
+    Settings(Family),
+}
+
+impl Write {
+    /// What it is about.
+    pub fn element(&self) -> WrittenElement {
+        match self {
+            Self::Backend { index, entry } => {
+                WrittenElement::Backend(Family::of(entry.address), *index)
+            }
+            Self::EndBackend { family, index, .. } => WrittenElement::Backend(*family, *index),
+            Self::Service { service } => WrittenElement::Service(*service),
+            Self::Slots { start, .. } => WrittenElement::Slots(*start),
+            Self::Frontend { id, .. } | Self::RemoveFrontend { id } => {
+                WrittenElement::Frontend(*id)
+            }
+            Self::SourceRange { service, range } | Self::RemoveSourceRange { service, range } => {
+                WrittenElement::SourceRange(*service, *range)
+            }
+            Self::ClusterIp { address } | Self::RemoveClusterIp { address } => {
+                WrittenElement::ClusterIp(*address)
+            }
+            Self::NodeAddress { address } | Self::RemoveNodeAddress { address } => {
+                WrittenElement::NodeAddress(*address)
+            }
+            Self::DeviceAddress { device, address } => {
+                WrittenElement::DeviceAddress(*device, Family::of(*address))
+            }
+            Self::RemoveDeviceAddress { device, family } => {
+                WrittenElement::DeviceAddress(*device, *family)
+            }
+            Self::NatPorts { .. } => WrittenElement::NatPorts,
+            Self::SettingsV4(_) => WrittenElement::Settings(Family::V4),
+            Self::SettingsV6(_) => WrittenElement::Settings(Family::V6),
+        }
+    }
+}
