@@ -164,11 +164,16 @@ fn loaded(
     }
 }
 
+/// Loads a program, if an attempt before has not.
 fn load(program: &mut Program) -> Result<(), ProgramError> {
-    match program {
+    let loaded = match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
+    };
+    match loaded {
+        Err(ProgramError::AlreadyLoaded) => Ok(()),
+        loaded => loaded,
     }
 }
 

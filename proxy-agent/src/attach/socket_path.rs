@@ -86,6 +86,18 @@ pub enum SocketPathError {
     },
 }
 
+impl SocketPathError {
+    /// Whether another attempt may succeed: a cgroup may come, and a program of somebody else
+    /// go that lets no other in. What a kernel cannot do it does not learn.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Cgroup(_) | Self::Open { .. } | Self::Pin { .. } => true,
+            Self::Refused { source, .. } => !matches!(source, ProgramError::LoadError { .. }),
+            Self::Cookie(_) | Self::Object(_) => false,
+        }
+    }
+}
+
 /// Whose sockets are served in this `mode`, seen from the host's network namespace, in
 /// which the calling thread has to be.
 pub fn scope(mode: SocketPathMode) -> Result<SocketScope, SocketPathError> {

@@ -151,7 +151,7 @@ async fn run_until_signal(
             _ = review.tick() => {
                 agent.retry();
                 outlets.retry().await;
-                sockets.review(&mut agent).await;
+                sockets.review(&mut agent, edges.attacher_mut()).await;
                 edges.reconcile(&mut agent, Look::AtAll).await;
                 pace.want();
             }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::agent::Agent;
-use crate::attach::{Attacher, SocketPath, SocketPathError, SocketPathMode, pod_cgroups, scope};
+use crate::attach::{Attacher, SocketPath, SocketPathMode, pod_cgroups, scope};
 use crate::config::OwnSettings;
 use crate::host::{self, Connected};
 use crate::maps::{KernelMaps, LeftOut, SocketScope, Standing};
@@ -34,6 +34,8 @@ pub(super) struct Sockets {
     /// What is to be attached, until the first state is programmed: whoever finds his
     /// Services by the programs that another agent has left shall not lose them meanwhile.
     wanted: Option<Wanted>,
+    /// What could not be attached, and is tried again now and then.
+    owed: Option<Wanted>,
     path: Option<SocketPath>,
     left_out: LeftOut,
     /// The Pods that want to be left out.
@@ -52,6 +54,8 @@ pub(super) struct Sockets {
 struct Wanted {
     mode: SocketPathMode,
     cgroup: Option<PathBuf>,
+    /// What was last told of why it cannot be had.
+    told: Option<String>,
 }
 
 impl Sockets {
@@ -61,7 +65,9 @@ impl Sockets {
             wanted: Some(Wanted {
                 mode: settings.socket_path,
                 cgroup: settings.cgroup.clone(),
+                told: None,
             }),
+            owed: None,
             path: None,
             left_out,
             pods: BTreeSet::new(),
@@ -83,11 +89,35 @@ impl Sockets {
         if agent.is_programmed()
             && let Some(wanted) = self.wanted.take()
         {
-            self.path = wanted.attach(attacher);
-            self.find_pods();
+            self.attach(wanted, attacher);
         }
         if agent.take_backend_ended() {
             self.end_stale(agent.maps_mut()).await;
+        }
+    }
+
+    /// Attaches the programs. Where they are not wanted, or cannot be had, those of an agent
+    /// before are detached.
+    fn attach(&mut self, mut wanted: Wanted, attacher: &mut Attacher) {
+        if wanted.mode == SocketPathMode::Off {
+            info!("sockets are not served; the host's own processes reach no Service");
+        } else {
+            match attacher.attach_to_sockets(wanted.cgroup.as_deref()) {
+                Ok(path) => {
+                    let cgroup = path.cgroup().display();
+                    info!(whose = %wanted.mode, %cgroup, "sockets are served");
+                    self.path = Some(path);
+                    return self.find_pods();
+                }
+                Err(error) => {
+                    let may_pass = error.may_pass();
+                    wanted.tell(format!("{:#}", anyhow::Error::from(error)));
+                    self.owed = may_pass.then_some(wanted);
+                }
+            }
+        }
+        if let Err(error) = attacher.detach_from_sockets() {
+            warn!("{error}");
         }
     }
 
@@ -124,7 +154,10 @@ impl Sockets {
     }
 
     /// Does now and again what may have been missed.
-    pub(super) async fn review(&mut self, agent: &mut Agent<KernelMaps>) {
+    pub(super) async fn review(&mut self, agent: &mut Agent<KernelMaps>, attacher: &mut Attacher) {
+        if let Some(owed) = self.owed.take() {
+            self.attach(owed, attacher);
+        }
         if !self.has_all_pods() {
             self.find_pods();
             if !self.has_all_pods() && !std::mem::replace(&mut self.is_told, true) {
@@ -190,39 +223,14 @@ async fn end_where(
 }
 
 impl Wanted {
-    /// Attaches the programs. Where they are not wanted, or cannot be had, those of an agent
-    /// before are detached.
-    fn attach(&self, attacher: &mut Attacher) -> Option<SocketPath> {
-        let path = self.try_attach(attacher);
-        if path.is_none()
-            && let Err(error) = attacher.detach_from_sockets()
-        {
-            warn!("{error}");
+    /// Tells why it cannot be had, once for each reason.
+    fn tell(&mut self, reason: String) {
+        if self.told.as_ref() != Some(&reason) {
+            warn!(
+                "sockets are not served: {reason}. Packets are; the host's own processes reach \
+                 no Service"
+            );
         }
-        path
+        self.told = Some(reason);
     }
-
-    fn try_attach(&self, attacher: &mut Attacher) -> Option<SocketPath> {
-        if self.mode == SocketPathMode::Off {
-            info!("sockets are not served; the host's own processes reach no Service");
-            return None;
-        }
-        match attacher.attach_to_sockets(self.cgroup.as_deref()) {
-            Ok(path) => {
-                info!(whose = %self.mode, cgroup = %path.cgroup().display(), "sockets are served");
-                Some(path)
-            }
-            Err(error) => {
-                without(error);
-                None
-            }
-        }
-    }
-}
-
-fn without(error: SocketPathError) {
-    warn!(
-        "sockets are not served: {:#}. Packets are; the host's own processes reach no Service",
-        anyhow::Error::from(error)
-    );
 }

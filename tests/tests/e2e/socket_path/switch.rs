@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use proxy_tests::lab::{Cgroup, Family, Namespace, PodNetwork, Process, client};
+use proxy_tests::lab::{Cgroup, Cluster, Family, Namespace, Options, PodNetwork, Process, client};
 
 use super::ON;
 use crate::metrics::{metrics, value};
@@ -54,6 +54,25 @@ fn without_a_cgroup_packets_are_served_and_the_log_says_so() -> Result<()> {
     let [(_, host), (_, pod)] = world.host_and_pod();
     assert!(client::http(host, web()).is_err());
     client::http(pod, web())?;
+    Ok(())
+}
+
+#[test]
+fn sockets_are_served_once_their_cgroup_is_there() -> Result<()> {
+    let cluster = Cluster::new(Options::default())?;
+    let above = cluster.nodes[0].namespace.cgroup().context("no cgroup")?;
+    let above = Arc::clone(above);
+    let path = format!("--cgroup={}", above.path().join("late").display());
+    let mut world = World::on(cluster, &["--socket-path=on", &path])?;
+    assert!(client::http(&world.cluster.nodes[0].namespace, web()).is_err());
+
+    let mark = world.agents[0].mark();
+    let late = Arc::new(Cgroup::create_in(&above, "late")?);
+    world.agents[0].wait_for(mark, |event| {
+        event["fields"]["message"] == "sockets are served"
+    })?;
+    world.cluster.nodes[0].namespace.join(&late);
+    client::http(&world.cluster.nodes[0].namespace, web())?;
     Ok(())
 }
 
