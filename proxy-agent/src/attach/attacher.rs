@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
@@ -156,10 +157,17 @@ impl Attacher {
             if look == Look::AtChanges && self.is_served_as(device, role) {
                 continue;
             }
+            let was_served = self.attached.contains_key(&device.index);
             match self.serve(device, role, &mut outcome) {
                 Ok(attached) => {
                     self.failed.remove(&device.index);
                     self.attached.insert(device.index, attached);
+                }
+                // Devices of Pods come and go while they are gone through.
+                Err(_) if is_gone(device) => {
+                    if was_served {
+                        outcome.detached.push(device.name.clone());
+                    }
                 }
                 Err(error) => {
                     if let Entry::Vacant(new) = self.failed.entry(device.index) {
@@ -188,16 +196,6 @@ impl Attacher {
         outcome.xdp_attached = attached;
         outcome.xdp_failed = failed;
         outcome
-    }
-
-    /// Lets go of what is attached: it stays, if it is pinned.
-    pub fn leave(self) {
-        if self.pins.is_some() {
-            for attached in self.attached.into_values() {
-                attached.ingress.leave();
-                attached.egress.leave();
-            }
-        }
     }
 
     /// Whether what is attached outlives this process.
@@ -291,6 +289,30 @@ impl Attacher {
             warn!("{error}");
         }
     }
+}
+
+impl Drop for Attacher {
+    /// With pins, what is attached stays, whatever ends the agent.
+    fn drop(&mut self) {
+        if self.pins.is_some() {
+            for attached in std::mem::take(&mut self.attached).into_values() {
+                attached.ingress.leave();
+                attached.egress.leave();
+            }
+        }
+    }
+}
+
+/// Whether the device has gone, or has another name now, since it was listed. Its
+/// notification is on its way.
+#[expect(unsafe_code, reason = "a call of libc")]
+fn is_gone(device: &Device) -> bool {
+    let Ok(name) = CString::new(device.name.as_str()) else {
+        return false;
+    };
+    // SAFETY: a string that ends in a zero.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    index != device.index
 }
 
 fn programs_for(role: Role, link: LinkLayer) -> (ProgramName, ProgramName) {

@@ -67,10 +67,9 @@ impl Edges {
         tell(outcome);
     }
 
-    /// Leaves what is pinned to the next agent.
+    /// Ends; what is pinned is left to the next agent.
     pub(super) fn leave(self) {
         if self.attacher.is_lasting() {
-            self.attacher.leave();
             info!("stopped; what is pinned goes on serving");
         } else {
             info!("stopped; the programs are detached");

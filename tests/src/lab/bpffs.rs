@@ -35,10 +35,14 @@ impl Bpffs {
         format!("--mount=/proc/{}/ns/mnt", self.holder.id())
     }
 
+    /// Where it is for whoever is outside.
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/{}/root{PLACE}", self.holder.id()).into()
+    }
+
     /// What is in a folder of it, as names.
     pub fn list(&self, folder: &str) -> Result<Vec<String>> {
-        let place = format!("/proc/{}/root{PLACE}", self.holder.id());
-        let entries = std::fs::read_dir(PathBuf::from(place).join(folder))?;
+        let entries = std::fs::read_dir(self.path().join(folder))?;
         let mut names = Vec::new();
         for entry in entries {
             names.push(entry?.file_name().to_string_lossy().into_owned());
