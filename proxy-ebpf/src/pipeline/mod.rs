@@ -53,7 +53,9 @@ pub use onward::{EveryWay, Onward};
 pub use packet::{Covers, Packet};
 pub use quote::{Message, Quoted, WriteError};
 pub use reject::{expire, refuse, too_big, too_big_for_tunnel};
-pub use socket::{End, Reach, Socket, Sockets, bind, connect, forget, forget_flow, reveal, send};
+pub use socket::{
+    End, Reach, Socket, Sockets, bind, connect, forget, forget_flow, hear, reveal, send,
+};
 pub use tables::{Make, MakeError, Tables};
 pub use tunnel::{Tunnel, encapsulate};
 pub use tunnel_error::tunnel_error;

@@ -161,6 +161,34 @@ pub fn reveal<A: Address, T: Sockets<A>>(
     })
 }
 
+/// The same when a datagram comes from there, which keeps a flow fresh as one that is sent.
+#[inline(always)]
+pub fn hear<A: Address, T: Sockets<A>>(
+    cookie: SocketCookie,
+    from: End<A>,
+    tables: &T,
+) -> Option<End<A>> {
+    let frontend = reveal(cookie, from, tables)?;
+    let back = SocketKey::new(cookie, from.address, from.port, Towards::Frontend);
+    if let Some(record) = tables.socket(&back)
+        && record.seen != tables.now()
+        && is_valid(&record, tables)
+    {
+        keep_fresh(&back, record, tables);
+        let forth = SocketKey::new(cookie, frontend.address, frontend.port, Towards::Endpoint);
+        if let Some(record) = tables.socket(&forth) {
+            keep_fresh(&forth, record, tables);
+        }
+    }
+    Some(frontend)
+}
+
+#[inline(always)]
+fn keep_fresh<A: Address, T: Sockets<A>>(key: &SocketKey<A>, record: SocketRecord<A>, tables: &T) {
+    let seen = tables.now();
+    tables.remember_socket(key, &SocketRecord { seen, ..record });
+}
+
 /// Whether a process may bind a socket to `at`: not the host's own where that would take
 /// a NodePort.
 #[inline(always)]

@@ -7,9 +7,8 @@ use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval};
 use aya_ebpf::programs::SockAddrContext;
 use proxy_ebpf::layout::{Port, SocketCookie, V4, V6};
-use proxy_ebpf::pipeline::{Client, End, Reach, Socket, reveal};
+use proxy_ebpf::pipeline::{Client, End, Reach, Socket};
 
-use crate::maps::Maps;
 use crate::sock::{peer_v4, peer_v6};
 use crate::sockets::{HOST_NETNS, SERVES_PODS, is_left_out};
 
@@ -250,26 +249,33 @@ fn end<A>(reach: Reach<A>, denial: Denial, set: impl FnOnce(End<A>)) -> i32 {
     }
 }
 
-/// Tells the process that asks for a peer, at a hook for IPv4, the frontend that it named.
+/// Tells the process of a call about a peer, at a hook for IPv4, the frontend that it named.
 #[inline(always)]
-pub(crate) fn reveal_v4(call: &Call) -> i32 {
-    if let Some(frontend) = reveal(call.cookie(), call.v4(), &Maps) {
+pub(crate) fn tell_v4(
+    call: &Call,
+    frontend: impl FnOnce(SocketCookie, End<V4>) -> Option<End<V4>>,
+) -> i32 {
+    if let Some(frontend) = frontend(call.cookie(), call.v4()) {
         call.set_v4(frontend);
     }
     ALLOW
 }
 
-/// The same at a hook for IPv6.
+/// The same at a hook for IPv6, where the peer may be an IPv4 one.
 #[inline(always)]
-pub(crate) fn reveal_v6(call: &Call) -> i32 {
+pub(crate) fn tell_v6(
+    call: &Call,
+    frontend_of_mapped: impl FnOnce(SocketCookie, End<V4>) -> Option<End<V4>>,
+    frontend: impl FnOnce(SocketCookie, End<V6>) -> Option<End<V6>>,
+) -> i32 {
     match call.v6() {
         Either::Mapped(peer) => {
-            if let Some(frontend) = reveal(call.cookie(), peer, &Maps) {
+            if let Some(frontend) = frontend_of_mapped(call.cookie(), peer) {
                 call.set_mapped(frontend);
             }
         }
         Either::V6(peer) => {
-            if let Some(frontend) = reveal(call.cookie(), peer, &Maps) {
+            if let Some(frontend) = frontend(call.cookie(), peer) {
                 call.set_v6(frontend);
             }
         }

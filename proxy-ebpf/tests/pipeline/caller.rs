@@ -6,7 +6,7 @@ use super::world::{FromIp, World};
 use crate::host::Memory;
 use crate::layout::{Address, Port, SocketCookie};
 use crate::pipeline::{
-    Client, End, Reach, Socket, bind, connect, forget, forget_flow, reveal, send,
+    Client, End, Reach, Socket, bind, connect, forget, forget_flow, hear, reveal, send,
 };
 
 /// What becomes of a destination.
@@ -57,6 +57,11 @@ impl Caller {
 
     pub(super) fn reveal(&self, world: &World, from: SocketAddr) -> Option<SocketAddr> {
         in_family!(world, from, it => reveal(self.0.cookie, end_in(it, from), it).map(ip_end))
+    }
+
+    /// The same when a datagram comes.
+    pub(super) fn hear(&self, world: &World, from: SocketAddr) -> Option<SocketAddr> {
+        in_family!(world, from, it => hear(self.0.cookie, end_in(it, from), it).map(ip_end))
     }
 
     /// Closes the socket, one for IPv6.

@@ -78,6 +78,21 @@ fn datagrams_of_a_socket_are_one_flow_until_it_is_silent_for_long() {
 }
 
 #[test]
+fn a_socket_that_only_hears_hears_from_the_frontend() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        let caller = Caller::new(Client::Host, UDP, 1);
+        let service = at(family, 9, 1, 80);
+        let first = endpoint(caller.send(&world, None, service));
+        for _ in 0..100 {
+            world.wait(200);
+            assert_eq!(caller.hear(&world, first), Some(service));
+        }
+        assert_eq!(endpoint(caller.send(&world, None, service)), first);
+    }
+}
+
+#[test]
 fn datagrams_move_when_their_endpoint_ends() {
     for family in Family::BOTH {
         let mut world = scene(family);
