@@ -4,6 +4,7 @@
 //! the model's changes into the plan, the plan into the maps. It does no I/O of
 //! its own but for the maps.
 
+mod cluster_ips;
 mod device_addresses;
 mod node;
 mod progress;
@@ -26,6 +27,7 @@ use crate::plan::{Capacity, Plan, Planner, Retired, Unfit, Write};
 use crate::recorder::Event;
 use crate::serve::{CounterValue, DevicesReport, FamilyReport, MapUsage, Report};
 
+use cluster_ips::ClusterIps;
 use node::NodeState;
 use progress::Progress;
 
@@ -43,8 +45,7 @@ pub struct Agent<M> {
     last_updated: Option<SystemTime>,
     /// What is to be told at the objects.
     events: Vec<Event>,
-    /// ClusterIPs of adopted maps, until the first state is programmed.
-    unclaimed_cluster_ips: BTreeSet<IpAddr>,
+    cluster_ips: ClusterIps,
     progress: Progress,
     /// Since when a change waits to be programmed.
     waiting_since: Option<Instant>,
@@ -89,7 +90,7 @@ impl<M: Maps> Agent<M> {
             is_programmed: false,
             last_updated: None,
             events: Vec::new(),
-            unclaimed_cluster_ips: BTreeSet::new(),
+            cluster_ips: ClusterIps::new(sizes.cluster_ips()),
             progress: Progress::new(),
             waiting_since: None,
             patience: patience(settings),
@@ -117,7 +118,7 @@ impl<M: Maps> Agent<M> {
             frontends = content.frontends.len(),
             "going on from the maps of the last agent"
         );
-        self.unclaimed_cluster_ips.clone_from(&content.cluster_ips);
+        self.cluster_ips.adopt(content.cluster_ips.clone());
         self.node.adopt(content);
         Ok(())
     }
@@ -237,21 +238,12 @@ impl<M: Maps> Agent<M> {
 
     /// The writes that follow from ClusterIPs that came or went. New ranges of them are
     /// settings, which come after the addresses in them.
-    fn cluster_ip_writes(&mut self) -> impl Iterator<Item = Write> + use<M> {
-        let mut changes = self.model.take_cluster_ip_changes();
-        for address in std::mem::take(&mut self.unclaimed_cluster_ips) {
-            if !changes.taken.remove(&address) {
-                changes.freed.insert(address);
-            }
-        }
+    fn cluster_ip_writes(&mut self) -> Vec<Write> {
+        let changes = self.model.take_cluster_ip_changes();
         if let Some(ranges) = changes.ranges {
             self.node.set_service_ranges(&ranges);
         }
-        let taken = changes.taken.into_iter();
-        let freed = changes.freed.into_iter();
-        taken
-            .map(|address| Write::ClusterIp { address })
-            .chain(freed.map(|address| Write::RemoveClusterIp { address }))
+        self.cluster_ips.writes(changes.taken, changes.freed)
     }
 
     /// Tries again what a map refused.
@@ -283,7 +275,7 @@ impl<M: Maps> Agent<M> {
         };
         let mut mending = self.planner.audit(&content);
         mending.extend(self.node.audit(&content));
-        mending.extend(self.audit_cluster_ips(&content.cluster_ips));
+        mending.extend(self.cluster_ips.audit(&content.cluster_ips));
         if let Some(first) = mending.first() {
             warn!(
                 elements = mending.len(),
@@ -297,17 +289,6 @@ impl<M: Maps> Agent<M> {
             self.writer.write(write);
         }
         self.conclude(Plan::default());
-    }
-
-    fn audit_cluster_ips(&self, found: &BTreeSet<IpAddr>) -> Vec<Write> {
-        let wanted = Family::ALL.map(|family| self.model.cluster_ips(family));
-        let wanted: BTreeSet<IpAddr> = wanted.into_iter().flatten().collect();
-        let missing = wanted.difference(found).copied();
-        let extra = found.difference(&wanted).copied();
-        missing
-            .map(|address| Write::ClusterIp { address })
-            .chain(extra.map(|address| Write::RemoveClusterIp { address }))
-            .collect()
     }
 
     /// Takes what was replaced so far and may be used again after a grace period;

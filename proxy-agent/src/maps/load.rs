@@ -98,7 +98,7 @@ impl MapSizes {
     }
 
     /// ClusterIPs of one IP version, also of Services for which there is no room.
-    fn cluster_ips(self) -> u32 {
+    pub fn cluster_ips(self) -> u32 {
         self.frontends.saturating_mul(2)
     }
 

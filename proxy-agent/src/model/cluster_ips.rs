@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::Model;
-use super::object::{Family, ServiceCidr};
+use super::object::ServiceCidr;
 
 /// The ranges of all ServiceCIDRs, and the ClusterIPs of all Services.
 #[derive(Debug, Default)]
@@ -88,12 +88,6 @@ impl Model {
     /// The ranges of all ServiceCIDRs; none where the API server has no such objects.
     pub fn service_ranges(&self) -> BTreeSet<IpNet> {
         self.cluster_ips.ranges()
-    }
-
-    /// The ClusterIPs of one family that Services have, in no order that means anything.
-    pub fn cluster_ips(&self, family: Family) -> impl Iterator<Item = IpAddr> {
-        let all = self.cluster_ips.in_use.keys().copied();
-        all.filter(move |address| Family::of(*address) == family)
     }
 
     /// What changed about them since the last call; at the first one, all. Nothing until
