@@ -180,9 +180,12 @@ fn is_valid<A: Version, T: Tables<A>>(tables: &T, flow: &Flow<A>, headers: &Head
     let is_reply = flow.flags() & flow_flags::REPLY != 0;
     if !is_fresh(flow, headers.protocol, tables.now()) {
         // Traffic in one direction only keeps the other record fresh.
-        return !is_reply
+        let is_kept = !is_reply
             && reply_record(tables, flow, headers.protocol)
                 .is_some_and(|reply| is_fresh(&reply, headers.protocol, tables.now()));
+        if !is_kept {
+            return false;
+        }
     }
     if is_reply {
         return true;

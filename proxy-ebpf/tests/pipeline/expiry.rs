@@ -140,3 +140,28 @@ fn an_open_half_of_a_tcp_connection_outlives_the_closed_one() {
         assert_eq!(scene.tcp(ACK), scene.first);
     }
 }
+
+/// An endpoint that goes on sending keeps the flow, but not what is known of itself.
+#[test]
+fn a_client_that_was_silent_for_long_leaves_an_endpoint_that_has_ended() {
+    for mut scene in Scene::all() {
+        let datagram = Packet::udp(scene.client, scene.service);
+        let (source, endpoint) = scene.open_udp();
+        for _ in 0..2 {
+            scene.world.wait(UDP - MARGIN);
+            scene.answer_of(endpoint, source, &datagram);
+        }
+        scene.replace_endpoint();
+        assert_eq!(scene.udp(), scene.second);
+    }
+    for mut scene in Scene::all() {
+        let syn = Packet::tcp(scene.client, scene.service, SYN);
+        let (source, endpoint) = scene.world.ends(scene.hook, &syn);
+        scene.world.wait(OPENING - MARGIN);
+        let answer = Packet::tcp(scene.client, scene.service, SYN | ACK);
+        scene.answer_of(endpoint, source, &answer);
+        scene.world.wait(2 * MARGIN);
+        scene.replace_endpoint();
+        assert_eq!(scene.tcp(SYN), scene.second);
+    }
+}
