@@ -22,7 +22,7 @@ pub enum Counter {
     FlowTableFull = 1,
     /// Packets for which no source port was free; dropped.
     PortsExhausted = 2,
-    /// Packets that are cut short or contradict themselves; passed untouched.
+    /// Packets that are cut short or contradict themselves; never translated.
     Malformed = 3,
     /// Fragments to a ClusterIP whose first one was not seen, and first ones of SCTP whose
     /// ports would change; dropped.
@@ -41,7 +41,8 @@ pub enum Counter {
     SourceNotAllowed = 9,
     /// New connections to a port that a ClusterIP does not have; the client is told.
     NoSuchPort = 10,
-    /// Packets to an address of a ServiceCIDR that no Service has; dropped.
+    /// Packets to an address of a ServiceCIDR that no Service has, or has not for their
+    /// protocol; dropped.
     NoSuchService = 11,
     /// Flow records that were made where there was none.
     RecordsMade = 12,

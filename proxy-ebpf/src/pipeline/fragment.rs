@@ -8,7 +8,7 @@ use super::egress::find_reply;
 use super::flow::Translation;
 use super::headers::{Headers, Ipv4Header, Ipv6Header, Skip, Version, parse, with_ports};
 use super::icmp::is_same;
-use super::ingress::{decide, go_on, is_at_its_end, refused, translate};
+use super::ingress::{decide, go_on, is_at_its_end, pass, refused, translate};
 use super::open::Unopened;
 use super::rewrite::{address_delta, port_word, rewrite};
 use super::{Client, Onward, Packet, Tables, Verdict};
@@ -222,7 +222,7 @@ where
         };
     }
     let Some(headers) = part.first(packet) else {
-        return Verdict::Pass;
+        return pass(packet, network, tables);
     };
     match decide(&headers, tables, client, onward) {
         Ok(Some(translation)) => {

@@ -7,7 +7,7 @@
 
 use super::flow::is_fresh;
 use super::headers::{Headers, Ipv4Header, Ipv6Header, Skip, Version, parse, walk_extensions};
-use super::ingress::{go_on, is_at_its_end};
+use super::ingress::{go_on, is_at_its_end, pass};
 use super::rewrite::{TCP_CHECKSUM, UDP_CHECKSUM, address_delta, port_word};
 use super::{Delta, Packet, Tables, Verdict, sctp};
 use crate::layout::{
@@ -231,13 +231,13 @@ where
     T: Tables<A>,
 {
     let Some(headers) = A::message(packet, network) else {
-        return Verdict::Pass;
+        return pass(packet, network, tables);
     };
     let Some(related) = find_related(packet, &headers, tables, Edge::Ingress) else {
         return if A::is_tunnel(packet, headers.transport + HEADER) {
             Verdict::Continue(Stage::TunnelError)
         } else {
-            Verdict::Pass
+            pass(packet, network, tables)
         };
     };
     let flags = related.flags;

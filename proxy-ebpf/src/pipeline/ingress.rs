@@ -1,7 +1,7 @@
 //! A packet comes in.
 
 use super::flow::{Translation, is_fresh, reply_record, reset, tend, touch};
-use super::frontend::is_refusal;
+use super::frontend::{is_refusal, leads_nowhere};
 use super::headers::{Headers, Skip, Version, parse, tcp_flags};
 use super::onward::can_finish;
 use super::open::{Unopened, open};
@@ -42,7 +42,10 @@ where
                 // What the host sends itself is seen at no ingress.
                 Client::Outside | Client::Host => Stage::OutsideFragment,
             };
-            return skipped(tables, skip, stage);
+            return match skipped(tables, skip, stage) {
+                Verdict::Pass => pass(packet, network, tables),
+                verdict => verdict,
+            };
         }
     };
     if headers.protocol == A::ICMP {
@@ -169,6 +172,24 @@ where
         }
         Skip::Fragment(_) => Verdict::Continue(stage),
     }
+}
+
+/// Lets a packet go on that came in and has no ports to look at, unless its destination is
+/// an address that only Services have: nobody would get it.
+#[inline(always)]
+pub(super) fn pass<A, P, T>(packet: &P, network: usize, tables: &T) -> Verdict<A>
+where
+    A: Version,
+    P: Packet,
+    T: Tables<A>,
+{
+    let destination: Option<A> = packet.read(network + A::ADDRESSES + size_of::<A>());
+    let goes_on = destination.is_none_or(|it| leads_nowhere(&it, tables).is_none());
+    if goes_on {
+        return Verdict::Pass;
+    }
+    tables.count(Counter::NoSuchService);
+    Verdict::Drop
 }
 
 /// Whether this packet still belongs to the flow that was found under its tuple.

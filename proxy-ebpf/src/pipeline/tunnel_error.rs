@@ -6,6 +6,7 @@
 
 use super::headers::{Headers, Version};
 use super::icmp::{HEADER, is_same};
+use super::ingress::pass;
 use super::verifier::join;
 use super::{Delta, Packet, Tables, Verdict};
 use crate::layout::{Counter, Edge, FlowKey, Tuple, flow_flags};
@@ -20,10 +21,10 @@ where
     T: Tables<A>,
 {
     let Some(headers) = A::message(packet, network) else {
-        return Verdict::Pass;
+        return pass(packet, network, tables);
     };
     let Some(quoted) = find_quoted(packet, &headers, tables) else {
-        return Verdict::Pass;
+        return pass(packet, network, tables);
     };
     let Some(error) = about_inside(packet, &headers, &quoted) else {
         return Verdict::Pass;

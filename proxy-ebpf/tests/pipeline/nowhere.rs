@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, tcp_flags};
+use proxy_tests::packets::{
+    Fragment, Frontend, Hook, Packet, Protocol, Stage, Transport, noise, tcp_flags,
+};
 
 use super::world::{FromIp, World, at};
-use crate::host::{Action, Memory};
+use crate::host::{Action, Link, Memory};
 use crate::layout::{Counter, Range};
 
 use tcp_flags::{ACK, SYN};
@@ -76,6 +78,54 @@ fn an_address_that_no_service_has_is_a_dead_end() {
             let expected = (Action::Drop, vec![(Counter::NoSuchService, 1)]);
             assert_eq!(outcome(&world, &packet), expected);
         }
+    }
+}
+
+/// Nobody has them, so that they would leave by a default route.
+#[test]
+fn other_protocols_of_these_addresses_lead_nowhere() {
+    let no_service = (Action::Drop, vec![(Counter::NoSuchService, 1)]);
+    for family in Family::BOTH {
+        let world = scene(family);
+        // ICMP, IP in IP, GRE, ESP, ICMPv6, UDP-Lite.
+        for protocol in [1, 4, 41, 47, 50, 58, 136] {
+            for (host, fragment) in [
+                (1, None),
+                (2, None),
+                (
+                    2,
+                    Some(Fragment {
+                        offset: 0,
+                        more: true,
+                    }),
+                ),
+            ] {
+                let mut packet = Packet {
+                    transport: Transport::Other(protocol),
+                    payload: noise(7, 64),
+                    ..Packet::udp(client(family), at(family, 9, host, 80))
+                };
+                packet.network.fragment = fragment;
+                assert_eq!(outcome(&world, &packet), no_service, "{packet:?}");
+                packet.destination = at(family, 8, 1, 80);
+                assert_eq!(outcome(&world, &packet), (Action::Pass, vec![]));
+            }
+        }
+    }
+}
+
+#[test]
+fn broken_packets_to_these_addresses_lead_nowhere() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        let packet = Packet::tcp(client(family), at(family, 9, 2, 80), SYN);
+        let mut bytes = packet.build();
+        // A TCP header of no length.
+        let data_offset = bytes.len() - packet.payload.len() - 8;
+        bytes[data_offset] = 0;
+        let (action, _) = world.run(Hook::FromPod, &bytes, Link::Ethernet);
+        let counted = [(Counter::Malformed, 1), (Counter::NoSuchService, 1)];
+        assert_eq!((action, world.counted()), (Action::Drop, counted.to_vec()));
     }
 }
 

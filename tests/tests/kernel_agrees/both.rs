@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions};
@@ -13,11 +13,12 @@ use proxy_agent::model::object;
 use proxy_agent::plan::{BackendEntry, FrontendId, Write};
 use proxy_ebpf::host::{self, Action, Frame, Link};
 use proxy_ebpf::layout::{
-    Counter, Frontend, Settings, Span, backend_flags, frontend_flags, settings_flags, xdp_ways,
+    Counter, Frontend, Range, Settings, Span, backend_flags, frontend_flags, settings_flags,
+    xdp_ways,
 };
 use proxy_ebpf::pipeline::Client;
-use proxy_tests::lab::{Directory, Namespace};
-use proxy_tests::packets::{Hook, Outcome, Protocol, Stage};
+use proxy_tests::lab::{Directory, Family, Namespace};
+use proxy_tests::packets::{Hook, Outcome, Protocol, Stage, address};
 
 /// What `BPF_PROG_TEST_RUN` returns: `TCX_NEXT`, `TC_ACT_SHOT`, `TC_ACT_REDIRECT`.
 const NEXT: i32 = -1;
@@ -130,6 +131,29 @@ impl Both {
         let (mut v4, mut v6) = (self.host.v4.settings, self.host.v6.settings);
         v4.flags |= settings_flags::RESET_GONE;
         v6.flags |= settings_flags::RESET_GONE;
+        self.write(&Write::SettingsV4(v4))?;
+        self.write(&Write::SettingsV6(v6))
+    }
+
+    /// Makes the network of most Services a range of ServiceCIDRs.
+    pub(crate) fn look_after_services(&mut self) -> Result<()> {
+        let (mut v4, mut v6) = (self.host.v4.settings, self.host.v6.settings);
+        for family in Family::BOTH {
+            match address(family, 9, 0) {
+                IpAddr::V4(first) => {
+                    v4.service_ranges[0] = Range {
+                        first: first.into(),
+                        mask: Ipv4Addr::new(255, 255, 255, 0).into(),
+                    };
+                }
+                IpAddr::V6(first) => {
+                    v6.service_ranges[0] = Range {
+                        first: first.into(),
+                        mask: Ipv6Addr::from(!u128::from(u64::MAX)).into(),
+                    };
+                }
+            }
+        }
         self.write(&Write::SettingsV4(v4))?;
         self.write(&Write::SettingsV6(v6))
     }

@@ -112,35 +112,47 @@ fn on_random_conversations_where_all_is_masqueraded() -> Result<()> {
 
 #[test]
 fn on_damaged_packets() -> Result<()> {
+    in_a_namespace(|| damaged(&mut Both::new(&Stage::usual(), Device::Ethernet)?))
+}
+
+#[test]
+fn on_damaged_packets_to_ranges_of_services() -> Result<()> {
     in_a_namespace(|| {
         let mut both = Both::new(&Stage::usual(), Device::Ethernet)?;
-        let mut too_short = 0;
-        for seed in 0..PACKETS {
-            let chance = noise(seed | 5 << 40, 256);
-            let mut choices = Choices::new(&chance);
-            let packet = Packet::random(&mut choices, client(&mut choices_of(seed)), {
-                service(&mut choices_of(seed))
-            });
-            let mut bytes = packet.build();
-            let end = packet.network_at() + 80;
-            for _ in 0..choices.below(4) {
-                let at = choices.below(end.min(bytes.len()));
-                bytes[at] = choices.byte();
-            }
-            if choices.seldom(3) {
-                bytes.truncate(14 + choices.below(bytes.len() - 14));
-            }
-            if bytes.len() < SHORTEST {
-                too_short += 1;
-                continue;
-            }
-            let hook = choices.one_of(&[Hook::FromOutside, Hook::FromPod, Hook::Out]);
-            both.run(hook, &bytes, &format!("seed {seed}"))?;
-        }
-        println!("{too_short} of {PACKETS} were too short for a test run");
-        assert!(too_short < PACKETS / 2);
+        both.look_after_services()?;
+        damaged(&mut both)?;
+        assert!(both.counter(Counter::NoSuchService) > 0);
         Ok(())
     })
+}
+
+fn damaged(both: &mut Both) -> Result<()> {
+    let mut too_short = 0;
+    for seed in 0..PACKETS {
+        let chance = noise(seed | 5 << 40, 256);
+        let mut choices = Choices::new(&chance);
+        let packet = Packet::random(&mut choices, client(&mut choices_of(seed)), {
+            service(&mut choices_of(seed))
+        });
+        let mut bytes = packet.build();
+        let end = packet.network_at() + 80;
+        for _ in 0..choices.below(4) {
+            let at = choices.below(end.min(bytes.len()));
+            bytes[at] = choices.byte();
+        }
+        if choices.seldom(3) {
+            bytes.truncate(14 + choices.below(bytes.len() - 14));
+        }
+        if bytes.len() < SHORTEST {
+            too_short += 1;
+            continue;
+        }
+        let hook = choices.one_of(&[Hook::FromOutside, Hook::FromPod, Hook::Out]);
+        both.run(hook, &bytes, &format!("seed {seed}"))?;
+    }
+    println!("{too_short} of {PACKETS} were too short for a test run");
+    assert!(too_short < PACKETS / 2);
+    Ok(())
 }
 
 #[test]
