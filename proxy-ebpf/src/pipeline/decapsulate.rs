@@ -14,7 +14,8 @@ use super::open::begin;
 use super::pick::{find_in, is_let_in, others};
 use super::{EveryWay, Packet, Tables, Verdict};
 use crate::layout::{
-    Counter, Edge, FlowKey, Frontend, FrontendKey, Span, Stage, Tuple, flow_flags, frontend_flags,
+    Counter, Edge, Flow, FlowKey, Frontend, FrontendKey, Span, Stage, Tuple, flow_flags,
+    frontend_flags,
 };
 
 /// Takes a packet of a flow that is known, or an ICMP error about one, out of the tunnel
@@ -37,7 +38,10 @@ where
             (is_ours, Stage::IngressError)
         }
         Ok(headers) => {
-            let flow = if leads_there(&headers, tables, &ends) {
+            let is_known = leads_there(&headers, tables, &ends)
+                || is_served_here(&headers, tables)
+                    && find_frontend(&headers, tables, &ends).is_some();
+            let flow = if is_known {
                 find_flow(&headers, tables, &mut EveryWay)
             } else {
                 Ok(None)
@@ -55,6 +59,9 @@ where
         Err(Skip::Fragment(at)) => match known_part(packet, inner, at, tables, &ends.destination) {
             Known::First(headers) if leads_there(&headers, tables, &ends) => {
                 (true, Stage::OutsideFragment)
+            }
+            Known::First(headers) if is_served_here(&headers, tables) => {
+                (false, Stage::OutsideFragment)
             }
             Known::First(headers) => return find_endpoints(&headers, tables, &ends),
             Known::Follows(is_ours) => (is_ours, Stage::OutsideFragment),
@@ -173,10 +180,24 @@ fn leads_there<A: Version, T: Tables<A>>(
 ) -> bool {
     let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
     tables.find(&key).is_some_and(|flow| {
-        flow.flags() & (flow_flags::REDIRECT | flow_flags::FOREIGN) == 0
+        is_local(&flow)
             && flow.tuple.destination_port == ends.destination_port
             && is_same(&flow.tuple.destination, &ends.destination)
     })
+}
+
+/// Whether the packet has a flow to an endpoint of this node. It stays there, whatever a
+/// tunnel says: anybody can write one with a client's tuple in it.
+#[inline(always)]
+fn is_served_here<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> bool {
+    let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
+    tables.find(&key).is_some_and(|flow| is_local(&flow))
+}
+
+/// Whether the flow is of this data path, and its packets do not go on from this node.
+#[inline(always)]
+fn is_local<A>(flow: &Flow<A>) -> bool {
+    flow.flags() & (flow_flags::REDIRECT | flow_flags::FOREIGN) == 0
 }
 
 /// What becomes of a packet in a tunnel that belongs to no flow: its frontend says which

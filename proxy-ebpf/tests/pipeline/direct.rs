@@ -257,6 +257,42 @@ fn what_comes_in_a_tunnel_does_not_go_on_in_another() {
     }
 }
 
+/// Anybody can write a tunnel, and in it the client's tuple.
+#[test]
+fn a_tunnel_to_another_endpoint_does_not_move_a_connection() {
+    for family in Family::BOTH {
+        let nodes = Nodes::with_endpoints(family, &[1, 2]);
+        let (client, frontend) = (nodes.client(), nodes.node_port());
+        let [syn, ack] = [SYN, ACK].map(|flags| Packet::tcp(client, frontend, flags));
+        let before = nodes.arrives(&syn);
+        let answer = syn.between(before.1, client);
+        let (_, bytes) = nodes.second.send(Hook::Out, &answer);
+        assert_eq!(answer.endpoints_in(&bytes), (frontend, client));
+        nodes.arrives(&ack);
+        let other = [1, 2].map(|host| at(family, 3, host, 8080));
+        let other = other.into_iter().find(|it| *it != before.1).unwrap();
+        for packet in [&ack, &syn] {
+            let forged = packet.clone().in_tunnel(frontend.ip(), other);
+            let (_, bytes) = nodes.second.send(Hook::FromOutside, &forged);
+            assert_eq!(packet.endpoints_in(&bytes), before);
+        }
+        let mut part = Packet {
+            payload: noise(1, 100),
+            ..ack.clone()
+        };
+        part = part.fragments(48).remove(0);
+        let forged = part.in_tunnel(frontend.ip(), other);
+        let (action, bytes) = nodes.second.send(Hook::FromOutside, &forged);
+        assert_eq!((action, bytes), (Action::Pass, forged.build()));
+        assert_eq!(nodes.arrives(&ack), before);
+        // After its end another connection begins, wherever that leads.
+        nodes.arrives(&Packet::tcp(client, frontend, FIN | ACK));
+        let new = syn.clone().in_tunnel(frontend.ip(), other);
+        let (_, bytes) = nodes.second.send(Hook::FromOutside, &new);
+        assert_eq!(syn.endpoints_in(&bytes), (client, other));
+    }
+}
+
 #[test]
 fn the_client_is_told_what_fits_into_a_tunnel() {
     for (family, header) in [(Family::V4, 20), (Family::V6, 40)] {
