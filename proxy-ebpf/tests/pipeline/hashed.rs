@@ -88,3 +88,58 @@ fn with_affinity_a_client_has_one_endpoint_on_all_nodes() {
         assert_eq!(reached.len(), usize::from(ENDPOINTS), "clients spread");
     }
 }
+
+/// Nodes of different architectures agree, and those of an older version while a new one is
+/// rolled out: whoever changes these moves all clients.
+#[test]
+fn what_leads_where_is_fixed() {
+    let endpoints_of = |family, affinity| -> Vec<u8> {
+        let world = node(1, affinity);
+        let endpoint_of = |packet: Packet| {
+            let (_, endpoint) = world.ends(Hook::FromOutside, &packet);
+            (1..=ENDPOINTS).find(|host| endpoint == at(family, 2, *host, 8080))
+        };
+        let tuple = |number: u8| {
+            let client = at(family, 7, number, 40_000 + u16::from(number));
+            (client, at(family, 9, 1, 80))
+        };
+        let tcp = (1..=6).map(tuple).map(|(a, b)| Packet::tcp(a, b, SYN));
+        let udp = (1..=6).map(tuple).map(|(a, b)| Packet::udp(a, b));
+        tcp.chain(udp).filter_map(endpoint_of).collect()
+    };
+    assert_eq!(
+        endpoints_of(Family::V4, 0),
+        [2, 6, 5, 3, 8, 7, 6, 5, 3, 2, 7, 1]
+    );
+    assert_eq!(
+        endpoints_of(Family::V4, AFFINITY_SECONDS),
+        [6, 3, 3, 5, 1, 8, 5, 2, 6, 5, 2, 8]
+    );
+    assert_eq!(
+        endpoints_of(Family::V6, 0),
+        [7, 1, 6, 1, 1, 4, 1, 5, 6, 2, 5, 1]
+    );
+}
+
+#[test]
+fn ports_of_a_service_lead_to_endpoints_of_their_own() {
+    let mut stage = Stage::empty();
+    let hosts = 1..=ENDPOINTS;
+    let backends = hosts.map(|host| stage.add_backend(at(Family::V4, 2, host, 8080), false));
+    let set: Vec<_> = backends.collect();
+    for port in [80, 443] {
+        stage.frontends.push(Frontend {
+            external: true,
+            ..Frontend::new(at(Family::V4, 9, 1, port), Protocol::Tcp, set.clone())
+        });
+    }
+    let mut world = World::new(&stage);
+    world.hash();
+    let differs = |port| {
+        let client = at(Family::V4, 7, 1, port);
+        let [first, second] =
+            [80, 443].map(|port| connect(&world, client, at(Family::V4, 9, 1, port)));
+        first != second
+    };
+    assert!((1024..1040).any(differs));
+}
