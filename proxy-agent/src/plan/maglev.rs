@@ -182,6 +182,35 @@ mod tests {
         );
     }
 
+    /// Nodes of an older version have the same while a new one is rolled out: whoever changes
+    /// this moves all clients.
+    #[test]
+    fn the_table_is_fixed() {
+        let v4 = endpoints(5);
+        let mut v6 = v4.clone();
+        for (number, endpoint) in (0..).zip(&mut v6) {
+            // In networks of their own, at the same place.
+            endpoint.address = [0xfd00, number, 0, 0, 0, 0, 0, 1].into();
+        }
+        let beginning = |endpoints: &[Endpoint], weights: [u16; 5]| -> Vec<usize> {
+            let weighed = |(at, endpoint): (usize, &Endpoint)| (*endpoint, weight(weights[at]));
+            let table = table(endpoints.iter().enumerate().map(weighed));
+            table.into_iter().take(16).collect()
+        };
+        assert_eq!(
+            beginning(&v4, [100; 5]),
+            [1, 3, 4, 4, 3, 4, 4, 4, 0, 0, 2, 4, 1, 1, 1, 4]
+        );
+        assert_eq!(
+            beginning(&v4, [100, 50, 25, 10, 1]),
+            [1, 0, 0, 4, 0, 0, 0, 0, 0, 0, 2, 2, 1, 1, 0, 0]
+        );
+        assert_eq!(
+            beginning(&v6, [100; 5]),
+            [2, 0, 0, 3, 1, 4, 1, 2, 2, 3, 4, 4, 2, 0, 1, 4]
+        );
+    }
+
     #[test]
     fn every_endpoint_has_its_share() {
         for count in [1, 2, 3, 10, 20, 100, 163, 1000] {

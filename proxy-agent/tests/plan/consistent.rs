@@ -11,7 +11,7 @@ use proxy_agent::model::object::{
     Algorithm, Family, Forwarding, ObjectName, Protocol, TrafficPolicy,
 };
 use proxy_agent::plan::{Capacity, Full, Planner};
-use proxy_ebpf::layout::{FrontendKey, Port, Span, V4, frontend_flags};
+use proxy_ebpf::layout::{Frontend as Value, FrontendKey, Port, Span, V4, frontend_flags};
 
 const TCP: u8 = 6;
 
@@ -135,20 +135,23 @@ fn each_endpoint_has_slots_by_its_weight_and_stays_when_that_changes() {
     let mut node = Node::new(16_384);
     // Others were there before, so that indices are not positions.
     node.serve(Algorithm::Maglev, &[7, 8, 9]);
-    let shares = |node: &Node| -> Vec<usize> {
-        let slots = node.slots(node.frontend([198, 51, 100, 1]).cluster);
+    let shares_of = |node: &Node, set: fn(&Value) -> Span| -> Vec<usize> {
+        let slots = node.slots(set(&node.frontend([198, 51, 100, 1])));
         let share = |host: u8| {
             let address: V4 = std::net::Ipv4Addr::new(10, 244, 0, host).into();
             slots.iter().filter(|it| **it == address).count()
         };
         [2, 3, 9].map(share).to_vec()
     };
+    let shares = |node: &Node| shares_of(node, |value| value.cluster);
     let generations = |node: &Node| -> Vec<_> {
         let backends = node.maps.v4.backends.values();
         backends.map(|it| (it.address, it.generation)).collect()
     };
     node.serve_by_weight(Algorithm::Maglev, &[2, 3, 9], &[100, 100, 200]);
     assert_eq!(shares(&node), [510, 510, 1019]);
+    // Of a set without the first endpoint.
+    assert_eq!(shares_of(&node, |value| value.local), [0, 680, 1359]);
     let before = generations(&node);
     node.serve_by_weight(Algorithm::Maglev, &[2, 3, 9], &[100, 5, 0]);
     // Whoever is in the set has one slot at least.
