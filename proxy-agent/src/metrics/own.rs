@@ -111,7 +111,7 @@ impl Own {
                 registry,
                 IntCounter::new(
                     "proxy_agent_flow_records_evicted_total",
-                    "Flow records, two for each flow, that gave way to others; counted once a minute",
+                    "Flow records, two for each flow, that gave way to others, mostly those of ended flows; counted once a minute",
                 ),
             ),
             flows_refused: by_reason(
