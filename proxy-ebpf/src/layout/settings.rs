@@ -13,6 +13,12 @@ pub struct Range<A> {
 }
 
 impl<A: Address> Range<A> {
+    /// Whether there is such a range.
+    #[inline(always)]
+    pub fn is_there(&self) -> bool {
+        self.mask != A::default()
+    }
+
     /// Whether the range is there and `address` is in it.
     #[inline(always)]
     pub fn contains(&self, address: &A) -> bool {

@@ -1,7 +1,7 @@
 //! Which frontend a destination is.
 
 use super::{Client, Tables};
-use crate::layout::{Address, Counter, Frontend, FrontendKey};
+use crate::layout::{Address, Counter, Frontend, FrontendKey, Range};
 
 /// The frontend under `key`, whose address is `address`: by its exact address first, then
 /// as a NodePort on one of the node's addresses.
@@ -45,12 +45,13 @@ pub(super) fn node_port<A: Address, T: Tables<A>>(
 #[inline(always)]
 pub(super) fn leads_nowhere<A: Address, T: Tables<A>>(address: &A, tables: &T) -> Option<Counter> {
     let ranges = &tables.settings()?.service_ranges;
-    if !ranges.iter().any(|range| range.contains(address)) {
-        None
-    } else if tables.is_cluster_ip(address) {
+    let is_in_range = ranges.iter().any(|range| range.contains(address));
+    // Where no range is known it is one of those that there are, or none.
+    let may_be_one = is_in_range || !ranges.iter().any(Range::is_there);
+    if may_be_one && tables.is_cluster_ip(address) {
         Some(Counter::NoSuchPort)
     } else {
-        Some(Counter::NoSuchService)
+        is_in_range.then_some(Counter::NoSuchService)
     }
 }
 

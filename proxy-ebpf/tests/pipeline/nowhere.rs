@@ -67,6 +67,21 @@ fn another_port_of_a_cluster_ip_is_refused() {
 }
 
 #[test]
+fn another_port_is_refused_also_where_no_range_is_known() {
+    for family in Family::BOTH {
+        let mut world = scene(family);
+        world.v4.settings.service_ranges = Default::default();
+        world.v6.settings.service_ranges = Default::default();
+        let to = at(family, 9, 1, 81);
+        let expected = (Action::Return, vec![(Counter::NoSuchPort, 1)]);
+        assert_eq!(outcome(&world, &Packet::udp(client(family), to)), expected);
+        // Of this one nobody knows whether it could be a ClusterIP.
+        let (action, _) = outcome(&world, &Packet::udp(client(family), at(family, 9, 2, 80)));
+        assert_eq!(action, Action::Pass);
+    }
+}
+
+#[test]
 fn an_address_that_no_service_has_is_a_dead_end() {
     for family in Family::BOTH {
         let world = scene(family);
