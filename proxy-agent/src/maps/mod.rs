@@ -16,6 +16,7 @@ mod kernel;
 mod left_out;
 mod load;
 mod mapped;
+mod owed;
 mod pinned_link;
 mod pins;
 mod read;

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use tracing::error;
 
+use super::owed::Owed;
 use super::{MapError, Maps};
 use crate::plan::{FrontendId, Write};
 
@@ -12,7 +13,7 @@ pub struct Writer<M> {
     maps: M,
     /// Writes that a map refused; until they succeed nothing that they replace may be
     /// used again.
-    owed: Vec<Write>,
+    owed: Owed,
     owing_since: Option<Instant>,
     /// Frontends that were not written, with the reason.
     failures: Vec<(FrontendId, String)>,
@@ -24,7 +25,7 @@ impl<M: Maps> Writer<M> {
     pub fn new(maps: M) -> Self {
         Self {
             maps,
-            owed: Vec::new(),
+            owed: Owed::default(),
             owing_since: None,
             failures: Vec::new(),
             made: 0,
@@ -50,8 +51,7 @@ impl<M: Maps> Writer<M> {
     /// would come after what is newer.
     pub fn write(&mut self, write: Write) {
         if self.owes() {
-            let element = write.element();
-            self.owed.retain(|owed| owed.element() != element);
+            self.owed.forget(&write.element());
         }
         self.make(write);
         self.note_paid();
@@ -69,7 +69,7 @@ impl<M: Maps> Writer<M> {
     /// Makes the writes that are owed. To be called before new ones are made, which may be
     /// of use only after them.
     pub fn make_owed(&mut self) {
-        for write in std::mem::take(&mut self.owed) {
+        for write in self.owed.take() {
             self.make(write);
         }
         self.note_paid();

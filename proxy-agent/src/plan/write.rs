@@ -150,7 +150,7 @@ pub enum Write {
 }
 
 /// What a [`Write`] is about: of two about the same element the later one counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WrittenElement {
     /// A backend, by its index.
     Backend(Family, u32),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use proxy_ebpf::host::{self, Action, Frame, Link, Memory, Shared};
 use proxy_ebpf::layout::{
-    Address, Backend, Frontend, FrontendKey, Port, Settings, Span, V4, V6, backend_flags,
+    Address, Backend, Counter, Frontend, FrontendKey, Port, Settings, Span, V4, V6, backend_flags,
     frontend_flags, settings_flags,
 };
 use proxy_ebpf::pipeline::Client;
@@ -75,6 +75,12 @@ impl Node {
     /// Whether no packet can belong to a flow.
     pub fn has_no_flows(&self) -> bool {
         is_empty(&self.v4) && is_empty(&self.v6)
+    }
+
+    /// How many packets could not be changed as they should have been.
+    pub fn failed_rewrites(&self) -> u64 {
+        // Both memories count in one place.
+        self.v4.counter(Counter::RewriteFailed)
     }
 
     /// Runs a frame through the pipeline.
