@@ -108,7 +108,7 @@ impl<M: Maps> Agent<M> {
     where
         M: Readable,
     {
-        let content = self.writer.maps_mut().read()?;
+        let mut content = self.writer.maps_mut().read()?;
         // Nobody looks any more at what the last agent had just replaced.
         wait_for_readers();
         for write in self.planner.adopt(&content, Instant::now())? {
@@ -118,7 +118,8 @@ impl<M: Maps> Agent<M> {
             frontends = content.frontends.len(),
             "going on from the maps of the last agent"
         );
-        self.cluster_ips.adopt(content.cluster_ips.clone());
+        self.cluster_ips
+            .adopt(std::mem::take(&mut content.cluster_ips));
         self.node.adopt(content);
         Ok(())
     }

@@ -23,13 +23,15 @@ mod socket;
 mod stage;
 mod xdp;
 
-pub use access::{Affinity, AffinityKey, Allowed, ClusterIp, SourceRange};
+pub use access::{Affinity, AffinityKey, Allowed, SourceRange};
 pub use address::{Address, Bytes, Port, V4, V6, protocol};
 pub use backend::{Backend, RESET_STEP, SlotPair, backend_flags};
 pub use counter::{COUNTERS, Counter, Traffic};
 pub use flow::{Edge, Flow, FlowKey, NAT_PORTS, NatPort, Racy, Tuple, flow_flags};
 pub use fragment::{FRAGMENTS, Fragment, FragmentKey};
-pub use frontend::{DEVICE_ADDRESSES, Frontend, FrontendKey, NodeAddress, Span, frontend_flags};
+pub use frontend::{
+    ClusterIp, DEVICE_ADDRESSES, Frontend, FrontendKey, NodeAddress, Span, frontend_flags,
+};
 pub use settings::{Range, SERVICE_RANGES, Settings, settings_flags};
 pub use socket::{CGROUP_LEVELS, LEFT_OUT_PODS, SocketCookie, SocketKey, SocketRecord, Towards};
 pub use stage::{Answers, STAGES, Stage};

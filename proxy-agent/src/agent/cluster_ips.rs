@@ -77,8 +77,7 @@ impl ClusterIps {
         if self.left_out.len() > were_left_out {
             warn!(
                 "there is no room for {} of the Services' ClusterIPs: what is sent to a port \
-                 that they do not have is dropped, and not refused (make the maps larger: \
-                 --map-frontends)",
+                 that they do not have is not refused (make the maps larger: --map-frontends)",
                 self.left_out.len()
             );
         }

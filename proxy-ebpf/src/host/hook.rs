@@ -100,9 +100,7 @@ fn network_header(frame: &Frame, link: Link) -> Option<(usize, u16)> {
     }
 }
 
-fn run_at<A: Version>(frame: &mut Frame, network: usize, hook: Hook, memory: &Memory<A>) -> Action
-where
-{
+fn run_at<A: Version>(frame: &mut Frame, network: usize, hook: Hook, memory: &Memory<A>) -> Action {
     let verdict = match hook {
         Hook::Ingress(client) => ingress(frame, network, memory, client, &mut EveryWay),
         Hook::Xdp { .. } => Verdict::Pass,
@@ -117,9 +115,7 @@ fn go_through<A: Version>(
     frame: &mut Frame,
     network: usize,
     memory: &Memory<A>,
-) -> Verdict<A>
-where
-{
+) -> Verdict<A> {
     loop {
         let stage = match verdict {
             Verdict::Continue(stage) => stage,

@@ -40,6 +40,3 @@ pub struct Affinity {
     /// When that was, in [`ticks`](super::ticks).
     pub seen: u32,
 }
-
-/// Value of `CLUSTER_IPS_*`; only its presence counts.
-pub type ClusterIp = u32;

@@ -72,6 +72,9 @@ pub mod frontend_flags {
     pub const DSR: u32 = 1 << 4;
 }
 
+/// Value of `CLUSTER_IPS_*`; only its presence counts.
+pub type ClusterIp = u32;
+
 /// Value of `NODE_ADDRS_*`; only its presence counts.
 pub type NodeAddress = u32;
 

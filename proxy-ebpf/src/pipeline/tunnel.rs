@@ -24,9 +24,16 @@ pub trait Tunnel: Address {
     const INSIDE: u8;
     /// How long an outer header is.
     const OUTER: usize = size_of::<Self::Outer>();
+    /// No sender takes a way for narrower than this.
+    const MINIMUM_MTU: u16;
 
     /// How long a packet may be in a tunnel whose way takes `mtu` bytes.
-    fn fitting(mtu: u16) -> u16;
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "a header's length")]
+    fn fitting(mtu: u16) -> u16 {
+        mtu.saturating_sub(Self::OUTER as u16)
+            .max(Self::MINIMUM_MTU)
+    }
 
     /// Whether a whole packet may open a flow that leads through a tunnel: it has no IPv6
     /// extension headers that the other node would have to walk through.
@@ -44,11 +51,7 @@ pub trait Tunnel: Address {
 impl Tunnel for V4 {
     type Outer = [u32; 5];
     const INSIDE: u8 = protocol::IPIP;
-
-    #[inline(always)]
-    fn fitting(mtu: u16) -> u16 {
-        mtu.saturating_sub(20)
-    }
+    const MINIMUM_MTU: u16 = 0;
 
     #[inline(always)]
     fn may_tunnel(_: &Headers<Self>) -> bool {
@@ -96,13 +99,8 @@ impl Tunnel for V4 {
 impl Tunnel for V6 {
     type Outer = [u32; 10];
     const INSIDE: u8 = protocol::IPV6;
-
-    #[inline(always)]
-    fn fitting(mtu: u16) -> u16 {
-        // No sender goes below that (RFC 2473, section 7.1).
-        const SMALLEST: u16 = 1280;
-        mtu.saturating_sub(40).max(SMALLEST)
-    }
+    // RFC 2473, section 7.1.
+    const MINIMUM_MTU: u16 = 1280;
 
     #[inline(always)]
     fn may_tunnel(headers: &Headers<Self>) -> bool {

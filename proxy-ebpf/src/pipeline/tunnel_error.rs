@@ -56,8 +56,8 @@ where
     P: Packet,
     T: Tables<A>,
 {
-    // With options the IP header would be too long to make way for another.
     let [kind, _]: [u8; 2] = packet.read(headers.transport)?;
+    // With options the IP header would be too long to make way for another.
     if headers.transport - headers.network != A::OUTER || !A::is_error(kind) {
         return None;
     }

@@ -163,12 +163,12 @@ impl Cast {
     }
 
     fn error(&self, about: &Packet, choices: &mut Choices<'_>) -> Packet {
-        let (router, kinds) = match self.family {
-            Family::V4 => (77, [[3, 1], [3, 4], [11, 0]]),
-            Family::V6 => (77, [[1, 4], [2, 0], [3, 0]]),
+        let kinds = match self.family {
+            Family::V4 => [[3, 1], [3, 4], [11, 0]],
+            Family::V6 => [[1, 4], [2, 0], [3, 0]],
         };
-        let from = address(self.family, 1, router);
-        let mut error = Packet::error(from, choices.one_of(&kinds), about);
+        let router = address(self.family, 1, 77);
+        let mut error = Packet::error(router, choices.one_of(&kinds), about);
         if let Transport::Icmp { value, .. } = &mut error.transport {
             *value = choices.one_of(&[0, 576, 1280, 1400, 9000, 70_000]);
         }
