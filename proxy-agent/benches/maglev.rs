@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use proxy_agent::model::desired::{Endpoint, Weight};
 use proxy_agent::plan::maglev::table;
-use proxy_ebpf::pipeline::hash;
+use proxy_ebpf::pipeline::Hash;
 
 /// Clients whose endpoint is looked up.
 const CLIENTS: u32 = 1_000_000;
@@ -47,7 +47,7 @@ fn owners(endpoints: &[Endpoint], weigh: Weigh) -> Vec<IpAddr> {
 
 /// The slot of a client, as the data path finds it.
 fn slot(client: u32, slots: usize) -> usize {
-    let product = u64::from(hash(6, [client])) * slots as u64;
+    let product = u64::from(Hash::new(6).word(client).finish()) * slots as u64;
     usize::try_from(product >> 32).unwrap_or(0)
 }
 

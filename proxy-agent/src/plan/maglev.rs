@@ -9,7 +9,7 @@
 
 use std::net::IpAddr;
 
-use proxy_ebpf::pipeline::hash;
+use proxy_ebpf::pipeline::Hash;
 
 use crate::model::desired::{Endpoint, Weight};
 
@@ -116,7 +116,8 @@ fn number(endpoint: &Endpoint, seed: u32) -> usize {
     let words = [96, 64, 32, 0].map(|shift| u32::try_from(bits >> shift & 0xffff_ffff));
     let words = words.map(Result::unwrap_or_default);
     let port = u32::from(endpoint.port);
-    hash(seed, words.into_iter().chain([port])) as usize
+    let hash = words.into_iter().fold(Hash::new(seed), Hash::word);
+    hash.word(port).finish() as usize
 }
 
 #[cfg(test)]

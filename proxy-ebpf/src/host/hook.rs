@@ -5,7 +5,7 @@ use crate::layout::{Address, Counter, Stage, Tuple, V4, V6};
 use crate::pipeline::{
     Client, EveryWay, Headers, Onward, Tables as _, Verdict, Version, decapsulate, egress,
     egress_error, egress_fragment, encapsulate, ethernet, expire, ingress, ingress_error,
-    ingress_fragment, open_direct, open_tunnelled, refuse, too_big, too_big_for_tunnel,
+    ingress_fragment, open, open_direct, open_tunnelled, refuse, too_big, too_big_for_tunnel,
     tunnel_error,
 };
 
@@ -101,12 +101,15 @@ fn network_header(frame: &Frame, link: Link) -> Option<(usize, u16)> {
 }
 
 fn run_at<A: Version>(frame: &mut Frame, network: usize, hook: Hook, memory: &Memory<A>) -> Action {
-    let verdict = match hook {
-        Hook::Ingress(client) => ingress(frame, network, memory, client, &mut EveryWay),
-        Hook::Xdp { .. } => Verdict::Pass,
-        Hook::Egress => egress(frame, network, memory),
+    let (verdict, client) = match hook {
+        Hook::Ingress(client) => (
+            ingress(frame, network, memory, client, &mut EveryWay),
+            client,
+        ),
+        Hook::Xdp { .. } => (Verdict::Pass, Client::Outside),
+        Hook::Egress => (egress(frame, network, memory), Client::Outside),
     };
-    action(&go_through(verdict, frame, network, memory))
+    action(&go_through(verdict, frame, network, memory, client))
 }
 
 /// Runs the stages that a packet is to go through.
@@ -115,6 +118,7 @@ fn go_through<A: Version>(
     frame: &mut Frame,
     network: usize,
     memory: &Memory<A>,
+    client: Client,
 ) -> Verdict<A> {
     loop {
         let stage = match verdict {
@@ -129,18 +133,14 @@ fn go_through<A: Version>(
         };
         verdict = match stage {
             Stage::Decapsulate => decapsulate(frame, network, memory),
-            Stage::OpenDirect => open_direct(frame, network, memory, &mut EveryWay),
+            Stage::Open => open(frame, network, memory, client, &EveryWay),
+            Stage::OpenDirect => open_direct(frame, network, memory, &EveryWay),
             Stage::IngressError => ingress_error(frame, network, memory),
             Stage::EgressError => egress_error(frame, network, memory),
             Stage::Refuse => refuse(frame, network, memory),
             Stage::Expire => expire(frame, network, memory),
             Stage::TunnelError => tunnel_error(frame, network, memory),
-            Stage::PodFragment => {
-                ingress_fragment(frame, network, memory, Client::Pod, &mut EveryWay)
-            }
-            Stage::OutsideFragment => {
-                ingress_fragment(frame, network, memory, Client::Outside, &mut EveryWay)
-            }
+            Stage::Fragment => ingress_fragment(frame, network, memory, client),
             Stage::EgressFragment => egress_fragment(frame, network, memory),
             // Of these the hooks decide.
             Stage::TooBig | Stage::Forward | Stage::Encapsulate | Stage::OpenTunnelled => {
@@ -222,9 +222,5 @@ impl<A> Onward<A> for XdpWays {
 
     fn can_forward(&mut self, _: &Headers<A>, _: &Tuple<A>) -> bool {
         self.can_send
-    }
-
-    fn source(&mut self, _: &A, _: &A) -> Option<&A> {
-        None
     }
 }

@@ -15,10 +15,9 @@ pub enum Stage {
     TooBig = 3,
     /// Sends a packet on.
     Forward = 4,
-    /// Translates a fragment that came in from a pod.
-    PodFragment = 5,
-    /// Translates a fragment that came in from anybody else.
-    OutsideFragment = 6,
+    /// Translates a fragment that came in. (5 was one of a pod; the programs of an agent
+    /// before this one may still call it.)
+    Fragment = 6,
     /// Translates a fragment that goes out.
     EgressFragment = 7,
     /// Tells the sender that a packet's time to live is over.
@@ -33,6 +32,8 @@ pub enum Stage {
     OpenDirect = 12,
     /// Tells a client what a router between the nodes has told of a tunnel.
     TunnelError = 13,
+    /// Opens a flow to a frontend, for the packet that is its first.
+    Open = 14,
 }
 
 impl Stage {
@@ -43,11 +44,7 @@ impl Stage {
         (Self::Refuse, ["refuse_v4", "refuse_v6"]),
         (Self::TooBig, ["too_big_v4", "too_big_v6"]),
         (Self::Forward, ["forward_v4", "forward_v6"]),
-        (Self::PodFragment, ["pod_fragment_v4", "pod_fragment_v6"]),
-        (
-            Self::OutsideFragment,
-            ["outside_fragment_v4", "outside_fragment_v6"],
-        ),
+        (Self::Fragment, ["fragment_v4", "fragment_v6"]),
         (
             Self::EgressFragment,
             ["egress_fragment_v4", "egress_fragment_v6"],
@@ -61,6 +58,7 @@ impl Stage {
         ),
         (Self::OpenDirect, ["open_direct_v4", "open_direct_v6"]),
         (Self::TunnelError, ["tunnel_error_v4", "tunnel_error_v6"]),
+        (Self::Open, ["open_v4", "open_v6"]),
     ];
 
     /// The index of its program for IPv4 (0) or IPv6 (1).
@@ -71,8 +69,7 @@ impl Stage {
 }
 
 /// Elements of `STAGES`.
-#[expect(clippy::cast_possible_truncation, reason = "a handful")]
-pub const STAGES: u32 = Stage::ALL.len() as u32 * 2;
+pub const STAGES: u32 = Stage::Open.index(1) + 1;
 
 /// The one element of `ANSWERS`, of each CPU: how many resets and ICMP errors it sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -58,19 +58,17 @@ where
         }
         Err(Skip::Fragment(at)) => match known_part(packet, inner, at, tables, &ends.destination) {
             Known::First(headers) if leads_there(&headers, tables, &ends) => {
-                (true, Stage::OutsideFragment)
+                (true, Stage::Fragment)
             }
-            Known::First(headers) if is_served_here(&headers, tables) => {
-                (false, Stage::OutsideFragment)
-            }
+            Known::First(headers) if is_served_here(&headers, tables) => (false, Stage::Fragment),
             Known::First(headers) => return find_endpoints(&headers, tables, &ends),
-            Known::Follows(is_ours) => (is_ours, Stage::OutsideFragment),
+            Known::Follows(is_ours) => (is_ours, Stage::Fragment),
         },
         Err(Skip::Malformed) => {
             tables.count(Counter::Malformed);
-            (false, Stage::OutsideFragment)
+            (false, Stage::Fragment)
         }
-        Err(Skip::Other | Skip::Encapsulated) => (false, Stage::OutsideFragment),
+        Err(Skip::Other | Skip::Encapsulated) => (false, Stage::Fragment),
     };
     if !is_ours {
         return Verdict::Pass;
@@ -106,24 +104,24 @@ where
         };
     };
     let inner = network + A::OUTER;
-    let Some(headers) = parse_first::<A, P>(packet, inner) else {
+    let Some((headers, is_whole)) = parse_first::<A, P>(packet, inner) else {
         return Verdict::Pass;
     };
     let nat_ports = tables.settings().map_or(0, |settings| settings.nat_ports);
     let mut flow = new_flow(&headers, tables, index, &backend, 0);
-    let translation = match begin(&headers, tables, &mut EveryWay, nat_ports, &mut flow) {
+    let translation = match begin(&headers, tables, nat_ports, &mut flow) {
         Ok(translation) => translation,
         Err(reason) => {
             tables.count(reason);
             return Verdict::Drop;
         }
     };
-    if !A::is_part(packet, inner) {
+    if is_whole {
         return take_out_and_translate(packet, &headers, tables, &translation);
     }
     // Now that its flow is there, it is a fragment like any other.
     match take_out(packet, network, tables) {
-        Some(()) => Verdict::Continue(Stage::OutsideFragment),
+        Some(()) => Verdict::Continue(Stage::Fragment),
         None => Verdict::Drop,
     }
 }

@@ -7,84 +7,70 @@
 use super::flow::{Translation, new_flow};
 use super::fragment::parse_first;
 use super::frontend::find_frontend;
-use super::headers::{Headers, Version, parse};
-use super::ingress::{refused, translate};
-use super::open::open_to;
+use super::headers::{Headers, Version};
+use super::open::{open_to, opened_or_refused};
 use super::pick::{lot_of, pick};
 use super::tables::{Make, Tables};
 use super::traffic::count_connection;
-use super::{Client, Onward, Packet, Verdict};
+use super::{Client, Packet, Sources, Verdict};
 use crate::layout::{
-    Backend, Counter, Edge, FlowKey, FrontendKey, Settings, Stage, Tuple, backend_flags,
+    Backend, Counter, Edge, FlowKey, Frontend, FrontendKey, Settings, Tuple, backend_flags,
     flow_flags, settings_flags,
 };
 
 /// Opens a flow for a packet from outside to a frontend with direct return, and has the
 /// packet go on.
 #[inline(always)]
-pub fn open_direct<A, P, T, O>(
+pub fn open_direct<A, P, T, S>(
     packet: &mut P,
     network: usize,
     tables: &T,
-    onward: &mut O,
+    sources: &S,
 ) -> Verdict<A>
 where
     A: Version,
     P: Packet,
     T: Tables<A>,
-    O: Onward<A>,
+    S: Sources<A>,
 {
-    let Some(headers) = parse_first::<A, P>(packet, network) else {
+    let Some((headers, is_whole)) = parse_first::<A, P>(packet, network) else {
         return Verdict::Pass;
     };
-    let is_whole = parse::<A, P>(packet, network).is_ok();
     // Fragments are mostly as long as the client's way takes, and too long for a tunnel.
     let may_tunnel = is_whole && A::may_tunnel(&headers);
-    let translation = match open(&headers, tables, onward, may_tunnel) {
-        Ok(Some(translation)) => translation,
-        Ok(None) => return Verdict::Pass,
-        Err(reason) => {
-            tables.count(reason);
-            return refused(reason);
-        }
+    let address = &headers.tuple.destination;
+    let mut key = FrontendKey::new(*address, headers.tuple.destination_port, headers.protocol);
+    let Some(frontend) = find_frontend(&mut key, address, Client::Outside, tables) else {
+        return Verdict::Pass;
     };
-    if is_whole {
-        translate(packet, &headers, tables, &translation)
-    } else {
-        // Now that its flow is there, it is a fragment like any other.
-        Verdict::Continue(Stage::OutsideFragment)
-    }
+    let opened = open(&headers, tables, sources, (&key, &frontend), may_tunnel);
+    opened_or_refused(packet, &headers, is_whole, tables, opened)
 }
 
 #[inline(always)]
-fn open<A: Version, T: Tables<A>, O: Onward<A>>(
+fn open<A: Version, T: Tables<A>, S: Sources<A>>(
     headers: &Headers<A>,
     tables: &T,
-    onward: &mut O,
+    sources: &S,
+    (key, frontend): (&FrontendKey<A>, &Frontend),
     may_tunnel: bool,
-) -> Result<Option<Translation<A>>, Counter> {
+) -> Result<Translation<A>, Counter> {
     let client = Client::Outside;
-    let address = &headers.tuple.destination;
-    let mut key = FrontendKey::new(*address, headers.tuple.destination_port, headers.protocol);
-    let Some(frontend) = find_frontend(&mut key, address, client, tables) else {
-        return Ok(None);
-    };
-    let lot = || lot_of(headers, &frontend, tables);
-    let (index, backend) = pick(headers.tuple.source, client, &frontend, lot, tables)?;
+    let lot = || lot_of(headers, frontend, tables);
+    let (index, backend) = pick(headers.tuple.source, client, frontend, lot, tables)?;
     let settings = tables.settings().copied().unwrap_or_default();
-    let translation = if may_tunnel && is_direct(headers, &backend, &settings) {
+    if may_tunnel && is_direct(headers, &backend, &settings) {
         // By its own address the endpoint's node knows a NodePort.
         let is_node_port = key.address == A::default();
         let source = if is_node_port {
-            *address
+            headers.tuple.destination
         } else {
             settings.node_address
         };
-        open_tunnel(headers, tables, (index, &backend), source)?
+        open_tunnel(headers, tables, (index, &backend), source)
     } else {
-        open_to(headers, tables, client, onward, (index, &backend))?
-    };
-    Ok(Some(translation))
+        open_to(headers, tables, client, sources, (index, &backend))
+    }
 }
 
 /// Whether the endpoint is to answer the client itself.

@@ -8,10 +8,10 @@ use super::egress::find_reply;
 use super::flow::Translation;
 use super::headers::{Headers, Ipv4Header, Ipv6Header, Skip, Version, parse, with_ports};
 use super::icmp::is_same;
-use super::ingress::{decide, go_on, is_at_its_end, pass, refused, translate};
-use super::open::Unopened;
+use super::ingress::{find_flow, go_on, is_at_its_end, pass, refused, translate, without_flow};
 use super::rewrite::{address_delta, port_word, rewrite};
-use super::{Client, Onward, Packet, Tables, Verdict};
+use super::verifier::join;
+use super::{Client, EveryWay, Packet, Tables, Verdict};
 use crate::layout::{
     Address, Counter, Edge, Fragment, FragmentKey, Port, Stage, Tuple, V4, V6, flow_flags,
     protocol, ticks,
@@ -37,20 +37,9 @@ pub trait Fragments: Address {
     /// Reads a fragment whose IP header is at `network`, and the header that shows it is
     /// one at `at`.
     fn part<P: Packet>(packet: &P, network: usize, at: usize) -> Option<Part<Self>>;
-
-    /// Whether a packet without extension headers but the one of a fragment is a fragment;
-    /// its IP header is at `network`.
-    fn is_part<P: Packet>(packet: &P, network: usize) -> bool;
 }
 
 impl Fragments for V4 {
-    #[inline(always)]
-    fn is_part<P: Packet>(packet: &P, network: usize) -> bool {
-        const OFFSET_AND_MORE: u16 = 0x3fff;
-        let header = packet.read::<Ipv4Header>(network);
-        header.is_some_and(|it| u16::from_be(it.fragment) & OFFSET_AND_MORE != 0)
-    }
-
     #[inline(always)]
     fn part<P: Packet>(packet: &P, network: usize, _: usize) -> Option<Part<Self>> {
         const OFFSET: u16 = 0x1fff;
@@ -74,15 +63,10 @@ impl Fragments for V4 {
 
 impl Fragments for V6 {
     #[inline(always)]
-    fn is_part<P: Packet>(packet: &P, network: usize) -> bool {
-        const FRAGMENT: u8 = 44;
-        let header = packet.read::<Ipv6Header>(network);
-        header.is_some_and(|it| it.next_header == FRAGMENT)
-    }
-
-    #[inline(always)]
     fn part<P: Packet>(packet: &P, network: usize, at: usize) -> Option<Part<Self>> {
         const OFFSET: u16 = 0xfff8;
+        // The compiler knows already that the packet is that long; the verifier does not.
+        let network = join(network);
         let header: Ipv6Header = packet.read(network)?;
         let [next, position]: [u16; 2] = packet.read(at)?;
         let id: u32 = packet.read(at + 4)?;
@@ -148,14 +132,20 @@ impl<A: Version> Part<A> {
     }
 }
 
-/// The headers of a packet, or of its first fragment.
+/// The headers of a packet, or of its first fragment, and whether it is whole.
 #[inline(always)]
-pub(super) fn parse_first<A: Version, P: Packet>(packet: &P, network: usize) -> Option<Headers<A>> {
+pub(super) fn parse_first<A: Version, P: Packet>(
+    packet: &P,
+    network: usize,
+) -> Option<(Headers<A>, bool)> {
     match parse::<A, P>(packet, network) {
-        Ok(headers) => Some(headers),
+        Ok(headers) => Some((headers, true)),
         Err(Skip::Fragment(at)) => {
-            let part = A::part(packet, network, at).filter(|part| part.is_first)?;
-            part.first(packet)
+            let part = A::part(packet, network, at)?;
+            if !part.is_first {
+                return None;
+            }
+            Some((part.first(packet)?, false))
         }
         Err(_) => None,
     }
@@ -199,18 +189,16 @@ where
 
 /// Translates a fragment that came in.
 #[inline(always)]
-pub fn ingress_fragment<A, P, T, O>(
+pub fn ingress_fragment<A, P, T>(
     packet: &mut P,
     network: usize,
     tables: &T,
     client: Client,
-    onward: &mut O,
 ) -> Verdict<A>
 where
     A: Version,
     P: Packet,
     T: Tables<A>,
-    O: Onward<A>,
 {
     let Some(part) = Part::<A>::read(packet, network) else {
         return Verdict::Pass;
@@ -224,7 +212,7 @@ where
     let Some(headers) = part.first(packet) else {
         return pass(packet, network, tables);
     };
-    match decide(&headers, tables, client, onward) {
+    match find_flow(&headers, tables, &mut EveryWay) {
         Ok(Some(translation)) => {
             let Translation { tuple, flags, .. } = &translation;
             if flags & flow_flags::DSR == 0 && !can_become(&headers, tuple) {
@@ -234,17 +222,20 @@ where
             remember(tables, &headers, part.id, Edge::Ingress, (tuple, *flags));
             translate(packet, &headers, tables, &translation)
         }
-        Ok(None) => Verdict::Pass,
-        Err(Unopened::Direct) => Verdict::Continue(Stage::OpenDirect),
-        Err(Unopened::Refused(reason)) => {
+        Ok(None) => answer_part(&headers, without_flow(&headers, tables, client)),
+        Err(reason) => {
             tables.count(reason);
-            // A reset is not made of a part.
-            if headers.protocol == protocol::TCP {
-                Verdict::Drop
-            } else {
-                refused(reason)
-            }
+            answer_part(&headers, refused(reason))
         }
+    }
+}
+
+/// The verdict about a first fragment; a reset is not made of a part.
+#[inline(always)]
+fn answer_part<A>(headers: &Headers<A>, verdict: Verdict<A>) -> Verdict<A> {
+    match verdict {
+        Verdict::Continue(Stage::Refuse) if headers.protocol == protocol::TCP => Verdict::Drop,
+        verdict => verdict,
     }
 }
 

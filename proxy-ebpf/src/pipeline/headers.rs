@@ -7,6 +7,7 @@ use super::fragment::Fragments;
 use super::quote::WriteError;
 use super::sctp::SctpHeader;
 use super::tunnel::Tunnel;
+use super::verifier::hide_offset;
 use super::{Covers, Packet};
 use crate::layout::{Bytes, Port, Tuple, V4, V6, flow_flags, protocol};
 
@@ -266,8 +267,12 @@ impl Version for V6 {
         if length > present || (length == 0 && present != 0) {
             return Err(Skip::Malformed);
         }
-        let (transport, protocol) =
-            walk_extensions(packet, offset + size_of::<Ipv6Header>(), header.next_header)?;
+        let extensions = offset + size_of::<Ipv6Header>();
+        let (transport, protocol) = match walk_extensions(packet, extensions, header.next_header) {
+            Ok((transport, protocol)) => (walked_to(packet, transport)?, protocol),
+            Err(Skip::Fragment(at)) => return Err(Skip::Fragment(walked_to(packet, at)?)),
+            Err(skip) => return Err(skip),
+        };
         Ok(Network {
             transport,
             end: offset + size_of::<Ipv6Header>() + length,
@@ -308,6 +313,21 @@ pub(super) fn walk_extensions<P: Packet>(
         }
     }
     Err(Skip::Other)
+}
+
+/// An offset behind extension headers. The verifier has come there by a way of its own for each
+/// number of them, and would follow each to the end.
+#[inline(always)]
+fn walked_to<P: Packet>(packet: &P, offset: usize) -> Result<usize, Skip> {
+    /// No offset of a header exceeds this.
+    const FARTHEST: usize = 0x7fff;
+    if P::MOST_EXTENSIONS == 0 {
+        return Ok(offset);
+    }
+    if offset > FARTHEST {
+        return Err(Skip::Malformed);
+    }
+    Ok(hide_offset(offset, packet.len(), FARTHEST))
 }
 
 /// Offset of the network header and EtherType of an Ethernet frame, behind up to

@@ -1,19 +1,19 @@
 //! A packet comes in.
 
-use super::flow::{Translation, is_fresh, reply_record, reset, tend, touch};
-use super::frontend::{is_refusal, leads_nowhere};
+use super::flow::{Translation, is_fresh, release_tuple, reply_record, reset, tend, touch};
+use super::frontend::{find_frontend, is_refusal, leads_nowhere};
 use super::headers::{Headers, Skip, Version, parse, tcp_flags};
 use super::onward::can_finish;
-use super::open::{Unopened, open};
 use super::rewrite::{rewrite, set_ttl, swap_link_addresses};
 use super::traffic::count_packet;
 use super::{Client, Onward, Packet, Tables, Verdict};
 use crate::layout::{
-    Counter, Edge, Flow, FlowKey, Stage, Tuple, flow_flags, protocol, settings_flags,
+    Counter, Edge, Flow, FlowKey, FrontendKey, Stage, Tuple, flow_flags, protocol, settings_flags,
 };
 
 /// Translates a packet of IP version `A` that came in, with its IP header at
-/// `network`, where `onward` has a way for it then.
+/// `network`, where `onward` has a way for it then. What opens a flow, and whatever else is
+/// seldom, is the business of a stage.
 #[inline(always)]
 pub fn ingress<A, P, T, O>(
     packet: &mut P,
@@ -30,19 +30,13 @@ where
 {
     let headers = match parse::<A, P>(packet, network) {
         Ok(headers) => headers,
+        // The hook behind this one comes to the same, and has the stages.
+        Err(_) if O::HAS_NEXT => return Verdict::Pass,
+        Err(Skip::Encapsulated) if client == Client::Outside => {
+            return Verdict::Continue(Stage::Decapsulate);
+        }
         Err(skip) => {
-            if O::HAS_NEXT {
-                return Verdict::Pass;
-            }
-            if skip == Skip::Encapsulated && client == Client::Outside {
-                return Verdict::Continue(Stage::Decapsulate);
-            }
-            let stage = match client {
-                Client::Pod => Stage::PodFragment,
-                // What the host sends itself is seen at no ingress.
-                Client::Outside | Client::Host => Stage::OutsideFragment,
-            };
-            return match skipped(tables, skip, stage) {
+            return match skipped(tables, skip, Stage::Fragment) {
                 Verdict::Pass => pass(packet, network, tables),
                 verdict => verdict,
             };
@@ -51,41 +45,39 @@ where
     if headers.protocol == A::ICMP {
         return Verdict::Continue(Stage::IngressError);
     }
-    match decide(&headers, tables, client, onward) {
+    match find_flow(&headers, tables, onward) {
         Ok(Some(translation)) if translation.is_left => Verdict::Pass,
         Ok(Some(translation)) => translate(packet, &headers, tables, &translation),
-        Ok(None) => Verdict::Pass,
-        Err(Unopened::Direct) => {
-            if O::HAS_NEXT {
-                return Verdict::Pass;
-            }
-            Verdict::Continue(Stage::OpenDirect)
-        }
-        Err(Unopened::Refused(reason)) => {
-            let verdict = refused(reason);
-            // The hook behind this one comes to the same, and has the stages.
-            if O::HAS_NEXT && matches!(verdict, Verdict::Continue(_)) {
-                return Verdict::Pass;
-            }
+        Ok(None) | Err(_) if O::HAS_NEXT => Verdict::Pass,
+        Ok(None) => without_flow(&headers, tables, client),
+        Err(reason) => {
             tables.count(reason);
-            verdict
+            refused(reason)
         }
     }
 }
 
-/// What is done to a packet: by its flow, which may be a new one. `None` if it is for no
-/// frontend; an error is the reason why it opens no flow, or is the last of one.
+/// What becomes of a packet that belongs to no flow: a frontend's opens one, another one is
+/// plain.
 #[inline(always)]
-pub(super) fn decide<A: Version, T: Tables<A>, O: Onward<A>>(
+pub(super) fn without_flow<A: Version, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
     client: Client,
-    onward: &mut O,
-) -> Result<Option<Translation<A>>, Unopened> {
-    match find_flow(headers, tables, onward)? {
-        Some(translation) => Ok(Some(translation)),
-        None => open(headers, tables, client, onward),
+) -> Verdict<A> {
+    let address = &headers.tuple.destination;
+    let mut key = FrontendKey::new(*address, headers.tuple.destination_port, headers.protocol);
+    if find_frontend(&mut key, address, client, tables).is_some() {
+        return Verdict::Continue(Stage::Open);
     }
+    if let Some(reason) = leads_nowhere(address, tables) {
+        tables.count(reason);
+        return refused(reason);
+    }
+    if headers.is_syn() {
+        release_tuple(tables, headers);
+    }
+    Verdict::Pass
 }
 
 /// The flow that the packet belongs to, if there is one; it is kept alive. An error says

@@ -45,11 +45,12 @@ pub use decapsulate::{decapsulate, open_tunnelled};
 pub use direct::open_direct;
 pub use egress::egress;
 pub use fragment::{Fragments, Part, egress_fragment, ingress_fragment};
-pub use hash::hash;
+pub use hash::Hash;
 pub use headers::{Headers, Skip, Version, ethernet, parse};
 pub use icmp::{Icmp, Quote, egress_error, ingress_error};
 pub use ingress::ingress;
-pub use onward::{EveryWay, Onward};
+pub use onward::{EveryWay, Onward, Sources};
+pub use open::open;
 pub use packet::{Covers, Packet};
 pub use quote::{Message, Quoted, WriteError};
 pub use reject::{expire, refuse, too_big, too_big_for_tunnel};
@@ -59,6 +60,7 @@ pub use socket::{
 pub use tables::{Make, MakeError, Tables};
 pub use tunnel::{Tunnel, encapsulate};
 pub use tunnel_error::tunnel_error;
+pub use verifier::hide_offset;
 
 use crate::layout::{Span, Stage, Tuple};
 

@@ -20,10 +20,13 @@ pub trait Onward<A> {
 
     /// Whether it can be sent to where `to` leads.
     fn can_forward(&mut self, headers: &Headers<A>, to: &Tuple<A>) -> bool;
+}
 
+/// Which address of this node a flow's packets get that are sent on.
+pub trait Sources<A> {
     /// This node's address on the device by which the packets of `client` leave for
     /// `endpoint`; `None` where the node's own serves.
-    fn source(&mut self, client: &A, endpoint: &A) -> Option<&A>;
+    fn source(&self, client: &A, endpoint: &A) -> Option<&A>;
 }
 
 /// The ways from a hook that is the last one: all, or the packet is lost. What it sends
@@ -48,9 +51,11 @@ impl<A> Onward<A> for EveryWay {
     fn can_forward(&mut self, _: &Headers<A>, _: &Tuple<A>) -> bool {
         true
     }
+}
 
+impl<A> Sources<A> for EveryWay {
     #[inline(always)]
-    fn source(&mut self, _: &A, _: &A) -> Option<&A> {
+    fn source(&self, _: &A, _: &A) -> Option<&A> {
         None
     }
 }

@@ -1,73 +1,94 @@
 //! A new flow: frontend, endpoint set, pick, and a translated tuple that no
 //! other flow has.
 
-use super::flow::{Holder, Translation, holder, new_flow, release_tuple, reply_key, reply_of};
-use super::frontend::{find_frontend, leads_nowhere};
+use super::flow::{Holder, Translation, holder, new_flow, reply_key, reply_of};
+use super::fragment::parse_first;
+use super::frontend::find_frontend;
 use super::headers::{Headers, Version};
-use super::onward::can_finish;
+use super::ingress::{refused, translate};
 use super::pick::{lot_of, pick};
 use super::source_port::NatPorts;
 use super::tables::{Make, MakeError, Tables};
 use super::traffic::count_connection;
 use super::verifier::{join, veil};
-use super::{Client, Onward};
+use super::{Client, Packet, Sources, Verdict};
 use crate::layout::{
-    Backend, Counter, Edge, Flow, FlowKey, FrontendKey, Settings, backend_flags, flow_flags,
-    frontend_flags, settings_flags,
+    Backend, Counter, Edge, Flow, FlowKey, FrontendKey, Settings, Stage, backend_flags, flow_flags,
+    frontend_flags, protocol, settings_flags,
 };
 
-/// Why a packet opens no flow, or is the last of one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Unopened {
-    /// It must not go on, for this reason.
-    Refused(Counter),
-    /// Its frontend has direct return, which is the business of a stage.
-    Direct,
-}
-
-impl From<Counter> for Unopened {
-    #[inline(always)]
-    fn from(reason: Counter) -> Self {
-        Self::Refused(reason)
-    }
-}
-
-/// Opens a flow for a packet that belongs to none. `None` if its destination is
-/// no frontend.
+/// Opens a flow for a packet that belongs to none, or for a first fragment, and has the
+/// packet go on. Its IP header is at `network`.
 #[inline(always)]
-pub(super) fn open<A: Version, T: Tables<A>, O: Onward<A>>(
-    headers: &Headers<A>,
+pub fn open<A, P, T, S>(
+    packet: &mut P,
+    network: usize,
     tables: &T,
     client: Client,
-    onward: &mut O,
-) -> Result<Option<Translation<A>>, Unopened> {
+    sources: &S,
+) -> Verdict<A>
+where
+    A: Version,
+    P: Packet,
+    T: Tables<A>,
+    S: Sources<A>,
+{
+    let Some((headers, is_whole)) = parse_first::<A, P>(packet, network) else {
+        return Verdict::Pass;
+    };
     let address = &headers.tuple.destination;
     let mut key = FrontendKey::new(*address, headers.tuple.destination_port, headers.protocol);
     let Some(frontend) = find_frontend(&mut key, address, client, tables) else {
-        if let Some(reason) = leads_nowhere(address, tables) {
-            return Err(reason.into());
-        }
-        if headers.is_syn() {
-            release_tuple(tables, headers);
-        }
-        return Ok(None);
+        // It has gone since the hook looked.
+        return Verdict::Pass;
     };
     if client == Client::Outside && frontend.flags & frontend_flags::DSR != 0 {
-        return Err(Unopened::Direct);
+        return Verdict::Continue(Stage::OpenDirect);
     }
-    let lot = || lot_of(headers, &frontend, tables);
-    let (index, backend) = pick(headers.tuple.source, client, &frontend, lot, tables)?;
-    let translation = open_to(headers, tables, client, onward, (index, &backend))?;
-    Ok(Some(translation))
+    let lot = || lot_of(&headers, &frontend, tables);
+    let opened = match pick(headers.tuple.source, client, &frontend, lot, tables) {
+        Ok((index, backend)) => open_to(&headers, tables, client, sources, (index, &backend)),
+        Err(reason) => Err(reason),
+    };
+    opened_or_refused(packet, &headers, is_whole, tables, opened)
+}
+
+/// Has the packet go on that has opened a flow, or says what becomes of it instead.
+#[inline(always)]
+pub(super) fn opened_or_refused<A, P, T>(
+    packet: &mut P,
+    headers: &Headers<A>,
+    is_whole: bool,
+    tables: &T,
+    opened: Result<Translation<A>, Counter>,
+) -> Verdict<A>
+where
+    A: Version,
+    P: Packet,
+    T: Tables<A>,
+{
+    match opened {
+        Ok(translation) if is_whole => translate(packet, headers, tables, &translation),
+        // Now that its flow is there, it is a fragment like any other.
+        Ok(_) => Verdict::Continue(Stage::Fragment),
+        Err(reason) => {
+            tables.count(reason);
+            // A reset is not made of a part.
+            if !is_whole && headers.protocol == protocol::TCP {
+                return Verdict::Drop;
+            }
+            refused(reason)
+        }
+    }
 }
 
 /// Opens a flow to an endpoint, with its index; an error is the reason to drop the packet.
 #[inline(always)]
-pub(super) fn open_to<A: Version, T: Tables<A>, O: Onward<A>>(
+pub(super) fn open_to<A: Version, T: Tables<A>, S: Sources<A>>(
     headers: &Headers<A>,
     tables: &T,
     client: Client,
-    onward: &mut O,
+    sources: &S,
     (index, backend): (u32, &Backend<A>),
 ) -> Result<Translation<A>, Counter> {
     let settings = tables.settings().ok_or(Counter::Unroutable)?;
@@ -76,27 +97,23 @@ pub(super) fn open_to<A: Version, T: Tables<A>, O: Onward<A>>(
     let flags = veil(flow_kind(headers, backend, settings, client), tables.now());
     let mut flow = new_flow(headers, tables, index, backend, flags);
     if flags & flow_flags::REDIRECT != 0 {
-        set_source(&mut flow, &headers.tuple.source, settings, onward);
+        set_source(&mut flow, &headers.tuple.source, settings, sources);
         if flow.tuple.source == A::default() {
             return Err(Counter::Unroutable);
         }
     }
-    begin(headers, tables, onward, nat_ports, &mut flow)
+    begin(headers, tables, nat_ports, &mut flow)
 }
 
 /// Makes the records of a new flow, which may get another source port.
 #[inline(always)]
-pub(super) fn begin<A: Version, T: Tables<A>, O: Onward<A>>(
+pub(super) fn begin<A: Version, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
-    onward: &mut O,
     nat_ports: u32,
     flow: &mut Flow<A>,
 ) -> Result<Translation<A>, Counter> {
     claim(headers, tables, nat_ports, flow)?;
-    let is_left = !can_finish(onward, headers, flow, true);
-    // Who finishes it counts it.
-    flow.packets.set(u32::from(!is_left));
     let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
     if tables.make(&key, flow, Make::Replace).is_err() {
         tables.forget(&reply_key(flow, headers.protocol));
@@ -107,7 +124,7 @@ pub(super) fn begin<A: Version, T: Tables<A>, O: Onward<A>>(
     Ok(Translation {
         tuple: flow.tuple,
         flags: flow.flags(),
-        is_left,
+        is_left: false,
     })
 }
 
@@ -115,14 +132,14 @@ pub(super) fn begin<A: Version, T: Tables<A>, O: Onward<A>>(
 /// which they leave, as the other end knows whoever comes from there. To a hairpin's own
 /// Pod they go back without a look at routes.
 #[inline(always)]
-fn set_source<A: Version, O: Onward<A>>(
+fn set_source<A: Version, S: Sources<A>>(
     flow: &mut Flow<A>,
     client: &A,
     settings: &Settings<A>,
-    onward: &mut O,
+    sources: &S,
 ) {
     let found = if flow.flags() & flow_flags::HAIRPIN == 0 {
-        onward.source(client, &flow.tuple.destination)
+        sources.source(client, &flow.tuple.destination)
     } else {
         None
     };

@@ -1,6 +1,6 @@
 //! Which endpoint a new connection goes to.
 
-use super::hash::hash;
+use super::hash::Hash;
 use super::headers::{Headers, Version};
 use super::icmp::difference;
 use super::{Client, Tables};
@@ -210,6 +210,9 @@ fn client_hash<A: Version>(headers: &Headers<A>, frontend: &Frontend) -> u32 {
         0
     };
     let ports = u32::from(client_port) << 16 | u32::from(tuple.destination_port.number());
-    let source = tuple.source.words().iter().map(|word| u32::from_be(*word));
-    hash(headers.protocol.into(), [ports].into_iter().chain(source))
+    let mut hash = Hash::new(headers.protocol.into()).word(ports);
+    for word in tuple.source.words() {
+        hash = hash.word(u32::from_be(*word));
+    }
+    hash.finish()
 }

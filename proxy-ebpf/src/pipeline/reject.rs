@@ -32,7 +32,7 @@ where
     P: Packet,
     T: Tables<A>,
 {
-    let Some(headers) = parse_first::<A, P>(packet, network) else {
+    let Some((headers, _)) = parse_first::<A, P>(packet, network) else {
         return Verdict::Drop;
     };
     if !tables.may_answer() {
@@ -65,7 +65,7 @@ where
     T: Tables<A>,
 {
     tables.count(Counter::TooBig);
-    let Some(headers) = parse_first::<A, P>(packet, network) else {
+    let Some((headers, _)) = parse_first::<A, P>(packet, network) else {
         return Verdict::Drop;
     };
     if !tables.may_answer() {
@@ -91,7 +91,7 @@ where
     P: Packet,
     T: Tables<A>,
 {
-    let Some(headers) = parse_first::<A, P>(packet, network) else {
+    let Some((headers, _)) = parse_first::<A, P>(packet, network) else {
         return Verdict::Drop;
     };
     if !tables.may_answer() {
@@ -125,7 +125,7 @@ where
     T: Tables<A>,
 {
     tables.count(Counter::TooBig);
-    let Some(headers) = parse_first::<A, P>(packet, network) else {
+    let Some((headers, _)) = parse_first::<A, P>(packet, network) else {
         return Verdict::Drop;
     };
     if !tables.may_answer() {

@@ -1,7 +1,7 @@
 //! Which source port a flow gets that cannot keep its client's.
 
 use super::flow::{Holder, holder};
-use super::hash::hash;
+use super::hash::Hash;
 use super::headers::{Headers, Version};
 use super::tables::Tables;
 use super::verifier::veil;
@@ -90,6 +90,9 @@ impl NatPorts {
 fn mix<A: Version>(headers: &Headers<A>) -> u32 {
     let ports = u32::from(headers.tuple.source_port.raw()) << 16
         | u32::from(headers.tuple.destination_port.raw());
-    let source = headers.tuple.source.words().iter().copied();
-    hash(0, [ports].into_iter().chain(source))
+    let mut hash = Hash::new(0).word(ports);
+    for word in headers.tuple.source.words() {
+        hash = hash.word(*word);
+    }
+    hash.finish()
 }

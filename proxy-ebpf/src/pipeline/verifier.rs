@@ -2,7 +2,7 @@
 //!
 //! It goes through the code behind a fork once for each state of the program that differs
 //! in what it knows: of a number that is one of three it follows three ways, to the end. What
-//! it knows nothing of it follows once. Neither function changes anything else.
+//! it knows nothing of it follows once. None of these functions changes anything.
 
 use core::hint::black_box;
 
@@ -11,6 +11,14 @@ use core::hint::black_box;
 pub(super) fn veil(number: u32, any: u32) -> u32 {
     // Nothing, which neither the compiler nor the verifier sees.
     number | any.wrapping_sub(black_box(any))
+}
+
+/// An offset in a packet, of which the verifier knows nothing but that it is at most `limit`,
+/// all of whose bits are ones; `any` is as above.
+#[inline(always)]
+pub fn hide_offset(offset: usize, any: usize, limit: usize) -> usize {
+    // The compiler would put the limit elsewhere, where the verifier does not see it.
+    black_box(offset | any.wrapping_sub(black_box(any))) & limit
 }
 
 /// The value, behind which the compiler goes on in one way, wherever it came from.

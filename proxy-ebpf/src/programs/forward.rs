@@ -72,10 +72,10 @@ where
 {
     let (network, _) = skb.left();
     let addresses = network + A::ADDRESSES;
-    let ends = skb
-        .read(addresses)
-        .zip(skb.read(addresses + size_of::<A>()));
-    let Some((source, destination)): Option<(A, A)> = ends else {
+    let Some(source) = skb.read::<A>(addresses) else {
+        return TC_ACT_SHOT;
+    };
+    let Some(destination) = skb.read::<A>(addresses + size_of::<A>()) else {
         return TC_ACT_SHOT;
     };
     let mut lookup = Lookup {

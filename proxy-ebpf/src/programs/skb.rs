@@ -15,7 +15,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Bytes, Span};
-use proxy_ebpf::pipeline::{Covers, Delta, Packet};
+use proxy_ebpf::pipeline::{Client, Covers, Delta, Packet};
 
 /// Headers are read from the buffer's linear part. A buffer whose linear part is
 /// shorter than this gets it filled up: Ethernet, two VLAN tags, IPv6, extension
@@ -82,6 +82,23 @@ impl<const MOST_EXTENSIONS: usize> Skb<MOST_EXTENSIONS> {
         // SAFETY: as above.
         let (network, mtu) = unsafe { ((*self.raw).cb[0], (*self.raw).cb[1]) };
         (network as usize & 0xff, mtu as u16)
+    }
+
+    /// Leaves who the client is to the programs of stages.
+    #[inline(always)]
+    pub(crate) fn leave_client(&mut self, client: Client) {
+        // SAFETY: as above.
+        unsafe { (*self.raw).cb[4] = u32::from(client == Client::Pod) };
+    }
+
+    /// What [`Self::leave_client`] has left.
+    #[inline(always)]
+    pub(crate) fn left_client(&self) -> Client {
+        // SAFETY: as above.
+        match unsafe { (*self.raw).cb[4] } {
+            1 => Client::Pod,
+            _ => Client::Outside,
+        }
     }
 
     /// Leaves a set of endpoints as well.

@@ -6,8 +6,8 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Stage, V4, V6};
 use proxy_ebpf::pipeline::{
-    Client, Tables, Version, decapsulate, egress_error, egress_fragment, expire, ingress_error,
-    ingress_fragment, open_direct, open_tunnelled, refuse, too_big, tunnel_error,
+    Tables, Version, decapsulate, egress_error, egress_fragment, expire, ingress_error,
+    ingress_fragment, open, open_direct, open_tunnelled, refuse, too_big, tunnel_error,
 };
 
 use crate::forward::{Route, forward};
@@ -29,8 +29,7 @@ pub(crate) fn enter<A: Route>(skb: &mut Skb, stage: Stage, network: usize, mtu: 
     match stage {
         Stage::IngressError
         | Stage::EgressError
-        | Stage::PodFragment
-        | Stage::OutsideFragment
+        | Stage::Fragment
         | Stage::EgressFragment
         | Stage::Decapsulate
         | Stage::OpenTunnelled
@@ -40,6 +39,7 @@ pub(crate) fn enter<A: Route>(skb: &mut Skb, stage: Stage, network: usize, mtu: 
         | Stage::Forward
         | Stage::Expire
         | Stage::Encapsulate
+        | Stage::Open
         | Stage::OpenDirect => TC_ACT_SHOT,
     }
 }
@@ -48,6 +48,8 @@ macro_rules! stages {
     ($($name:ident: $address:ty = $function:ident;)*) => {
         $(
             #[classifier]
+            // A call would take 32 bytes of 512 from the stack.
+            #[inline(always)]
             pub(crate) fn $name(ctx: TcContext) -> i32 {
                 let mut skb = Skb::new(&ctx);
                 skb.make_linear();
@@ -76,29 +78,38 @@ stages! {
     tunnel_error_v6: V6 = tunnel_error;
 }
 
-macro_rules! fragments {
-    ($($name:ident: $address:ty, $client:expr;)*) => {
+macro_rules! stages_of_clients {
+    ($($name:ident: $address:ty, |$skb:ident, $network:ident, $client:ident| $verdict:expr;)*) => {
         $(
             #[classifier]
+            // A call would take 32 bytes of 512 from the stack.
+            #[inline(always)]
             pub(crate) fn $name(ctx: TcContext) -> i32 {
                 let mut skb = Skb::new(&ctx);
                 skb.make_linear();
                 let (network, _) = skb.left();
-                let mut onward = ByRoute::from(&skb);
-                let verdict = ingress_fragment::<$address, _, _, _>(
-                    &mut skb, network, &Maps, $client, &mut onward,
-                );
-                act(&mut skb, network, verdict)
+                let client = skb.left_client();
+                let verdict = {
+                    let ($skb, $network, $client) = (&mut skb, network, client);
+                    $verdict
+                };
+                act::<$address>(&mut skb, network, verdict)
             }
         )*
     };
 }
 
-fragments! {
-    pod_fragment_v4: V4, Client::Pod;
-    pod_fragment_v6: V6, Client::Pod;
-    outside_fragment_v4: V4, Client::Outside;
-    outside_fragment_v6: V6, Client::Outside;
+stages_of_clients! {
+    fragment_v4: V4, |skb, network, client| ingress_fragment(skb, network, &Maps, client);
+    fragment_v6: V6, |skb, network, client| ingress_fragment(skb, network, &Maps, client);
+    open_v4: V4, |skb, network, client| {
+        let sources = ByRoute::from(skb);
+        open(skb, network, &Maps, client, &sources)
+    };
+    open_v6: V6, |skb, network, client| {
+        let sources = ByRoute::from(skb);
+        open(skb, network, &Maps, client, &sources)
+    };
 }
 
 #[classifier]
@@ -148,8 +159,8 @@ where
 {
     skb.make_linear();
     let (network, _) = skb.left();
-    let mut onward = ByRoute::from(&skb);
-    let verdict = open_direct::<A, _, _, _>(&mut skb, network, &Maps, &mut onward);
+    let sources = ByRoute::from(&skb);
+    let verdict = open_direct::<A, _, _, _>(&mut skb, network, &Maps, &sources);
     act(&mut skb, network, verdict)
 }
 

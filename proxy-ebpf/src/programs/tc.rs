@@ -7,11 +7,10 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Address, V4, V6};
-use proxy_ebpf::pipeline::{Client, egress, ethernet, ingress};
+use proxy_ebpf::pipeline::{Client, EveryWay, Packet as _, egress, ethernet, hide_offset, ingress};
 
 use crate::maps::Maps;
 use crate::mark;
-use crate::onward::ByRoute;
 use crate::skb::Skb;
 use crate::verdict::{NEXT, act};
 
@@ -58,14 +57,14 @@ pub(crate) fn egress_any_ip(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn on_ingress(mut skb: Skb, link: Link, client: Client) -> i32 {
-    let mut onward = ByRoute::from(&skb);
+    skb.leave_client(client);
     match network_header(&mut skb, link) {
         Some((network, V4::ETHERTYPE)) => {
-            let verdict = ingress::<V4, _, _, _>(&mut skb, network, &Maps, client, &mut onward);
+            let verdict = ingress::<V4, _, _, _>(&mut skb, network, &Maps, client, &mut EveryWay);
             act(&mut skb, network, verdict)
         }
         Some((network, V6::ETHERTYPE)) => {
-            let verdict = ingress::<V6, _, _, _>(&mut skb, network, &Maps, client, &mut onward);
+            let verdict = ingress::<V6, _, _, _>(&mut skb, network, &Maps, client, &mut EveryWay);
             act(&mut skb, network, verdict)
         }
         _ => NEXT,
@@ -92,7 +91,11 @@ fn on_egress(mut skb: Skb, link: Link) -> i32 {
 fn network_header(skb: &mut Skb, link: Link) -> Option<(usize, u16)> {
     skb.make_linear();
     match link {
-        Link::Ethernet => ethernet(skb),
+        Link::Ethernet => {
+            let (network, kind) = ethernet(skb)?;
+            // One of three; the verifier would follow each to the end.
+            Some((hide_offset(network, skb.len(), 0x1f), kind))
+        }
         Link::Ip => Some((0, skb.protocol())),
     }
 }

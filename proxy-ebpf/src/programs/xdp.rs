@@ -10,9 +10,9 @@ use aya_ebpf::programs::XdpContext;
 use proxy_ebpf::layout::{Address, Counter, Tuple, V4, V6, XdpWays, xdp_ways};
 use proxy_ebpf::pipeline::{Client, Headers, Onward, Packet, Verdict, ingress};
 
-use crate::fib::{Lookup, device_towards, look_up};
+use crate::fib::{Lookup, look_up};
 use crate::forward::Route;
-use crate::maps::{DeviceAddresses, Maps, count, xdp_ways_of};
+use crate::maps::{Maps, count, xdp_ways_of};
 use crate::mark;
 use crate::xdp_buff::XdpBuff;
 
@@ -37,7 +37,7 @@ fn on_ingress<A>(packet: &mut XdpBuff) -> u32
 where
     A: Route + proxy_ebpf::pipeline::Version,
     [A; 2]: proxy_ebpf::layout::Bytes,
-    Maps: proxy_ebpf::pipeline::Tables<A> + DeviceAddresses<A>,
+    Maps: proxy_ebpf::pipeline::Tables<A>,
 {
     let mut ways = Ways::from(packet);
     match ingress(packet, NETWORK, &Maps, Client::Outside, &mut ways) {
@@ -116,11 +116,7 @@ impl Ways {
     }
 }
 
-impl<A> Onward<A> for Ways
-where
-    A: Route,
-    Maps: DeviceAddresses<A>,
-{
+impl<A: Route> Onward<A> for Ways {
     const HAS_NEXT: bool = true;
 
     #[inline(always)]
@@ -152,11 +148,5 @@ where
         let [s0, s1, s2] = lookup.source_link;
         self.link = [d0, d1, d2, s0, s1, s2];
         self.find(lookup.device)
-    }
-
-    #[inline(always)]
-    fn source(&mut self, client: &A, endpoint: &A) -> Option<&A> {
-        let device = device_towards(self.packet.cast(), self.device, client, endpoint)?;
-        Maps.device_address(device)
     }
 }
