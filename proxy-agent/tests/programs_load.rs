@@ -1,10 +1,9 @@
-//! The kernel accepts every program of the object.
+//! The kernel accepts every program of the object, or the one that takes its place.
 
 use std::time::{Duration, Instant};
 
 use aya::programs::{Program, ProgramError, ProgramInfo};
-use proxy_agent::maps::{MapSizes, ProgramName, SocketScope, load};
-use proxy_ebpf::layout::Stage;
+use proxy_agent::maps::{MapSizes, SocketScope, object};
 
 const SIZES: MapSizes = MapSizes {
     frontends: 64,
@@ -14,61 +13,77 @@ const SIZES: MapSizes = MapSizes {
     node_addresses: 16,
 };
 
-/// The verifier's own limit is a million instructions walked; what it walks is
-/// what loading costs at every start of the agent.
+/// So many instructions may the verifier walk through for one program. Its own limit is a
+/// million, since Linux 5.2; what it walks is what loading costs at every start of the agent.
+const LIMIT: u32 = 100_000;
+/// Kernels after 6.1 walk through more of some programs.
+const LIMIT_OF_LATER: u32 = 150_000;
+
 #[test]
 fn every_program_passes_the_verifier() {
-    let mut loaded = load(SIZES, SocketScope::default(), None).expect("the object loads");
-    for name in ProgramName::ALL {
-        loaded.program(name).expect("it is in the object");
-    }
-    let mut programs: Vec<_> = loaded.programs.programs_mut().collect();
+    let mut object = object(SIZES, SocketScope::default(), None).expect("the object loads");
+    let limit = if kernel_release().starts_with("6.1.") {
+        LIMIT
+    } else {
+        LIMIT_OF_LATER
+    };
+    let mut programs: Vec<_> = object.programs_mut().collect();
     programs.sort_by_key(|(name, _)| *name);
-    let mut count = 0;
+    let mut loaded = Vec::new();
+    let mut refused = Vec::new();
     for (name, program) in programs {
-        let (info, took) = match program {
-            Program::SchedClassifier(program) => {
-                program.unload().expect("it was loaded");
-                let began = Instant::now();
-                program.load().expect("the kernel takes it again");
-                (program.info(), began.elapsed())
+        let began = Instant::now();
+        match load(program) {
+            Ok(info) => {
+                report(name, &info, began.elapsed());
+                let verified = info.verified_instruction_count().unwrap_or_default();
+                assert!(verified < limit, "{name}: {verified} instructions walked");
+                loaded.push(name.to_owned());
             }
-            Program::Xdp(program) => {
-                let began = Instant::now();
-                program.load().expect("the kernel takes it");
-                (program.info(), began.elapsed())
+            Err(error) => {
+                println!("{name:<20} refused: {}", last_lines(&error));
+                refused.push(name.to_owned());
             }
-            _ => continue,
-        };
-        check(name, info, took);
-        count += 1;
+        }
     }
-    assert_eq!(count, ProgramName::ALL.len() + Stage::ALL.len() * 2 + 1);
+    println!("{} loaded, {} refused", loaded.len(), refused.len());
+    // What a kernel before 6.1 cannot say at sockets, the second of a pair leaves unsaid.
+    refused.retain(|name| !loaded.contains(&format!("{name}_eperm")));
+    assert!(refused.is_empty(), "{refused:?}");
 }
 
-fn check(name: &str, info: Result<ProgramInfo, ProgramError>, took: Duration) {
-    let info = info.expect("a loaded program has an information record");
+fn load(program: &mut Program) -> Result<ProgramInfo, ProgramError> {
+    match program {
+        Program::SchedClassifier(program) => program.load().and_then(|()| program.info()),
+        Program::Xdp(program) => program.load().and_then(|()| program.info()),
+        Program::CgroupSockAddr(program) => program.load().and_then(|()| program.info()),
+        Program::CgroupSock(program) => program.load().and_then(|()| program.info()),
+        _ => panic!("a program of a type that the test does not know"),
+    }
+}
+
+fn report(name: &str, info: &ProgramInfo, took: Duration) {
     let verified = info.verified_instruction_count().unwrap_or_default();
     let size = info.size_translated().unwrap_or_default() / 8;
     println!("{name:<20} {size:>6} instructions, {verified:>7} verified in {took:.0?}");
-    assert!(verified < 500_000, "{name} is close to the limit");
 }
 
-/// Sockets' programs are loaded only where they are wanted; those that only older kernels
-/// need are as good here.
-#[test]
-fn every_program_of_sockets_passes_the_verifier() {
-    let mut loaded = load(SIZES, SocketScope::default(), None).expect("the object loads");
-    let mut names = Vec::new();
-    for (name, program) in loaded.programs.programs_mut() {
-        match program {
-            Program::CgroupSockAddr(program) => program.load(),
-            Program::CgroupSock(program) => program.load(),
-            _ => continue,
-        }
-        .unwrap_or_else(|error| panic!("{name}: {error:?}"));
-        names.push(name.to_owned());
-    }
-    // Eleven hooks, of which six can refuse in two ways.
-    assert_eq!(names.len(), 17, "{names:?}");
+/// The end of what the verifier says.
+fn last_lines(error: &ProgramError) -> String {
+    const SHOWN: usize = 8;
+    let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    else {
+        return error.to_string();
+    };
+    let log = verifier_log.to_string();
+    let lines: Vec<_> = log.lines().collect();
+    let last = &lines[lines.len().saturating_sub(SHOWN)..];
+    format!("{io_error}\n{}", last.join("\n"))
+}
+
+fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("procfs is there")
 }

@@ -7,11 +7,15 @@ use std::io;
 pub enum MapError {
     /// The object could not be loaded.
     #[error(
-        "cannot load the eBPF object (is this kernel 5.15 or newer, and has the process CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON?)"
+        "cannot load the eBPF object into Linux {} (5.15 or newer is needed, and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)",
+        running_kernel()
     )]
     Load(#[from] aya::EbpfError),
     /// A program was refused.
-    #[error("the kernel refused the program {name}")]
+    #[error(
+        "Linux {} refused the program {name} (5.15 or newer is needed, and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)",
+        running_kernel()
+    )]
     Program {
         /// The program's name in the object.
         name: &'static str,
@@ -72,6 +76,15 @@ pub enum MapError {
         #[source]
         source: io::Error,
     },
+}
+
+/// The running kernel's release, as `uname -r` says it.
+fn running_kernel() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
+    release.map_or_else(
+        |_| "of an unknown release".to_owned(),
+        |it| it.trim().to_owned(),
+    )
 }
 
 impl MapError {

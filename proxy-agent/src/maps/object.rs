@@ -1,0 +1,89 @@
+//! The eBPF object that the agent carries.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use aya::{Ebpf, EbpfLoader};
+
+use super::MapError;
+use super::sizes::MapSizes;
+
+/// The object that the build script has built.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs"));
+
+/// Whose sockets are served, where sockets are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketScope {
+    /// The cookie of the host's network namespace.
+    pub host_netns: u64,
+    /// Whether Pods' sockets are served as well as the host's.
+    pub pods: bool,
+}
+
+/// The object with new maps, or those in a folder. None of its programs is loaded yet.
+///
+/// # Errors
+///
+/// The kernel is too old, the process lacks a capability, or memory is short.
+pub fn object(
+    sizes: MapSizes,
+    scope: SocketScope,
+    folder: Option<&Path>,
+) -> Result<Ebpf, MapError> {
+    let serves_pods = u8::from(scope.pods);
+    let mut loader = EbpfLoader::new();
+    loader.override_global("HOST_NETNS", &scope.host_netns, true);
+    loader.override_global("SERVES_PODS", &serves_pods, true);
+    for (name, size) in sizes.by_map() {
+        loader.map_max_entries(name, size);
+        if let Some(folder) = folder {
+            loader.map_pin_path(name, folder.join(name));
+        }
+    }
+    let mark = network_namespace()?;
+    loader.override_global("TRANSLATED_MARK", &mark, true);
+    Ok(loader.load(OBJECT)?)
+}
+
+/// A number that no other network namespace of this machine has (`namespaces(7)`), and
+/// the same for whoever comes after this agent.
+fn network_namespace() -> Result<u32, MapError> {
+    let metadata = std::fs::metadata("/proc/self/ns/net").map_err(|source| MapError::System {
+        call: "stat of /proc/self/ns/net",
+        source,
+    })?;
+    Ok(u32::try_from(metadata.ino()).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Maps that no agent finds again: what a program leaves to nobody but itself, and what
+    /// XDP ends with.
+    const PASSING: [&str; 2] = ["LOOKUP", "XDP_DEVICES"];
+
+    #[test]
+    fn every_map_outlives_the_agent_or_is_known_to_pass() {
+        let sizes = MapSizes {
+            frontends: 1,
+            backends: 1,
+            slots: 2,
+            flows: 2,
+            node_addresses: 1,
+        };
+        let mut loader = EbpfLoader::new();
+        for (name, size) in sizes.by_map() {
+            loader.map_max_entries(name, size);
+        }
+        let object = loader.load(OBJECT).unwrap();
+        let mut passing: Vec<_> = object
+            .maps()
+            .map(|(name, _)| name)
+            .filter(|name| !name.starts_with('.'))
+            .filter(|name| sizes.by_map().iter().all(|(lasting, _)| lasting != name))
+            .collect();
+        passing.sort_unstable();
+        assert_eq!(passing, PASSING);
+    }
+}
