@@ -204,7 +204,8 @@ fn without_endpoints_the_client_is_told() -> Result<()> {
 fn xdp_translates_associations_too() -> Result<()> {
     let world = xdp::world()?;
     let _servers = serve(&world)?;
-    for (endpoint, by_xdp) in [((1, 1), 0), ((2, 1), 1)] {
+    // A flow's first packet is TC's, which opens it; of a flow that is sent on, each way.
+    for (endpoint, by_xdp, at_least) in [((1, 1), 0, 2.0), ((2, 1), 1, 3.0)] {
         world.scale(NAME, &[endpoint])?;
         let name = &world.cluster.pod(endpoint.0, endpoint.1).name;
         for family in Family::BOTH {
@@ -213,9 +214,8 @@ fn xdp_translates_associations_too() -> Result<()> {
             let before = count()?;
             let to = world.node_port(1, family, NODE_PORT);
             assert_eq!(&ask(&world.cluster.client, to)?.0, name);
-            // The first packet of a flow that is sent on goes by the stack, each way.
             let done = count()? - before;
-            ensure!(done >= 3.0, "{done} packets to {name}");
+            ensure!(done >= at_least, "{done} packets to {name}");
         }
     }
     Ok(())
