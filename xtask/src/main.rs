@@ -10,6 +10,7 @@ mod paths;
 mod setup;
 mod terminal;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -47,9 +48,20 @@ enum Chore {
     },
     /// Run all tests, those in the lab included
     ///
-    /// Builds the agent for the end-to-end tests, then calls nextest.
-    #[command(after_help = "Example: cargo xtask test -- --no-capture -E 'test(hairpin)'")]
+    /// Builds the agent for the end-to-end tests, then calls nextest. With `--kernel` in a
+    /// virtual machine that has another kernel, from Debian's packages: what was built here is
+    /// run there.
+    #[command(after_help = "Examples:
+  cargo xtask test -- --no-capture -E 'test(hairpin)'
+  cargo xtask test --kernel 6.1 -- -E 'binary(kernel_agrees)'
+  cargo xtask test --kernel all --only load")]
     Test {
+        /// In a virtual machine with this kernel
+        #[arg(long, value_name = "KERNEL")]
+        kernel: Option<test::Kernels>,
+        /// Only a part of the tests, with `--kernel`
+        #[arg(long, value_name = "PART", requires = "kernel")]
+        only: Option<test::Part>,
         /// Passed on to `cargo nextest run`
         #[arg(last = true)]
         arguments: Vec<String>,
@@ -91,7 +103,16 @@ fn run(chore: &Chore) -> Result<ExitCode> {
     match chore {
         Chore::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Chore::Demo { keep } => demo::run(*keep),
-        Chore::Test { arguments } => test::run(arguments),
+        Chore::Test {
+            kernel: None,
+            arguments,
+            ..
+        } => test::run(arguments),
+        Chore::Test {
+            kernel: Some(kernels),
+            only,
+            arguments,
+        } => test::run_in_guests(*kernels, *only, arguments),
         Chore::Bench(bench) => bench::run(bench).map(|()| ExitCode::SUCCESS),
         Chore::Fuzz { seconds } => fuzz::run(*seconds).map(|()| ExitCode::SUCCESS),
         Chore::Image => image::run().map(|()| ExitCode::SUCCESS),

@@ -13,13 +13,23 @@ use anyhow::Result;
 use crate::terminal;
 
 pub(crate) fn run() -> Result<()> {
+    prepare(tools::TOOLS)
+}
+
+/// The same, and what virtual machines need.
+pub(crate) fn run_for_guests() -> Result<()> {
+    let tools = [tools::TOOLS, tools::FOR_GUESTS].concat();
+    prepare(&tools)
+}
+
+fn prepare(tools: &[tools::Tool]) -> Result<()> {
     terminal::heading("Setup");
     let way = ebpf::Way::find();
-    let missing = tools::missing();
+    let missing = tools::missing(tools);
     let mut packages: Vec<_> = missing.iter().map(|tool| tool.package).collect();
     packages.extend(way.missing_packages());
     apt::install(&packages)?;
-    tools::report(&missing);
+    tools::report(tools, &missing);
     way.prepare()?;
     nextest::install()
 }

@@ -3,7 +3,7 @@
 use crate::{command, terminal};
 
 /// A program, and Debian's package that has it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tool {
     program: &'static str,
     pub(super) package: &'static str,
@@ -13,7 +13,7 @@ const fn tool(program: &'static str, package: &'static str) -> Tool {
     Tool { program, package }
 }
 
-const TOOLS: [Tool; 16] = [
+pub(super) const TOOLS: &[Tool] = &[
     // rustc links by the first, the TLS library is built by it, and libFuzzer by the
     // second.
     tool("cc", "gcc"),
@@ -36,15 +36,27 @@ const TOOLS: [Tool; 16] = [
     tool("bpftool", "bpftool"),
 ];
 
+/// For virtual machines with other kernels.
+pub(super) const FOR_GUESTS: &[Tool] = &[
+    tool("qemu-system-x86_64", "qemu-system-x86"),
+    tool("modprobe", "kmod"),
+    tool("busybox", "busybox-static"),
+    tool("cpio", "cpio"),
+    tool("xz", "xz-utils"),
+];
+
 /// The tools that are not there.
-pub(super) fn missing() -> Vec<&'static Tool> {
+pub(super) fn missing(tools: &[Tool]) -> Vec<Tool> {
     let absent = |tool: &&Tool| command::find(tool.program).is_none();
-    TOOLS.iter().filter(absent).collect()
+    tools.iter().filter(absent).copied().collect()
 }
 
 /// Prints which tools were there and which have been installed.
-pub(super) fn report(installed: &[&Tool]) {
-    let (new, old): (Vec<_>, Vec<_>) = TOOLS.iter().partition(|tool| installed.contains(tool));
+pub(super) fn report(tools: &[Tool], installed: &[Tool]) {
+    let (new, old): (Vec<Tool>, Vec<Tool>) = tools
+        .iter()
+        .copied()
+        .partition(|tool| installed.contains(tool));
     for (state, tools) in [("ok", old), ("installed", new)] {
         if !tools.is_empty() {
             let programs: Vec<_> = tools.iter().map(|tool| tool.program).collect();
