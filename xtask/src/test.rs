@@ -153,8 +153,9 @@ fn everything(arguments: &[String]) -> Result<String> {
     let nextest = command::find("cargo-nextest").context("cargo-nextest: not found")?;
     let arguments: Vec<_> = arguments.iter().map(|it| quoted(it)).collect();
     Ok(format!(
-        "cd {root}\nexport {AGENT}={agent}\n\
-         exec {nextest} nextest run --no-fail-fast --binaries-metadata {list} \
+        "cd {root}\nexport {AGENT}={agent} LAB_SLOWNESS=8 {THREADS}=1\n\
+         exec {nextest} nextest run --no-fail-fast --show-progress none --color never \
+         --binaries-metadata {list} \
          --cargo-metadata {description} {arguments}\n",
         root = paths::root().display(),
         agent = agent().display(),

@@ -4,6 +4,7 @@
 //! hoping; when it does not come, the error shows what came instead.
 
 use std::{
+    env,
     io::{self, BufRead as _, BufReader, Read},
     os::unix::process::CommandExt as _,
     process::{self, Child, Command, ExitStatus, Stdio},
@@ -13,6 +14,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+
+/// How many times as long as usual everything may take, where a machine is emulated: a number.
+const SLOWNESS: &str = "LAB_SLOWNESS";
+
+fn slowness() -> u32 {
+    let told = env::var(SLOWNESS).ok().and_then(|it| it.parse().ok());
+    told.unwrap_or(1)
+}
 
 /// How many of the last lines an error shows.
 const SHOWN: usize = 15;
@@ -98,6 +107,7 @@ impl Process {
         timeout: Duration,
         mut wanted: impl FnMut(&str) -> bool,
     ) -> Result<String> {
+        let timeout = timeout * slowness();
         let deadline = Instant::now() + timeout;
         let mut next = mark;
         let mut state = self.output.lock();
@@ -136,7 +146,7 @@ impl Process {
         let (state, waited) = self
             .output
             .changed
-            .wait_timeout_while(state, timeout, |state| state.ended < 2)
+            .wait_timeout_while(state, timeout * slowness(), |state| state.ended < 2)
             .expect("nobody panics with the lock held");
         if waited.timed_out() {
             bail!(

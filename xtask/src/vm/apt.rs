@@ -39,6 +39,7 @@ impl Apt {
     pub(super) fn open(folder: &Path, suites: &[(Archive, &str)]) -> Result<Self> {
         for inner in [
             "etc/preferences.d",
+            "etc/apt.conf.d",
             "state/lists/partial",
             "cache/archives/partial",
         ] {

@@ -88,6 +88,8 @@ impl Kernel {
         let new = latest.with_extension("new");
         let _ = fs::remove_dir_all(&new);
         apt.unpack(&packages, &new)?;
+        // The folder itself is as old as the package.
+        fs::write(new.join(FETCHED), packages.join("\n"))?;
         let files = Files::find(&new)?;
         let mut depmod = command::outside("depmod");
         let base = files.modules.parent().and_then(Path::parent);
@@ -96,6 +98,7 @@ impl Kernel {
             .arg(base.unwrap_or(&new))
             .arg(&files.release);
         command::run(&mut depmod)?;
+        let _ = fs::remove_dir_all(&latest);
         fs::rename(&new, &latest).with_context(|| format!("{}: rename", new.display()))?;
         let files = Files::find(&latest)?;
         terminal::item("installed", &format!("Linux {}", files.release));
@@ -103,10 +106,14 @@ impl Kernel {
     }
 }
 
+/// The file that tells when a kernel was fetched, and what it was.
+const FETCHED: &str = "fetched";
+
 /// What was unpacked before, for a week: suites get security updates.
 fn kept(folder: &Path) -> Option<Files> {
     const FRESH: std::time::Duration = std::time::Duration::from_hours(7 * 24);
-    let age = folder.metadata().ok()?.modified().ok()?.elapsed().ok()?;
+    let fetched = fs::metadata(folder.join(FETCHED)).ok()?;
+    let age = fetched.modified().ok()?.elapsed().ok()?;
     if age > FRESH {
         let _ = fs::remove_dir_all(folder);
         return None;
