@@ -54,7 +54,7 @@ enum Chore {
     #[command(after_help = "Examples:
   cargo xtask test -- --no-capture -E 'test(hairpin)'
   cargo xtask test --kernel 6.1 -- -E 'binary(kernel_agrees)'
-  cargo xtask test --kernel all --only load")]
+  cargo xtask test --kernel all --only quick")]
     Test {
         /// In a virtual machine with this kernel
         #[arg(long, value_name = "KERNEL")]

@@ -54,6 +54,8 @@ impl ValueEnum for Kernels {
 pub(crate) enum Part {
     /// Whether the kernel takes the programs
     Load,
+    /// That, and whether a packet gets through each path
+    Quick,
 }
 
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
@@ -84,6 +86,7 @@ pub(crate) fn run_in_guests(
     build()?;
     let script = match only {
         Some(Part::Load) => loading()?,
+        Some(Part::Quick) => loading()? + &each_path()?,
         None => everything(arguments)?,
     };
     terminal::heading("Kernels");
@@ -132,11 +135,28 @@ fn build() -> Result<()> {
 
 /// A guest's script that has the kernel load every program.
 fn loading() -> Result<String> {
+    let binary = binary("proxy-agent::programs_load")?;
+    Ok(format!("{binary} --nocapture --test-threads=1 || exit\n"))
+}
+
+/// A guest's script that sends a packet through each path.
+fn each_path() -> Result<String> {
+    let binary = binary("proxy-tests::e2e")?;
+    let environment = environment();
+    Ok(format!("{environment} {binary} every_path:: || exit\n"))
+}
+
+/// A test binary by nextest's name for it.
+fn binary(name: &str) -> Result<String> {
     let binaries: Value = serde_json::from_str(&binaries()?)?;
-    let binary = binaries["rust-binaries"]["proxy-agent::programs_load"]["binary-path"]
-        .as_str()
-        .context("nextest does not list the test that loads programs")?;
-    Ok(format!("exec {binary} --nocapture --test-threads=1\n"))
+    let path = binaries["rust-binaries"][name]["binary-path"].as_str();
+    let path = path.with_context(|| format!("nextest does not list {name}"))?;
+    Ok(path.to_owned())
+}
+
+/// What tests in a guest are told, in the shell's words.
+fn environment() -> String {
+    format!("{AGENT}={} LAB_SLOWNESS=8", agent().display())
 }
 
 /// A guest's script that runs all tests, or those that the arguments of nextest choose.
@@ -153,12 +173,12 @@ fn everything(arguments: &[String]) -> Result<String> {
     let nextest = command::find("cargo-nextest").context("cargo-nextest: not found")?;
     let arguments: Vec<_> = arguments.iter().map(|it| quoted(it)).collect();
     Ok(format!(
-        "cd {root}\nexport {AGENT}={agent} LAB_SLOWNESS=8 {THREADS}=1\n\
+        "cd {root}\nexport {environment} {THREADS}=1\n\
          exec {nextest} nextest run --no-fail-fast --show-progress none --color never \
          --binaries-metadata {list} \
          --cargo-metadata {description} {arguments}\n",
         root = paths::root().display(),
-        agent = agent().display(),
+        environment = environment(),
         nextest = nextest.display(),
         list = list.display(),
         description = description.display(),

@@ -9,7 +9,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
-use aya::programs::ProgramError;
 use tracing::warn;
 
 use super::cleanup::remove_filters;
@@ -17,7 +16,7 @@ use super::device::{Device, LinkLayer, Role, edges};
 use super::link::{AttachWay, Direction, Found, Link};
 use super::socket_path::{SocketPath, SocketPathError};
 use super::xdp::{Uplinks, XdpError, XdpOutcome};
-use crate::maps::{MapError, PinError, Pins, Predecessor, ProgramName, classifier};
+use crate::maps::{MapError, PinError, Pins, Predecessor, ProgramName, Refusal, classifier};
 
 /// A device cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +33,7 @@ pub enum AttachError {
         direction: &'static str,
         /// Why.
         #[source]
-        source: ProgramError,
+        source: Refusal,
     },
 }
 
@@ -262,7 +261,7 @@ impl Attacher {
         put.map_err(|source| AttachError::Refused {
             device: device.name.clone(),
             direction: direction.as_str(),
-            source,
+            source: source.into(),
         })
     }
 

@@ -9,6 +9,7 @@ mod attacher;
 mod cgroup;
 mod cleanup;
 pub mod device;
+mod features;
 mod link;
 mod pod_cgroups;
 mod socket_hooks;
@@ -19,6 +20,7 @@ mod xdp_features;
 
 pub use attacher::{AttachError, Attacher, Look, Outcome};
 pub use cleanup::{Cleaned, clean_up};
+pub use features::{FeatureError, Features};
 pub use link::AttachWay;
 pub use pod_cgroups::pod_cgroups;
 pub use socket_path::{SocketPath, SocketPathError, SocketPathMode, scope};

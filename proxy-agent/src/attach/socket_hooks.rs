@@ -67,7 +67,7 @@ impl Hook {
     fn refused(&self, source: ProgramError) -> SocketPathError {
         SocketPathError::Refused {
             name: self.program,
-            source,
+            source: source.into(),
         }
     }
 }
@@ -154,7 +154,12 @@ fn loaded(
     name: &'static str,
     second: Option<&'static str>,
 ) -> Result<&'static str, SocketPathError> {
-    let refused = |name| move |source| SocketPathError::Refused { name, source };
+    let refused = |name| {
+        move |source: ProgramError| SocketPathError::Refused {
+            name,
+            source: source.into(),
+        }
+    };
     match (load(program(object, name)?), second) {
         (Ok(()), _) => Ok(name),
         (Err(_), Some(second)) => load(program(object, second)?)

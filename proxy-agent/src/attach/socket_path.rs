@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io, ptr};
 
 use aya::Ebpf;
-use aya::programs::ProgramError;
 use aya::programs::links::FdLink;
 use tracing::warn;
 
 use super::cgroup::{CgroupError, root};
 use super::socket_hooks::{CHANGERS, PIN, Place, TELLERS, load_all, remove_pins};
-use crate::maps::{MapError, PinError, Pins, Predecessor, SocketScope, wait_for_readers};
+use crate::maps::{
+    MapError, PinError, Pins, Predecessor, Refusal, SocketScope, running_kernel, wait_for_readers,
+};
 
 /// Whose sockets are served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -49,7 +50,10 @@ impl fmt::Display for SocketPathMode {
 #[derive(Debug, thiserror::Error)]
 pub enum SocketPathError {
     /// The cookie of this network namespace is not to be had.
-    #[error("cannot tell the host's sockets from others: no SO_NETNS_COOKIE (Linux 5.14)")]
+    #[error(
+        "Linux {} cannot tell the host's sockets from others: it has no SO_NETNS_COOKIE (since Linux 5.14)",
+        running_kernel()
+    )]
     Cookie(#[source] io::Error),
     /// There is no cgroup to attach to.
     #[error(transparent)]
@@ -76,13 +80,13 @@ pub enum SocketPathError {
         source: io::Error,
     },
     /// The kernel refused to load or to attach a program.
-    #[error("the kernel refused {name} (has the process CAP_BPF and CAP_NET_ADMIN?)")]
+    #[error("Linux {} refused the program {name} at sockets", running_kernel())]
     Refused {
         /// The program.
         name: &'static str,
         /// Why.
         #[source]
-        source: ProgramError,
+        source: Refusal,
     },
 }
 
@@ -92,7 +96,7 @@ impl SocketPathError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Cgroup(_) | Self::Open { .. } | Self::Pin { .. } => true,
-            Self::Refused { source, .. } => !matches!(source, ProgramError::LoadError { .. }),
+            Self::Refused { source, .. } => !source.is_of_load(),
             Self::Cookie(_) | Self::Object(_) => false,
         }
     }
@@ -110,7 +114,7 @@ pub fn scope(mode: SocketPathMode) -> Result<SocketScope, SocketPathError> {
 /// The cookie of this thread's network namespace: no other has it until the machine
 /// starts anew.
 #[expect(unsafe_code, reason = "neither std nor nix knows this option")]
-fn netns_cookie() -> io::Result<u64> {
+pub(super) fn netns_cookie() -> io::Result<u64> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let mut cookie = 0_u64;
     #[expect(clippy::cast_possible_truncation, reason = "it is 8")]
@@ -150,6 +154,8 @@ impl SocketPath {
         pins: Option<&Pins>,
         predecessor: Option<&Predecessor>,
     ) -> Result<Self, SocketPathError> {
+        // Without it nobody's socket is known to be the host's.
+        netns_cookie().map_err(SocketPathError::Cookie)?;
         let path = cgroup.map_or_else(root, |path| Ok(path.to_owned()))?;
         let directory = File::open(&path).map_err(|source| SocketPathError::Open {
             path: path.clone(),

@@ -8,7 +8,7 @@ use aya::programs::xdp::{XdpLink, XdpMode};
 use proxy_ebpf::layout::{XdpWays, xdp_ways};
 
 use super::device::{Device, Kind, LinkLayer, Role};
-use crate::maps::{MapError, XdpDevices, xdp};
+use crate::maps::{MapError, Refusal, XdpDevices, xdp};
 
 /// On which uplinks XDP is used, where their drivers have it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -38,7 +38,7 @@ pub enum XdpError {
         /// Why: a driver without native XDP, a program of somebody else, or an MTU that
         /// is too large.
         #[source]
-        source: ProgramError,
+        source: Refusal,
     },
 }
 
@@ -187,9 +187,9 @@ fn ways(device: &Device, role: Role, has_xdp: bool) -> XdpWays {
 /// By the driver, never generically: TC is better there.
 fn attach(object: &mut Ebpf, device: &Device) -> Result<XdpLink, XdpError> {
     let program = xdp(object)?;
-    let refused = |source| XdpError::Refused {
+    let refused = |source: ProgramError| XdpError::Refused {
         device: device.name.clone(),
-        source,
+        source: source.into(),
     };
     match program.load() {
         Ok(()) | Err(ProgramError::AlreadyLoaded) => {}

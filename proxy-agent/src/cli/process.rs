@@ -37,3 +37,16 @@ pub(super) fn raise_file_limit() {
         warn!("the limit of open files stays as it is: {error}");
     }
 }
+
+/// Lets the process have as much locked memory as its maps take: before Linux 5.11 they are
+/// charged to this limit, which is a few kilobytes in most containers.
+pub(super) fn raise_memory_limit() {
+    let unlimited = libc::RLIM_INFINITY;
+    let raised = setrlimit(Resource::RLIMIT_MEMLOCK, unlimited, unlimited).or_else(|_| {
+        let (_, hard) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+        setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard)
+    });
+    if let Err(error) = raised {
+        warn!("the limit of locked memory stays as it is: {error}");
+    }
+}

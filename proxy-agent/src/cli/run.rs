@@ -18,7 +18,7 @@ use super::outlets::Outlets;
 use super::pace::Pace;
 use super::{process, resets, sweep, traffic};
 use crate::agent::Agent;
-use crate::attach::{Attacher, Look};
+use crate::attach::{Attacher, Features, Look};
 use crate::config::kube_proxy::Parsed;
 use crate::config::{ConfigFile, FileError, Settings, Source};
 use crate::host;
@@ -64,6 +64,10 @@ async fn run_until_signal(
     let settings = configuration.settings();
     process::set_oom_score_adj(settings.oom_score_adj);
     process::raise_file_limit();
+    process::raise_memory_limit();
+    let features = Features::probe();
+    show(&features);
+    features.allow(settings.own.attach)?;
     let node_name = configuration.node_name();
     let mut ports = host::watch(host::HostPorts::read().await?);
     let pins = tokio::select! {
@@ -160,6 +164,21 @@ async fn run_until_signal(
     }
     edges.leave();
     Ok(())
+}
+
+/// Tells what the running kernel has, once.
+fn show(features: &Features) {
+    let Features {
+        release,
+        tcx,
+        xdp_redirect_targets,
+        set_retval,
+        netns_cookie,
+    } = features;
+    info!(
+        release,
+        tcx, xdp_redirect_targets, set_retval, netns_cookie, "kernel"
+    );
 }
 
 /// Answers requests over HTTP, for as long as the process runs.

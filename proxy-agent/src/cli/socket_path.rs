@@ -19,14 +19,10 @@ use crate::maps::{KernelMaps, LeftOut, SocketScope, Standing};
 /// How often the cgroup of a Pod is looked for that is not there yet.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whose sockets are to be served; nobody's where they cannot be told apart.
+/// Whose sockets are to be served; nobody's where they cannot be told apart, and then
+/// nothing is attached either, which is told.
 pub(super) fn wanted(settings: &OwnSettings) -> SocketScope {
-    scope(settings.socket_path).unwrap_or_else(|error| {
-        if settings.socket_path != SocketPathMode::Off {
-            warn!("{:#}", anyhow::Error::from(error));
-        }
-        SocketScope::default()
-    })
+    scope(settings.socket_path).unwrap_or_default()
 }
 
 /// The socket path, as far as it is wanted and possible.

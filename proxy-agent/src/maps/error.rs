@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::refusal::{Refusal, running_kernel};
+
 /// An error of the kernel's maps or programs.
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
@@ -13,7 +15,7 @@ pub enum MapError {
     Load(#[from] aya::EbpfError),
     /// A program was refused.
     #[error(
-        "Linux {} refused the program {name} (5.15 or newer is needed, and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)",
+        "Linux {} refused the program {name} (5.15 or newer is needed)",
         running_kernel()
     )]
     Program {
@@ -21,7 +23,7 @@ pub enum MapError {
         name: &'static str,
         /// Why.
         #[source]
-        source: aya::programs::ProgramError,
+        source: Refusal,
     },
     /// The object has no such map or program: the agent and the object are not
     /// from one build.
@@ -76,15 +78,6 @@ pub enum MapError {
         #[source]
         source: io::Error,
     },
-}
-
-/// The running kernel's release, as `uname -r` says it.
-fn running_kernel() -> String {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
-    release.map_or_else(
-        |_| "of an unknown release".to_owned(),
-        |it| it.trim().to_owned(),
-    )
 }
 
 impl MapError {

@@ -2,7 +2,7 @@
 
 use aya::Ebpf;
 use aya::maps::ProgramArray;
-use aya::programs::SchedClassifier;
+use aya::programs::{ProgramError, SchedClassifier};
 use proxy_ebpf::layout::Stage;
 
 use super::MapError;
@@ -60,7 +60,7 @@ pub(crate) fn classifier(
     let program = classifier_named(object, name)?;
     if program.fd().is_err() {
         let loaded = program.load();
-        loaded.map_err(|source| MapError::Program { name, source })?;
+        loaded.map_err(|source| refused(name, source))?;
     }
     Ok(program)
 }
@@ -73,7 +73,12 @@ fn classifier_named<'a>(
         .program_mut(name)
         .ok_or(MapError::Missing(name))?
         .try_into()
-        .map_err(|source| MapError::Program { name, source })
+        .map_err(|source| refused(name, source))
+}
+
+pub(super) fn refused(name: &'static str, source: ProgramError) -> MapError {
+    let source = source.into();
+    MapError::Program { name, source }
 }
 
 /// Loads the programs that the others call, and tells those where they are.
@@ -82,7 +87,7 @@ pub(super) fn load_stages(object: &mut Ebpf) -> Result<(), MapError> {
     let written = |source| MapError::Write { map: MAP, source };
     for (stage, names) in Stage::ALL {
         for (version, name) in (0..).zip(names) {
-            let failed = |source| MapError::Program { name, source };
+            let failed = |source| refused(name, source);
             let program = classifier_named(object, name)?;
             program.load().map_err(failed)?;
             let program = program

@@ -7,6 +7,7 @@ use proxy_ebpf::layout::XdpWays;
 use super::MapError;
 use super::kernel::Table;
 use super::load::table;
+use super::programs::refused;
 
 /// The program's name in the object.
 const PROGRAM: &str = "xdp_outside";
@@ -36,8 +37,5 @@ pub(crate) fn xdp(object: &mut Ebpf) -> Result<&mut Xdp, MapError> {
         .program_mut(PROGRAM)
         .ok_or(MapError::Missing(PROGRAM))?
         .try_into()
-        .map_err(|source| MapError::Program {
-            name: PROGRAM,
-            source,
-        })
+        .map_err(|source| refused(PROGRAM, source))
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
     addresses::Family, client::Transport, manifests::Manifests, node::Pod, process::Process,
@@ -37,7 +37,9 @@ class Tcp(socketserver.StreamRequestHandler):
 
 class Udp(socketserver.BaseRequestHandler):
     def handle(self):
-        self.request[1].sendto(answer(self.client_address), self.client_address)
+        # As long as the question, at least.
+        told = answer(self.client_address)[:-1].ljust(len(self.request[0]) - 1)
+        self.request[1].sendto(told + b"\n", self.client_address)
 
 def start(kind, handler):
     kind.address_family, kind.daemon_threads, kind.request_queue_size = socket.AF_INET6, True, 2048
@@ -178,6 +180,19 @@ impl Conversation {
             peer: peer.to_canonical(),
         })
     }
+}
+
+/// Asks by a datagram of `length` bytes, at least ten, and is answered by one.
+pub fn ask_at_length(to: SocketAddr, length: usize) -> Result<()> {
+    let Conversation::Udp(socket) = Conversation::open(to, Transport::Udp)? else {
+        bail!("a socket of another kind");
+    };
+    let question = vec![b'?'; length];
+    socket.send(&question).context("send")?;
+    let mut answer = vec![0; length + 1];
+    let came = socket.recv(&mut answer).context("receive")?;
+    ensure!(came == length, "an answer of {came} bytes");
+    Ok(())
 }
 
 /// Asks one question on a socket of its own.

@@ -7,6 +7,7 @@ mod connections;
 mod datagrams;
 mod devices;
 mod dsr;
+mod every_path;
 mod faults;
 mod flows;
 mod frontends;

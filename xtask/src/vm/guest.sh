@@ -14,6 +14,8 @@ mount -t tmpfs shm /dev/shm
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
 mount --bind "$(parameter guest.modules)" /lib/modules
+# Nothing loads what only a device file asks for.
+modprobe tun
 ip link set lo up
 bash "$(parameter guest.script)"
 echo "guest: exit status $?"
