@@ -9,6 +9,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result, ensure};
 use proxy_tests::packets;
 
+use crate::arch::Arch;
 use crate::{command, paths, terminal};
 
 /// What makes LLVM tell libFuzzer which edges ran, and what was compared.
@@ -40,12 +41,12 @@ pub(crate) fn run(seconds: u64) -> Result<()> {
     cargo.arg("--target-dir").arg(&target);
     cargo.env("CARGO_ENCODED_RUSTFLAGS", COVERAGE.join("\x1f"));
     // A target by name keeps the flags from build scripts and macros.
-    cargo.args(["--target", env!("HOST_TARGET")]);
+    cargo.args(["--target", Arch::HOST.target()]);
     command::run(&mut cargo)?;
 
     let corpus = target.join("corpus");
     write_seeds(&corpus)?;
-    let program = target.join(env!("HOST_TARGET")).join("release/pipeline");
+    let program = target.join(Arch::HOST.target()).join("release/pipeline");
     let mut fuzzer = command::outside(&program.to_string_lossy());
     fuzzer.arg(&corpus);
     fuzzer.arg(format!("-max_total_time={seconds}"));

@@ -1,7 +1,10 @@
 //! The project's chores: `cargo xtask --help` lists them.
 
+mod arch;
 mod bench;
 mod command;
+mod cross;
+mod debian;
 mod demo;
 mod fuzz;
 mod image;
@@ -16,6 +19,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use arch::Arch;
 
 /// The project's chores. From a fresh clone, `cargo xtask demo` does all it needs.
 ///
@@ -54,11 +59,15 @@ enum Chore {
     #[command(after_help = "Examples:
   cargo xtask test -- --no-capture -E 'test(hairpin)'
   cargo xtask test --kernel 6.1 -- -E 'binary(kernel_agrees)'
-  cargo xtask test --kernel all --only quick")]
+  cargo xtask test --kernel all --only quick
+  cargo xtask test --kernel 6.1 --arch arm64 --only quick")]
     Test {
         /// In a virtual machine with this kernel
         #[arg(long, value_name = "KERNEL")]
         kernel: Option<test::Kernels>,
+        /// With this processor, for which the tests are then built
+        #[arg(long, value_name = "ARCH", default_value = Arch::HOST.name(), requires = "kernel")]
+        arch: Arch,
         /// Only a part of the tests, with `--kernel`
         #[arg(long, value_name = "PART", requires = "kernel")]
         only: Option<test::Part>,
@@ -86,7 +95,11 @@ enum Chore {
     #[command(
         after_help = "Example: ctr --namespace k8s.io images import target/image/proxy-agent.tar"
     )]
-    Image,
+    Image {
+        /// For which processors; an image of several has an index
+        #[arg(long, value_name = "ARCH", value_delimiter = ',', default_value = Arch::HOST.name())]
+        arch: Vec<Arch>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -110,11 +123,12 @@ fn run(chore: &Chore) -> Result<ExitCode> {
         } => test::run(arguments),
         Chore::Test {
             kernel: Some(kernels),
+            arch,
             only,
             arguments,
-        } => test::run_in_guests(*kernels, *only, arguments),
+        } => test::run_in_guests(*arch, *kernels, *only, arguments),
         Chore::Bench(bench) => bench::run(bench).map(|()| ExitCode::SUCCESS),
         Chore::Fuzz { seconds } => fuzz::run(*seconds).map(|()| ExitCode::SUCCESS),
-        Chore::Image => image::run().map(|()| ExitCode::SUCCESS),
+        Chore::Image { arch } => image::run(arch).map(|()| ExitCode::SUCCESS),
     }
 }

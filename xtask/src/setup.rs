@@ -9,6 +9,7 @@ mod nextest;
 mod tools;
 
 use anyhow::Result;
+pub(crate) use ebpf::LINKED as DISTRIBUTION;
 
 use crate::terminal;
 
@@ -19,6 +20,12 @@ pub(crate) fn run() -> Result<()> {
 /// The same, and what virtual machines need.
 pub(crate) fn run_for_guests() -> Result<()> {
     let tools = [tools::TOOLS, tools::FOR_GUESTS].concat();
+    prepare(&tools)
+}
+
+/// The same, and what building for arm64 needs and machines with such a processor.
+pub(crate) fn run_for_arm64() -> Result<()> {
+    let tools = [tools::TOOLS, tools::FOR_GUESTS, tools::FOR_ARM64].concat();
     prepare(&tools)
 }
 

@@ -1,17 +1,20 @@
 //! `cargo xtask test`: all tests, with the agent that the end-to-end tests start; on this
 //! machine, or in virtual ones.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZero;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
 use std::{env, thread};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde_json::Value;
 
+use crate::arch::Arch;
+use crate::cross::Toolchain;
 use crate::vm::{self, Kernel, Machine};
 use crate::{command, paths, setup, terminal};
 
@@ -78,21 +81,27 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
 
 /// Runs the tests in virtual machines, one after another.
 pub(crate) fn run_in_guests(
+    arch: Arch,
     kernels: Kernels,
     only: Option<Part>,
     arguments: &[String],
 ) -> Result<ExitCode> {
-    setup::run_for_guests()?;
-    build()?;
+    let built = if arch == Arch::HOST {
+        setup::run_for_guests()?;
+        Built::here()?
+    } else {
+        Built::across(arch)?
+    };
     let script = match only {
-        Some(Part::Load) => loading()?,
-        Some(Part::Quick) => loading()? + &each_path()?,
-        None => everything(arguments)?,
+        Some(Part::Load) => built.loading()?,
+        Some(Part::Quick) => built.loading()? + &built.each_path()?,
+        None if arch == Arch::HOST => everything(arguments)?,
+        None => bail!("nextest is not there for {}: say `--only`", arch.name()),
     };
     terminal::heading("Kernels");
     let machines = match kernels {
-        Kernels::All => vm::prepare(&Kernel::ALL)?,
-        Kernels::One(kernel) => vm::prepare(&[kernel])?,
+        Kernels::All => vm::prepare(arch, &Kernel::ALL)?,
+        Kernels::One(kernel) => vm::prepare(arch, &[kernel])?,
     };
     let mut failed = Vec::new();
     for machine in &machines {
@@ -133,30 +142,85 @@ fn build() -> Result<()> {
     command::run(build.args(packages()))
 }
 
-/// A guest's script that has the kernel load every program.
-fn loading() -> Result<String> {
-    let binary = binary("proxy-agent::programs_load")?;
-    Ok(format!("{binary} --nocapture --test-threads=1 || exit\n"))
+/// What was built for guests.
+struct Built {
+    agent: PathBuf,
+    /// The test binaries by their targets.
+    tests: BTreeMap<String, PathBuf>,
 }
 
-/// A guest's script that sends a packet through each path.
-fn each_path() -> Result<String> {
-    let binary = binary("proxy-tests::e2e")?;
-    let environment = environment();
-    Ok(format!("{environment} {binary} every_path:: || exit\n"))
-}
+impl Built {
+    fn here() -> Result<Self> {
+        build()?;
+        Self::listed(agent(), command::cargo(), &[])
+    }
 
-/// A test binary by nextest's name for it.
-fn binary(name: &str) -> Result<String> {
-    let binaries: Value = serde_json::from_str(&binaries()?)?;
-    let path = binaries["rust-binaries"][name]["binary-path"].as_str();
-    let path = path.with_context(|| format!("nextest does not list {name}"))?;
-    Ok(path.to_owned())
+    /// For another processor, linked statically: the guest has a C library of its own.
+    fn across(arch: Arch) -> Result<Self> {
+        let toolchain = Toolchain::prepare(arch)?;
+        let cargo = || {
+            let mut cargo = toolchain.cargo();
+            cargo.env("CARGO_ENCODED_RUSTFLAGS", toolchain.flags().join("\u{1f}"));
+            cargo
+        };
+        terminal::heading("Build");
+        let target = ["--target", arch.target()];
+        let mut agent = cargo();
+        agent.args(["build", "--bin", "proxy-agent"]).args(target);
+        command::run(agent.args(packages()))?;
+        let agent = paths::target()
+            .join(arch.target())
+            .join("debug/proxy-agent");
+        Self::listed(agent, cargo(), &target)
+    }
+
+    /// Builds the tests for guests, as far as that is still to be done.
+    fn listed(agent: PathBuf, mut cargo: Command, target: &[&str]) -> Result<Self> {
+        cargo.args([
+            "build",
+            "--tests",
+            "--message-format",
+            "json-render-diagnostics",
+        ]);
+        cargo.args(target).args(packages());
+        let output = cargo.stderr(Stdio::inherit()).output().context("cargo")?;
+        ensure!(output.status.success(), "cargo build: {}", output.status);
+        let messages = String::from_utf8_lossy(&output.stdout);
+        let tests = messages.lines().filter_map(|line| {
+            let message: Value = serde_json::from_str(line).ok()?;
+            let is_test = message["profile"]["test"] == true;
+            let path = message["executable"].as_str().filter(|_| is_test)?;
+            Some((message["target"]["name"].as_str()?.to_owned(), path.into()))
+        });
+        Ok(Self {
+            agent,
+            tests: tests.collect(),
+        })
+    }
+
+    /// A guest's script that has the kernel load every program.
+    fn loading(&self) -> Result<String> {
+        let binary = self.test("programs_load")?;
+        Ok(format!("{binary} --nocapture --test-threads=1 || exit\n"))
+    }
+
+    /// A guest's script that sends a packet through each path.
+    fn each_path(&self) -> Result<String> {
+        let binary = self.test("e2e")?;
+        let environment = environment(&self.agent);
+        Ok(format!("{environment} {binary} every_path:: || exit\n"))
+    }
+
+    fn test(&self, name: &str) -> Result<std::path::Display<'_>> {
+        let path = self.tests.get(name);
+        let path = path.with_context(|| format!("cargo built no test {name}"))?;
+        Ok(path.display())
+    }
 }
 
 /// What tests in a guest are told, in the shell's words.
-fn environment() -> String {
-    format!("{AGENT}={} LAB_SLOWNESS=8", agent().display())
+fn environment(agent: &Path) -> String {
+    format!("{AGENT}={} LAB_SLOWNESS=8", agent.display())
 }
 
 /// A guest's script that runs all tests, or those that the arguments of nextest choose.
@@ -178,7 +242,7 @@ fn everything(arguments: &[String]) -> Result<String> {
          --binaries-metadata {list} \
          --cargo-metadata {description} {arguments}\n",
         root = paths::root().display(),
-        environment = environment(),
+        environment = environment(&agent()),
         nextest = nextest.display(),
         list = list.display(),
         description = description.display(),

@@ -5,10 +5,10 @@
 //! in memory: it has this machine's programs, and what was compiled here, at the same paths.
 
 mod accelerator;
-mod apt;
 mod initrd;
 mod kernel;
 mod machine;
+mod root;
 
 use anyhow::Result;
 
@@ -17,19 +17,21 @@ pub(crate) use machine::Machine;
 
 use accelerator::Accelerator;
 
+use crate::arch::Arch;
+
 /// Machines with these kernels, ready to boot.
-pub(crate) fn prepare(kernels: &[Kernel]) -> Result<Vec<Machine>> {
+pub(crate) fn prepare(arch: Arch, kernels: &[Kernel]) -> Result<Vec<Machine>> {
     let mut machines = Vec::new();
     for kernel in kernels {
-        let files = kernel.fetch()?;
+        let files = kernel.fetch(arch)?;
         machines.push((*kernel, files));
     }
     let Some((_, first)) = machines.first() else {
         return Ok(Vec::new());
     };
-    let accelerator = Accelerator::find(&first.image)?;
+    let accelerator = Accelerator::find(arch, &first.image)?;
     machines
         .into_iter()
-        .map(|(kernel, files)| Machine::new(kernel, files, accelerator))
+        .map(|(kernel, files)| Machine::new(arch, kernel, files, accelerator))
         .collect()
 }

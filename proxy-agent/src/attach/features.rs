@@ -22,7 +22,7 @@ pub struct Features {
     /// Whether devices tell if XDP may redirect to them (Linux 6.3); without it XDP sends
     /// packets only by the device at which they came in.
     pub xdp_redirect_targets: bool,
-    /// `bpf_set_retval` in programs at sockets (Linux 5.18); without it a refused call fails
+    /// `bpf_set_retval` in programs at sockets (Linux 6.1); without it a refused call fails
     /// with `EPERM`.
     pub set_retval: bool,
     /// `SO_NETNS_COOKIE` (Linux 5.14); without it sockets are not served.

@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
+use crate::arch::Arch;
+
 /// The agent's name in the image's root.
 pub(super) const PROGRAM: &str = "proxy-agent";
 
@@ -25,34 +27,29 @@ const USER: &str = "65532:65532";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// Writes an image of the files in `root` to `archive`. Returns its digest.
-pub(super) fn write(root: &Path, archive: &Path) -> Result<String> {
+/// Writes an image to `archive` that has the files of a root for each processor. Returns its
+/// digest: that of the index where there are several.
+pub(super) fn write(roots: &[(Arch, &Path)], archive: &Path) -> Result<String> {
     let mut blobs = Blobs::default();
-    let layer = layer(root)?;
-    let config = config(&digest(&layer));
-    let layer = blobs.add(LAYER, layer);
-    let config = blobs.add(CONFIG, text(&config));
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": config,
-        "layers": [layer],
-    });
-    let mut manifest = blobs.add(MANIFEST, text(&manifest));
-    let digest = manifest["digest"].as_str().unwrap_or_default().to_owned();
+    let mut manifests = Vec::new();
+    for (arch, root) in roots {
+        manifests.push(blobs.add_image(*arch, root)?);
+    }
+    let mut image = match <[Value; 1]>::try_from(manifests) {
+        Ok([only]) => only,
+        Err(several) => blobs.add(INDEX, text(&index(several))),
+    };
+    let digest = image["digest"].as_str().unwrap_or_default().to_owned();
     // The names by which skopeo and containerd know it.
-    manifest["annotations"] = json!({
+    image["annotations"] = json!({
         "org.opencontainers.image.ref.name": VERSION,
         "io.containerd.image.name": format!("docker.io/library/{PROGRAM}:{VERSION}"),
     });
-    let index = json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [manifest],
-    });
+    let index = index(vec![image]);
 
     let file = File::create(archive).with_context(|| format!("{}: write", archive.display()))?;
     let mut tar = Builder::new(file);
@@ -70,6 +67,10 @@ pub(super) fn write(root: &Path, archive: &Path) -> Result<String> {
     Ok(digest)
 }
 
+fn index(manifests: Vec<Value>) -> Value {
+    json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests})
+}
+
 /// The image's content, by digest without its prefix.
 #[derive(Default)]
 struct Blobs {
@@ -77,6 +78,23 @@ struct Blobs {
 }
 
 impl Blobs {
+    /// Adds the image for a processor, and returns the descriptor of its manifest.
+    fn add_image(&mut self, arch: Arch, root: &Path) -> Result<Value> {
+        let layer = layer(root)?;
+        let config = config(arch, &digest(&layer));
+        let layer = self.add(LAYER, layer);
+        let config = self.add(CONFIG, text(&config));
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": config,
+            "layers": [layer],
+        });
+        let mut manifest = self.add(MANIFEST, text(&manifest));
+        manifest["platform"] = json!({"architecture": arch.name(), "os": "linux"});
+        Ok(manifest)
+    }
+
     /// Adds content, and returns its descriptor.
     fn add(&mut self, media_type: &str, content: Vec<u8>) -> Value {
         let hex = digest(&content);
@@ -104,15 +122,10 @@ fn layer(root: &Path) -> Result<Vec<u8>> {
 }
 
 /// What to run of the image.
-fn config(layer: &str) -> Value {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
+fn config(arch: Arch, layer: &str) -> Value {
     json!({
         "created": "1970-01-01T00:00:00Z",
-        "architecture": architecture,
+        "architecture": arch.name(),
         "os": "linux",
         "config": {
             "User": USER,

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{command, paths, terminal};
 
 /// The name under which rustup gets to know the distribution's compiler.
-const LINKED: &str = "proxy-agent-ebpf";
+pub(crate) const LINKED: &str = "proxy-agent-ebpf";
 /// The distribution's compiler.
 const RUSTC: &str = "/usr/bin/rustc";
 /// Its packages: the compiler, cargo, and `core` for the BPF targets.

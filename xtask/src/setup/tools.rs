@@ -45,6 +45,14 @@ pub(super) const FOR_GUESTS: &[Tool] = &[
     tool("xz", "xz-utils"),
 ];
 
+/// For another processor.
+pub(super) const FOR_ARM64: &[Tool] = &[
+    tool("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+    // The C library has no program of its own.
+    tool("aarch64-linux-gnu-gcc", "libc6-dev-arm64-cross"),
+    tool("qemu-system-aarch64", "qemu-system-arm"),
+];
+
 /// The tools that are not there.
 pub(super) fn missing(tools: &[Tool]) -> Vec<Tool> {
     let absent = |tool: &&Tool| command::find(tool.program).is_none();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use crate::arch::Arch;
 use crate::{command, paths, terminal};
 
 /// How a guest's instructions are carried out.
@@ -19,8 +20,8 @@ pub(super) enum Accelerator {
 
 impl Accelerator {
     /// KVM if a kernel really boots under it: that there is a device proves nothing.
-    pub(super) fn find(image: &Path) -> Result<Self> {
-        if !Path::new("/dev/kvm").exists() {
+    pub(super) fn find(arch: Arch, image: &Path) -> Result<Self> {
+        if arch != Arch::HOST || !Path::new("/dev/kvm").exists() {
             return Ok(Self::Emulation);
         }
         let folder = paths::target().join("vm");
@@ -43,18 +44,31 @@ impl Accelerator {
     }
 
     /// What qemu is told, with the processor to show.
-    pub(super) fn arguments(self) -> [&'static str; 4] {
+    pub(super) fn arguments(self, arch: Arch) -> [&'static str; 4] {
+        let emulated = match arch {
+            Arch::Amd64 => "max",
+            // Of the greatest one old kernels know not all (52 bits of addresses).
+            Arch::Arm64 => "cortex-a72",
+        };
         match self {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            Self::Emulation => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+            Self::Emulation => ["-accel", "tcg,thread=multi", "-cpu", emulated],
         }
+    }
+}
+
+/// The program that is a machine with such a processor.
+pub(super) fn qemu(arch: Arch) -> &'static str {
+    match arch {
+        Arch::Amd64 => "qemu-system-x86_64",
+        Arch::Arm64 => "qemu-system-aarch64",
     }
 }
 
 fn boots_under_kvm(image: &Path, folder: &Path) -> Result<bool> {
     const PATIENCE: Duration = Duration::from_secs(8);
     let console = folder.join("kvm.log");
-    let mut qemu = command::outside("qemu-system-x86_64");
+    let mut qemu = command::outside(qemu(Arch::HOST));
     qemu.args([
         "-accel",
         "kvm",
@@ -71,7 +85,7 @@ fn boots_under_kvm(image: &Path, folder: &Path) -> Result<bool> {
         .arg(format!("file:{}", console.display()));
     qemu.stdin(Stdio::null()).stdout(Stdio::null());
     qemu.stderr(File::create(folder.join("kvm.err"))?);
-    let mut guest = Guard(qemu.spawn().context("qemu-system-x86_64")?);
+    let mut guest = Guard(qemu.spawn().context("qemu")?);
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         let text = fs::read(&console).unwrap_or_default();

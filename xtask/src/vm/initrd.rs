@@ -20,13 +20,12 @@ const MODULES: [&str; 5] = [
 ];
 
 /// Writes the file for a kernel; everything in `folder` goes.
-pub(super) fn write(files: &Files, folder: &Path) -> Result<PathBuf> {
+pub(super) fn write(files: &Files, busybox: &Path, folder: &Path) -> Result<PathBuf> {
     let _ = fs::remove_dir_all(folder);
     let root = folder.join("initrd");
     for place in ["bin", "modules", "proc", "sys", "dev"] {
         fs::create_dir_all(root.join(place))?;
     }
-    let busybox = command::find("busybox").context("busybox: not found")?;
     fs::copy(busybox, root.join("bin/busybox"))?;
     let mut order = Vec::new();
     for module in MODULES {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
-use super::apt::{Apt, Archive};
+use crate::arch::Arch;
+use crate::debian::{Apt, Archive};
 use crate::{command, paths, terminal};
 
 /// A kernel to test on.
@@ -50,6 +51,11 @@ impl Kernel {
         }
     }
 
+    /// The name of folders for it and a processor.
+    pub(super) fn folder(self, arch: Arch) -> String {
+        format!("{}-{}", self.name(), arch.name())
+    }
+
     fn suites(self) -> &'static [(Archive, &'static str)] {
         match self {
             Self::V5_10 => &[(Archive::Security, "bullseye-security")],
@@ -63,18 +69,19 @@ impl Kernel {
     }
 
     /// Fetches and unpacks it into the user's cache, unless it is there.
-    pub(super) fn fetch(self) -> Result<Files> {
-        const META: &str = "linux-image-cloud-amd64";
+    pub(super) fn fetch(self, arch: Arch) -> Result<Files> {
+        let meta = format!("linux-image-cloud-{}", arch.name());
+        let name = self.folder(arch);
         let cache = paths::cache()?.join("kernels");
-        let latest = cache.join(self.name());
+        let latest = cache.join(&name);
         if let Some(files) = kept(&latest) {
             terminal::item("ok", &format!("Linux {}", files.release));
             return Ok(files);
         }
         terminal::note(&format!("Linux {} from Debian's packages ...", self.name()));
-        let apt = Apt::open(&cache.join(format!("apt-{}", self.name())), self.suites())?;
-        let image = find(&apt.dependencies(META)?, "linux-image-")
-            .with_context(|| format!("{META} leads to no kernel"))?;
+        let apt = Apt::open(&cache.join(format!("apt-{name}")), arch, self.suites())?;
+        let image = find(&apt.dependencies(&meta)?, "linux-image-")
+            .with_context(|| format!("{meta} leads to no kernel"))?;
         // From 6.19 on the image is a package without content that depends on two others.
         let dependencies = apt.dependencies(&image)?;
         let parts = [

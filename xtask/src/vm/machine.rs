@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::accelerator::Accelerator;
-use super::initrd;
+use super::accelerator::{Accelerator, qemu};
 use super::kernel::{Files, Kernel};
+use super::{initrd, root};
+use crate::arch::Arch;
 use crate::{command, paths};
 
 /// What the guest says when its script has ended.
@@ -21,30 +22,51 @@ const MEMORY: &str = "4G";
 
 /// A machine that has not booted yet.
 pub(crate) struct Machine {
+    arch: Arch,
     kernel: Kernel,
     files: Files,
     accelerator: Accelerator,
     /// What belongs to this machine.
     folder: PathBuf,
     initrd: PathBuf,
+    /// The guest's root, where it is not this machine's.
+    root: Option<PathBuf>,
 }
 
 impl Machine {
-    pub(super) fn new(kernel: Kernel, files: Files, accelerator: Accelerator) -> Result<Self> {
-        let folder = paths::target().join("vm").join(kernel.name());
-        let initrd = initrd::write(&files, &folder)?;
+    pub(super) fn new(
+        arch: Arch,
+        kernel: Kernel,
+        files: Files,
+        accelerator: Accelerator,
+    ) -> Result<Self> {
+        let folder = paths::target().join("vm").join(kernel.folder(arch));
+        let (root, busybox) = if arch == Arch::HOST {
+            let busybox = command::find("busybox").context("busybox: not found")?;
+            (None, busybox)
+        } else {
+            (Some(root::prepare(arch)?), root::busybox(arch)?)
+        };
+        let initrd = initrd::write(&files, &busybox, &folder)?;
         Ok(Self {
+            arch,
             kernel,
             files,
             accelerator,
             folder,
             initrd,
+            root,
         })
     }
 
     /// Its kernel's name and release.
     pub(crate) fn title(&self) -> String {
-        format!("Linux {} ({})", self.files.release, self.kernel.name())
+        format!(
+            "Linux {} ({}, {})",
+            self.files.release,
+            self.kernel.name(),
+            self.arch.name()
+        )
     }
 
     /// Boots, runs a script of bash, and shows what it prints. Its exit status.
@@ -54,7 +76,7 @@ impl Machine {
         let socket = self.folder.join("root.sock");
         let _shared = self.share_root(&socket)?;
         let mut qemu = self.qemu(&socket, &path)?;
-        let mut guest = Guard(qemu.spawn().context("qemu-system-x86_64")?);
+        let mut guest = Guard(qemu.spawn().context("qemu")?);
         let output = guest.0.stdout.take().context("no output of the guest")?;
         let mut status = None;
         for line in BufReader::new(output).lines() {
@@ -74,6 +96,19 @@ impl Machine {
             );
         };
         Ok(status)
+    }
+
+    /// Where the guest finds a root of its own, and what of this machine it has there as well.
+    fn root_parameters(&self) -> Result<String> {
+        let Some(root) = &self.root else {
+            return Ok(String::new());
+        };
+        let shared = [paths::root().to_owned(), paths::target(), paths::cache()?];
+        let shared = shared.map(|it| it.display().to_string()).join(":");
+        Ok(format!(
+            "guest.root={} guest.shared={shared}",
+            root.display()
+        ))
     }
 
     fn console(&self) -> PathBuf {
@@ -120,8 +155,15 @@ impl Machine {
     fn qemu(&self, socket: &Path, script: &Path) -> Result<Command> {
         let modules = fs::canonicalize(&self.files.modules)?;
         let script = fs::canonicalize(script)?;
-        let mut qemu = command::outside("qemu-system-x86_64");
-        qemu.args(self.accelerator.arguments());
+        let mut qemu = command::outside(qemu(self.arch));
+        let console = match self.arch {
+            Arch::Amd64 => "ttyS0",
+            Arch::Arm64 => {
+                qemu.args(["-machine", "virt"]);
+                "ttyAMA0"
+            }
+        };
+        qemu.args(self.accelerator.arguments(self.arch));
         qemu.args(["-smp", "2", "-m", MEMORY, "-nodefaults", "-no-user-config"]);
         qemu.args(["-nographic", "-no-reboot"]);
         // virtiofs shares the guest's memory.
@@ -143,9 +185,10 @@ impl Machine {
         qemu.arg("-kernel").arg(&self.files.image);
         qemu.arg("-initrd").arg(&self.initrd);
         qemu.arg("-append").arg(format!(
-            "console=ttyS0 no_timer_check panic=-1 guest.modules={} guest.script={}",
+            "console={console} no_timer_check panic=-1 guest.modules={} guest.script={} {}",
             modules.display(),
-            script.display()
+            script.display(),
+            self.root_parameters()?
         ));
         qemu.stdin(Stdio::null()).stdout(Stdio::piped());
         qemu.stderr(File::create(self.folder.join("qemu.log"))?);

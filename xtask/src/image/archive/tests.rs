@@ -14,7 +14,7 @@ fn write_twice(folder: &Path, program: &Path) -> [Vec<u8>; 2] {
         fs::copy(program, root.join(PROGRAM)).unwrap();
         fs::write(root.join("LICENSE"), "text").unwrap();
         let archive = folder.join(format!("{name}.tar"));
-        write(&root, &archive).unwrap();
+        write(&[(Arch::HOST, &root)], &archive).unwrap();
         fs::read(archive).unwrap()
     })
 }
@@ -78,9 +78,39 @@ fn an_image_holds_what_its_digests_say_and_runs() {
 }
 
 #[test]
+fn an_image_for_several_processors_has_an_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join(PROGRAM), "a program").unwrap();
+    let archive = folder.path().join("image.tar");
+    let roots = [(Arch::Amd64, &*root), (Arch::Arm64, &*root)];
+    let digest = write(&roots, &archive).unwrap();
+
+    let layout = folder.path().join("layout");
+    let file = File::open(&archive).unwrap();
+    tar::Archive::new(file).unpack(&layout).unwrap();
+    let index = fs::read(layout.join("index.json")).unwrap();
+    let index: Value = serde_json::from_slice(&index).unwrap();
+    let [image] = &index["manifests"].as_array().unwrap()[..] else {
+        panic!("one image is expected: {index}");
+    };
+    assert_eq!(image["mediaType"], INDEX);
+    assert_eq!(image["digest"], digest);
+    let several = json_blob(&layout, image);
+    for (at, name) in ["amd64", "arm64"].iter().enumerate() {
+        let descriptor = &several["manifests"][at];
+        assert_eq!(descriptor["platform"]["architecture"], *name);
+        let manifest = json_blob(&layout, descriptor);
+        let config = json_blob(&layout, &manifest["config"]);
+        assert_eq!(config["architecture"], *name);
+    }
+}
+
+#[test]
 fn the_containerfile_says_the_same() {
     let file = fs::read_to_string(paths::root().join("Containerfile")).unwrap();
-    let config = config("");
+    let config = config(Arch::HOST, "");
     let entry = config["config"]["Entrypoint"].to_string();
     for line in [format!("ENTRYPOINT {entry}"), format!("USER {USER}")] {
         assert!(file.lines().any(|found| found == line), "{line}");

@@ -9,13 +9,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::arch::Arch;
 use crate::command;
 
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Which of Debian's archives a suite is in, by the label of its releases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Archive {
+pub(crate) enum Archive {
     Main,
     Security,
 }
@@ -30,13 +31,23 @@ impl Archive {
 }
 
 /// apt with some suites of its own.
-pub(super) struct Apt {
+pub(crate) struct Apt {
+    folder: PathBuf,
     configuration: PathBuf,
 }
 
 impl Apt {
-    /// Reads the lists of these suites, into a folder.
-    pub(super) fn open(folder: &Path, suites: &[(Archive, &str)]) -> Result<Self> {
+    /// Reads the lists of this machine's own release for a processor, into a folder.
+    pub(crate) fn of_this_release(folder: &Path, arch: Arch) -> Result<Self> {
+        let release = fs::read_to_string("/etc/os-release").context("/etc/os-release")?;
+        let codename = codename(&release).context("/etc/os-release names no release")?;
+        let security = format!("{codename}-security");
+        let suites = [(Archive::Main, codename), (Archive::Security, &*security)];
+        Self::open(folder, arch, &suites)
+    }
+
+    /// Reads the lists of these suites for a processor, into a folder.
+    pub(crate) fn open(folder: &Path, arch: Arch, suites: &[(Archive, &str)]) -> Result<Self> {
         for inner in [
             "etc/preferences.d",
             "etc/apt.conf.d",
@@ -65,11 +76,16 @@ impl Apt {
                 "Dir \"{root}\";\nDir::Etc \"{root}/etc\";\n\
                  Dir::Etc::sourcelist \"{root}/sources.list\";\nDir::Etc::sourceparts \"-\";\n\
                  Dir::State \"{root}/state\";\nDir::State::status \"/dev/null\";\n\
-                 Dir::Cache \"{root}/cache\";\nAcquire::Languages \"none\";\n\
-                 APT::Sandbox::User \"root\";\n"
+                 Dir::Cache \"{root}/cache\";\n\
+                 APT::Architecture \"{arch}\";\nAPT::Architectures {{ \"{arch}\"; }};\nAcquire::Languages \"none\";\n\
+                 APT::Sandbox::User \"root\";\n",
+                arch = arch.name(),
             ),
         )?;
-        let apt = Self { configuration };
+        let apt = Self {
+            folder: folder.to_owned(),
+            configuration,
+        };
         let mut update = apt.command("apt-get");
         command::run(update.args(["update", "-qq"]).stdout(Stdio::null()))?;
         Ok(apt)
@@ -82,7 +98,7 @@ impl Apt {
     }
 
     /// What a package depends on.
-    pub(super) fn dependencies(&self, package: &str) -> Result<Vec<String>> {
+    pub(crate) fn dependencies(&self, package: &str) -> Result<Vec<String>> {
         let mut depends = self.command("apt-cache");
         depends.args(["depends", "--no-recommends", "--no-suggests", package]);
         let text = command::output(&mut depends)
@@ -91,7 +107,7 @@ impl Apt {
     }
 
     /// Fetches packages and unpacks them into a folder.
-    pub(super) fn unpack(&self, packages: &[String], into: &Path) -> Result<()> {
+    pub(crate) fn unpack(&self, packages: &[String], into: &Path) -> Result<()> {
         let archives = into.with_extension("archives");
         let _ = fs::remove_dir_all(&archives);
         fs::create_dir_all(&archives)?;
@@ -99,12 +115,37 @@ impl Apt {
         let mut download = self.command("apt-get");
         download.args(["download", "-qq"]).args(packages);
         command::run(download.current_dir(&archives).stdout(Stdio::null()))?;
-        for archive in fs::read_dir(&archives)? {
-            let mut extract = command::outside("dpkg-deb");
-            command::run(extract.arg("-x").arg(archive?.path()).arg(into))?;
-        }
+        extract_all(&archives, into)?;
         Ok(fs::remove_dir_all(&archives)?)
     }
+
+    /// The same with all that they depend on; nothing is configured.
+    pub(crate) fn unpack_with_dependencies(&self, packages: &[&str], into: &Path) -> Result<()> {
+        fs::create_dir_all(into)?;
+        let mut install = self.command("apt-get");
+        install.args(["install", "-y", "-qq", "--download-only"]);
+        install.arg("--no-install-recommends").args(packages);
+        command::run(install.stdout(Stdio::null()))?;
+        extract_all(&self.folder.join("cache/archives"), into)
+    }
+}
+
+fn extract_all(archives: &Path, into: &Path) -> Result<()> {
+    for archive in fs::read_dir(archives)? {
+        let path = archive?.path();
+        if path.extension().is_some_and(|it| it == "deb") {
+            let mut extract = command::outside("dpkg-deb");
+            command::run(extract.arg("-x").arg(path).arg(into))?;
+        }
+    }
+    Ok(())
+}
+
+/// The name of a release of Debian (os-release(5)).
+fn codename(os_release: &str) -> Option<&str> {
+    os_release
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
 }
 
 /// Labels of archives and where this machine gets them from.
@@ -159,6 +200,12 @@ mod tests {
                 pair("Debian-Security", "http://mirror/security/"),
             ])
         );
+    }
+
+    #[test]
+    fn a_release_has_a_name() {
+        let text = "ID=debian\nVERSION_CODENAME=bookworm\n";
+        assert_eq!(codename(text), Some("bookworm"));
     }
 
     #[test]
