@@ -14,6 +14,10 @@ const LOOPBACK: &str = "lo";
 /// The running kernel, and its optional features, each probed by itself: distributions carry
 /// features of later kernels back, so that a release says little.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a kernel has each of them, or has not"
+)]
 pub struct Features {
     /// As `uname -r` says it.
     pub release: String,

@@ -62,12 +62,7 @@ async fn run_until_signal(
 
     configuration.name_ignored();
     let settings = configuration.settings();
-    process::set_oom_score_adj(settings.oom_score_adj);
-    process::raise_file_limit();
-    process::raise_memory_limit();
-    let features = Features::probe();
-    show(&features);
-    features.allow(settings.own.attach)?;
+    prepare(settings)?;
     let node_name = configuration.node_name();
     let mut ports = host::watch(host::HostPorts::read().await?);
     let pins = tokio::select! {
@@ -163,6 +158,17 @@ async fn run_until_signal(
         }
     }
     edges.leave();
+    Ok(())
+}
+
+/// Makes the process ready for these settings, and finds out whether the kernel is.
+fn prepare(settings: &Settings) -> Result<()> {
+    process::set_oom_score_adj(settings.oom_score_adj);
+    process::raise_file_limit();
+    process::raise_memory_limit();
+    let features = Features::probe();
+    show(&features);
+    features.allow(settings.own.attach)?;
     Ok(())
 }
 

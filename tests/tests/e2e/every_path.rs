@@ -1,7 +1,8 @@
 //! One packet at least through each path, in one cluster: quick enough to be run on every
 //! kernel.
 
-use std::io::ErrorKind;
+use std::fmt::Write as _;
+use std::io::{Error, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
@@ -91,12 +92,9 @@ impl Service {
     }
 
     /// The Service and its slices.
-    fn manifest(&self, cluster: &Cluster) -> String {
+    fn manifest(&self, cluster: &Cluster) -> Result<String> {
         let Self {
-            name,
-            target,
-            annotations,
-            ..
+            name, annotations, ..
         } = self;
         let node_port = self.port_of_nodes();
         let [v4, v6] = Family::BOTH.map(|family| self.cluster_ip(family).ip());
@@ -106,27 +104,31 @@ impl Service {
              spec:\n  type: NodePort\n  clusterIP: {v4}\n  clusterIPs: [{v4}, '{v6}']\n  ports:\n"
         );
         for protocol in ["TCP", "UDP"] {
-            text += &format!(
-                "    - {{name: {protocol}, protocol: {protocol}, port: {PORT}, nodePort: {node_port}}}\n"
-            );
+            let port = format!("name: {protocol}, protocol: {protocol}, port: {PORT}");
+            writeln!(text, "    - {{{port}, nodePort: {node_port}}}")?;
         }
         for family in Family::BOTH {
-            let endpoints = self.endpoint.map(|(node, pod)| {
-                let address = cluster.pod(node, pod).addresses.of(family);
-                format!("{{addresses: ['{address}'], nodeName: node{node}}}")
-            });
-            text += &format!(
-                "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
-                 metadata: {{name: {name}-{family}, namespace: default, \
-                 labels: {{kubernetes.io/service-name: {name}}}}}\n\
-                 addressType: {family}\n\
-                 ports: [{{name: TCP, protocol: TCP, port: {target}}}, \
-                 {{name: UDP, protocol: UDP, port: {target}}}]\n\
-                 endpoints: [{}]\n",
-                endpoints.unwrap_or_default()
-            );
+            text += &self.slice(cluster, family);
         }
-        text
+        Ok(text)
+    }
+
+    fn slice(&self, cluster: &Cluster, family: Family) -> String {
+        let Self { name, target, .. } = self;
+        let endpoints = self.endpoint.map(|(node, pod)| {
+            let address = cluster.pod(node, pod).addresses.of(family);
+            format!("{{addresses: ['{address}'], nodeName: node{node}}}")
+        });
+        format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: {name}-{family}, namespace: default, \
+             labels: {{kubernetes.io/service-name: {name}}}}}\n\
+             addressType: {family}\n\
+             ports: [{{name: TCP, protocol: TCP, port: {target}}}, \
+             {{name: UDP, protocol: UDP, port: {target}}}]\n\
+             endpoints: [{}]\n",
+            endpoints.unwrap_or_default()
+        )
     }
 }
 
@@ -134,7 +136,7 @@ impl Service {
 fn start(cluster: &Cluster) -> Result<Vec<Agent>> {
     let manifests = Manifests::copy_examples(cluster.directory.path())?;
     for service in [NEAR, FAR, DIRECT, NOBODY, DEAF] {
-        manifests.write(service.name, &service.manifest(cluster))?;
+        manifests.write(service.name, &service.manifest(cluster)?)?;
     }
     let arguments = [
         ["--xdp=always", "--socket-path=on"],
@@ -189,7 +191,7 @@ fn is_refused(from: &Namespace, to: SocketAddr) -> Result<()> {
     for transport in [Transport::Tcp, Transport::Udp] {
         let asked = from.run(|| mirror::ask(to, transport))?;
         let error = asked.err().context("an answer by nobody")?;
-        let kind = error.downcast_ref::<std::io::Error>().map(|it| it.kind());
+        let kind = error.downcast_ref::<Error>().map(Error::kind);
         let (place, refused) = (from.name(), Some(ErrorKind::ConnectionRefused));
         ensure!(
             kind == refused,

@@ -41,7 +41,7 @@ pub(super) fn write(roots: &[(Arch, &Path)], archive: &Path) -> Result<String> {
     }
     let mut image = match <[Value; 1]>::try_from(manifests) {
         Ok([only]) => only,
-        Err(several) => blobs.add(INDEX, text(&index(several))),
+        Err(several) => blobs.add(INDEX, text(&index(&several))),
     };
     let digest = image["digest"].as_str().unwrap_or_default().to_owned();
     // The names by which skopeo and containerd know it.
@@ -49,7 +49,7 @@ pub(super) fn write(roots: &[(Arch, &Path)], archive: &Path) -> Result<String> {
         "org.opencontainers.image.ref.name": VERSION,
         "io.containerd.image.name": format!("docker.io/library/{PROGRAM}:{VERSION}"),
     });
-    let index = index(vec![image]);
+    let index = index(&[image]);
 
     let file = File::create(archive).with_context(|| format!("{}: write", archive.display()))?;
     let mut tar = Builder::new(file);
@@ -67,7 +67,7 @@ pub(super) fn write(roots: &[(Arch, &Path)], archive: &Path) -> Result<String> {
     Ok(digest)
 }
 
-fn index(manifests: Vec<Value>) -> Value {
+fn index(manifests: &[Value]) -> Value {
     json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests})
 }
 
