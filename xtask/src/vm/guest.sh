@@ -6,7 +6,8 @@ parameter() {
 
 exec </dev/null >/dev/hvc0 2>&1
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
-mount -t tmpfs tmp /tmp -o mode=1777
+mkdir -p /tmp
+chmod 1777 /tmp
 mount -t tmpfs run /run
 mkdir -p /dev/pts /dev/shm /lib/modules
 mount -t devpts pts /dev/pts
