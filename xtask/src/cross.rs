@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::arch::Arch;
-use crate::debian::Apt;
+use crate::debian::{self, Apt};
 use crate::{command, paths, setup, terminal};
 
 /// What compiles for a processor.
@@ -74,14 +74,9 @@ fn standard_library(arch: Arch) -> Result<PathBuf> {
         .context("Debian's package rustc-web is not installed: for arm64 it is what compiles")?;
     let cache = paths::cache()?;
     let folder = cache.join(format!("{LIBRARY}-{}-{version}", arch.name()));
-    let sysroot = folder.join("usr");
-    if !sysroot.is_dir() {
+    debian::fill_once(&folder, |new| {
         terminal::note(&format!("{LIBRARY} for {} ...", arch.name()));
-        let apt = Apt::of_this_release(&cache.join("apt-arm64"), arch)?;
-        let new = folder.with_extension("new");
-        let _ = std::fs::remove_dir_all(&new);
-        apt.unpack(&[format!("{LIBRARY}={version}")], &new)?;
-        std::fs::rename(&new, &folder)?;
-    }
-    Ok(sysroot)
+        Apt::of_this_release(arch)?.unpack(&[format!("{LIBRARY}={version}")], new)
+    })?;
+    Ok(folder.join("usr"))
 }

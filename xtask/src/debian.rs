@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::arch::Arch;
-use crate::command;
+use crate::{command, paths};
 
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -37,13 +37,14 @@ pub(crate) struct Apt {
 }
 
 impl Apt {
-    /// Reads the lists of this machine's own release for a processor, into a folder.
-    pub(crate) fn of_this_release(folder: &Path, arch: Arch) -> Result<Self> {
+    /// Reads the lists of this machine's own release for a processor, into the user's cache.
+    pub(crate) fn of_this_release(arch: Arch) -> Result<Self> {
+        let folder = paths::cache()?.join(format!("apt-{}", arch.name()));
         let release = fs::read_to_string("/etc/os-release").context("/etc/os-release")?;
         let codename = codename(&release).context("/etc/os-release names no release")?;
         let security = format!("{codename}-security");
         let suites = [(Archive::Main, codename), (Archive::Security, &*security)];
-        Self::open(folder, arch, &suites)
+        Self::open(&folder, arch, &suites)
     }
 
     /// Reads the lists of these suites for a processor, into a folder.
@@ -128,6 +129,18 @@ impl Apt {
         command::run(install.stdout(Stdio::null()))?;
         extract_all(&self.folder.join("cache/archives"), into)
     }
+}
+
+/// Fills a folder, unless that was done before; one that was not filled to the end does not
+/// count.
+pub(crate) fn fill_once(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let new = folder.with_added_extension("new");
+    let _ = fs::remove_dir_all(&new);
+    fill(&new)?;
+    fs::rename(&new, folder).with_context(|| format!("{}: rename", new.display()))
 }
 
 fn extract_all(archives: &Path, into: &Path) -> Result<()> {

@@ -5,6 +5,7 @@
 //! in memory: it has this machine's programs, and what was compiled here, at the same paths.
 
 mod accelerator;
+mod guard;
 mod initrd;
 mod kernel;
 mod machine;

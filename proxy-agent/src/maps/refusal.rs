@@ -1,7 +1,7 @@
-//! Why the kernel took a program or a link not.
+//! Why the kernel refused a program or a link.
 
 use std::error::Error;
-use std::{fmt, fs, io};
+use std::{fmt, fs};
 
 use aya::programs::ProgramError;
 use tracing::debug;
@@ -39,9 +39,7 @@ impl fmt::Display for Refusal {
             return self.0.fmt(f);
         };
         write!(f, "{io_error}")?;
-        if io_error.kind() == io::ErrorKind::PermissionDenied
-            && io_error.raw_os_error() == Some(libc::EPERM)
-        {
+        if io_error.raw_os_error() == Some(libc::EPERM) {
             return f.write_str(
                 "; has the process the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON?",
             );
@@ -70,10 +68,8 @@ impl Error for Refusal {
 fn last_words(log: &str) -> Option<&str> {
     /// "processed 12 insns (limit 1000000) ..."
     const ACCOUNT: &str = "processed ";
-    let lines = log.lines().rev().map(str::trim);
-    lines
-        .into_iter()
-        .find(|line| !line.is_empty() && !line.starts_with(ACCOUNT))
+    let mut lines = log.lines().rev().map(str::trim);
+    lines.find(|line| !line.is_empty() && !line.starts_with(ACCOUNT))
 }
 
 /// The running kernel's release, as `uname -r` says it.

@@ -2,12 +2,13 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use super::guard::Guard;
 use crate::arch::Arch;
 use crate::{command, paths, terminal};
 
@@ -98,14 +99,4 @@ fn boots_under_kvm(image: &Path, folder: &Path) -> Result<bool> {
         thread::sleep(Duration::from_millis(100));
     }
     Ok(false)
-}
-
-/// Ends its process when it goes.
-struct Guard(Child);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -4,13 +4,14 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::accelerator::{Accelerator, qemu};
+use super::guard::Guard;
 use super::kernel::{Files, Kernel};
 use super::{initrd, root};
 use crate::arch::Arch;
@@ -193,15 +194,5 @@ impl Machine {
         qemu.stdin(Stdio::null()).stdout(Stdio::piped());
         qemu.stderr(File::create(self.folder.join("qemu.log"))?);
         Ok(qemu)
-    }
-}
-
-/// Ends its process when it goes.
-struct Guard(Child);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
