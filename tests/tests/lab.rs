@@ -122,9 +122,13 @@ fn what_a_killed_lab_left_is_swept() {
     let mut owner = Command::new("sleep").arg("60").spawn().unwrap();
     let lab = format!("px{}-0", owner.id());
     let left = Namespace::create(&lab, &["node1"]).unwrap();
-    let mut sleep = left[0].command("sleep");
-    sleep.arg("60");
+    let mut sleep = left[0].command("sh");
+    sleep.args(["-c", "echo inside; exec sleep 60"]);
     let mut inside = Process::spawn("sleep", sleep).unwrap();
+    // One that is still on its way in would be missed by the sweep.
+    inside
+        .wait_for_line(Duration::from_secs(5), |line| line == "inside")
+        .expect("it has entered");
     owner.kill().unwrap();
     owner.wait().unwrap();
     namespace::sweep();

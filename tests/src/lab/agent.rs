@@ -107,7 +107,16 @@ impl Agent {
         Ok(())
     }
 
-    /// Waits until the agent has programmed something after a mark.
+    /// Waits until the agent has programmed ports of Services after a mark.
+    pub fn wait_ports_programmed_after(&self, mark: usize) -> Result<Value> {
+        self.wait_for(mark, |event| {
+            let ports = event["fields"]["ports"].as_u64();
+            message(event) == Some("programmed") && ports.is_some_and(|ports| ports > 0)
+        })
+    }
+
+    /// Waits until the agent has programmed something after a mark, be it only a setting
+    /// or what it has found out about the node.
     pub fn wait_programmed_after(&self, mark: usize) -> Result<Value> {
         self.wait_for(mark, |event| message(event) == Some("programmed"))
     }

@@ -41,7 +41,7 @@ impl Configured {
 
     /// The same, and returns when both nodes have programmed what follows.
     fn set_programmed(&self, text: &str) -> Result<()> {
-        self.world.after_programming(|| self.set(text))
+        self.world.after_setting(|| self.set(text))
     }
 
     /// Waits for an event of node 1 after a mark whose message has this in it.

@@ -110,7 +110,7 @@ impl Lasting {
         let mark = self.agent().mark();
         let add = || mirror::add(&self.world.manifests);
         self.world.after_programming(add)?;
-        self.agent().wait_programmed_after(mark)?;
+        self.agent().wait_ports_programmed_after(mark)?;
         Ok(())
     }
 
@@ -118,7 +118,7 @@ impl Lasting {
     fn scale(&self, service: &str, pods: &[(usize, usize)]) -> Result<()> {
         let mark = self.agent().mark();
         self.world.scale(service, pods)?;
-        self.agent().wait_programmed_after(mark)?;
+        self.agent().wait_ports_programmed_after(mark)?;
         Ok(())
     }
 }

@@ -143,7 +143,7 @@ kind: ServiceCIDR
 metadata: {name: kubernetes}
 spec: {cidrs: [10.96.0.0/16, 'fd00:10:96::/112']}
 ";
-    world.after_programming(|| world.manifests.write("service-cidr", ranges))?;
+    world.after_setting(|| world.manifests.write("service-cidr", ranges))?;
     let pod = world.cluster.pod(1, 1);
     for family in Family::BOTH {
         let known = SocketAddr::new(cluster_ip("web", family), 81);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use proxy_tests::lab::{Agent, Cluster, Family, Manifests, Options, PodNetwork, Process, server};
+use serde_json::Value;
 
 /// NodePort of the Service `web`.
 pub(crate) const WEB_NODE_PORT: u16 = 30080;
@@ -90,12 +91,27 @@ impl World {
         self.after_programming(|| self.manifests.set_endpoints(service, &pods))
     }
 
-    /// Makes a change, and returns when both nodes have programmed it.
+    /// Makes a change of Services or their endpoints, and returns when both nodes have
+    /// programmed it.
     pub(crate) fn after_programming(&self, change: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.after(change, Agent::wait_ports_programmed_after)
+    }
+
+    /// Makes a change of what holds for all Services, and returns when both nodes have
+    /// programmed it.
+    pub(crate) fn after_setting(&self, change: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.after(change, Agent::wait_programmed_after)
+    }
+
+    fn after(
+        &self,
+        change: impl FnOnce() -> Result<()>,
+        wait: impl Fn(&Agent, usize) -> Result<Value>,
+    ) -> Result<()> {
         let marks: Vec<_> = self.agents.iter().map(Agent::mark).collect();
         change()?;
         for (agent, mark) in self.agents.iter().zip(marks) {
-            agent.wait_programmed_after(mark)?;
+            wait(agent, mark)?;
         }
         Ok(())
     }

@@ -70,7 +70,7 @@ fn restarts_lose_no_datagram(forwarding: Option<&str>) -> Result<()> {
         edit(&it.world, |service| {
             service.replace("namespace: default}", &with)
         })?;
-        it.agent().wait_programmed_after(mark)?;
+        it.agent().wait_ports_programmed_after(mark)?;
     }
     it.scale(mirror::NAME, &[(2, 1)])?;
     let _servers = mirror::start([it.world.cluster.pod(2, 1)])?;
