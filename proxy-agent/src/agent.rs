@@ -109,6 +109,7 @@ impl<M: Maps> Agent<M> {
         M: Readable,
     {
         let mut content = self.writer.maps_mut().read()?;
+        self.writer.maps_mut().admit(&content)?;
         // Nobody looks any more at what the last agent had just replaced.
         wait_for_readers();
         for write in self.planner.adopt(&content, Instant::now())? {
@@ -264,8 +265,12 @@ impl<M: Maps> Agent<M> {
         if !self.is_programmed || self.writer.owes() || self.waiting_since.is_some() {
             return;
         }
-        let content = match self.writer.maps_mut().read() {
-            Ok(content) => content,
+        let read = self.writer.maps_mut().read().and_then(|content| {
+            let filter = self.writer.maps_mut().mend_filter(&content)?;
+            Ok((content, filter))
+        });
+        let (content, filter) = match read {
+            Ok(read) => read,
             Err(error) => {
                 warn!(
                     "the maps cannot be looked over: {:#}",
@@ -274,6 +279,12 @@ impl<M: Maps> Agent<M> {
                 return;
             }
         };
+        if filter.set > 0 {
+            warn!(
+                bits = filter.set,
+                "the filter did not let packets find what the maps hold; it is mended"
+            );
+        }
         let mut mending = self.planner.audit(&content);
         mending.extend(self.node.audit(&content));
         mending.extend(self.cluster_ips.audit(&content.cluster_ips));

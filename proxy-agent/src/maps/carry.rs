@@ -56,7 +56,12 @@ impl Predecessor {
         let mut living = Vec::new();
         for name in names.filter(|name| !OWN.contains(name)) {
             let read = |source| MapError::Write { map: name, source };
-            let old = MapData::from_pin(folder.join(name)).map_err(read)?;
+            let pin = folder.join(name);
+            if !pin.exists() {
+                // The last agent's version had no such map.
+                continue;
+            }
+            let old = MapData::from_pin(pin).map_err(read)?;
             let new = new.map(name).ok_or(MapError::Missing(name))?;
             let new = reopened(new).map_err(read)?;
             copy(&old, &new, Existing::Replaced)

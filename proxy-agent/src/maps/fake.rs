@@ -1,6 +1,6 @@
 //! The maps in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -8,7 +8,7 @@ use proxy_ebpf::host::{Memory, Shared};
 use proxy_ebpf::layout::{Address, Port, V4, V6};
 
 use super::translate::{self, Either};
-use super::{MapError, Maps, Readable, read};
+use super::{MapError, Maps, Readable, filter, read};
 use crate::model::object::Family;
 use crate::plan::{Content, Write};
 
@@ -25,6 +25,7 @@ pub struct FakeMaps {
 impl Default for FakeMaps {
     fn default() -> Self {
         let shared = Rc::new(Shared::default());
+        shared.filter.replace(Some(HashSet::new()));
         Self {
             v4: Memory {
                 shared: Rc::clone(&shared),
@@ -41,6 +42,9 @@ impl Default for FakeMaps {
 
 impl Maps for FakeMaps {
     fn write(&mut self, write: &Write) -> Result<(), MapError> {
+        if let Some(filter) = &mut *self.v4.shared.filter.borrow_mut() {
+            filter.extend(filter::needed_by(write));
+        }
         match write {
             Write::Backend { index, entry } => match translate::backend(entry) {
                 Either::V4(backend) => drop(self.v4.backends.insert(*index, backend)),

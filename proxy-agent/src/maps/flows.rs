@@ -13,7 +13,7 @@ use super::batch::for_each_raw;
 use super::carry::reopened;
 
 /// Tables of flow records.
-const FLOWS: [&str; 4] = ["FLOWS_V4", "FLOWS_V6", "OPENING_V4", "OPENING_V6"];
+pub(super) const FLOWS: [&str; 4] = ["FLOWS_V4", "FLOWS_V6", "OPENING_V4", "OPENING_V6"];
 /// Other tables of records.
 const OTHERS: [&str; 4] = ["AFFINITY_V4", "AFFINITY_V6", "SOCKETS_V4", "SOCKETS_V6"];
 

@@ -11,6 +11,7 @@ use proxy_ebpf::layout::{
     Port, Settings, SlotPair, SocketCookie, SocketKey, SocketRecord, SourceRange, Traffic, V4, V6,
 };
 
+use super::filter::{Filter, FilterMending};
 use super::mapped::MappedArray;
 use super::translate::{self, Either};
 use super::{MapError, Maps, Readable, batch, read};
@@ -156,6 +157,7 @@ pub struct KernelMaps {
     pub(super) nat_ports: MappedArray<NatPort>,
     pub(super) service_traffic: MappedArray<Traffic>,
     pub(super) counters: PerCpuArray<MapData, u64>,
+    pub(super) filter: Filter,
 }
 
 impl KernelMaps {
@@ -220,6 +222,7 @@ impl KernelMaps {
 
 impl Maps for KernelMaps {
     fn write(&mut self, write: &Write) -> Result<(), MapError> {
+        self.filter.admit(write)?;
         match write {
             Write::Backend { index, entry } => match translate::backend(entry) {
                 Either::V4(backend) => self.v4.write_backend(*index, backend),
@@ -298,6 +301,14 @@ impl Readable for KernelMaps {
             fetch(&self.v6.settings, "SETTINGS_V6")?,
         );
         Ok(content)
+    }
+
+    fn admit(&mut self, content: &Content) -> Result<(), MapError> {
+        self.filter.fill(content)
+    }
+
+    fn mend_filter(&mut self, content: &Content) -> Result<FilterMending, MapError> {
+        self.filter.mend(content)
     }
 }
 

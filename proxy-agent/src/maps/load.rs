@@ -6,9 +6,10 @@ use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, Pod};
-use proxy_ebpf::layout::NAT_PORTS;
+use proxy_ebpf::layout::{FILTER_WORDS, NAT_PORTS};
 use tracing::{info, warn};
 
+use super::filter::Filter;
 use super::kernel::{FamilyMaps, KernelMaps, Table, Trie};
 use super::left_out::LeftOut;
 use super::mapped::MappedArray;
@@ -169,6 +170,8 @@ impl Loaded {
     fn new(mut object: Ebpf, sizes: MapSizes, origin: Origin) -> Result<Self, MapError> {
         let records = RecordTables::of(&object)?;
         let foreign = ForeignFlows::of(&object)?;
+        let bits = mapped(&mut object, "FILTER", FILTER_WORDS)?;
+        let filter = Filter::of(&object, bits)?;
         let maps = KernelMaps {
             v4: FamilyMaps {
                 frontends: table(&mut object, "FRONTENDS_V4")?,
@@ -196,6 +199,7 @@ impl Loaded {
             nat_ports: mapped(&mut object, "NAT_PORTS", NAT_PORTS)?,
             service_traffic: mapped(&mut object, "SERVICE_TRAFFIC", sizes.services())?,
             counters: counters(&mut object)?,
+            filter,
         };
         let xdp_devices = XdpDevices::of(&mut object)?;
         let left_out = LeftOut::new(

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use proxy_ebpf::layout::{Address, Backend, Frontend, FrontendKey, SourceRange};
 
-use super::MapError;
+use super::{FilterMending, MapError};
 use crate::model::object::Protocol;
 use crate::plan::{BackendEntry, Content, Element, FrontendId};
 
@@ -17,6 +17,26 @@ pub trait Readable {
     ///
     /// The kernel refuses to hand out a map's elements.
     fn read(&mut self) -> Result<Content, MapError>;
+
+    /// Lets packets find all that was read, and the flows that there are, whatever agent has
+    /// written them. In memory the filter follows from the rest.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::read`].
+    fn admit(&mut self, _: &Content) -> Result<(), MapError> {
+        Ok(())
+    }
+
+    /// Lets packets find what was read, where they did not, and lets pass at once again what
+    /// concerns nothing any more.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::read`].
+    fn mend_filter(&mut self, _: &Content) -> Result<FilterMending, MapError> {
+        Ok(FilterMending::default())
+    }
 }
 
 /// A frontend; `None` for one that no agent writes.

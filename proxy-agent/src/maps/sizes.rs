@@ -1,6 +1,8 @@
 //! How many elements each map has.
 
-use proxy_ebpf::layout::{COUNTERS, DEVICE_ADDRESSES, FRAGMENTS, LEFT_OUT_PODS, NAT_PORTS, STAGES};
+use proxy_ebpf::layout::{
+    COUNTERS, DEVICE_ADDRESSES, FILTER_WORDS, FRAGMENTS, LEFT_OUT_PODS, NAT_PORTS, STAGES,
+};
 
 /// How many elements the maps have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,7 @@ impl MapSizes {
     }
 
     /// Every map that outlives the agent, with its number of elements.
-    pub(super) fn by_map(self) -> [(&'static str, u32); 36] {
+    pub(super) fn by_map(self) -> [(&'static str, u32); 37] {
         [
             ("FRONTENDS_V4", self.frontends),
             ("FRONTENDS_V6", self.frontends),
@@ -48,6 +50,7 @@ impl MapSizes {
             ("CLUSTER_IPS_V6", self.cluster_ips()),
             ("SETTINGS_V4", 1),
             ("SETTINGS_V6", 1),
+            ("FILTER", FILTER_WORDS),
             ("SLOTS", self.slots.div_ceil(2)),
             ("NAT_PORTS", NAT_PORTS),
             ("SERVICE_TRAFFIC", self.services()),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::layout::{
-    Address, Affinity, AffinityKey, Answers, Backend, Counter, Flow, FlowKey, Fragment,
+    Address, Affinity, AffinityKey, Answers, Backend, Counter, FilterBit, Flow, FlowKey, Fragment,
     FragmentKey, Frontend, FrontendKey, NatPort, Port, Settings, SocketKey, SocketRecord,
     SourceRange, Traffic, flow_flags,
 };
@@ -29,6 +29,8 @@ pub struct Memory<A> {
     pub flows: RefCell<FlowTable<A>>,
     /// `OPENING_*`
     pub opening: RefCell<FlowTable<A>>,
+    /// The bits of `FILTER` that flows need, those that have ended included.
+    pub flow_bits: RefCell<HashSet<FilterBit>>,
     /// `CLUSTER_IPS_*`
     pub cluster_ips: HashSet<A>,
     /// `SOURCE_RANGES_*`, with the length of each prefix in bits.
@@ -45,6 +47,23 @@ pub struct Memory<A> {
     pub shared: Rc<Shared>,
 }
 
+/// A call of the kernel that costs about the same wherever it is made.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Call {
+    /// Looks an element of an array up: some instructions.
+    Array,
+    /// Looks a key up in a hash table or a trie.
+    Lookup,
+    /// Writes an element of a hash table.
+    Update,
+    /// Removes one, or finds that it is not there.
+    Delete,
+    /// Reads the clock.
+    Clock,
+    /// Takes a random number.
+    Random,
+}
+
 /// What both IP versions share, and the world outside.
 pub struct Shared {
     /// `SLOTS`
@@ -53,6 +72,10 @@ pub struct Shared {
     pub nat_ports: RefCell<Vec<NatPort>>,
     /// `SERVICE_TRAFFIC`
     pub service_traffic: RefCell<BTreeMap<u32, Traffic>>,
+    /// `FILTER`, where somebody keeps it; else each bit is set that is needed.
+    pub filter: RefCell<Option<HashSet<FilterBit>>>,
+    /// What was asked of the kernel, that is, of these maps and the world, and how often.
+    pub calls: RefCell<BTreeMap<Call, u32>>,
     /// `COUNTERS`
     pub counters: RefCell<BTreeMap<&'static str, u64>>,
     /// The clock, in ticks.
@@ -71,6 +94,8 @@ impl Default for Shared {
             slots: RefCell::default(),
             nat_ports: RefCell::default(),
             service_traffic: RefCell::default(),
+            filter: RefCell::default(),
+            calls: RefCell::default(),
             counters: RefCell::default(),
             now: Cell::new(1),
             answers: Cell::default(),
@@ -94,8 +119,28 @@ impl<A> Memory<A> {
 }
 
 impl<A: Address> Memory<A> {
+    /// Notes a call of the kernel.
+    fn call(&self, call: Call) {
+        *self.shared.calls.borrow_mut().entry(call).or_default() += 1;
+    }
+
+    /// The bits of `FILTER` that are needed for what there is besides flows.
+    fn filter_bits(&self) -> impl Iterator<Item = FilterBit> {
+        let frontends = self.frontends.keys().map(|key| key.address);
+        let addresses = frontends
+            .filter(|address| *address != A::default())
+            .chain(self.node_addresses.iter().copied())
+            .chain(self.cluster_ips.iter().copied())
+            .chain([self.settings.node_address]);
+        let backends = self.backends.values();
+        backends
+            .map(|it| FilterBit::of_source(&it.address, it.port))
+            .chain(addresses.map(|it| FilterBit::of_destination(&it)))
+    }
+
     /// Removes a flow record, if it is there.
     fn remove(&self, table: &RefCell<FlowTable<A>>, key: &FlowKey<A>) {
+        self.call(Call::Delete);
         if table.borrow_mut().remove(key).is_some() {
             self.count(Counter::RecordsRemoved);
         }
@@ -135,25 +180,40 @@ fn matches<A: Address>(prefix: u32, range: &SourceRange<A>, source: &SourceRange
 impl<A: Address> Tables<A> for Memory<A> {
     type Flow<'a> = Rc<Flow<A>>;
 
+    fn is_set(&self, bit: FilterBit) -> bool {
+        self.call(Call::Array);
+        match &*self.shared.filter.borrow() {
+            Some(kept) => kept.contains(&bit),
+            None => {
+                self.flow_bits.borrow().contains(&bit) || self.filter_bits().any(|it| it == bit)
+            }
+        }
+    }
+
     fn frontend(&self, key: &FrontendKey<A>) -> Option<Frontend> {
+        self.call(Call::Lookup);
         self.frontends.get(key).copied()
     }
 
     fn is_node_address(&self, address: &A) -> bool {
+        self.call(Call::Lookup);
         self.node_addresses.contains(address)
     }
 
     fn is_cluster_ip(&self, address: &A) -> bool {
+        self.call(Call::Lookup);
         self.cluster_ips.contains(address)
     }
 
     fn is_allowed(&self, source: &SourceRange<A>) -> bool {
+        self.call(Call::Lookup);
         self.source_ranges
             .iter()
             .any(|(prefix, range)| matches(*prefix, range, source))
     }
 
     fn slot(&self, position: u32) -> Option<u32> {
+        self.call(Call::Array);
         // Like an array in the kernel, unwritten elements are zero.
         Some(
             self.shared
@@ -166,20 +226,27 @@ impl<A: Address> Tables<A> for Memory<A> {
     }
 
     fn backend(&self, index: u32) -> Option<Backend<A>> {
+        self.call(Call::Array);
         Some(self.backends.get(&index).copied().unwrap_or_default())
     }
 
     fn settings(&self) -> Option<&Settings<A>> {
+        self.call(Call::Array);
         Some(&self.settings)
     }
 
     fn nat_port(&self, position: u32) -> Option<Port> {
+        self.call(Call::Array);
         let ports = self.shared.nat_ports.borrow();
         ports.get(usize::try_from(position).ok()?).copied()
     }
 
     fn find(&self, key: &FlowKey<A>) -> Option<Rc<Flow<A>>> {
-        let opening = || self.opening.borrow().get(key).cloned();
+        let opening = || {
+            self.call(Call::Lookup);
+            self.opening.borrow().get(key).cloned()
+        };
+        self.call(Call::Lookup);
         self.flows.borrow().get(key).cloned().or_else(opening)
     }
 
@@ -188,6 +255,7 @@ impl<A: Address> Tables<A> for Memory<A> {
         if is_opening && how == Make::Replace {
             self.remove(&self.flows, key);
         }
+        self.call(Call::Update);
         let table = if is_opening {
             &self.opening
         } else {
@@ -198,10 +266,14 @@ impl<A: Address> Tables<A> for Memory<A> {
         if how == Make::IfAbsent && is_there {
             return Err(MakeError::Exists);
         }
+        if is_there {
+            self.call(Call::Update);
+        }
         if flows.len() >= self.shared.flow_capacity.get() && !is_there {
             return Err(MakeError::Full);
         }
         flows.insert(*key, Rc::new(flow.clone()));
+        self.flow_bits.borrow_mut().insert(key.filter_bit());
         if !is_there {
             self.count(Counter::RecordsMade);
         }
@@ -214,26 +286,32 @@ impl<A: Address> Tables<A> for Memory<A> {
     }
 
     fn affinity(&self, key: &AffinityKey<A>) -> Option<Affinity> {
+        self.call(Call::Lookup);
         self.affinity.borrow().get(key).copied()
     }
 
     fn remember(&self, key: &AffinityKey<A>, affinity: &Affinity) {
+        self.call(Call::Update);
         self.affinity.borrow_mut().insert(*key, *affinity);
     }
 
     fn fragments(&self, key: &FragmentKey<A>) -> Option<Fragment<A>> {
+        self.call(Call::Lookup);
         self.fragments.borrow().get(key).copied()
     }
 
     fn remember_fragments(&self, key: &FragmentKey<A>, fragment: &Fragment<A>) {
+        self.call(Call::Update);
         self.fragments.borrow_mut().insert(*key, *fragment);
     }
 
     fn now(&self) -> u32 {
+        self.call(Call::Clock);
         self.shared.now.get()
     }
 
     fn random(&self) -> u32 {
+        self.call(Call::Random);
         // xorshift (Marsaglia 2003): repeatable, and never 0 from a seed that is not.
         let mut x = self.shared.random.get();
         x ^= x << 13;
@@ -244,11 +322,15 @@ impl<A: Address> Tables<A> for Memory<A> {
     }
 
     fn add_traffic(&self, service: u32, backend: u32, traffic: Traffic) {
+        self.call(Call::Array);
+        self.call(Call::Array);
         add(&self.shared.service_traffic, service, traffic);
         add(&self.backend_traffic, backend, traffic);
     }
 
     fn may_answer(&self) -> bool {
+        self.call(Call::Array);
+        self.call(Call::Clock);
         let mut answers = self.shared.answers.get();
         let is_allowed = answers.take(self.shared.now.get());
         self.shared.answers.set(answers);
@@ -267,14 +349,17 @@ impl<A: Address> Tables<A> for Memory<A> {
 
 impl<A: Address> Sockets<A> for Memory<A> {
     fn socket(&self, key: &SocketKey<A>) -> Option<SocketRecord<A>> {
+        self.call(Call::Lookup);
         self.sockets.borrow().get(key).copied()
     }
 
     fn remember_socket(&self, key: &SocketKey<A>, record: &SocketRecord<A>) {
+        self.call(Call::Update);
         self.sockets.borrow_mut().insert(*key, *record);
     }
 
     fn forget_socket(&self, key: &SocketKey<A>) {
+        self.call(Call::Delete);
         self.sockets.borrow_mut().remove(key);
     }
 }

@@ -6,4 +6,4 @@ mod memory;
 
 pub use frame::Frame;
 pub use hook::{Action, Hook, Link, run, run_too_big, run_too_big_for_tunnel};
-pub use memory::{Memory, Shared};
+pub use memory::{Call, Memory, Shared};

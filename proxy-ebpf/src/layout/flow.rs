@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 
-use super::{Address, Port};
+use super::{Address, FilterBit, Port};
 
 /// Where a flow's packet meets this node; part of the key, so that a packet only
 /// ever finds a record that is meant for the hook it is at.
@@ -38,6 +38,17 @@ impl<A> FlowKey<A> {
             protocol,
             edge: edge as u8,
             pad: 0,
+        }
+    }
+}
+
+impl<A: Address> FlowKey<A> {
+    /// The bit of `FILTER` without which no packet finds the record.
+    pub fn filter_bit(&self) -> FilterBit {
+        if self.edge == Edge::Ingress as u8 {
+            FilterBit::of_destination(&self.tuple.destination)
+        } else {
+            FilterBit::of_source(&self.tuple.source, self.tuple.source_port)
         }
     }
 }

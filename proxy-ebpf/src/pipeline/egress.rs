@@ -6,7 +6,7 @@ use super::ingress::skipped;
 use super::rewrite::rewrite;
 use super::traffic::count_packet;
 use super::{Packet, Tables, Verdict};
-use crate::layout::{Counter, Edge, FlowKey, Stage, Tuple};
+use crate::layout::{Counter, Edge, FilterBit, FlowKey, Stage, Tuple};
 
 /// Translates a reply of IP version `A` that goes out to its client, with its IP
 /// header at `network`.
@@ -23,6 +23,14 @@ where
     };
     if headers.protocol == A::ICMP {
         return Verdict::Continue(Stage::EgressError);
+    }
+    let Tuple {
+        source,
+        source_port,
+        ..
+    } = &headers.tuple;
+    if !tables.is_set(FilterBit::of_source(source, *source_port)) {
+        return Verdict::Pass;
     }
     let Some(tuple) = find_reply(&headers, tables) else {
         return Verdict::Pass;

@@ -55,6 +55,16 @@ pub(super) fn leads_nowhere<A: Address, T: Tables<A>>(address: &A, tables: &T) -
     }
 }
 
+/// Whether an address is in a range of ClusterIPs that is known.
+#[inline(always)]
+pub(super) fn is_in_service_range<A: Address, T: Tables<A>>(address: &A, tables: &T) -> bool {
+    tables.settings().is_some_and(|it| {
+        it.service_ranges
+            .iter()
+            .any(|range| range.contains(address))
+    })
+}
+
 /// Whether the client is told that nobody could answer. Every other reason looks like a
 /// loss, which may pass.
 #[inline(always)]

@@ -1,14 +1,15 @@
 //! A packet comes in.
 
 use super::flow::{Translation, is_fresh, release_tuple, reply_record, reset, tend, touch};
-use super::frontend::{find_frontend, is_refusal, leads_nowhere};
+use super::frontend::{find_frontend, is_in_service_range, is_refusal, leads_nowhere};
 use super::headers::{Headers, Skip, Version, parse, tcp_flags};
 use super::onward::can_finish;
 use super::rewrite::{rewrite, set_ttl, swap_link_addresses};
 use super::traffic::count_packet;
 use super::{Client, Onward, Packet, Tables, Verdict};
 use crate::layout::{
-    Counter, Edge, Flow, FlowKey, FrontendKey, Stage, Tuple, flow_flags, protocol, settings_flags,
+    Counter, Edge, FilterBit, Flow, FlowKey, FrontendKey, Stage, Tuple, flow_flags, protocol,
+    settings_flags,
 };
 
 /// Translates a packet of IP version `A` that came in, with its IP header at
@@ -45,6 +46,13 @@ where
     if headers.protocol == A::ICMP {
         return Verdict::Continue(Stage::IngressError);
     }
+    if !tables.is_set(FilterBit::of_destination(&headers.tuple.destination)) {
+        return if O::HAS_NEXT {
+            Verdict::Pass
+        } else {
+            plain(&headers, tables)
+        };
+    }
     match find_flow(&headers, tables, onward) {
         Ok(Some(translation)) if translation.is_left => Verdict::Pass,
         Ok(Some(translation)) => translate(packet, &headers, tables, &translation),
@@ -55,6 +63,24 @@ where
             refused(reason)
         }
     }
+}
+
+/// What becomes of a packet to an address that no Service has, nor this node.
+#[inline(always)]
+fn plain<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Verdict<A> {
+    let Tuple {
+        destination,
+        destination_port,
+        ..
+    } = &headers.tuple;
+    if is_in_service_range(destination, tables) {
+        tables.count(Counter::NoSuchService);
+        return Verdict::Drop;
+    }
+    if headers.is_syn() && tables.is_set(FilterBit::of_source(destination, *destination_port)) {
+        release_tuple(tables, headers);
+    }
+    Verdict::Pass
 }
 
 /// What becomes of a packet that belongs to no flow: a frontend's opens one, another one is
@@ -92,10 +118,10 @@ pub(super) fn find_flow<A: Version, T: Tables<A>, O: Onward<A>>(
     let Some(flow) = tables.find(&key) else {
         return Ok(None);
     };
-    if !is_valid(tables, &flow, headers) {
+    let now = tables.now();
+    if !is_valid(tables, &flow, headers, now) {
         return Ok(None);
     }
-    let now = tables.now();
     let is_reply = flow.flags() & flow_flags::REPLY != 0;
     let is_first = is_reply && flow.flags() & flow_flags::ANSWERED == 0;
     // What comes before the flow is open, and from its first FIN on, may change its state.
@@ -186,16 +212,21 @@ where
 
 /// Whether this packet still belongs to the flow that was found under its tuple.
 #[inline(always)]
-fn is_valid<A: Version, T: Tables<A>>(tables: &T, flow: &Flow<A>, headers: &Headers<A>) -> bool {
+fn is_valid<A: Version, T: Tables<A>>(
+    tables: &T,
+    flow: &Flow<A>,
+    headers: &Headers<A>,
+    now: u32,
+) -> bool {
     if flow.flags() & flow_flags::FOREIGN != 0 && headers.is_syn() {
         return false;
     }
     let is_reply = flow.flags() & flow_flags::REPLY != 0;
-    if !is_fresh(flow, headers.protocol, tables.now()) {
+    if !is_fresh(flow, headers.protocol, now) {
         // Traffic in one direction only keeps the other record fresh.
         let is_kept = !is_reply
             && reply_record(tables, flow, headers.protocol)
-                .is_some_and(|reply| is_fresh(&reply, headers.protocol, tables.now()));
+                .is_some_and(|reply| is_fresh(&reply, headers.protocol, now));
         if !is_kept {
             return false;
         }

@@ -13,12 +13,12 @@
 //! The host's own sockets have no packet path behind them. They have the node's address,
 //! and the agent ends their connected sockets when an endpoint goes.
 
-use super::frontend::{find_frontend, is_refusal, leads_nowhere, node_port};
+use super::frontend::{find_frontend, is_in_service_range, is_refusal, leads_nowhere, node_port};
 use super::pick::pick;
 use super::{Client, Tables};
 use crate::layout::{
-    Address, Backend, Counter, Frontend, FrontendKey, Port, Settings, SocketCookie, SocketKey,
-    SocketRecord, Towards, Traffic, frontend_flags, protocol, settings_flags, ticks,
+    Address, Backend, Counter, FilterBit, Frontend, FrontendKey, Port, Settings, SocketCookie,
+    SocketKey, SocketRecord, Towards, Traffic, frontend_flags, protocol, settings_flags, ticks,
 };
 
 /// As long as a flow of UDP without packets: what is sent later is another flow.
@@ -242,6 +242,15 @@ fn choose<A: Address, T: Tables<A>>(
     to: End<A>,
     tables: &T,
 ) -> Result<Option<(u32, Backend<A>)>, Counter> {
+    // A NodePort of the host's is at its loopback addresses, too.
+    let is_to_itself = socket.client == Client::Host && to.address.is_loopback();
+    if !is_to_itself && !tables.is_set(FilterBit::of_destination(&to.address)) {
+        return if is_in_service_range(&to.address, tables) {
+            Err(Counter::NoSuchService)
+        } else {
+            Ok(None)
+        };
+    }
     let mut key = FrontendKey::new(to.address, to.port, socket.protocol);
     let Some(frontend) = find_frontend(&mut key, &to.address, socket.client, tables) else {
         return leads_nowhere(&to.address, tables).map_or(Ok(None), Err);

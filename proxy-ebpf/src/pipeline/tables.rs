@@ -3,8 +3,8 @@
 use core::ops::Deref;
 
 use crate::layout::{
-    Address, Affinity, AffinityKey, Backend, Counter, Flow, FlowKey, Fragment, FragmentKey,
-    Frontend, FrontendKey, Port, Settings, SourceRange, Traffic,
+    Address, Affinity, AffinityKey, Backend, Counter, FilterBit, Flow, FlowKey, Fragment,
+    FragmentKey, Frontend, FrontendKey, Port, Settings, SourceRange, Traffic,
 };
 
 /// How [`Tables::make`] treats a record that is there.
@@ -36,6 +36,8 @@ pub trait Tables<A: Address> {
     where
         Self: 'a;
 
+    /// Whether a bit of `FILTER` is set: if not, no Service is concerned.
+    fn is_set(&self, bit: FilterBit) -> bool;
     /// The frontend under `key`.
     fn frontend(&self, key: &FrontendKey<A>) -> Option<Frontend>;
     /// Whether NodePorts answer on `address`.

@@ -8,9 +8,9 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use proxy_ebpf::layout::{
-    self, Affinity, AffinityKey, Allowed, Answers, Backend, ClusterIp, Counter, Flow, FlowKey,
-    Fragment, FragmentKey, Frontend, FrontendKey, NatPort, NodeAddress, Port, Settings, SlotPair,
-    SourceRange, Traffic, V4, V6, XdpWays, flow_flags, ticks,
+    self, Affinity, AffinityKey, Allowed, Answers, Backend, ClusterIp, Counter, FilterBit, Flow,
+    FlowKey, Fragment, FragmentKey, Frontend, FrontendKey, NatPort, NodeAddress, Port, Settings,
+    SlotPair, SourceRange, Traffic, V4, V6, XdpWays, flow_flags, ticks,
 };
 use proxy_ebpf::pipeline::{Make, MakeError, Tables};
 
@@ -74,6 +74,11 @@ macro_rules! maps {
 
             impl Tables<$address> for Maps {
                 type Flow<'a> = &'a Flow<$address>;
+
+                #[inline(always)]
+                fn is_set(&self, bit: FilterBit) -> bool {
+                    FILTER.get(bit.word()).is_some_and(|word| word & bit.mask() != 0)
+                }
 
                 #[inline(always)]
                 fn frontend(&self, key: &FrontendKey<$address>) -> Option<Frontend> {
@@ -225,6 +230,8 @@ macro_rules! maps {
 /// All maps.
 pub(crate) struct Maps;
 
+#[map]
+static FILTER: Array<u64> = Array::with_max_entries(layout::FILTER_WORDS, BPF_F_MMAPABLE);
 #[map]
 static SLOTS: Array<SlotPair> = Array::with_max_entries(SIZED_BY_AGENT, BPF_F_MMAPABLE);
 #[map]

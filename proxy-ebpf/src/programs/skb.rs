@@ -17,9 +17,8 @@ use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Bytes, Span};
 use proxy_ebpf::pipeline::{Client, Covers, Delta, Packet};
 
-/// Headers are read from the buffer's linear part. A buffer whose linear part is
-/// shorter than this gets it filled up: Ethernet, two VLAN tags, IPv6, extension
-/// headers and TCP fit.
+/// Headers are read from the buffer's linear part. A stage fills one up that is shorter than
+/// this: Ethernet, two VLAN tags, IPv6, extension headers and TCP fit.
 const LINEAR: u32 = 192;
 
 /// No offset of a header exceeds this; the verifier wants a bound, and IPv6
@@ -142,15 +141,21 @@ impl<const MOST_EXTENSIONS: usize> Skb<MOST_EXTENSIONS> {
         unsafe { (*self.raw).vlan_present == 0 || bpf_skb_vlan_pop(self.raw) == 0 }
     }
 
-    /// Brings the headers into the linear part.
+    /// Brings all headers into the linear part.
     #[inline(always)]
     pub(crate) fn make_linear(&mut self) {
+        self.make_linear_up_to(LINEAR);
+    }
+
+    /// Brings all headers into the linear part where less than `needed` bytes are there.
+    #[inline(always)]
+    pub(crate) fn make_linear_up_to(&mut self, needed: u32) {
         // SAFETY: fields of the context, and a helper that changes nothing where
         // it fails: then the headers are read as cut short.
         unsafe {
             let linear = (*self.raw).data_end - (*self.raw).data;
             let len = (*self.raw).len;
-            if linear < LINEAR && linear < len {
+            if linear < needed && linear < len {
                 bpf_skb_pull_data(self.raw, if len < LINEAR { len } else { LINEAR });
             }
         }

@@ -6,7 +6,7 @@
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use proxy_ebpf::layout::{Address, V4, V6};
+use proxy_ebpf::layout::{Address, V4, V6, protocol};
 use proxy_ebpf::pipeline::{Client, EveryWay, Packet as _, egress, ethernet, hide_offset, ingress};
 
 use crate::maps::Maps;
@@ -89,13 +89,47 @@ fn on_egress(mut skb: Skb, link: Link) -> i32 {
 /// Offset and EtherType of the network header.
 #[inline(always)]
 fn network_header(skb: &mut Skb, link: Link) -> Option<(usize, u16)> {
-    skb.make_linear();
-    match link {
+    let (network, kind) = match link {
         Link::Ethernet => {
+            skb.make_linear_up_to(LINK_HEADERS);
             let (network, kind) = ethernet(skb)?;
             // One of three; the verifier would follow each to the end.
-            Some((hide_offset(network, skb.len(), 0x1f), kind))
+            (hide_offset(network, skb.len(), 0x1f), kind)
         }
-        Link::Ip => Some((0, skb.protocol())),
+        Link::Ip => (0, skb.protocol()),
+    };
+    // To bring more into the linear part copies it, for a packet whose data is shared: as
+    // is that of each segment that TCP may have to send again.
+    match needed(skb, network, kind) {
+        Some(needed) => skb.make_linear_up_to(needed),
+        None => skb.make_linear(),
     }
+    Some((network, kind))
+}
+
+/// The end of an Ethernet header with two VLAN tags.
+const LINK_HEADERS: u32 = 22;
+
+/// How many bytes the headers of a plain packet of TCP or UDP take.
+#[inline(always)]
+fn needed(skb: &Skb, network: usize, kind: u16) -> Option<u32> {
+    let (length, protocol) = match kind {
+        V4::ETHERTYPE => {
+            // By twos: of a single byte verifiers do not see that it is there.
+            let [version_and_length, _]: [u8; 2] = skb.read(network)?;
+            let [_ttl, protocol]: [u8; 2] = skb.read(network + 8)?;
+            (u32::from(version_and_length & 0x0f) * 4, protocol)
+        }
+        V6::ETHERTYPE => {
+            let [protocol, _hop_limit]: [u8; 2] = skb.read(network + 6)?;
+            (40, protocol)
+        }
+        _ => return Some(0),
+    };
+    let transport = match protocol {
+        protocol::TCP => 20,
+        protocol::UDP => 8,
+        _ => return None,
+    };
+    Some(network as u32 + length + transport)
 }

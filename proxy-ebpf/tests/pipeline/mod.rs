@@ -7,6 +7,7 @@
 
 mod affinity;
 mod caller;
+mod calls;
 mod checksums;
 mod direct;
 mod endpoints;

@@ -98,21 +98,25 @@ impl Agent {
         self.wait_programmed_after(0)
     }
 
-    /// The same for a state that takes long.
-    pub fn wait_programmed_within(&self, patience: Duration) -> Result<()> {
-        let is_programmed = |line: &str| {
-            serde_json::from_str(line).is_ok_and(|event| message(&event) == Some("programmed"))
-        };
-        self.process.wait_for_line(patience, is_programmed)?;
-        Ok(())
-    }
-
     /// Waits until the agent has programmed ports of Services after a mark.
     pub fn wait_ports_programmed_after(&self, mark: usize) -> Result<Value> {
         self.wait_for(mark, |event| {
             let ports = event["fields"]["ports"].as_u64();
             message(event) == Some("programmed") && ports.is_some_and(|ports| ports > 0)
         })
+    }
+
+    /// Waits for the first state with ports of Services that the agent programs; for one
+    /// that takes long.
+    pub fn wait_ports_programmed_within(&self, patience: Duration) -> Result<()> {
+        let has_ports = |line: &str| {
+            serde_json::from_str(line).is_ok_and(|event: Value| {
+                let ports = event["fields"]["ports"].as_u64();
+                message(&event) == Some("programmed") && ports.is_some_and(|ports| ports > 0)
+            })
+        };
+        self.process.wait_for_line(patience, has_ports)?;
+        Ok(())
     }
 
     /// Waits until the agent has programmed something after a mark, be it only a setting

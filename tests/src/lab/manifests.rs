@@ -64,10 +64,14 @@ impl Manifests {
     }
 
     /// Makes these pods, all ready, the endpoints of a Service, in both families at once.
-    pub fn set_endpoints(&self, service: &str, pods: &[&Pod]) -> Result<()> {
+    ///
+    /// Whether that changes anything.
+    pub fn set_endpoints(&self, service: &str, pods: &[&Pod]) -> Result<bool> {
         let name = format!("{service}-endpoints");
-        let slices = with_endpoints(&self.read(&name)?, pods)?;
-        self.write(&name, &slices)
+        let before = self.read(&name)?;
+        let slices = with_endpoints(&before, pods)?;
+        self.write(&name, &slices)?;
+        Ok(slices.trim_end() != before.trim_end())
     }
 
     fn file(&self, name: &str) -> PathBuf {

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use proxy_ebpf::layout::VERSION;
 use proxy_tests::lab::client::Transport;
 use proxy_tests::lab::mirror::{self, Conversation};
 use proxy_tests::lab::{Agent, Bpffs, Family, Pod, PodNetwork, Process, client};
@@ -223,6 +224,28 @@ fn other_map_sizes_are_taken_up_by_a_restart_with_all_connections() -> Result<()
     it.agent().wait_for(0, |event| {
         message(event).contains("what the last agent has left cannot be used")
     })?;
+    Ok(())
+}
+
+/// An agent of an older version has maps of the same layout, and no filter.
+#[test]
+fn maps_without_a_filter_are_taken_up_by_a_restart_with_all_connections() -> Result<()> {
+    let mut it = Lasting::new(&[])?;
+    it.add_mirror()?;
+    let pods = [(2, 1), (1, 1)];
+    it.scale(mirror::NAME, &pods)?;
+    let _servers = mirror::start(pods.map(|(node, pod)| it.world.cluster.pod(node, pod)))?;
+    let mut open = conversations(&it.world)?;
+    let asked = open.iter_mut().map(Conversation::ask);
+    let before = asked.collect::<Result<Vec<_>>>()?;
+
+    it.end(End::Stopped)?;
+    let maps = format!("proxy-agent/maps-{VERSION}");
+    std::fs::remove_file(it.bpffs.path().join(&maps).join("FILTER"))?;
+    it.start()?;
+    let asked = open.iter_mut().map(Conversation::ask);
+    assert_eq!(asked.collect::<Result<Vec<_>>>()?, before);
+    assert!(it.bpffs.list(&maps)?.contains(&"FILTER".to_owned()));
     Ok(())
 }
 

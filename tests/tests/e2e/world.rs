@@ -88,32 +88,36 @@ impl World {
             .iter()
             .map(|(node, pod)| self.cluster.pod(*node, *pod))
             .collect();
-        self.after_programming(|| self.manifests.set_endpoints(service, &pods))
+        let marks = self.marks();
+        if self.manifests.set_endpoints(service, &pods)? {
+            self.wait(&marks, Agent::wait_ports_programmed_after)?;
+        }
+        Ok(())
     }
 
     /// Makes a change of Services or their endpoints, and returns when both nodes have
     /// programmed it.
     pub(crate) fn after_programming(&self, change: impl FnOnce() -> Result<()>) -> Result<()> {
-        self.after(change, Agent::wait_ports_programmed_after)
+        let marks = self.marks();
+        change()?;
+        self.wait(&marks, Agent::wait_ports_programmed_after)
     }
 
     /// Makes a change of what holds for all Services, and returns when both nodes have
     /// programmed it.
     pub(crate) fn after_setting(&self, change: impl FnOnce() -> Result<()>) -> Result<()> {
-        self.after(change, Agent::wait_programmed_after)
+        let marks = self.marks();
+        change()?;
+        self.wait(&marks, Agent::wait_programmed_after)
     }
 
-    fn after(
-        &self,
-        change: impl FnOnce() -> Result<()>,
-        wait: impl Fn(&Agent, usize) -> Result<Value>,
-    ) -> Result<()> {
-        let marks: Vec<_> = self.agents.iter().map(Agent::mark).collect();
-        change()?;
-        for (agent, mark) in self.agents.iter().zip(marks) {
-            wait(agent, mark)?;
-        }
-        Ok(())
+    fn marks(&self) -> Vec<usize> {
+        self.agents.iter().map(Agent::mark).collect()
+    }
+
+    fn wait(&self, marks: &[usize], wait: impl Fn(&Agent, usize) -> Result<Value>) -> Result<()> {
+        let mut agents = self.agents.iter().zip(marks);
+        agents.try_for_each(|(agent, mark)| wait(agent, *mark).map(drop))
     }
 
     /// A node's address with a port.

@@ -2,12 +2,13 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions};
 use proxy_agent::maps::{
-    self, FakeMaps, Loaded, MapSizes, Maps as _, ProgramName, RecordTables, SocketScope, load,
+    self, FakeMaps, FilterMending, Loaded, MapSizes, Maps as _, ProgramName, Readable as _,
+    RecordTables, SocketScope, load,
 };
 use proxy_agent::model::object;
 use proxy_agent::plan::{BackendEntry, FrontendId, Write};
@@ -168,6 +169,22 @@ impl Both {
         self.kernel.maps.write(write)?;
         self.host.write(write)?;
         Ok(())
+    }
+
+    /// Removes a frontend of TCP on both sides.
+    pub(crate) fn remove_frontend(&mut self, at: SocketAddr) -> Result<()> {
+        let id = FrontendId {
+            address: at.ip(),
+            port: at.port(),
+            protocol: object::Protocol::Tcp,
+        };
+        self.write(&Write::RemoveFrontend { id })
+    }
+
+    /// What an audit does with the kernel's filter.
+    pub(crate) fn mend_filter(&mut self) -> Result<FilterMending> {
+        let content = self.kernel.maps.read()?;
+        Ok(self.kernel.maps.mend_filter(&content)?)
     }
 
     /// Runs a packet through both sides, which must agree; says what they say.

@@ -7,6 +7,7 @@
 //! endpoint set has one endpoint, so that nothing is up to chance.
 
 mod both;
+mod filter;
 mod tunnels;
 
 use std::net::SocketAddr;

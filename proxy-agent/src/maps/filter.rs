@@ -1,0 +1,231 @@
+//! `FILTER`: which packets a Service may concern.
+//!
+//! A bit is set before what it stands for is written. It is not cleared with that, for flows
+//! go on without their frontend; [`Filter::mend`] clears what nothing needs any more.
+
+#![expect(unsafe_code, reason = "keys as the bytes that they are")]
+
+use std::io;
+use std::net::IpAddr;
+
+use aya::Ebpf;
+use aya::maps::MapData;
+use proxy_ebpf::layout::{Address, FILTER_WORDS, FilterBit, Flow, FlowKey, Port, V4, V6};
+
+use super::batch::for_each_raw;
+use super::carry::reopened;
+use super::mapped::MappedArray;
+use super::{MapError, flows};
+use crate::plan::{Content, Element, Write};
+
+/// How many bits may be set in vain beside those that are needed, for each of which there may
+/// be another one: what that costs is a few lookups more.
+const SPARE: usize = 4096;
+
+/// How many bits an audit has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FilterMending {
+    /// Those without which packets did not find what the maps hold.
+    pub set: usize,
+    /// Those that nothing needs any more.
+    pub cleared: usize,
+}
+
+/// The bits in the kernel.
+pub(super) struct Filter {
+    bits: MappedArray<u64>,
+    /// The tables of flows, with handles of their own.
+    flows: Vec<(&'static str, MapData)>,
+    /// The bits that were needed when it was found that too many are set.
+    needed_before: Option<Vec<u64>>,
+}
+
+impl Filter {
+    /// The filter of a loaded object.
+    pub(super) fn of(object: &Ebpf, bits: MappedArray<u64>) -> Result<Self, MapError> {
+        let open = |name| {
+            let map = object.map(name).ok_or(MapError::Missing(name))?;
+            let map = reopened(map).map_err(|source| MapError::Write { map: name, source })?;
+            Ok((name, map))
+        };
+        let flows = flows::FLOWS.into_iter().map(open);
+        Ok(Self {
+            bits,
+            flows: flows.collect::<Result<_, MapError>>()?,
+            needed_before: None,
+        })
+    }
+
+    /// Sets the bits without which no packet would find what is about to be written.
+    pub(super) fn admit(&mut self, write: &Write) -> Result<(), MapError> {
+        match needed_by(write) {
+            Some(bit) => self.set(bit).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Sets every bit that is needed for what the maps hold, flows included.
+    pub(super) fn fill(&mut self, content: &Content) -> Result<(), MapError> {
+        let mut needed = words(needed_by_content(content));
+        add(&mut needed, &self.needed_by_flows()?);
+        self.set_all(&needed).map(drop)
+    }
+
+    /// Sets every bit that is needed for what the agent has written. Where too many are set,
+    /// clears those that were needed neither now nor at the call before: nothing that began
+    /// in between can need one of them.
+    pub(super) fn mend(&mut self, content: &Content) -> Result<FilterMending, MapError> {
+        let mut needed = words(needed_by_content(content));
+        let mut mending = FilterMending {
+            set: self.set_all(&needed)?,
+            cleared: 0,
+        };
+        let are_set = count(&self.bits.copy(FILTER_WORDS)?);
+        if are_set <= 2 * count(&needed) + SPARE {
+            self.needed_before = None;
+            return Ok(mending);
+        }
+        let Some(before) = self.needed_before.replace(needed.clone()) else {
+            return Ok(mending);
+        };
+        add(&mut needed, &before);
+        add(&mut needed, &self.needed_by_flows()?);
+        for (index, needed) in (0..).zip(&needed) {
+            let there = self.bits.get(index)?;
+            if there & !needed != 0 {
+                mending.cleared += (there & !needed).count_ones() as usize;
+                self.bits.set(index, there & needed)?;
+            }
+        }
+        Ok(mending)
+    }
+
+    fn needed_by_flows(&self) -> Result<Vec<u64>, MapError> {
+        let mut needed = words([]);
+        for (name, map) in &self.flows {
+            let read = if name.ends_with("V4") {
+                each_key::<V4>(map, |bit| set_in(&mut needed, bit))
+            } else {
+                each_key::<V6>(map, |bit| set_in(&mut needed, bit))
+            };
+            read.map_err(|source| MapError::Read { map: name, source })?;
+        }
+        Ok(needed)
+    }
+
+    fn set_all(&mut self, needed: &[u64]) -> Result<usize, MapError> {
+        let mut missing = 0;
+        for (index, needed) in (0..).zip(needed).filter(|(_, needed)| **needed != 0) {
+            let there = self.bits.get(index)?;
+            if needed & !there != 0 {
+                missing += (needed & !there).count_ones() as usize;
+                self.bits.set(index, there | needed)?;
+            }
+        }
+        Ok(missing)
+    }
+
+    fn set(&mut self, bit: FilterBit) -> Result<(), MapError> {
+        let there = self.bits.get(bit.word())?;
+        if there & bit.mask() == 0 {
+            self.bits.set(bit.word(), there | bit.mask())?;
+        }
+        Ok(())
+    }
+}
+
+/// The bit without which no packet would find what a write is about.
+pub(super) fn needed_by(write: &Write) -> Option<FilterBit> {
+    match write {
+        Write::Backend { entry, .. } => Some(source(entry.address, entry.port)),
+        // A NodePort is found by the node's addresses.
+        Write::Frontend { id, .. } => {
+            (!id.address.is_unspecified()).then(|| destination(id.address))
+        }
+        Write::ClusterIp { address }
+        | Write::NodeAddress { address }
+        | Write::DeviceAddress { address, .. } => Some(destination(*address)),
+        Write::SettingsV4(settings) => Some(FilterBit::of_destination(&settings.node_address)),
+        Write::SettingsV6(settings) => Some(FilterBit::of_destination(&settings.node_address)),
+        Write::Service { .. }
+        | Write::Slots { .. }
+        | Write::RemoveFrontend { .. }
+        | Write::EndBackend { .. }
+        | Write::SourceRange { .. }
+        | Write::RemoveSourceRange { .. }
+        | Write::RemoveClusterIp { .. }
+        | Write::RemoveNodeAddress { .. }
+        | Write::RemoveDeviceAddress { .. }
+        | Write::NatPorts { .. } => None,
+    }
+}
+
+/// The bits that are needed for what the maps hold.
+fn needed_by_content(content: &Content) -> impl Iterator<Item = FilterBit> {
+    let frontends = content.frontends.iter().map(|(id, _)| id.address);
+    let addresses = frontends
+        .filter(|address| !address.is_unspecified())
+        .chain(content.cluster_ips.iter().copied())
+        .chain(content.node_addresses.iter().copied())
+        .chain(content.device_addresses.values().copied());
+    let backends = content
+        .backends
+        .iter()
+        .map(|(_, _, element)| match element {
+            Element::Living(entry) => source(entry.address, entry.port),
+            Element::Ended { endpoint, .. } => source(endpoint.ip(), endpoint.port()),
+        });
+    addresses.map(destination).chain(backends).chain([
+        FilterBit::of_destination(&content.settings.0.node_address),
+        FilterBit::of_destination(&content.settings.1.node_address),
+    ])
+}
+
+fn destination(address: IpAddr) -> FilterBit {
+    match address {
+        IpAddr::V4(address) => FilterBit::of_destination(&V4::from(address)),
+        IpAddr::V6(address) => FilterBit::of_destination(&V6::from(address)),
+    }
+}
+
+fn source(address: IpAddr, port: u16) -> FilterBit {
+    let port = Port::new(port);
+    match address {
+        IpAddr::V4(address) => FilterBit::of_source(&V4::from(address), port),
+        IpAddr::V6(address) => FilterBit::of_source(&V6::from(address), port),
+    }
+}
+
+/// The bit of each record in a table of flows.
+fn each_key<A: Address>(map: &MapData, mut take: impl FnMut(FilterBit)) -> io::Result<()> {
+    let sizes = [size_of::<FlowKey<A>>(), size_of::<Flow<A>>()];
+    for_each_raw(map, sizes, |key, _| {
+        // SAFETY: it has the size of a key, which is plain data.
+        let key = unsafe { key.as_ptr().cast::<FlowKey<A>>().read_unaligned() };
+        take(key.filter_bit());
+    })
+}
+
+fn words(bits: impl IntoIterator<Item = FilterBit>) -> Vec<u64> {
+    let mut words = vec![0; FILTER_WORDS as usize];
+    for bit in bits {
+        set_in(&mut words, bit);
+    }
+    words
+}
+
+fn count(words: &[u64]) -> usize {
+    words.iter().map(|word| word.count_ones() as usize).sum()
+}
+
+fn add(words: &mut [u64], more: &[u64]) {
+    for (word, more) in words.iter_mut().zip(more) {
+        *word |= more;
+    }
+}
+
+fn set_in(words: &mut [u64], bit: FilterBit) {
+    if let Some(word) = words.get_mut(bit.word() as usize) {
+        *word |= bit.mask();
+    }
+}
