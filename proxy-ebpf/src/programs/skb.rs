@@ -141,6 +141,13 @@ impl<const MOST_EXTENSIONS: usize> Skb<MOST_EXTENSIONS> {
         unsafe { (*self.raw).vlan_present == 0 || bpf_skb_vlan_pop(self.raw) == 0 }
     }
 
+    /// Whether all of it is in the linear part.
+    #[inline(always)]
+    pub(crate) fn is_linear(&self) -> bool {
+        // SAFETY: fields of the context.
+        unsafe { (*self.raw).data_end - (*self.raw).data >= (*self.raw).len }
+    }
+
     /// Brings all headers into the linear part.
     #[inline(always)]
     pub(crate) fn make_linear(&mut self) {

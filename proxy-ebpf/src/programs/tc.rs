@@ -91,18 +91,22 @@ fn on_egress(mut skb: Skb, link: Link) -> i32 {
 fn network_header(skb: &mut Skb, link: Link) -> Option<(usize, u16)> {
     let (network, kind) = match link {
         Link::Ethernet => {
-            skb.make_linear_up_to(LINK_HEADERS);
+            if !skb.is_linear() {
+                skb.make_linear_up_to(LINK_HEADERS);
+            }
             let (network, kind) = ethernet(skb)?;
             // One of three; the verifier would follow each to the end.
             (hide_offset(network, skb.len(), 0x1f), kind)
         }
         Link::Ip => (0, skb.protocol()),
     };
-    // To bring more into the linear part copies it, for a packet whose data is shared: as
-    // is that of each segment that TCP may have to send again.
-    match needed(skb, network, kind) {
-        Some(needed) => skb.make_linear_up_to(needed),
-        None => skb.make_linear(),
+    if !skb.is_linear() {
+        // To bring more into the linear part copies it, for a packet whose data is shared: as
+        // is that of each segment that TCP may have to send again.
+        match needed(skb, network, kind) {
+            Some(needed) => skb.make_linear_up_to(needed),
+            None => skb.make_linear(),
+        }
     }
     Some((network, kind))
 }
