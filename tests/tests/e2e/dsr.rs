@@ -12,7 +12,7 @@ use proxy_tests::lab::{Family, Namespace, PodNetwork, Process, addresses};
 use crate::connections::{check_bulk, serve_iperf3};
 use crate::metrics::{metrics, value};
 use crate::path_mtu::{learned, upload};
-use crate::rules::edit;
+use crate::rules::{add, edit};
 use crate::world::{DNS_NODE_PORT, WEB_NODE_PORT, World};
 
 const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Udp];
@@ -265,9 +265,7 @@ impl Talk {
     fn start(change: impl Fn(&str) -> String, frontends: &[SocketAddr]) -> Result<Self> {
         let world = world(PodNetwork::Bridge)?;
         let servers = mirror::start(world.cluster.nodes[1].pods.iter())?;
-        world.after_programming(|| mirror::add(&world.manifests))?;
-        world.scale(mirror::NAME, &[(2, 1)])?;
-        edit(&world, change)?;
+        add(&world, &[(2, 1)], change)?;
         route_to_balancers(&world)?;
         let open = world.cluster.client.run(|| -> Result<Vec<_>> {
             let pairs = frontends

@@ -23,19 +23,34 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) fn mirrors(change: impl Fn(&str) -> String) -> Result<(World, Vec<Process>)> {
     let world = World::new(PodNetwork::Bridge)?;
     let servers = mirror::start(world.cluster.pods())?;
-    world.after_programming(|| mirror::add(&world.manifests))?;
-    world.scale(
-        mirror::NAME,
-        &[(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)],
-    )?;
-    edit(&world, change)?;
+    let pods = [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)];
+    add(&world, &pods, change)?;
     Ok((world, servers))
+}
+
+/// Adds the mirror's Service, changed by `change` (which may leave it as it is), with these
+/// endpoints, which are some.
+pub(crate) fn add(
+    world: &World,
+    pods: &[(usize, usize)],
+    change: impl Fn(&str) -> String,
+) -> Result<()> {
+    world.after_programming(|| {
+        mirror::add(&world.manifests)?;
+        rewrite(world, change)
+    })?;
+    // Once these are programmed, so is all that was written before.
+    world.scale(mirror::NAME, pods)
 }
 
 /// Changes the mirror's Service.
 pub(crate) fn edit(world: &World, change: impl Fn(&str) -> String) -> Result<()> {
+    world.after_programming(|| rewrite(world, change))
+}
+
+fn rewrite(world: &World, change: impl Fn(&str) -> String) -> Result<()> {
     let service = change(&world.manifests.read(mirror::NAME)?);
-    world.after_programming(|| world.manifests.write(mirror::NAME, &service))
+    world.manifests.write(mirror::NAME, &service)
 }
 
 /// The pods that answer, each time on a new socket.
