@@ -1,0 +1,130 @@
+//! What the programs cost a packet: test runs in the kernel (`BPF_PROG_TEST_RUN`), over those
+//! of a program that does nothing.
+//!
+//! A packet must not be one that an earlier run has translated. So a run either leaves its
+//! packet as it was (a plain one; one whose endpoint has the frontend's very address, so that
+//! all work is done and nothing changes), and is repeated by the kernel, or each run gets a
+//! copy of the packet by a system call of its own. The latter is the longer one: between two
+//! packets the processor has done something else, as in real traffic.
+
+mod cases;
+mod node;
+mod program;
+mod report;
+
+use std::mem;
+
+use anyhow::{Result, ensure};
+use clap::{Parser, ValueEnum};
+use proxy_tests::lab::{Directory, Namespace};
+
+use cases::cases;
+use node::Node;
+use program::Empty;
+use report::Costs;
+
+/// What the programs cost a packet, in nanoseconds over a program that does nothing
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How often each case is measured; the median of that is told
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    rounds: u32,
+    /// How many flows and frontends fill the tables
+    #[arg(long, value_enum, default_value_t = Content::Both)]
+    content: Content,
+    /// How the results are printed
+    #[arg(long, short, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// What cargo tells a benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// Contents of the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Content {
+    /// A few, which stay in the processor's caches
+    Warm,
+    /// 60,000 flows, taken in turn, and 100,000 frontends
+    Cold,
+    /// The one and then the other
+    Both,
+}
+
+/// Forms of the results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A table, for people
+    Table,
+    /// One JSON object
+    Json,
+}
+
+/// How full the tables are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fill {
+    name: &'static str,
+    flows: usize,
+    frontends: u32,
+}
+
+const WARM: Fill = Fill {
+    name: "warm",
+    flows: 1,
+    frontends: 100,
+};
+const COLD: Fill = Fill {
+    name: "cold",
+    flows: 60_000,
+    frontends: 100_000,
+};
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    ensure!(arguments.rounds > 0, "there is nothing to measure");
+    let directory = Directory::create()?;
+    let namespaces = Namespace::create(directory.name(), &["run"])?;
+    node::lay_out(&namespaces[0])?;
+    let fills: &[_] = match arguments.content {
+        Content::Warm => &[WARM],
+        Content::Cold => &[COLD],
+        Content::Both => &[WARM, COLD],
+    };
+    let costs = namespaces[0].run(|| -> Result<_> {
+        program::stay_on_one_cpu()?;
+        let mut costs = Vec::new();
+        for fill in fills {
+            eprintln!(
+                "{}: {} flows, {} frontends",
+                fill.name, fill.flows, fill.frontends
+            );
+            costs.extend(measure(*fill, arguments.rounds)?);
+        }
+        Ok(costs)
+    })??;
+    match arguments.output {
+        Output::Table => report::print_table(&costs),
+        Output::Json => println!("{}", report::json(&costs)?),
+    }
+    Ok(())
+}
+
+/// Measures every case once a round, and the empty programs beside them.
+fn measure(fill: Fill, rounds: u32) -> Result<Vec<Costs>> {
+    let mut node = Node::new(fill)?;
+    let mut cases = cases(fill);
+    let empty = Empty::load()?;
+    let mut found: Vec<Vec<f64>> = vec![Vec::new(); cases.len()];
+    for round in 0..rounds {
+        eprintln!("round {} of {rounds}", round + 1);
+        for (case, found) in cases.iter_mut().zip(&mut found) {
+            let packets = case.packets(&mut node);
+            let base = empty.measure(case.kind(), &packets, case.runs)?;
+            let cost = node.measure(case, &packets)?;
+            found.push(cost - base);
+        }
+    }
+    let pairs = cases.iter().zip(&mut found);
+    let costs = pairs.map(|(case, found)| Costs::new(case, fill, mem::take(found)));
+    Ok(costs.collect())
+}

@@ -1,0 +1,309 @@
+//! A node with its programs loaded, and with flows in its tables.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use anyhow::{Context as _, Result, ensure};
+use proxy_agent::maps::{Loaded, MapSizes, Maps as _, ProgramName, SocketScope, load};
+use proxy_agent::model::object;
+use proxy_agent::plan::{BackendEntry, FrontendId, Write};
+use proxy_ebpf::layout::{Frontend, Settings, Span, backend_flags, xdp_ways};
+use proxy_tests::lab::{Family, Namespace};
+use proxy_tests::packets::{Packet, tcp_flags};
+
+use crate::Fill;
+use crate::cases::{Case, Hook};
+use crate::program;
+
+/// Where Services listen.
+pub(crate) const PORT: u16 = 80;
+/// Endpoints on other nodes; each flow to one of them has a source port of its own.
+const REMOTE: u32 = 8;
+/// Source ports of translated packets.
+const NAT_PORTS: std::ops::Range<u16> = 20_000..60_000;
+/// The device by which all leave. It is the first one that is made.
+const UPLINK: &str = "uplink";
+
+/// Networks, by their second byte. Nothing is ever sent.
+mod network {
+    pub(super) const SERVICES: u8 = 96;
+    pub(super) const CLIENTS: u8 = 150;
+    pub(super) const ENDPOINTS: u8 = 200;
+    pub(super) const NODES: u8 = 220;
+    pub(super) const PLAIN: u8 = 230;
+}
+
+/// An address of a network of 65,536 hosts; more than these reach into the networks behind.
+fn address(family: Family, network: u8, host: u32) -> IpAddr {
+    let low = u32::from(network) << 16 | host;
+    match family {
+        Family::V4 => Ipv4Addr::from_bits(10 << 24 | low).into(),
+        Family::V6 => Ipv6Addr::from_bits(0xfd00_u128 << 112 | u128::from(low)).into(),
+    }
+}
+
+/// A client, by its number.
+pub(crate) fn client(family: Family, number: usize) -> SocketAddr {
+    let number = u32::try_from(number).unwrap_or_default();
+    let port = 32_768 + u16::try_from(number % 16_384).unwrap_or_default();
+    SocketAddr::new(address(family, network::CLIENTS, number), port)
+}
+
+/// Somebody to whom no Service leads.
+pub(crate) fn plain(family: Family) -> SocketAddr {
+    SocketAddr::new(address(family, network::PLAIN, 1), PORT)
+}
+
+/// A Service's address that its endpoint on this node has as well, so that a translation
+/// changes nothing.
+pub(crate) fn local(family: Family) -> SocketAddr {
+    SocketAddr::new(address(family, network::ENDPOINTS, 1), PORT)
+}
+
+/// A Service whose endpoint is on another node, for this client.
+pub(crate) fn remote(family: Family, client: usize) -> SocketAddr {
+    SocketAddr::new(address(family, network::ENDPOINTS, 16 + turn(client)), PORT)
+}
+
+/// Its endpoint.
+pub(crate) fn remote_endpoint(family: Family, client: usize) -> SocketAddr {
+    SocketAddr::new(address(family, network::ENDPOINTS, 32 + turn(client)), 8080)
+}
+
+fn turn(client: usize) -> u32 {
+    u32::try_from(client).unwrap_or_default() % REMOTE
+}
+
+/// A Service without endpoints.
+pub(crate) fn without_endpoints(family: Family) -> SocketAddr {
+    SocketAddr::new(address(family, network::ENDPOINTS, 3), PORT)
+}
+
+/// Gives a namespace a device by which everything leaves.
+pub(crate) fn lay_out(namespace: &Namespace) -> Result<()> {
+    namespace.sysctl("net/ipv4/conf/all/forwarding", "1")?;
+    namespace.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+    let gateway = |family| address(family, network::NODES, 2);
+    let node = |family| address(family, network::NODES, 1);
+    let mut commands = vec![
+        format!("link add {UPLINK} type veth peer name cable"),
+        "link set cable up".to_owned(),
+        format!("link set {UPLINK} address 02:00:00:00:00:01 up"),
+    ];
+    for (family, length, all) in [
+        (Family::V4, "16", "0.0.0.0/0"),
+        (Family::V6, "112 nodad", "::/0"),
+    ] {
+        let (node, gateway) = (node(family), gateway(family));
+        commands.push(format!("address add {node}/{length} dev {UPLINK}"));
+        commands.push(format!(
+            "neighbour add {gateway} lladdr 02:00:00:00:00:02 dev {UPLINK}"
+        ));
+        commands.push(format!("route add {all} via {gateway}"));
+    }
+    namespace.ip(&commands)
+}
+
+/// The node.
+pub(crate) struct Node {
+    kernel: Loaded,
+    /// Where replies to each flow's translated packets go.
+    translated: [Vec<SocketAddr>; 2],
+    /// The number of the next client that nobody was.
+    next: usize,
+    backends: u32,
+    services: u32,
+}
+
+impl Node {
+    /// Loads the programs, and fills the tables.
+    pub(crate) fn new(fill: Fill) -> Result<Self> {
+        let sizes = MapSizes {
+            frontends: 262_144,
+            backends: 4096,
+            slots: 8192,
+            flows: 262_144,
+            node_addresses: 16,
+        };
+        let kernel = load(sizes, SocketScope::default(), None)
+            .context("load the programs (root is needed)")?;
+        let mut node = Self {
+            kernel,
+            translated: [Vec::new(), Vec::new()],
+            next: fill.flows,
+            backends: 0,
+            services: 0,
+        };
+        node.kernel.xdp()?.load()?;
+        node.let_xdp_send()?;
+        for family in Family::BOTH {
+            node.write_settings(family)?;
+            node.add_service(local(family), Some((local(family), backend_flags::LOCAL)))?;
+            node.add_service(without_endpoints(family), None)?;
+            for number in 0..REMOTE as usize {
+                let endpoint = remote_endpoint(family, number);
+                node.add_service(remote(family, number), Some((endpoint, 0)))?;
+            }
+            for number in 0..fill.frontends {
+                let service = SocketAddr::new(address(family, network::SERVICES, number), PORT);
+                node.add_frontend(service, Span::default())?;
+            }
+            for number in 0..fill.flows {
+                node.establish(family, number)?;
+            }
+        }
+        Ok(node)
+    }
+
+    fn let_xdp_send(&mut self) -> Result<()> {
+        let index = std::fs::read_to_string(format!("/sys/class/net/{UPLINK}/ifindex"));
+        // Where /sys is another namespace's, by the order in which devices are made.
+        let index = index.ok().and_then(|it| it.trim().parse().ok());
+        let uplinks = index.map_or(vec![2, 3], |it: u32| vec![it]);
+        for device in uplinks {
+            self.kernel.xdp_devices.set(device, xdp_ways::REDIRECT)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, write: &Write) -> Result<()> {
+        Ok(self.kernel.maps.write(write)?)
+    }
+
+    fn write_settings(&mut self, family: Family) -> Result<()> {
+        let address = address(family, network::NODES, 1);
+        self.write(&Write::NodeAddress { address })?;
+        let nat_ports = u32::from(NAT_PORTS.end - NAT_PORTS.start);
+        self.write(&Write::NatPorts {
+            ports: NAT_PORTS.collect(),
+        })?;
+        self.write(&match address {
+            IpAddr::V4(address) => Write::SettingsV4(Settings {
+                node_address: address.into(),
+                nat_ports,
+                ..Settings::default()
+            }),
+            IpAddr::V6(address) => Write::SettingsV6(Settings {
+                node_address: address.into(),
+                nat_ports,
+                ..Settings::default()
+            }),
+        })
+    }
+
+    fn add_service(&mut self, at: SocketAddr, endpoint: Option<(SocketAddr, u16)>) -> Result<()> {
+        let Some((endpoint, flags)) = endpoint else {
+            return self.add_frontend(at, Span::default());
+        };
+        self.backends += 1;
+        let (index, service) = (self.backends, self.services);
+        let entry = BackendEntry {
+            address: endpoint.ip(),
+            port: endpoint.port(),
+            flags,
+            generation: 1,
+            service,
+        };
+        self.write(&Write::Backend { index, entry })?;
+        self.write(&Write::Slots {
+            start: index,
+            backends: vec![index],
+        })?;
+        let span = Span {
+            start: index,
+            len: 1,
+        };
+        self.add_frontend(at, span)
+    }
+
+    fn add_frontend(&mut self, at: SocketAddr, endpoints: Span) -> Result<()> {
+        self.services += 1;
+        let value = Frontend {
+            service: self.services - 1,
+            cluster: endpoints,
+            ..Frontend::default()
+        };
+        let id = FrontendId {
+            address: at.ip(),
+            port: at.port(),
+            protocol: object::Protocol::Tcp,
+        };
+        self.write(&Write::Frontend { id, value })
+    }
+
+    /// Opens a flow to the endpoint of this node and one to another node's.
+    fn establish(&mut self, family: Family, number: usize) -> Result<()> {
+        const ANSWER: u8 = tcp_flags::SYN | tcp_flags::ACK;
+        let client = client(family, number);
+        let near = local(family);
+        self.run(Hook::Ingress, &Packet::tcp(client, near, tcp_flags::SYN))?;
+        self.run(Hook::Egress, &Packet::tcp(near, client, ANSWER))?;
+        self.run(Hook::Ingress, &Packet::tcp(client, near, tcp_flags::ACK))?;
+
+        let (far, endpoint) = (remote(family, number), remote_endpoint(family, number));
+        let sent = self.run(Hook::Ingress, &Packet::tcp(client, far, tcp_flags::SYN))?;
+        let translated = source_of(family, &sent).context("a packet cut short")?;
+        ensure!(
+            translated.ip() != client.ip(),
+            "{client} was not translated"
+        );
+        self.run(Hook::Ingress, &Packet::tcp(endpoint, translated, ANSWER))?;
+        self.run(Hook::Ingress, &Packet::tcp(client, far, tcp_flags::ACK))?;
+        self.translated[family as usize].push(translated);
+        Ok(())
+    }
+
+    /// Where an endpoint on another node answers this client.
+    pub(crate) fn translated(&self, family: Family, client: usize) -> SocketAddr {
+        self.translated[family as usize][client]
+    }
+
+    /// The number of a client that has no flow yet.
+    pub(crate) fn new_client(&mut self) -> usize {
+        self.next += 1;
+        self.next - 1
+    }
+
+    fn run(&mut self, hook: Hook, packet: &Packet) -> Result<Vec<u8>> {
+        let bytes = packet.build();
+        let mut out = vec![0; bytes.len() + 64];
+        program::run(self.program(hook)?, &bytes, 1, Some(&mut out))?;
+        Ok(out)
+    }
+
+    /// How long a case's run takes, in nanoseconds.
+    pub(crate) fn measure(&mut self, case: &Case, packets: &[Vec<u8>]) -> Result<f64> {
+        let program = self.program(case.hook)?;
+        program::measure(program, packets, case.runs, case.expected)
+            .with_context(|| format!("{} {}: {}", case.hook.name(), case.family, case.path))
+    }
+
+    fn program(&mut self, hook: Hook) -> Result<BorrowedFd<'_>> {
+        Ok(match hook {
+            Hook::Ingress => self
+                .kernel
+                .program(ProgramName::IngressOutside)?
+                .fd()?
+                .as_fd(),
+            Hook::Egress => self.kernel.program(ProgramName::Egress)?.fd()?.as_fd(),
+            Hook::Xdp => self.kernel.xdp()?.fd()?.as_fd(),
+        })
+    }
+}
+
+/// The source of a packet of TCP.
+fn source_of(family: Family, frame: &[u8]) -> Option<SocketAddr> {
+    const ETHERNET: usize = 14;
+    let (address, port): (IpAddr, _) = match family {
+        Family::V4 => {
+            let address = frame.get(ETHERNET + 12..)?.first_chunk::<4>()?;
+            ((*address).into(), ETHERNET + 20)
+        }
+        Family::V6 => {
+            let address = frame.get(ETHERNET + 8..)?.first_chunk::<16>()?;
+            ((*address).into(), ETHERNET + 40)
+        }
+    };
+    let port = u16::from_be_bytes(*frame.get(port..)?.first_chunk()?);
+    Some(SocketAddr::new(address, port))
+}
