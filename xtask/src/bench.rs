@@ -1,12 +1,16 @@
 //! `cargo xtask bench`: what the proxy costs, measured on the real thing.
 
+mod compare;
 mod connect;
 mod kernel;
 mod memory;
 mod objects;
 mod percentiles;
 mod report;
+mod rules;
 mod scale;
+mod stand;
+mod workload;
 
 use std::{env, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
 
@@ -14,11 +18,23 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::{command, paths, setup, terminal};
+use compare::CompareArgs;
 use connect::{CallerArgs, ConnectArgs};
+use workload::WorkloadArgs;
 
-/// What to measure.
+/// What to measure: the comparison, or one of the others.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    other: Option<Other>,
+    #[command(flatten)]
+    compare: CompareArgs,
+}
+
+/// What is measured besides.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Bench {
+enum Other {
     /// Memory, first sync and programming latency with many Services
     ///
     /// Starts an API server and the release build of the agent in namespaces of their
@@ -32,6 +48,16 @@ pub(crate) enum Bench {
     /// the busiest one gets, and how many clients of the others move when one goes or
     /// comes.
     Maglev,
+    /// What the programs cost a packet, by path
+    ///
+    /// Test runs in the kernel, over a program that does nothing: packets that concern no
+    /// Service, of a flow, opening one, refused; by TC and XDP, IPv4 and IPv6, with few and
+    /// with many flows and Services. `-- --help` tells what can be chosen.
+    Packet {
+        /// Passed on to the bench
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
     /// The cost of `connect` with and without the socket path
     ///
     /// A Pod connects by TCP to a Pod of the other node, directly and by a ClusterIP, and
@@ -41,6 +67,9 @@ pub(crate) enum Bench {
     /// The process whose calls are measured
     #[command(hide = true)]
     ConnectCaller(CallerArgs),
+    /// A client or a server of the comparison
+    #[command(hide = true)]
+    Workload(WorkloadArgs),
 }
 
 /// How much, and for how long.
@@ -85,33 +114,55 @@ enum Output {
 }
 
 pub(crate) fn run(bench: &Bench) -> Result<()> {
-    match bench {
-        Bench::Maglev => {
+    match &bench.other {
+        None => {
+            if let Some(report) = &bench.compare.report {
+                return compare::write_page(report);
+            }
+        }
+        Some(Other::Maglev) => {
             setup::run()?;
             let bench = ["bench", "--package", "proxy-agent", "--bench", "maglev"];
             return command::run(command::cargo().args(bench));
         }
-        Bench::ConnectCaller(arguments) => return connect::caller::run(arguments),
-        _ => {}
-    }
-    if matches!(bench, Bench::Scale(arguments) if arguments.output == Output::Json) {
-        terminal::keep_stdout_for_results();
+        Some(Other::Packet { arguments }) => {
+            setup::run()?;
+            // The kernel measures: how the bench itself is optimised does not matter.
+            let bench = ["bench", "--profile", "dev", "--package", "proxy-tests"];
+            return command::run(
+                command::cargo()
+                    .args(bench)
+                    .args(["--bench", "packet", "--"])
+                    .args(arguments),
+            );
+        }
+        Some(Other::ConnectCaller(arguments)) => return connect::caller::run(arguments),
+        Some(Other::Workload(arguments)) => return workload::run(arguments),
+        Some(Other::Scale(arguments)) if arguments.output == Output::Json => {
+            terminal::keep_stdout_for_results();
+        }
+        Some(_) => {}
     }
     if cfg!(debug_assertions) {
         return run_optimised();
     }
-    match bench {
-        Bench::Scale(arguments) => measure_scale(arguments),
-        Bench::Connect(arguments) => connect::run(arguments, &agent(arguments.agent.as_ref())),
-        Bench::ConnectCaller(_) | Bench::Maglev => Ok(()),
+    match &bench.other {
+        None => compare::run(&bench.compare, &agent(bench.compare.agent.as_ref())),
+        Some(Other::Scale(arguments)) => measure_scale(arguments),
+        Some(Other::Connect(arguments)) => {
+            connect::run(arguments, &agent(arguments.agent.as_ref()))
+        }
+        Some(
+            Other::ConnectCaller(_) | Other::Workload(_) | Other::Maglev | Other::Packet { .. },
+        ) => Ok(()),
     }
 }
 
 fn measure_scale(arguments: &ScaleArgs) -> Result<()> {
     let results = scale::measure(arguments, &agent(arguments.agent.as_ref()))?;
     match arguments.output {
-        Output::Table => report::print_table(&results),
-        Output::Json => println!("{}", report::json(&results)),
+        Output::Table => scale::report::print_table(&results),
+        Output::Json => println!("{}", scale::report::json(&results)),
     }
     Ok(())
 }

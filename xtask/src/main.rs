@@ -75,8 +75,16 @@ enum Chore {
         #[arg(last = true)]
         arguments: Vec<String>,
     },
-    /// Measure what the proxy costs
-    #[command(subcommand)]
+    /// Measure what the proxy costs, beside kube-proxy's rules and no proxy at all
+    ///
+    /// Without a subcommand, compares: no proxy at all (the limit), rules of the form that
+    /// kube-proxy writes for iptables and for nftables, and this agent's three paths, each in
+    /// a lab of its own.
+    #[command(after_help = "Examples:
+  cargo xtask bench --quick
+  cargo xtask bench --json bench.json --svg plots
+  cargo xtask bench --only connect,first-packet --services 1,1000
+  cargo xtask bench --report bench.json")]
     Bench(bench::Bench),
     /// Fuzz the packet pipeline for a while
     ///

@@ -4,9 +4,10 @@ use std::{
     env,
     io::{self, IsTerminal as _, Write as _},
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 fn coloured() -> bool {
@@ -65,6 +66,24 @@ pub(crate) fn item(state: &str, text: &str) {
 /// Prints what is about to take a while.
 pub(crate) fn note(text: &str) {
     tell(&format!("  {}", dim(text)));
+}
+
+/// How often progress is told where it stays on the screen or in a file.
+const TELL_EVERY: Duration = Duration::from_secs(3);
+
+/// Shows on stderr how far a long chore is: one line, written over on a terminal, and now
+/// and then a line where there is none. An empty text takes the line away.
+pub(crate) fn progress(text: &str) {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    if io::stderr().is_terminal() {
+        eprint!("\r\x1b[2K{text}");
+        return;
+    }
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if !text.is_empty() && last.is_none_or(|it| it.elapsed() >= TELL_EVERY) {
+        *last = Some(Instant::now());
+        eprintln!("{text}");
+    }
 }
 
 /// What is printed should be seen before the next step, also through a pipe.

@@ -7,8 +7,11 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 const SERVICE_PORT: u16 = 80;
-const ENDPOINT_PORT: u16 = 8080;
-/// 10.64.0.0/10, for ClusterIPs.
+/// The port of all endpoints.
+pub(super) const ENDPOINT_PORT: u16 = 8080;
+/// For ClusterIPs.
+pub(super) const SERVICE_RANGE: &str = "10.64.0.0/10";
+/// Its first address.
 const SERVICES: u32 = 0x0a40_0000;
 const MOST_SERVICES: u32 = 1 << 22;
 /// 10.128.0.0/9, for endpoints; addresses of endpoints that were replaced come again
@@ -29,6 +32,8 @@ pub(super) struct Objects {
 /// The replacement of one endpoint.
 #[derive(Clone, Copy)]
 pub(super) struct Change {
+    /// The Service's number.
+    pub(super) service: u32,
     /// The Service's ClusterIP.
     pub(super) frontend: SocketAddrV4,
     /// The new endpoint.
@@ -54,16 +59,21 @@ impl Objects {
 
     /// All Services and their slices.
     pub(super) fn all(&self) -> impl Iterator<Item = Value> {
-        (0..).zip(&self.endpoints).flat_map(|(service, endpoints)| {
-            let mut objects = vec![
-                self.service(service),
-                slice(service, endpoints, "IPv4", endpoint_v4),
-            ];
-            if self.dual_stack {
-                objects.push(slice(service, endpoints, "IPv6", endpoint_v6));
-            }
-            objects
-        })
+        let services = (0..).zip(&self.endpoints);
+        services.flat_map(|(service, _)| self.of_service(service))
+    }
+
+    /// A Service and its slices, by its number.
+    pub(super) fn of_service(&self, service: u32) -> Vec<Value> {
+        let endpoints = &self.endpoints[service as usize];
+        let mut objects = vec![
+            self.service(service),
+            slice(service, endpoints, "IPv4", endpoint_v4),
+        ];
+        if self.dual_stack {
+            objects.push(slice(service, endpoints, "IPv6", endpoint_v6));
+        }
+        objects
     }
 
     /// Replaces an endpoint of a Service, both chosen at random; the new slice, and
@@ -77,7 +87,8 @@ impl Objects {
         endpoints[position] = new;
         let service = u32::try_from(chosen).unwrap_or_default();
         let change = Change {
-            frontend: SocketAddrV4::new(cluster_ip_v4(service), SERVICE_PORT),
+            service,
+            frontend: frontend(service),
             endpoint: SocketAddrV4::new(address_v4(new), ENDPOINT_PORT),
         };
         (slice(service, endpoints, "IPv4", endpoint_v4), change)
@@ -132,11 +143,16 @@ impl Objects {
     }
 }
 
-/// The Node that the agent runs on; no endpoint is there.
-pub(super) fn node(name: &str) -> Value {
+/// A Service's ClusterIP and port, by its number.
+pub(super) fn frontend(service: u32) -> SocketAddrV4 {
+    SocketAddrV4::new(cluster_ip_v4(service), SERVICE_PORT)
+}
+
+/// A Node that an agent runs on.
+pub(super) fn node(name: &str, address: Ipv4Addr) -> Value {
     json!({
         "kind": "Node", "apiVersion": "v1", "metadata": {"name": name},
-        "status": {"addresses": [{"type": "InternalIP", "address": "172.31.0.11"}]},
+        "status": {"addresses": [{"type": "InternalIP", "address": address.to_string()}]},
     })
 }
 

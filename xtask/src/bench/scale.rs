@@ -1,39 +1,21 @@
 //! The measurement: first sync, steady changes, a flood of changes.
 
+pub(super) mod report;
+
 use std::{
     path::Path,
-    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
-use proxy_tests::{
-    apiserver::{self, ApiServer},
-    lab::{Agent, Cluster, Options, PodNetwork, addresses},
-};
+use anyhow::Result;
 
 use super::{
     ScaleArgs,
-    kernel::AgentMaps,
     memory::Memory,
-    objects::{self, Change, Objects},
     percentiles::Percentiles,
+    stand::{Size, Stand},
 };
 use crate::{interrupt, terminal};
-
-/// How long the first sync may take.
-const SYNC_PATIENCE: Duration = Duration::from_mins(5);
-/// How long a change may take.
-const CHANGE_PATIENCE: Duration = Duration::from_secs(30);
-/// How often the kernel's map is looked at while a change is awaited: what is measured
-/// may be too long by as much.
-const LOOK: Duration = Duration::from_micros(50);
-/// How long the agent is left alone before its memory is read.
-const REST: Duration = Duration::from_secs(3);
-/// Changes of the flood that are under way at the same time.
-const WINDOW: u32 = 1000;
-/// Changes that the server remembers: more than may be under way.
-const HISTORY: usize = 4000;
 
 /// What was found.
 pub(super) struct Results {
@@ -56,136 +38,43 @@ pub(super) struct Results {
 /// Runs the whole measurement in a lab of its own.
 pub(super) fn measure(arguments: &ScaleArgs, agent: &Path) -> Result<Results> {
     let (services, endpoints) = (arguments.services, arguments.endpoints);
-    let mut objects = Objects::new(services, endpoints, arguments.dual_stack)?;
     terminal::heading("Scale");
-    terminal::note("laying out the lab");
-    interrupt::clean_up()?;
-    let cluster = Cluster::new(Options {
-        network: PodNetwork::default(),
-        pods_per_node: 0,
-    })?;
-    let server = cluster.client.run(|| {
-        ApiServer::start(apiserver::Options {
-            ip: addresses::client().v4.into(),
-            history: Some(HISTORY),
-            streaming_lists: !arguments.paged,
-            ..apiserver::Options::default()
-        })
-    })??;
-    let node = &cluster.nodes[0];
-    server.apply(objects::node(&node.name));
-    for object in objects.all() {
-        server.apply(object);
-    }
-
     terminal::note(&format!(
         "{services} Services with {endpoints} endpoints each"
     ));
-    let started = Instant::now();
-    let sizes = map_sizes(arguments);
-    let sizes = sizes.each_ref().map(String::as_str);
-    let agent = Agent::start_at(agent, node, &server.url(), &sizes)?;
-    agent.wait_programmed_within(SYNC_PATIENCE)?;
-    let first_sync = started.elapsed();
-    let maps = AgentMaps::of(agent.id())?;
-    thread::sleep(REST);
-    let synced = Memory::of(agent.id())?;
+    interrupt::clean_up()?;
+    let size = Size {
+        services,
+        endpoints,
+        dual_stack: arguments.dual_stack,
+        paged: arguments.paged,
+    };
+    let mut stand = Stand::new(agent, size)?;
+    let synced = stand.memory_at_rest()?;
 
     terminal::note(&format!(
         "{} changes at {} a second",
         arguments.changes, arguments.rate
     ));
-    let latency = steadily(arguments, &mut objects, &server, &maps)?;
+    let latency = stand.change_steadily(arguments.rate, arguments.changes)?;
 
     terminal::note(&format!("{} changes at once", arguments.churn));
-    let before_churn = Memory::of(agent.id())?;
+    let before_churn = Memory::of(stand.agent.id())?;
     let started = Instant::now();
-    flood(arguments.churn, &mut objects, &server, &maps)?;
+    stand.flood(arguments.churn)?;
     let churn_took = started.elapsed();
-    thread::sleep(REST);
     Ok(Results {
         services,
         endpoints,
         dual_stack: arguments.dual_stack,
-        first_sync,
+        first_sync: stand.first_sync,
         synced,
-        map_bytes: maps.bytes(),
+        map_bytes: stand.maps.bytes(),
         rate: arguments.rate,
-        latency,
+        latency: Percentiles::of(latency),
         churn: arguments.churn,
         churn_took,
         before_churn,
-        after_churn: Memory::of(agent.id())?,
+        after_churn: stand.memory_at_rest()?,
     })
-}
-
-/// The agent's defaults where they are enough, and what is needed where not.
-fn map_sizes(arguments: &ScaleArgs) -> [String; 6] {
-    let frontends = arguments.services.max(32_768) * 2;
-    let backends = (arguments.services * arguments.endpoints).max(131_072) * 2;
-    [
-        "--map-frontends".to_owned(),
-        frontends.to_string(),
-        "--map-backends".to_owned(),
-        backends.to_string(),
-        "--map-slots".to_owned(),
-        (backends * 4).to_string(),
-    ]
-}
-
-/// Changes endpoints at a steady rate, and measures how long each takes from the call
-/// of the server to the kernel's map.
-fn steadily(
-    arguments: &ScaleArgs,
-    objects: &mut Objects,
-    server: &ApiServer,
-    maps: &AgentMaps,
-) -> Result<Percentiles> {
-    let interval = Duration::from_secs(1) / arguments.rate.max(1);
-    let mut next = Instant::now();
-    let mut took = Vec::new();
-    for _ in 0..arguments.changes {
-        thread::sleep(next.saturating_duration_since(Instant::now()));
-        next += interval;
-        let (slice, change) = objects.change();
-        let started = Instant::now();
-        server.apply(slice);
-        wait_for(&change, maps)?;
-        took.push(started.elapsed());
-    }
-    Ok(Percentiles::of(took))
-}
-
-/// Changes endpoints as fast as the agent takes it: a window of changes at a time.
-fn flood(churn: u32, objects: &mut Objects, server: &ApiServer, maps: &AgentMaps) -> Result<()> {
-    let mut left = churn;
-    while left > 0 {
-        let window = left.min(WINDOW);
-        let mut last = None;
-        for _ in 0..window {
-            let (slice, change) = objects.change();
-            server.apply(slice);
-            last = Some(change);
-        }
-        if let Some(last) = last {
-            wait_for(&last, maps)?;
-        }
-        left -= window;
-    }
-    Ok(())
-}
-
-/// Waits until packets to a Service can find its new endpoint.
-fn wait_for(change: &Change, maps: &AgentMaps) -> Result<()> {
-    let deadline = Instant::now() + CHANGE_PATIENCE;
-    while !maps.serve(change.frontend, change.endpoint)? {
-        ensure!(
-            Instant::now() < deadline,
-            "{} is not served by {} after {CHANGE_PATIENCE:?}",
-            change.frontend,
-            change.endpoint
-        );
-        thread::sleep(LOOK);
-    }
-    Ok(())
 }

@@ -33,6 +33,7 @@ pub(super) const TOOLS: &[Tool] = &[
     tool("ethtool", "ethtool"),
     tool("tracepath", "iputils-tracepath"),
     tool("nft", "nftables"),
+    tool("iptables-restore", "iptables"),
     tool("bpftool", "bpftool"),
 ];
 

@@ -1,0 +1,29 @@
+//! What the agent costs those who call no Service.
+
+use super::super::super::report::{Goal, Row};
+use super::of_limit;
+
+pub(super) const ABOUT: (&str, &str) = (
+    "Pod to Pod, without a Service",
+    "A Pod of node1 and a Pod of node2, with and without the agent on both nodes. Throughput is \
+     that of `iperf3` in the runs of \"Throughput\". Datagrams of 18 bytes are sent as fast as \
+     one CPU does it, and counted by the receiver on another CPU, in the labs of \"Small \
+     datagrams\", whose cables are like hardware to XDP.",
+);
+
+pub(super) fn goals(rows: &[Row]) -> Vec<Goal> {
+    let aspects = [
+        ("throughput", "TCP throughput with the agent"),
+        ("rate", "datagrams a second with the agent"),
+    ];
+    let wanted = aspects.into_iter().filter_map(|(aspect, text)| {
+        let ours = rows.iter().filter(|row| row.aspect == aspect);
+        let ours = ours.filter(|row| row.variant != "no proxy");
+        of_limit(
+            text,
+            0.99,
+            ours.filter_map(|row| row.of_limit.map(|it| it.median)),
+        )
+    });
+    wanted.collect()
+}
