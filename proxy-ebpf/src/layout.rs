@@ -28,7 +28,7 @@ pub use access::{Affinity, AffinityKey, Allowed, SourceRange};
 pub use address::{Address, Bytes, Port, V4, V6, protocol};
 pub use backend::{Backend, RESET_STEP, SlotPair, backend_flags};
 pub use counter::{COUNTERS, Counter, Traffic};
-pub use filter::{FILTER_WORDS, FilterBit};
+pub use filter::{FILTER_WORDS, FilterBits};
 pub use flow::{Edge, Flow, FlowKey, NAT_PORTS, NatPort, Racy, Tuple, flow_flags};
 pub use fragment::{FRAGMENTS, Fragment, FragmentKey};
 pub use frontend::{

@@ -1,6 +1,6 @@
 //! `FILTER`: which packets a Service may concern.
 //!
-//! A bit is set before what it stands for is written. It is not cleared with that, for flows
+//! Bits are set before what they stand for is written. They are not cleared with that, for flows
 //! go on without their frontend; [`Filter::mend`] clears what nothing needs any more.
 
 #![expect(unsafe_code, reason = "keys as the bytes that they are")]
@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use aya::Ebpf;
 use aya::maps::MapData;
-use proxy_ebpf::layout::{Address, FILTER_WORDS, FilterBit, Flow, FlowKey, Port, V4, V6};
+use proxy_ebpf::layout::{Address, FILTER_WORDS, FilterBits, Flow, FlowKey, Port, V4, V6};
 
 use super::batch::for_each_raw;
 use super::carry::reopened;
@@ -125,17 +125,17 @@ impl Filter {
         Ok(missing)
     }
 
-    fn set(&mut self, bit: FilterBit) -> Result<(), MapError> {
-        let there = self.bits.get(bit.word())?;
-        if there & bit.mask() == 0 {
-            self.bits.set(bit.word(), there | bit.mask())?;
+    fn set(&mut self, bits: FilterBits) -> Result<(), MapError> {
+        let there = self.bits.get(bits.word)?;
+        if !bits.are_in(there) {
+            self.bits.set(bits.word, there | bits.mask)?;
         }
         Ok(())
     }
 }
 
-/// The bit without which no packet would find what a write is about.
-pub(super) fn needed_by(write: &Write) -> Option<FilterBit> {
+/// The bits without which no packet would find what a write is about.
+pub(super) fn needed_by(write: &Write) -> Option<FilterBits> {
     match write {
         Write::Backend { entry, .. } => Some(source(entry.address, entry.port)),
         // A NodePort is found by the node's addresses.
@@ -145,8 +145,8 @@ pub(super) fn needed_by(write: &Write) -> Option<FilterBit> {
         Write::ClusterIp { address }
         | Write::NodeAddress { address }
         | Write::DeviceAddress { address, .. } => Some(destination(*address)),
-        Write::SettingsV4(settings) => Some(FilterBit::of_destination(&settings.node_address)),
-        Write::SettingsV6(settings) => Some(FilterBit::of_destination(&settings.node_address)),
+        Write::SettingsV4(settings) => Some(FilterBits::of_destination(&settings.node_address)),
+        Write::SettingsV6(settings) => Some(FilterBits::of_destination(&settings.node_address)),
         Write::Service { .. }
         | Write::Slots { .. }
         | Write::RemoveFrontend { .. }
@@ -161,7 +161,7 @@ pub(super) fn needed_by(write: &Write) -> Option<FilterBit> {
 }
 
 /// The bits that are needed for what the maps hold.
-fn needed_by_content(content: &Content) -> impl Iterator<Item = FilterBit> {
+fn needed_by_content(content: &Content) -> impl Iterator<Item = FilterBits> {
     let frontends = content.frontends.iter().map(|(id, _)| id.address);
     let addresses = frontends
         .filter(|address| !address.is_unspecified())
@@ -176,37 +176,37 @@ fn needed_by_content(content: &Content) -> impl Iterator<Item = FilterBit> {
             Element::Ended { endpoint, .. } => source(endpoint.ip(), endpoint.port()),
         });
     addresses.map(destination).chain(backends).chain([
-        FilterBit::of_destination(&content.settings.0.node_address),
-        FilterBit::of_destination(&content.settings.1.node_address),
+        FilterBits::of_destination(&content.settings.0.node_address),
+        FilterBits::of_destination(&content.settings.1.node_address),
     ])
 }
 
-fn destination(address: IpAddr) -> FilterBit {
+fn destination(address: IpAddr) -> FilterBits {
     match address {
-        IpAddr::V4(address) => FilterBit::of_destination(&V4::from(address)),
-        IpAddr::V6(address) => FilterBit::of_destination(&V6::from(address)),
+        IpAddr::V4(address) => FilterBits::of_destination(&V4::from(address)),
+        IpAddr::V6(address) => FilterBits::of_destination(&V6::from(address)),
     }
 }
 
-fn source(address: IpAddr, port: u16) -> FilterBit {
+fn source(address: IpAddr, port: u16) -> FilterBits {
     let port = Port::new(port);
     match address {
-        IpAddr::V4(address) => FilterBit::of_source(&V4::from(address), port),
-        IpAddr::V6(address) => FilterBit::of_source(&V6::from(address), port),
+        IpAddr::V4(address) => FilterBits::of_source(&V4::from(address), port),
+        IpAddr::V6(address) => FilterBits::of_source(&V6::from(address), port),
     }
 }
 
-/// The bit of each record in a table of flows.
-fn each_key<A: Address>(map: &MapData, mut take: impl FnMut(FilterBit)) -> io::Result<()> {
+/// The bits of each record in a table of flows.
+fn each_key<A: Address>(map: &MapData, mut take: impl FnMut(FilterBits)) -> io::Result<()> {
     let sizes = [size_of::<FlowKey<A>>(), size_of::<Flow<A>>()];
     for_each_raw(map, sizes, |key, _| {
         // SAFETY: it has the size of a key, which is plain data.
         let key = unsafe { key.as_ptr().cast::<FlowKey<A>>().read_unaligned() };
-        take(key.filter_bit());
+        take(key.filter());
     })
 }
 
-fn words(bits: impl IntoIterator<Item = FilterBit>) -> Vec<u64> {
+fn words(bits: impl IntoIterator<Item = FilterBits>) -> Vec<u64> {
     let mut words = vec![0; FILTER_WORDS as usize];
     for bit in bits {
         set_in(&mut words, bit);
@@ -224,8 +224,8 @@ fn add(words: &mut [u64], more: &[u64]) {
     }
 }
 
-fn set_in(words: &mut [u64], bit: FilterBit) {
-    if let Some(word) = words.get_mut(bit.word() as usize) {
-        *word |= bit.mask();
+fn set_in(words: &mut [u64], bits: FilterBits) {
+    if let Some(word) = words.get_mut(bits.word as usize) {
+        *word |= bits.mask;
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::layout::{
-    Address, Affinity, AffinityKey, Answers, Backend, Counter, FilterBit, Flow, FlowKey, Fragment,
+    Address, Affinity, AffinityKey, Answers, Backend, Counter, FilterBits, Flow, FlowKey, Fragment,
     FragmentKey, Frontend, FrontendKey, NatPort, Port, Settings, SocketKey, SocketRecord,
     SourceRange, Traffic, flow_flags,
 };
@@ -30,7 +30,7 @@ pub struct Memory<A> {
     /// `OPENING_*`
     pub opening: RefCell<FlowTable<A>>,
     /// The bits of `FILTER` that flows need, those that have ended included.
-    pub flow_bits: RefCell<HashSet<FilterBit>>,
+    pub flow_bits: RefCell<HashSet<FilterBits>>,
     /// `CLUSTER_IPS_*`
     pub cluster_ips: HashSet<A>,
     /// `SOURCE_RANGES_*`, with the length of each prefix in bits.
@@ -73,7 +73,7 @@ pub struct Shared {
     /// `SERVICE_TRAFFIC`
     pub service_traffic: RefCell<BTreeMap<u32, Traffic>>,
     /// `FILTER`, where somebody keeps it; else each bit is set that is needed.
-    pub filter: RefCell<Option<HashSet<FilterBit>>>,
+    pub filter: RefCell<Option<HashSet<FilterBits>>>,
     /// What was asked of the kernel, that is, of these maps and the world, and how often.
     pub calls: RefCell<BTreeMap<Call, u32>>,
     /// `COUNTERS`
@@ -125,7 +125,7 @@ impl<A: Address> Memory<A> {
     }
 
     /// The bits of `FILTER` that are needed for what there is besides flows.
-    fn filter_bits(&self) -> impl Iterator<Item = FilterBit> {
+    fn filter_bits(&self) -> impl Iterator<Item = FilterBits> {
         let frontends = self.frontends.keys().map(|key| key.address);
         let addresses = frontends
             .filter(|address| *address != A::default())
@@ -134,8 +134,8 @@ impl<A: Address> Memory<A> {
             .chain([self.settings.node_address]);
         let backends = self.backends.values();
         backends
-            .map(|it| FilterBit::of_source(&it.address, it.port))
-            .chain(addresses.map(|it| FilterBit::of_destination(&it)))
+            .map(|it| FilterBits::of_source(&it.address, it.port))
+            .chain(addresses.map(|it| FilterBits::of_destination(&it)))
     }
 
     /// Removes a flow record, if it is there.
@@ -180,12 +180,12 @@ fn matches<A: Address>(prefix: u32, range: &SourceRange<A>, source: &SourceRange
 impl<A: Address> Tables<A> for Memory<A> {
     type Flow<'a> = Rc<Flow<A>>;
 
-    fn is_set(&self, bit: FilterBit) -> bool {
+    fn are_set(&self, bits: FilterBits) -> bool {
         self.call(Call::Array);
         match &*self.shared.filter.borrow() {
-            Some(kept) => kept.contains(&bit),
+            Some(kept) => kept.contains(&bits),
             None => {
-                self.flow_bits.borrow().contains(&bit) || self.filter_bits().any(|it| it == bit)
+                self.flow_bits.borrow().contains(&bits) || self.filter_bits().any(|it| it == bits)
             }
         }
     }
@@ -273,7 +273,7 @@ impl<A: Address> Tables<A> for Memory<A> {
             return Err(MakeError::Full);
         }
         flows.insert(*key, Rc::new(flow.clone()));
-        self.flow_bits.borrow_mut().insert(key.filter_bit());
+        self.flow_bits.borrow_mut().insert(key.filter());
         if !is_there {
             self.count(Counter::RecordsMade);
         }

@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 
-use super::{Address, FilterBit, Port};
+use super::{Address, FilterBits, Port};
 
 /// Where a flow's packet meets this node; part of the key, so that a packet only
 /// ever finds a record that is meant for the hook it is at.
@@ -43,12 +43,12 @@ impl<A> FlowKey<A> {
 }
 
 impl<A: Address> FlowKey<A> {
-    /// The bit of `FILTER` without which no packet finds the record.
-    pub fn filter_bit(&self) -> FilterBit {
+    /// The bits of `FILTER` without which no packet finds the record.
+    pub fn filter(&self) -> FilterBits {
         if self.edge == Edge::Ingress as u8 {
-            FilterBit::of_destination(&self.tuple.destination)
+            FilterBits::of_destination(&self.tuple.destination)
         } else {
-            FilterBit::of_source(&self.tuple.source, self.tuple.source_port)
+            FilterBits::of_source(&self.tuple.source, self.tuple.source_port)
         }
     }
 }

@@ -6,7 +6,7 @@ use super::ingress::skipped;
 use super::rewrite::rewrite;
 use super::traffic::count_packet;
 use super::{Packet, Tables, Verdict};
-use crate::layout::{Counter, Edge, FilterBit, FlowKey, Stage, Tuple};
+use crate::layout::{Counter, Edge, FilterBits, FlowKey, Stage, Tuple};
 
 /// Translates a reply of IP version `A` that goes out to its client, with its IP
 /// header at `network`.
@@ -29,7 +29,7 @@ where
         source_port,
         ..
     } = &headers.tuple;
-    if !tables.is_set(FilterBit::of_source(source, *source_port)) {
+    if !tables.are_set(FilterBits::of_source(source, *source_port)) {
         return Verdict::Pass;
     }
     let Some(tuple) = find_reply(&headers, tables) else {

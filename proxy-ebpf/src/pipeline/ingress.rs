@@ -8,7 +8,7 @@ use super::rewrite::{rewrite, set_ttl, swap_link_addresses};
 use super::traffic::count_packet;
 use super::{Client, Onward, Packet, Tables, Verdict};
 use crate::layout::{
-    Counter, Edge, FilterBit, Flow, FlowKey, FrontendKey, Stage, Tuple, flow_flags, protocol,
+    Counter, Edge, FilterBits, Flow, FlowKey, FrontendKey, Stage, Tuple, flow_flags, protocol,
     settings_flags,
 };
 
@@ -46,7 +46,7 @@ where
     if headers.protocol == A::ICMP {
         return Verdict::Continue(Stage::IngressError);
     }
-    if !tables.is_set(FilterBit::of_destination(&headers.tuple.destination)) {
+    if !tables.are_set(FilterBits::of_destination(&headers.tuple.destination)) {
         return if O::HAS_NEXT {
             Verdict::Pass
         } else {
@@ -77,7 +77,7 @@ fn plain<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Verdict<
         tables.count(Counter::NoSuchService);
         return Verdict::Drop;
     }
-    if headers.is_syn() && tables.is_set(FilterBit::of_source(destination, *destination_port)) {
+    if headers.is_syn() && tables.are_set(FilterBits::of_source(destination, *destination_port)) {
         release_tuple(tables, headers);
     }
     Verdict::Pass

@@ -17,7 +17,7 @@ use super::frontend::{find_frontend, is_in_service_range, is_refusal, leads_nowh
 use super::pick::pick;
 use super::{Client, Tables};
 use crate::layout::{
-    Address, Backend, Counter, FilterBit, Frontend, FrontendKey, Port, Settings, SocketCookie,
+    Address, Backend, Counter, FilterBits, Frontend, FrontendKey, Port, Settings, SocketCookie,
     SocketKey, SocketRecord, Towards, Traffic, frontend_flags, protocol, settings_flags, ticks,
 };
 
@@ -244,7 +244,7 @@ fn choose<A: Address, T: Tables<A>>(
 ) -> Result<Option<(u32, Backend<A>)>, Counter> {
     // A NodePort of the host's is at its loopback addresses, too.
     let is_to_itself = socket.client == Client::Host && to.address.is_loopback();
-    if !is_to_itself && !tables.is_set(FilterBit::of_destination(&to.address)) {
+    if !is_to_itself && !tables.are_set(FilterBits::of_destination(&to.address)) {
         return if is_in_service_range(&to.address, tables) {
             Err(Counter::NoSuchService)
         } else {

@@ -3,7 +3,7 @@
 use core::ops::Deref;
 
 use crate::layout::{
-    Address, Affinity, AffinityKey, Backend, Counter, FilterBit, Flow, FlowKey, Fragment,
+    Address, Affinity, AffinityKey, Backend, Counter, FilterBits, Flow, FlowKey, Fragment,
     FragmentKey, Frontend, FrontendKey, Port, Settings, SourceRange, Traffic,
 };
 
@@ -36,8 +36,8 @@ pub trait Tables<A: Address> {
     where
         Self: 'a;
 
-    /// Whether a bit of `FILTER` is set: if not, no Service is concerned.
-    fn is_set(&self, bit: FilterBit) -> bool;
+    /// Whether bits of `FILTER` are set: if not, no Service is concerned.
+    fn are_set(&self, bits: FilterBits) -> bool;
     /// The frontend under `key`.
     fn frontend(&self, key: &FrontendKey<A>) -> Option<Frontend>;
     /// Whether NodePorts answer on `address`.

@@ -8,7 +8,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 use proxy_ebpf::layout::{
-    self, Affinity, AffinityKey, Allowed, Answers, Backend, ClusterIp, Counter, FilterBit, Flow,
+    self, Affinity, AffinityKey, Allowed, Answers, Backend, ClusterIp, Counter, FilterBits, Flow,
     FlowKey, Fragment, FragmentKey, Frontend, FrontendKey, NatPort, NodeAddress, Port, Settings,
     SlotPair, SourceRange, Traffic, V4, V6, XdpWays, flow_flags, ticks,
 };
@@ -76,8 +76,8 @@ macro_rules! maps {
                 type Flow<'a> = &'a Flow<$address>;
 
                 #[inline(always)]
-                fn is_set(&self, bit: FilterBit) -> bool {
-                    FILTER.get(bit.word()).is_some_and(|word| word & bit.mask() != 0)
+                fn are_set(&self, bits: FilterBits) -> bool {
+                    FILTER.get(bits.word).is_some_and(|word| bits.are_in(*word))
                 }
 
                 #[inline(always)]
