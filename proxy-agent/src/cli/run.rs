@@ -77,6 +77,7 @@ async fn run_until_signal(
         handover,
         mut sockets,
     } = kept::take_over(&node_name, settings, pins)?;
+    process::give_memory_back();
     let records = sweep::watch(records);
     let mut edges = Edges::new(attacher, handover)?;
     let (sender, mut changes) = mpsc::channel(WAITING_BATCHES);

@@ -44,7 +44,6 @@ impl FilterBits {
     /// By the highest bits of a hash, which all others have a part in: first the word, among
     /// as many as there are of each kind, then the places.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "15 and 6 bits are left")]
     const fn of(hash: u64, first_word: u32) -> Self {
         const WORD: u32 = u64::BITS - DESTINATIONS.trailing_zeros();
         const _: () = assert!(DESTINATIONS == SOURCES);
