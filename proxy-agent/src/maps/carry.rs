@@ -31,6 +31,9 @@ const SOCKETS: [&str; 2] = ["SOCKETS_V4", "SOCKETS_V6"];
 /// The programs that the others call.
 const STAGES: &str = "STAGES";
 
+/// Maps that agents of this layout have not always had.
+const YOUNGER: [&str; 1] = ["FILTER"];
+
 /// Not carried over: counters begin anew, and new programs have their own stages.
 const OWN: [&str; 3] = ["COUNTERS", "ANSWERS", STAGES];
 
@@ -57,8 +60,7 @@ impl Predecessor {
         for name in names.filter(|name| !OWN.contains(name)) {
             let read = |source| MapError::Write { map: name, source };
             let pin = folder.join(name);
-            if !pin.exists() {
-                // The last agent's version had no such map.
+            if YOUNGER.contains(&name) && !pin.exists() {
                 continue;
             }
             let old = MapData::from_pin(pin).map_err(read)?;
