@@ -105,8 +105,14 @@ impl Predecessor {
     }
 }
 
+/// A map of an object, by a descriptor of its own.
+pub(super) fn handle(object: &Ebpf, name: &'static str) -> Result<MapData, MapError> {
+    let map = object.map(name).ok_or(MapError::Missing(name))?;
+    reopened(map).map_err(|source| MapError::Write { map: name, source })
+}
+
 /// A descriptor of its own for a map. (To open one by its id takes `CAP_SYS_ADMIN`.)
-pub(super) fn reopened(map: &Map) -> Result<MapData, maps::MapError> {
+fn reopened(map: &Map) -> Result<MapData, maps::MapError> {
     let (Map::Array(data)
     | Map::HashMap(data)
     | Map::LruHashMap(data)

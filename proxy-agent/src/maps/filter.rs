@@ -13,13 +13,13 @@ use aya::maps::MapData;
 use proxy_ebpf::layout::{Address, FILTER_WORDS, FilterBits, Flow, FlowKey, Port, V4, V6};
 
 use super::batch::for_each_raw;
-use super::carry::reopened;
+use super::carry::handle;
 use super::mapped::MappedArray;
 use super::{MapError, flows};
 use crate::plan::{Content, Element, Write};
 
-/// How many bits may be set in vain beside those that are needed, for each of which there may
-/// be another one: what that costs is a few lookups more.
+/// How many stale bits are left alone, beside one for each that is needed: each costs at most
+/// some lookups.
 const SPARE: usize = 4096;
 
 /// How many bits an audit has changed.
@@ -43,11 +43,7 @@ pub(super) struct Filter {
 impl Filter {
     /// The filter of a loaded object.
     pub(super) fn of(object: &Ebpf, bits: MappedArray<u64>) -> Result<Self, MapError> {
-        let open = |name| {
-            let map = object.map(name).ok_or(MapError::Missing(name))?;
-            let map = reopened(map).map_err(|source| MapError::Write { map: name, source })?;
-            Ok((name, map))
-        };
+        let open = |name| Ok((name, handle(object, name)?));
         let flows = flows::FLOWS.into_iter().map(open);
         Ok(Self {
             bits,
@@ -59,7 +55,7 @@ impl Filter {
     /// Sets the bits without which no packet would find what is about to be written.
     pub(super) fn admit(&mut self, write: &Write) -> Result<(), MapError> {
         match needed_by(write) {
-            Some(bit) => self.set(bit).map(drop),
+            Some(bits) => self.set(bits),
             None => Ok(()),
         }
     }

@@ -10,7 +10,7 @@ use proxy_ebpf::layout::Counter;
 
 use super::MapError;
 use super::batch::for_each_raw;
-use super::carry::reopened;
+use super::carry::handle;
 
 /// Tables of flow records.
 pub(super) const FLOWS: [&str; 4] = ["FLOWS_V4", "FLOWS_V6", "OPENING_V4", "OPENING_V6"];
@@ -35,11 +35,7 @@ pub struct RecordUsage {
 impl RecordTables {
     /// The tables of a loaded object.
     pub(super) fn of(object: &Ebpf) -> Result<Self, MapError> {
-        let open = |name| {
-            let map = object.map(name).ok_or(MapError::Missing(name))?;
-            let map = reopened(map).map_err(|source| MapError::Write { map: name, source })?;
-            Ok((name, map))
-        };
+        let open = |name| Ok((name, handle(object, name)?));
         let names = FLOWS.into_iter().chain(OTHERS);
         let (name, counters) = open("COUNTERS")?;
         let counters = aya::maps::Map::PerCpuArray(counters);

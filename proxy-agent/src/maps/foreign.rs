@@ -10,7 +10,7 @@ use aya::maps::MapData;
 use proxy_ebpf::layout::{Address, Edge, Flow, FlowKey, Port, Racy, Tuple, V4, V6, flow_flags};
 
 use super::MapError;
-use super::carry::{Existing, reopened, update};
+use super::carry::{Existing, handle, update};
 use super::clock::now;
 use crate::host::Connection;
 
@@ -23,13 +23,9 @@ pub struct ForeignFlows {
 impl ForeignFlows {
     /// The tables of a loaded object.
     pub(super) fn of(object: &Ebpf) -> Result<Self, MapError> {
-        let open = |name| {
-            let map = object.map(name).ok_or(MapError::Missing(name))?;
-            reopened(map).map_err(|source| MapError::Write { map: name, source })
-        };
         Ok(Self {
-            v4: open("FLOWS_V4")?,
-            v6: open("FLOWS_V6")?,
+            v4: handle(object, "FLOWS_V4")?,
+            v6: handle(object, "FLOWS_V6")?,
         })
     }
 

@@ -1,5 +1,6 @@
 //! A node with its programs loaded, and with flows in its tables.
 
+use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -21,8 +22,8 @@ pub(crate) const PORT: u16 = 80;
 const REMOTE: u32 = 8;
 /// Source ports of translated packets.
 const NAT_PORTS: std::ops::Range<u16> = 20_000..60_000;
-/// The device by which all leave. It is the first one that is made.
-const UPLINK: &str = "uplink";
+/// The device by which all leave.
+const UPLINK: &CStr = c"uplink";
 
 /// Networks, by their second byte. Nothing is ever sent.
 mod network {
@@ -83,21 +84,22 @@ pub(crate) fn without_endpoints(family: Family) -> SocketAddr {
 pub(crate) fn lay_out(namespace: &Namespace) -> Result<()> {
     namespace.sysctl("net/ipv4/conf/all/forwarding", "1")?;
     namespace.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+    let uplink = UPLINK.to_str()?;
     let gateway = |family| address(family, network::NODES, 2);
     let node = |family| address(family, network::NODES, 1);
     let mut commands = vec![
-        format!("link add {UPLINK} type veth peer name cable"),
+        format!("link add {uplink} type veth peer name cable"),
         "link set cable up".to_owned(),
-        format!("link set {UPLINK} address 02:00:00:00:00:01 up"),
+        format!("link set {uplink} address 02:00:00:00:00:01 up"),
     ];
     for (family, length, all) in [
         (Family::V4, "16", "0.0.0.0/0"),
         (Family::V6, "112 nodad", "::/0"),
     ] {
         let (node, gateway) = (node(family), gateway(family));
-        commands.push(format!("address add {node}/{length} dev {UPLINK}"));
+        commands.push(format!("address add {node}/{length} dev {uplink}"));
         commands.push(format!(
-            "neighbour add {gateway} lladdr 02:00:00:00:00:02 dev {UPLINK}"
+            "neighbour add {gateway} lladdr 02:00:00:00:00:02 dev {uplink}"
         ));
         commands.push(format!("route add {all} via {gateway}"));
     }
@@ -156,14 +158,8 @@ impl Node {
     }
 
     fn let_xdp_send(&mut self) -> Result<()> {
-        let index = std::fs::read_to_string(format!("/sys/class/net/{UPLINK}/ifindex"));
-        // Where /sys is another namespace's, by the order in which devices are made.
-        let index = index.ok().and_then(|it| it.trim().parse().ok());
-        let uplinks = index.map_or(vec![2, 3], |it: u32| vec![it]);
-        for device in uplinks {
-            self.kernel.xdp_devices.set(device, xdp_ways::REDIRECT)?;
-        }
-        Ok(())
+        let uplink = program::index_of(UPLINK)?;
+        Ok(self.kernel.xdp_devices.set(uplink, xdp_ways::REDIRECT)?)
     }
 
     fn write(&mut self, write: &Write) -> Result<()> {

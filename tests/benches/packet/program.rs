@@ -1,9 +1,10 @@
 //! Test runs of programs, and programs that do nothing.
 #![expect(
     unsafe_code,
-    reason = "commands of bpf(2), and the affinity of a thread"
+    reason = "commands of bpf(2), the affinity of a thread, and the index of a device"
 )]
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
@@ -175,6 +176,15 @@ unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {
         .ok()
         .filter(|result| *result >= 0)
         .ok_or_else(io::Error::last_os_error)
+}
+
+/// The index of a device of the calling thread's network namespace.
+pub(crate) fn index_of(device: &CStr) -> io::Result<u32> {
+    // SAFETY: a string with its end.
+    match unsafe { libc::if_nametoindex(device.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
 }
 
 /// Keeps the calling thread on the CPU where it is.
