@@ -8,9 +8,10 @@
 )]
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::{env, fs};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 /// Crates that may use unstable features where the toolchain is a stable one:
 /// the program's own, and aya's, which needs a feature gate on the BPF target.
@@ -43,7 +44,21 @@ fn main() -> Result<()> {
             ..Default::default()
         }],
         aya_build::Toolchain::Custom(toolchain),
-    )
+    )?;
+    strip()
+}
+
+/// Takes the DWARF out of the object, four fifths of it, which would stay in the agent's
+/// memory: the kernel and aya read BTF, which is left.
+fn strip() -> Result<()> {
+    let folder = env::var_os("OUT_DIR").context("OUT_DIR is not set")?;
+    let status = Command::new("llvm-strip")
+        .arg("--strip-debug")
+        .arg(PathBuf::from(folder).join("programs"))
+        .status()
+        .context("llvm-strip: run `cargo xtask setup`")?;
+    ensure!(status.success(), "llvm-strip: {status}");
+    Ok(())
 }
 
 /// Puts `folder` first in a variable that lists folders.

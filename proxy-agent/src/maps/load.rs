@@ -14,7 +14,7 @@ use super::kernel::{FamilyMaps, KernelMaps, Table, Trie};
 use super::left_out::LeftOut;
 use super::mapped::MappedArray;
 use super::object::{SocketScope, object};
-use super::programs::{ProgramName, classifier, load_stages};
+use super::programs::{ProgramName, classifier, load_usual};
 use super::sizes::MapSizes;
 use super::xdp::{XdpDevices, xdp};
 use super::{ForeignFlows, MapError, Pins, Predecessor, RecordTables};
@@ -159,10 +159,7 @@ fn fit(folder: &Path, sizes: MapSizes) -> Fit {
 /// node needs.
 fn create(sizes: MapSizes, scope: SocketScope, folder: Option<&Path>) -> Result<Ebpf, MapError> {
     let mut object = object(sizes, scope, folder)?;
-    for name in ProgramName::USUAL {
-        classifier(&mut object, name)?;
-    }
-    load_stages(&mut object)?;
+    load_usual(&mut object)?;
     Ok(object)
 }
 

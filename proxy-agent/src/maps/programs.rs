@@ -1,5 +1,10 @@
 //! The object's programs.
 
+use std::collections::HashSet;
+use std::num::NonZero;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
 use aya::Ebpf;
 use aya::maps::ProgramArray;
 use aya::programs::{ProgramError, SchedClassifier};
@@ -81,19 +86,61 @@ pub(super) fn refused(name: &'static str, source: ProgramError) -> MapError {
     MapError::Program { name, source }
 }
 
-/// Loads the programs that the others call, and tells those where they are.
-pub(super) fn load_stages(object: &mut Ebpf) -> Result<(), MapError> {
+/// Loads the programs that every node needs: those of usual devices, and the stages that
+/// these call. The verifier takes a second for all of them, on one processor; so each
+/// processor loads a part.
+pub(super) fn load_usual(object: &mut Ebpf) -> Result<(), MapError> {
+    let stages = Stage::ALL.iter().flat_map(|(_, names)| *names);
+    let usual = ProgramName::USUAL.map(ProgramName::as_str);
+    let mut wanted: HashSet<&str> = usual.into_iter().chain(stages).collect();
+    let mut programs = Vec::with_capacity(wanted.len());
+    for (name, program) in object.programs_mut() {
+        if let Some(name) = wanted.take(name) {
+            let program: &mut SchedClassifier =
+                program.try_into().map_err(|source| refused(name, source))?;
+            programs.push((name, program));
+        }
+    }
+    if let Some(missing) = wanted.into_iter().next() {
+        return Err(MapError::Missing(missing));
+    }
+    load_in_parallel(programs)?;
+    enter_stages(object)
+}
+
+/// The first refusal ends it: what is loaded then goes with the object.
+fn load_in_parallel(programs: Vec<(&'static str, &mut SchedClassifier)>) -> Result<(), MapError> {
+    let rest = Mutex::new(programs.into_iter());
+    let next = || rest.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        while let Some((name, program)) = next() {
+            program.load().map_err(|source| refused(name, source))?;
+        }
+        Ok(())
+    };
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..processors).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        let done = others.into_iter().map(|it| {
+            it.join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        done.fold(own, Result::and)
+    })
+}
+
+/// Tells the programs where the stages are that they call.
+fn enter_stages(object: &mut Ebpf) -> Result<(), MapError> {
     const MAP: &str = "STAGES";
     let written = |source| MapError::Write { map: MAP, source };
     for (stage, names) in Stage::ALL {
         for (version, name) in (0..).zip(names) {
-            let failed = |source| refused(name, source);
             let program = classifier_named(object, name)?;
-            program.load().map_err(failed)?;
             let program = program
                 .fd()
                 .and_then(|fd| fd.try_clone().map_err(Into::into))
-                .map_err(failed)?;
+                .map_err(|source| refused(name, source))?;
             let map = object.map_mut(MAP).ok_or(MapError::Missing(MAP))?;
             let mut stages = ProgramArray::try_from(map).map_err(written)?;
             let index = stage.index(version);

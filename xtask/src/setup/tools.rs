@@ -18,6 +18,8 @@ pub(super) const TOOLS: &[Tool] = &[
     // second.
     tool("cc", "gcc"),
     tool("c++", "g++"),
+    // Takes what no kernel reads out of the eBPF object.
+    tool("llvm-strip", "llvm"),
     tool("setpriv", "util-linux"),
     tool("ip", "iproute2"),
     tool("nsenter", "util-linux"),
