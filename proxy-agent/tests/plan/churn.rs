@@ -2,13 +2,11 @@
 //! is as much as at the beginning.
 
 use proxy_agent::agent::Agent;
-use proxy_agent::maps::{MapError, Maps};
 use proxy_agent::model::object::{Change, ObjectName};
-use proxy_agent::plan::Write;
 use proxy_agent::serve::DevicesReport;
 
 use crate::heap;
-use crate::objects::{agent, reclaim_all, service, slice};
+use crate::objects::{Nowhere, agent, reclaim_all, service, slice};
 
 const SERVICES: u16 = 100;
 const ENDPOINTS: usize = 10;
@@ -17,15 +15,6 @@ const WARM_UP: u32 = 20_000;
 const CHANGES: u32 = 40_000;
 /// Changes between two grace periods.
 const GRACE: u32 = 16;
-
-/// Maps whose memory is not the agent's.
-struct Nowhere;
-
-impl Maps for Nowhere {
-    fn write(&mut self, _: &Write) -> Result<(), MapError> {
-        Ok(())
-    }
-}
 
 /// Services that change at random, but repeatably.
 struct World {

@@ -1,4 +1,5 @@
-//! What a change costs: writes to the maps, counted.
+//! What objects cost: writes to the maps for a change, and bytes of the heap for what is
+//! served, counted.
 
 use std::cell::RefCell;
 
@@ -7,7 +8,8 @@ use proxy_agent::maps::{MapError, Maps};
 use proxy_agent::model::object::ObjectName;
 use proxy_agent::plan::Write;
 
-use crate::objects::{agent, service, slice};
+use crate::heap;
+use crate::objects::{Nowhere, agent, service, slice};
 
 const ENDPOINTS: u32 = 10;
 
@@ -27,8 +29,12 @@ fn name(at: u16) -> ObjectName {
 }
 
 fn endpoints(at: u16) -> Vec<u32> {
-    let first = u32::from(at) * ENDPOINTS;
-    (first..first + ENDPOINTS).collect()
+    some_endpoints(at, ENDPOINTS)
+}
+
+fn some_endpoints(at: u16, count: u32) -> Vec<u32> {
+    let first = u32::from(at) * count;
+    (first..first + count).collect()
 }
 
 /// An agent that serves this many Services; the first has a NodePort too.
@@ -83,4 +89,39 @@ fn an_object_that_is_reported_anew_costs_nothing() {
     }));
     agent.program();
     assert_eq!(*agent.maps().0.borrow(), []);
+}
+
+/// Bytes of the heap for a Service with one port, and for an endpoint of it, with what the
+/// tables that hold them have to spare. Who makes them more says why.
+const BYTES: [(&str, i64); 2] = [("Service", 1130), ("endpoint", 60)];
+
+/// Bytes that an agent has on the heap that serves so many Services.
+fn heap_of(services: u16, endpoints: u32) -> i64 {
+    let before = heap::live();
+    let all = (0..services).flat_map(|at| {
+        let slice = slice(&name(at), &some_endpoints(at, endpoints));
+        [service(&name(at), at, None), slice]
+    });
+    let agent = agent(Nowhere, all);
+    let after = heap::live();
+    drop(agent);
+    i64::try_from(after - before).unwrap()
+}
+
+#[test]
+fn a_service_and_an_endpoint_take_as_many_bytes_as_are_written_down() {
+    // Tables double: between powers of two each is as full as before.
+    let (few, many) = (2048, 4096);
+    let endpoints = i64::from(ENDPOINTS);
+    let [small, large, wide] = [(few, ENDPOINTS), (many, ENDPOINTS), (few, 2 * ENDPOINTS)]
+        .map(|(services, endpoints)| heap_of(services, endpoints));
+    let endpoint = (wide - small) / (i64::from(few) * endpoints);
+    let service = (large - small) / i64::from(many - few) - endpoints * endpoint;
+    let found = [("Service", service), ("endpoint", endpoint)];
+    for ((what, most), (_, found)) in BYTES.into_iter().zip(found) {
+        assert!(
+            found <= most && most <= found + found / 10,
+            "{what}: {found} bytes, written down are {most}"
+        );
+    }
 }

@@ -4,11 +4,21 @@ use std::sync::Arc;
 
 use proxy_agent::agent::Agent;
 use proxy_agent::config::Settings;
-use proxy_agent::maps::Maps;
+use proxy_agent::maps::{MapError, Maps};
 use proxy_agent::model::object::{
     Change, Endpoint, EndpointPort, EndpointSlice, Family, Node, ObjectName, Protocol, Service,
     ServicePort, ServiceType, TrafficPolicy,
 };
+use proxy_agent::plan::Write;
+
+/// Maps whose memory is not the agent's.
+pub(crate) struct Nowhere;
+
+impl Maps for Nowhere {
+    fn write(&mut self, _: &Write) -> Result<(), MapError> {
+        Ok(())
+    }
+}
 
 /// Where clients find each Service: its ClusterIP, and its NodePort where it has one.
 pub(crate) const SERVICE_PORT: i32 = 80;

@@ -29,6 +29,7 @@ mod sctp;
 mod socket_path;
 mod source_ports;
 mod sources;
+mod system_calls;
 mod telling;
 mod world;
 mod xdp;

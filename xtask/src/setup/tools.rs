@@ -37,6 +37,7 @@ pub(super) const TOOLS: &[Tool] = &[
     tool("nft", "nftables"),
     tool("iptables-restore", "iptables"),
     tool("bpftool", "bpftool"),
+    tool("strace", "strace"),
 ];
 
 /// For virtual machines with other kernels.
