@@ -104,11 +104,12 @@ pub(super) fn run(arguments: &CompareArgs, agent: &Path) -> Result<()> {
     let mut session = Session::begin(Plan::of(arguments), agent);
     let measured = measure(&mut session);
     terminal::progress("");
-    measured?;
     let report = report(arguments, session, machine, date)?;
+    // What was measured before something failed counts, too.
     if let Some(file) = &arguments.json {
         write(file, &(serde_json::to_string_pretty(&report)? + "\n"))?;
     }
+    measured?;
     if let Some(folder) = &arguments.svg {
         write_plots(&report, folder)?;
     }
@@ -121,7 +122,8 @@ fn measure(session: &mut Session) -> Result<()> {
     for services in session.plan.services.clone() {
         in_pods(session, services)?;
     }
-    if [Name::Udp, Name::Plain].iter().any(|it| session.wants(*it)) {
+    let with_datagrams = [Name::Udp, Name::Plain, Name::Packet];
+    if with_datagrams.iter().any(|it| session.wants(*it)) {
         datagrams(session)?;
     }
     for services in session.plan.services.clone() {
@@ -186,9 +188,16 @@ fn datagrams(session: &mut Session) -> Result<()> {
         Variant::Tc,
         Variant::Xdp,
     ];
-    let variants = session.plan.variants(services, &all);
+    let mut variants = session.plan.variants(services, &all);
+    if ![Name::Udp, Name::Plain].iter().any(|it| session.wants(*it)) {
+        variants.retain(|it| it.options().is_some());
+    }
     let mut labs = lay_out(session, &variants, &load, Cables::LikeHardware)?;
-    figures::udp::measure(session, &mut labs, &load)
+    figures::udp::measure(session, &mut labs, &load)?;
+    if session.wants(Name::Packet) {
+        figures::traffic::measure(session, &mut labs)?;
+    }
+    Ok(())
 }
 
 fn lay_out(

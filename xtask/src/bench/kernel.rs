@@ -1,8 +1,9 @@
-//! The agent's maps in the kernel, read from outside of it.
+//! The agent's maps and programs in the kernel, read from outside of it.
 
-use std::{fs, net::SocketAddrV4, path::Path};
+use std::{collections::BTreeMap, fs, net::SocketAddrV4, path::Path};
 
 use anyhow::{Context as _, Result};
+use aya::programs::loaded_programs;
 use aya::{
     Pod,
     maps::{Array, HashMap, Map, MapData, MapError, MapInfo},
@@ -66,24 +67,64 @@ struct OpenMap {
 
 /// From /proc/PID/fdinfo (`bpf_map_show_fdinfo`, kernel/bpf/syscall.c).
 fn open_maps(pid: u32) -> Result<Vec<OpenMap>> {
-    let directory = Path::new("/proc").join(pid.to_string()).join("fdinfo");
-    let mut maps: Vec<OpenMap> = fs::read_dir(&directory)
-        .with_context(|| format!("{}: read", directory.display()))?
-        .filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok())
-        .filter_map(|text| {
-            let number = |name: &str| {
-                let line = text.lines().find_map(|line| line.strip_prefix(name));
-                line?.trim().parse::<u64>().ok()
-            };
-            Some(OpenMap {
-                id: number("map_id:")?.try_into().ok()?,
-                bytes: number("memlock:")?,
-            })
+    let maps = descriptors(pid)?;
+    let maps = maps.iter().filter_map(|it| {
+        Some(OpenMap {
+            id: number(it, "map_id:")?.try_into().ok()?,
+            bytes: number(it, "memlock:")?,
         })
-        .collect();
+    });
+    let mut maps: Vec<_> = maps.collect();
     maps.sort_unstable_by_key(|map| map.id);
     maps.dedup_by_key(|map| map.id);
     Ok(maps)
+}
+
+/// How often a program ran, and for how long, while the kernel counts (`BPF_ENABLE_STATS`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Runs {
+    pub(super) count: u64,
+    pub(super) nanoseconds: u64,
+}
+
+/// The programs that a process has open, by name; from /proc/PID/fdinfo
+/// (`bpf_prog_show_fdinfo`, kernel/bpf/syscall.c).
+pub(super) fn runs_of_programs(pid: u32) -> Result<BTreeMap<String, Runs>> {
+    let mut names = BTreeMap::new();
+    for program in loaded_programs() {
+        let program = program?;
+        names.extend(
+            program
+                .name_as_str()
+                .map(|it| (program.id(), it.to_owned())),
+        );
+    }
+    let found = descriptors(pid)?;
+    let found = found.iter().filter_map(|it| {
+        let id = number(it, "prog_id:")?.try_into().ok()?;
+        let runs = Runs {
+            count: number(it, "run_cnt:")?,
+            nanoseconds: number(it, "run_time_ns:")?,
+        };
+        Some((names.get(&id)?.clone(), runs))
+    });
+    Ok(found.collect())
+}
+
+/// What the kernel says of each descriptor of a process.
+fn descriptors(pid: u32) -> Result<Vec<String>> {
+    let directory = Path::new("/proc").join(pid.to_string()).join("fdinfo");
+    let entries =
+        fs::read_dir(&directory).with_context(|| format!("{}: read", directory.display()))?;
+    // Some may be closed meanwhile.
+    let texts = entries.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
+    Ok(texts.collect())
+}
+
+fn number(description: &str, name: &str) -> Option<u64> {
+    let mut lines = description.lines();
+    let line = lines.find_map(|line| line.strip_prefix(name))?;
+    line.trim().parse().ok()
 }
 
 fn by_name(open: &[OpenMap], name: &str) -> Result<MapData> {

@@ -6,10 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use proxy_tests::{
     apiserver::{self, ApiServer},
     lab::{Agent, Cluster, Options, PodNetwork, addresses},
+    prometheus::Exposition,
 };
 
 use super::{
@@ -18,6 +19,9 @@ use super::{
     objects::{self, Change, Objects},
 };
 
+/// Where the agent tells its metrics.
+const METRICS: &str = "http://127.0.0.1:10249/metrics";
+const FULL_SYNC: &str = "kubeproxy_sync_full_proxy_rules_duration_seconds";
 /// How long the first sync may take.
 const SYNC_PATIENCE: Duration = Duration::from_mins(5);
 /// How long a change may take.
@@ -53,7 +57,7 @@ pub(super) struct Stand {
     pub(super) first_sync: Duration,
     objects: Objects,
     server: ApiServer,
-    _cluster: Cluster,
+    cluster: Cluster,
 }
 
 impl Stand {
@@ -96,8 +100,22 @@ impl Stand {
             first_sync: synced?,
             objects,
             server,
-            _cluster: cluster,
+            cluster,
         })
+    }
+
+    /// The part of the first sync from the objects in the agent's memory to its maps, by its
+    /// own metric.
+    pub(super) fn first_programming(&self) -> Result<Duration> {
+        let mut curl = self.cluster.nodes[0].namespace.command("curl");
+        let output = curl
+            .args(["--silent", "--fail", "--noproxy", "*", METRICS])
+            .output()?;
+        let metrics = Exposition::parse(&String::from_utf8(output.stdout)?).context("metrics")?;
+        let name = format!("{FULL_SYNC}_sum");
+        let seconds = metrics.value(&name, &[("ip_family", "IPv4")]);
+        let seconds = seconds.with_context(|| format!("{name}: not there"))?;
+        Ok(Duration::from_secs_f64(seconds))
     }
 
     /// The agent's memory, after it was left alone for a while.

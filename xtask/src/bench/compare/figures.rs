@@ -9,6 +9,7 @@ pub(super) mod plain;
 pub(super) mod rest;
 pub(super) mod sync;
 pub(super) mod throughput;
+pub(super) mod traffic;
 pub(super) mod udp;
 
 use clap::ValueEnum;
@@ -77,7 +78,8 @@ impl Name {
             Self::FirstPacket => first_packet::goals(rows),
             Self::Throughput => throughput::goals(rows),
             Self::Udp => udp::goals(rows),
-            Self::Sync | Self::Change => Vec::new(),
+            Self::Sync => sync::goals(rows),
+            Self::Change => change::goals(rows),
             Self::Memory => memory::goals(rows),
             Self::Rest => rest::goals(rows),
             Self::Packet => packet::goals(rows),

@@ -42,7 +42,8 @@ pub(super) struct Lab {
     pub(super) outside: Worker,
     /// The servers, in the Pods of node1 and node2.
     pub(super) servers: [Option<Worker>; 2],
-    _agents: Vec<Agent>,
+    /// Of each node, where there are some.
+    pub(super) agents: Vec<Agent>,
     _api: Option<ApiServer>,
     pub(super) cluster: Cluster,
 }
@@ -72,7 +73,7 @@ impl Lab {
             sender,
             outside,
             servers,
-            _agents: agents,
+            agents,
             _api: api,
             cluster,
         };

@@ -5,7 +5,11 @@ use std::{cell::RefCell, time::Duration};
 use anyhow::Result;
 
 use super::super::{
-    super::{percentiles::Percentiles, stand::Stand},
+    super::{
+        percentiles::Percentiles,
+        report::{Goal, Row},
+        stand::Stand,
+    },
     loaded::Loaded,
     plan::Session,
     turns::{self, Contender, value},
@@ -74,4 +78,18 @@ pub(in super::super) fn measure(
         ])
     })?;
     session.add(Name::Change, rows)
+}
+
+/// Milliseconds, whatever the number of Services.
+const MOST: f64 = 1.0;
+
+pub(super) fn goals(rows: &[Row]) -> Vec<Goal> {
+    let is_it = |row: &&Row| row.variant == Variant::Tc.name() && row.aspect == "p99";
+    let worst = rows.iter().filter(is_it).map(|row| row.value.median);
+    let goal = worst.reduce(f64::max).map(|found| Goal {
+        text: format!("p99 at most {MOST} ms, whatever the number of Services"),
+        found: format!("{found:.2} ms"),
+        met: found <= MOST,
+    });
+    goal.into_iter().collect()
 }

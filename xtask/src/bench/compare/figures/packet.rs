@@ -19,7 +19,9 @@ pub(super) const ABOUT: (&str, &str) = (
      kernel's, of a packet that no run changes; single ones are a system call each with a fresh \
      copy of the packet, and tell the median, since between two of them the processor does \
      something else, as in real traffic. Cold tables hold 60,000 flows of each IP version, which \
-     take turns, and 100,000 frontends.",
+     take turns, and 100,000 frontends. Datagrams are real traffic in the labs of \"Small \
+     datagrams\": the mean time of a program's run, of flows that are known, as the kernel counts \
+     it (`BPF_ENABLE_STATS`), with what its counting costs.",
 );
 
 /// What the bench of programs prints for each path.

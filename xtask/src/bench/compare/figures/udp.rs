@@ -37,12 +37,12 @@ const LEAST: f64 = 0.1;
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// What is sent from where to where.
-struct Flood {
-    lab: usize,
-    to: SocketAddrV4,
+pub(super) struct Flood {
+    pub(super) lab: usize,
+    pub(super) to: SocketAddrV4,
     /// The node whose Pod receives.
-    node: u8,
-    is_from_outside: bool,
+    pub(super) node: u8,
+    pub(super) is_from_outside: bool,
 }
 
 /// Measures in labs that stand side by side; also from Pod to Pod.
@@ -132,7 +132,7 @@ fn take(
     })
 }
 
-fn run(lab: &mut Lab, flood: &Flood, milliseconds: u64) -> Result<Vec<Value>> {
+pub(super) fn run(lab: &mut Lab, flood: &Flood, milliseconds: u64) -> Result<Vec<Value>> {
     let before = lab.server(flood.node)?.count()?;
     let (began, idle) = (Instant::now(), idle()?);
     let sender = if flood.is_from_outside {
