@@ -3,10 +3,9 @@
 use super::{Frame, Memory};
 use crate::layout::{Address, Counter, Stage, Tuple, V4, V6};
 use crate::pipeline::{
-    Client, EveryWay, Headers, Onward, Tables as _, Verdict, Version, decapsulate, egress,
-    egress_error, egress_fragment, encapsulate, ethernet, expire, ingress, ingress_error,
-    ingress_fragment, open, open_direct, open_tunnelled, refuse, too_big, too_big_for_tunnel,
-    tunnel_error,
+    Client, EveryWay, Headers, Onward, Reason, Tables as _, Verdict, Version, answer, decapsulate,
+    egress, egress_error, egress_fragment, encapsulate, ethernet, ingress, ingress_error,
+    ingress_fragment, open, open_direct, open_tunnelled, tunnel_error,
 };
 
 /// Where a packet is seen.
@@ -71,8 +70,8 @@ pub fn run_too_big(
     v6: &Memory<V6>,
 ) -> Action {
     match network_header(frame, link) {
-        Some((network, V4::ETHERTYPE)) => action(&too_big(frame, network, v4, mtu)),
-        Some((network, V6::ETHERTYPE)) => action(&too_big(frame, network, v6, mtu)),
+        Some((network, V4::ETHERTYPE)) => action(&answer(frame, network, v4, Reason::TooBig(mtu))),
+        Some((network, V6::ETHERTYPE)) => action(&answer(frame, network, v6, Reason::TooBig(mtu))),
         _ => Action::Pass,
     }
 }
@@ -87,8 +86,12 @@ pub fn run_too_big_for_tunnel(
     v6: &Memory<V6>,
 ) -> Action {
     match network_header(frame, link) {
-        Some((network, V4::ETHERTYPE)) => action(&too_big_for_tunnel(frame, network, v4, mtu)),
-        Some((network, V6::ETHERTYPE)) => action(&too_big_for_tunnel(frame, network, v6, mtu)),
+        Some((network, V4::ETHERTYPE)) => {
+            action(&answer(frame, network, v4, Reason::TooBigForTunnel(mtu)))
+        }
+        Some((network, V6::ETHERTYPE)) => {
+            action(&answer(frame, network, v6, Reason::TooBigForTunnel(mtu)))
+        }
         _ => Action::Pass,
     }
 }
@@ -137,8 +140,8 @@ fn go_through<A: Version>(
             Stage::OpenDirect => open_direct(frame, network, memory, &EveryWay),
             Stage::IngressError => ingress_error(frame, network, memory),
             Stage::EgressError => egress_error(frame, network, memory),
-            Stage::Refuse => refuse(frame, network, memory),
-            Stage::Expire => expire(frame, network, memory),
+            Stage::Refuse => answer(frame, network, memory, Reason::Refused),
+            Stage::Expire => answer(frame, network, memory, Reason::Expired),
             Stage::TunnelError => tunnel_error(frame, network, memory),
             Stage::Fragment => ingress_fragment(frame, network, memory, client),
             Stage::EgressFragment => egress_fragment(frame, network, memory),

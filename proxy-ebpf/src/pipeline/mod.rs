@@ -10,93 +10,42 @@
 //! A packet that is not for us, or that is malformed, leaves untouched.
 //!
 //! The same frontends are served earlier still, at the client's socket: [`connect`],
-//! [`send`] and their like in `socket`.
+//! [`send`] and their like in `hooks::socket`.
+//!
+//! The layers, each of which knows only those below it:
+//!
+//! - `hooks`: packets and sockets come in; one file a hook or a stage
+//! - `answer`: resets and ICMP errors in place of a packet
+//! - `service`: frontends, endpoints, affinity
+//! - `flow`: records, their life, whose a translated tuple is, translation
+//! - `ip`: all that differs between the IP versions
+//! - `packet`: bytes, headers, checksums
+//!
+//! `tables` are the maps as all of them see these; `verdict` is what they come to.
 
-mod checksum;
-mod crc32c;
-mod decapsulate;
-mod direct;
-mod egress;
+mod answer;
 mod flow;
-mod fragment;
-mod frontend;
-mod hash;
-mod headers;
-mod icmp;
-mod ingress;
-mod onward;
-mod open;
+mod hooks;
+mod ip;
 mod packet;
-mod pick;
-mod quote;
-mod reject;
-mod rewrite;
-mod sctp;
-mod socket;
-mod source_port;
+mod service;
 mod tables;
-mod traffic;
-mod tunnel;
-mod tunnel_error;
-mod verifier;
+mod verdict;
 
-pub use checksum::Delta;
-pub use decapsulate::{decapsulate, open_tunnelled};
-pub use direct::open_direct;
-pub use egress::egress;
-pub use fragment::{Fragments, Part, egress_fragment, ingress_fragment};
-pub use hash::Hash;
-pub use headers::{Headers, Skip, Version, ethernet, parse};
-pub use icmp::{Icmp, Quote, egress_error, ingress_error};
-pub use ingress::ingress;
-pub use onward::{EveryWay, Onward, Sources};
-pub use open::open;
-pub use packet::{Covers, Packet};
-pub use quote::{Message, Quoted, WriteError};
-pub use reject::{expire, refuse, too_big, too_big_for_tunnel};
-pub use socket::{
-    End, Reach, Socket, Sockets, bind, connect, forget, forget_flow, hear, reveal, send,
+pub use answer::{Reason, answer};
+pub use flow::capabilities::{EveryWay, Onward, Sources};
+pub use hooks::{
+    End, Reach, Socket, Sockets, bind, connect, decapsulate, egress, egress_error, egress_fragment,
+    encapsulate, forget, forget_flow, hear, ingress, ingress_error, ingress_fragment, open,
+    open_direct, open_tunnelled, reveal, send, tunnel_error,
 };
+pub use packet::access::{Covers, Packet};
+pub use packet::checksum::Delta;
+pub use packet::hash::Hash;
+pub use packet::headers::{Headers, Network, Part, Skip};
+pub use packet::icmp::{Message, Quote, Quoted};
+pub use packet::parse::{ethernet, parse};
+pub use packet::verifier::hide_offset;
+pub use packet::version::Version;
 pub use tables::{Make, MakeError, Tables};
-pub use tunnel::{Tunnel, encapsulate};
-pub use tunnel_error::tunnel_error;
-pub use verifier::hide_offset;
-
-use crate::layout::{Span, Stage, Tuple};
-
-/// Who a client is: of a packet, who sends through the device at which the program runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Client {
-    /// This host itself; only at its sockets.
-    Host,
-    /// A pod of this node.
-    Pod,
-    /// Anybody else.
-    Outside,
-}
-
-/// What the hook shall do with the packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict<A> {
-    /// Let it go on through the stack, as it came.
-    Pass,
-    /// Let it go on through the stack, translated.
-    Deliver,
-    /// Drop it; the reason has been counted.
-    Drop,
-    /// Let the program of this part of the pipeline go on with it.
-    Continue(Stage),
-    /// Let it come in again at the device that it came from.
-    Again,
-    /// Send it out again through the device that it came from; its link-layer
-    /// addresses have been swapped.
-    Return,
-    /// Send it on by a FIB lookup for this tuple, which the packet now has.
-    Forward(Tuple<A>),
-    /// Send it to an endpoint's node in a tunnel with these ends, by a FIB lookup for them;
-    /// the destination port is the endpoint's.
-    Encapsulate(Tuple<A>),
-    /// It came in a tunnel, and opens a flow to one of these endpoints of this node; a stage
-    /// goes on with it.
-    OpenTunnelled(Span),
-}
+pub use verdict::{Client, Verdict};

@@ -6,8 +6,8 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Stage, V4, V6};
 use proxy_ebpf::pipeline::{
-    Tables, Version, decapsulate, egress_error, egress_fragment, expire, ingress_error,
-    ingress_fragment, open, open_direct, open_tunnelled, refuse, too_big, tunnel_error,
+    Reason, Tables, Version, answer, decapsulate, egress_error, egress_fragment, ingress_error,
+    ingress_fragment, open, open_direct, open_tunnelled, tunnel_error,
 };
 
 use crate::forward::{Route, forward};
@@ -66,10 +66,6 @@ stages! {
     ingress_error_v6: V6 = ingress_error;
     egress_error_v4: V4 = egress_error;
     egress_error_v6: V6 = egress_error;
-    refuse_v4: V4 = refuse;
-    refuse_v6: V6 = refuse;
-    expire_v4: V4 = expire;
-    expire_v6: V6 = expire;
     egress_fragment_v4: V4 = egress_fragment;
     egress_fragment_v6: V6 = egress_fragment;
     decapsulate_v4: V4 = decapsulate;
@@ -100,6 +96,10 @@ macro_rules! stages_of_clients {
 }
 
 stages_of_clients! {
+    refuse_v4: V4, |skb, network, _client| answer(skb, network, &Maps, Reason::Refused);
+    refuse_v6: V6, |skb, network, _client| answer(skb, network, &Maps, Reason::Refused);
+    expire_v4: V4, |skb, network, _client| answer(skb, network, &Maps, Reason::Expired);
+    expire_v6: V6, |skb, network, _client| answer(skb, network, &Maps, Reason::Expired);
     fragment_v4: V4, |skb, network, client| ingress_fragment(skb, network, &Maps, client);
     fragment_v6: V6, |skb, network, client| ingress_fragment(skb, network, &Maps, client);
     open_v4: V4, |skb, network, client| {
@@ -128,7 +128,7 @@ where
     Maps: Tables<A>,
 {
     let (network, mtu) = skb.left();
-    let verdict = too_big::<A, _, _>(&mut skb, network, &Maps, mtu);
+    let verdict = answer::<A, _, _>(&mut skb, network, &Maps, Reason::TooBig(mtu));
     act(&mut skb, network, verdict)
 }
 

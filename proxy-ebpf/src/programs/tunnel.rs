@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use proxy_ebpf::layout::{Address, Counter, Tuple, V4, V6};
-use proxy_ebpf::pipeline::{Tables, Version, encapsulate, too_big_for_tunnel};
+use proxy_ebpf::pipeline::{Reason, Tables, Version, answer, encapsulate};
 
 use crate::fib::{Lookup, look_up};
 use crate::forward::{Route, length, redirect};

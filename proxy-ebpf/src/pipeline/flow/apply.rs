@@ -1,0 +1,89 @@
+//! Writing a flow's translation into a packet, and saying where that goes.
+
+use super::record::Translation;
+use crate::layout::{Counter, Stage, Tuple, flow_flags};
+use crate::pipeline::packet::rewrite::{rewrite, set_ttl, swap_link_addresses};
+use crate::pipeline::packet::{Headers, Packet, Version};
+use crate::pipeline::tables::Tables;
+use crate::pipeline::verdict::Verdict;
+
+/// Writes the translation into the packet and says where it goes.
+#[inline(always)]
+pub(crate) fn translate<A, P, T>(
+    packet: &mut P,
+    headers: &Headers<A>,
+    tables: &T,
+    translation: &Translation<A>,
+) -> Verdict<A>
+where
+    A: Version,
+    P: Packet,
+    T: Tables<A>,
+{
+    let Translation { tuple, flags, .. } = translation;
+    if flags & flow_flags::FOREIGN != 0 {
+        return Verdict::Pass;
+    }
+    if is_at_its_end(headers, tables, *flags) {
+        return Verdict::Continue(Stage::Expire);
+    }
+    let done = if flags & flow_flags::DSR == 0 {
+        rewrite(packet, headers, tuple)
+    } else {
+        Some(())
+    };
+    go_on(packet, headers, tables, *flags, done.map(|()| *tuple))
+}
+
+/// Whether the packet would have to be sent on, and must not any more.
+#[inline(always)]
+pub(crate) fn is_at_its_end<A: Version, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+    flags: u32,
+) -> bool {
+    let is_over = flags & flow_flags::REDIRECT != 0 && headers.ttl <= 1;
+    if is_over {
+        tables.count(Counter::Unroutable);
+    }
+    is_over
+}
+
+/// Where a packet goes that was given this tuple, or is to be sent between these ends; there
+/// is none where it could not be given it.
+#[inline(always)]
+pub(crate) fn go_on<A, P, T>(
+    packet: &mut P,
+    headers: &Headers<A>,
+    tables: &T,
+    flags: u32,
+    tuple: Option<Tuple<A>>,
+) -> Verdict<A>
+where
+    A: Version,
+    P: Packet,
+    T: Tables<A>,
+{
+    let is_sent_on = flags & flow_flags::REDIRECT != 0;
+    let mut done = tuple.map(|_| ());
+    if is_sent_on && done.is_some() {
+        // As whoever sends a packet on has to (RFC 1812, section 5.3.1).
+        done = set_ttl(packet, headers, headers.ttl.saturating_sub(1));
+        if flags & flow_flags::HAIRPIN != 0 && done.is_some() {
+            done = swap_link_addresses(packet, headers);
+        }
+    }
+    let (Some(tuple), Some(())) = (tuple, done) else {
+        tables.count(Counter::RewriteFailed);
+        return Verdict::Drop;
+    };
+    if !is_sent_on {
+        Verdict::Deliver
+    } else if flags & flow_flags::HAIRPIN != 0 {
+        Verdict::Return
+    } else if flags & flow_flags::DSR != 0 {
+        Verdict::Encapsulate(tuple)
+    } else {
+        Verdict::Forward(tuple)
+    }
+}

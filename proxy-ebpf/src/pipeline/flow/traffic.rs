@@ -1,0 +1,44 @@
+//! Counting what is translated, by Service and by backend.
+
+use crate::layout::{Address, Flow, Traffic};
+use crate::pipeline::tables::Tables;
+
+/// A record's first packets are counted one by one, those that follow in lots: nothing is
+/// written to what all CPUs share for each packet of a long flow, and a short flow is
+/// counted exactly.
+const LOT: u32 = 64;
+
+/// Counts a new connection, and its first packet if that is not left to another hook.
+#[inline(always)]
+pub(crate) fn count_connection<A: Address, T: Tables<A>>(tables: &T, flow: &Flow<A>) {
+    let traffic = Traffic {
+        connections: 1,
+        packets: flow.packets.get().into(),
+    };
+    tables.add_traffic(flow.service, flow.backend, traffic);
+}
+
+/// Counts a packet that a record translates; not for an endpoint that is gone, whose
+/// number may be another's.
+#[inline(always)]
+pub(crate) fn count_packet<A: Address, T: Tables<A>>(tables: &T, flow: &Flow<A>) {
+    let packets = flow.packets.get().wrapping_add(1);
+    flow.packets.set(packets);
+    let due = if packets <= LOT {
+        1
+    } else if packets.is_multiple_of(LOT) {
+        LOT
+    } else {
+        return;
+    };
+    let is_current = tables
+        .backend(flow.backend)
+        .is_some_and(|backend| backend.is_current(flow.generation));
+    if is_current {
+        let traffic = Traffic {
+            connections: 0,
+            packets: due.into(),
+        };
+        tables.add_traffic(flow.service, flow.backend, traffic);
+    }
+}

@@ -1,0 +1,24 @@
+//! Where packets and sockets meet the pipeline: one file a hook or a stage of it.
+
+mod decide;
+mod egress;
+mod fragment;
+mod icmp_error;
+mod ingress;
+mod open;
+mod open_direct;
+mod socket;
+mod tunnel;
+mod tunnel_error;
+
+pub use egress::egress;
+pub use fragment::{egress_fragment, ingress_fragment};
+pub use icmp_error::{egress_error, ingress_error};
+pub use ingress::ingress;
+pub use open::open;
+pub use open_direct::open_direct;
+pub use socket::{
+    End, Reach, Socket, Sockets, bind, connect, forget, forget_flow, hear, reveal, send,
+};
+pub use tunnel::{decapsulate, encapsulate, open_tunnelled};
+pub use tunnel_error::tunnel_error;

@@ -1,0 +1,144 @@
+//! A new flow: frontend, endpoint set, pick, and a way for its packets.
+
+use super::decide::refused;
+use crate::layout::{
+    Backend, Counter, Flow, FrontendKey, Settings, Stage, backend_flags, flow_flags,
+    frontend_flags, protocol, settings_flags,
+};
+use crate::pipeline::flow::apply::translate;
+use crate::pipeline::flow::capabilities::Sources;
+use crate::pipeline::flow::claim::begin;
+use crate::pipeline::flow::record::{Translation, new_flow};
+use crate::pipeline::packet::parse::parse_first;
+use crate::pipeline::packet::verifier::{join, veil};
+use crate::pipeline::packet::{Headers, Packet, Version};
+use crate::pipeline::service::frontend::find_frontend;
+use crate::pipeline::service::pick::{lot_of, pick};
+use crate::pipeline::tables::Tables;
+use crate::pipeline::verdict::{Client, Verdict};
+
+/// Opens a flow for a packet that belongs to none, or for a first fragment, and has the
+/// packet go on. Its IP header is at `network`.
+#[inline(always)]
+pub fn open<A, P, T, S>(
+    packet: &mut P,
+    network: usize,
+    tables: &T,
+    client: Client,
+    sources: &S,
+) -> Verdict<A>
+where
+    A: Version,
+    P: Packet,
+    T: Tables<A>,
+    S: Sources<A>,
+{
+    let Some((headers, is_whole)) = parse_first::<A, P>(packet, network) else {
+        return Verdict::Pass;
+    };
+    let address = &headers.tuple.destination;
+    let mut key = FrontendKey::new(*address, headers.tuple.destination_port, headers.protocol);
+    let Some(frontend) = find_frontend(&mut key, address, client, tables) else {
+        // It has gone since the hook looked.
+        return Verdict::Pass;
+    };
+    if client == Client::Outside && frontend.flags & frontend_flags::DSR != 0 {
+        return Verdict::Continue(Stage::OpenDirect);
+    }
+    let lot = || lot_of(&headers, &frontend, tables);
+    let opened = match pick(headers.tuple.source, client, &frontend, lot, tables) {
+        Ok((index, backend)) => open_to(&headers, tables, client, sources, (index, &backend)),
+        Err(reason) => Err(reason),
+    };
+    opened_or_refused(packet, &headers, is_whole, tables, opened)
+}
+
+/// Has the packet go on that has opened a flow, or says what becomes of it instead.
+#[inline(always)]
+pub(crate) fn opened_or_refused<A, P, T>(
+    packet: &mut P,
+    headers: &Headers<A>,
+    is_whole: bool,
+    tables: &T,
+    opened: Result<Translation<A>, Counter>,
+) -> Verdict<A>
+where
+    A: Version,
+    P: Packet,
+    T: Tables<A>,
+{
+    match opened {
+        Ok(translation) if is_whole => translate(packet, headers, tables, &translation),
+        // Now that its flow is there, it is a fragment like any other.
+        Ok(_) => Verdict::Continue(Stage::Fragment),
+        Err(reason) => {
+            tables.count(reason);
+            // A reset is not made of a part.
+            if !is_whole && headers.protocol == protocol::TCP {
+                return Verdict::Drop;
+            }
+            refused(reason)
+        }
+    }
+}
+
+/// Opens a flow to an endpoint, with its index; an error is the reason to drop the packet.
+#[inline(always)]
+pub(crate) fn open_to<A: Version, T: Tables<A>, S: Sources<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+    client: Client,
+    sources: &S,
+    (index, backend): (u32, &Backend<A>),
+) -> Result<Translation<A>, Counter> {
+    let settings = tables.settings().ok_or(Counter::Unroutable)?;
+    // A copy: of numbers in a map the kernel's verifier knows less from line to line.
+    let nat_ports = settings.nat_ports;
+    let flags = veil(flow_kind(headers, backend, settings, client), tables.now());
+    let mut flow = new_flow(headers, tables, index, backend, flags);
+    if flags & flow_flags::REDIRECT != 0 {
+        set_source(&mut flow, &headers.tuple.source, settings, sources);
+        if flow.tuple.source == A::default() {
+            return Err(Counter::Unroutable);
+        }
+    }
+    begin(headers, tables, nat_ports, &mut flow)
+}
+
+/// Gives a flow whose packets are sent on an address of this node: that of the device by
+/// which they leave, as the other end knows whoever comes from there. To a hairpin's own
+/// Pod they go back without a look at routes.
+#[inline(always)]
+fn set_source<A: Version, S: Sources<A>>(
+    flow: &mut Flow<A>,
+    client: &A,
+    settings: &Settings<A>,
+    sources: &S,
+) {
+    let found = if flow.flags() & flow_flags::HAIRPIN == 0 {
+        sources.source(client, &flow.tuple.destination)
+    } else {
+        None
+    };
+    flow.tuple.source = join(*found.unwrap_or(&settings.node_address));
+}
+
+/// How the flow's packets travel: by the stack, or sent on with this node's
+/// address because the reply would not pass here otherwise.
+#[inline(always)]
+fn flow_kind<A: Version>(
+    headers: &Headers<A>,
+    backend: &Backend<A>,
+    settings: &Settings<A>,
+    client: Client,
+) -> u32 {
+    if backend.address == headers.tuple.source {
+        return flow_flags::REDIRECT | flow_flags::HAIRPIN;
+    }
+    let is_remote = backend.flags & backend_flags::LOCAL == 0;
+    let masquerades_all = settings.flags & settings_flags::MASQUERADE_ALL != 0;
+    if masquerades_all || (client == Client::Outside && is_remote) {
+        return flow_flags::REDIRECT;
+    }
+    0
+}

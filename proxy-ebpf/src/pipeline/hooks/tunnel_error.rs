@@ -1,0 +1,115 @@
+//! An ICMP error about a tunnel to an endpoint's node, from a router on the way there.
+//!
+//! The router tells the tunnel's beginning, which is this node. The client is told what it
+//! means for the packet inside: by the frontend, since the endpoint and all on the way to it
+//! are nothing that he knows (RFC 2003, section 4; RFC 2473, section 8).
+
+use super::decide::pass;
+use crate::layout::{Counter, Edge, FlowKey, Tuple, flow_flags};
+use crate::pipeline::packet::headers::is_same;
+use crate::pipeline::packet::icmp::HEADER;
+use crate::pipeline::packet::verifier::join;
+use crate::pipeline::packet::{Delta, Headers, Packet, Version};
+use crate::pipeline::tables::Tables;
+use crate::pipeline::verdict::Verdict;
+
+/// Makes of an ICMP error about a tunnel of ours one about what is inside, for the client. Any
+/// other packet passes.
+#[inline(always)]
+pub fn tunnel_error<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
+where
+    A: Version,
+    P: Packet,
+    T: Tables<A>,
+{
+    let Some(headers) = A::message(packet, network) else {
+        return pass(packet, network, tables);
+    };
+    let Some(quoted) = find_quoted(packet, &headers, tables) else {
+        return pass(packet, network, tables);
+    };
+    let Some(error) = about_inside(packet, &headers, &quoted) else {
+        return Verdict::Pass;
+    };
+    // What is left in front of the packet inside is as long as the headers of an error.
+    let done = packet
+        .decapsulate(network, A::OUTER)
+        .and_then(|()| packet.write(network, &error));
+    if done.is_none() {
+        tables.count(Counter::RewriteFailed);
+        return Verdict::Drop;
+    }
+    Verdict::Forward(quoted.tuple.reversed())
+}
+
+/// The packet inside the quoted one.
+struct Inside<A> {
+    tuple: Tuple<A>,
+    /// How much of it there is.
+    length: usize,
+}
+
+/// Finds the packet inside the quoted one. `None` where that was not a tunnel of ours, with a
+/// packet of a flow that leads through it.
+#[inline(always)]
+fn find_quoted<A, P, T>(packet: &P, headers: &Headers<A>, tables: &T) -> Option<Inside<A>>
+where
+    A: Version,
+    P: Packet,
+    T: Tables<A>,
+{
+    let [kind, _]: [u8; 2] = packet.read(headers.transport)?;
+    // With options the IP header would be too long to make way for another.
+    if headers.transport - headers.network != A::OUTER || !A::is_error(kind) {
+        return None;
+    }
+    let outer = headers.transport + HEADER;
+    // The compiler knows already that the packet is that long; the verifier does not.
+    let inside = join(outer + A::OUTER);
+    let ends = A::ends(packet, outer)?;
+    let quote = A::quoted(packet, inside)?;
+    let flow = tables.find(&FlowKey::new(quote.tuple, quote.protocol, Edge::Ingress))?;
+    let is_its_way = flow.flags() & flow_flags::DSR != 0
+        && is_same(&headers.tuple.destination, &ends.source)
+        && flow.tuple.destination_port == ends.destination_port
+        && is_same(&flow.tuple.destination, &ends.destination)
+        && is_same(&flow.tuple.source, &ends.source);
+    let is_whole = inside < headers.end && headers.end <= packet.len();
+    (is_its_way && is_whole).then(|| Inside {
+        tuple: quote.tuple,
+        length: headers.end - inside,
+    })
+}
+
+/// The headers of an error about the packet inside.
+#[inline(always)]
+fn about_inside<A, P>(packet: &P, headers: &Headers<A>, inside: &Inside<A>) -> Option<A::Headers>
+where
+    A: Version,
+    P: Packet,
+{
+    let control: [u32; 2] = packet.read(headers.transport)?;
+    let outer: A::Outer = packet.read(headers.transport + HEADER)?;
+    // All that the checksum covers adds up to nothing: what goes now, and what stays.
+    let mut sum = Delta::between(&control, &[]).and(Delta::between(outer.as_ref(), &[]));
+    if A::HAS_PSEUDO_HEADER {
+        let Tuple {
+            source,
+            destination,
+            ..
+        } = &headers.tuple;
+        #[expect(clippy::cast_possible_truncation, reason = "a packet's length")]
+        let length = (headers.end - headers.transport) as u32;
+        let rest = [length.to_be(), u32::from(A::ICMP).to_be()];
+        sum = sum
+            .and(Delta::between(source.words(), &[]))
+            .and(Delta::between(destination.words(), &[]))
+            .and(Delta::between(&rest, &[]));
+    }
+    let message = match A::told_mtu(control) {
+        Some(mtu) => A::too_big(A::fitting(mtu)),
+        None => A::HOST_UNREACHABLE,
+    };
+    let ends = [inside.tuple.destination, inside.tuple.source];
+    Some(A::headers(message, inside.length, sum, ends))
+}

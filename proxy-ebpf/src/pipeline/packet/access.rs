@@ -1,0 +1,95 @@
+//! Where a packet's bytes are: a socket buffer in the kernel, or plain memory.
+
+use super::checksum::Delta;
+use crate::layout::Bytes;
+
+/// What a change of bytes means to the checksum of the transport header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Covers {
+    /// The bytes belong to IPv4's pseudo header: also a checksum that hardware
+    /// will complete holds them.
+    Ipv4PseudoHeader,
+    /// The bytes belong to IPv6's pseudo header. IPv6 has no header checksum that
+    /// changes with them, so that a sum over the whole packet stays as it is.
+    Ipv6PseudoHeader,
+    /// The bytes belong to the transport header itself.
+    Header,
+}
+
+/// Access to a packet. Offsets count from the first byte that the hook sees.
+///
+/// Every access is checked; a failed write may leave earlier writes in place, so
+/// the caller drops such a packet.
+pub trait Packet {
+    /// How many IPv6 extension headers are walked through. RFC 8200 lets each of those
+    /// that are known here occur once, destination options twice; a packet with more is
+    /// not worth a longer walk.
+    const MOST_EXTENSIONS: usize = 5;
+
+    /// Number of bytes.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies a value out, or `None` where the packet is too short.
+    fn read<T: Bytes>(&self, offset: usize) -> Option<T>;
+
+    /// Overwrites bytes, without regard to any checksum.
+    fn write<T: Bytes>(&mut self, offset: usize, value: &T) -> Option<()>;
+
+    /// Adjusts the IPv4 header checksum at `offset`.
+    fn adjust_ip_checksum(&mut self, offset: usize, delta: Delta) -> Option<()>;
+
+    /// Adjusts the TCP checksum at `offset`.
+    fn adjust_tcp_checksum(&mut self, offset: usize, delta: Delta, covers: Covers) -> Option<()>;
+
+    /// Adjusts the UDP checksum at `offset`: 0 means that there is none and
+    /// stays, and a sum of 0 is sent as all ones (RFC 768).
+    fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, covers: Covers) -> Option<()>;
+
+    /// Adds `change` to the SCTP checksum at `offset`: a CRC, in which that means to flip
+    /// bits. One that is yet to be completed stays: it is 0, and completed as if it were.
+    fn adjust_sctp_checksum(&mut self, offset: usize, change: u32) -> Option<()>;
+
+    /// Adjusts the sum over the whole packet that hardware may have found, for a change
+    /// that no checksum in the packet makes up for.
+    fn adjust_whole(&mut self, _: Delta) {}
+
+    /// Whether hardware is yet to complete the transport checksum at `offset`, which now
+    /// holds `present`, over all up to the packet's end.
+    fn is_checksum_pending(&mut self, offset: usize, present: u16) -> bool;
+
+    /// Cuts off what follows `end`, and puts headers in front of the network header, which
+    /// is at `network` behind an Ethernet header or nothing. The flow's offloads end.
+    fn prepend<T: Bytes>(&mut self, network: usize, end: usize, headers: &T) -> Option<()>;
+
+    /// Puts an outer IP header of the same version in front of the network header, which is
+    /// at `network` behind an Ethernet header or nothing. The flow's offloads go on inside.
+    fn encapsulate<T: Bytes>(&mut self, network: usize, outer: &T) -> Option<()>;
+
+    /// Takes away the outer IP header, `length` bytes at `network`.
+    fn decapsulate(&mut self, network: usize, length: usize) -> Option<()>;
+
+    /// Adjusts the ICMP or `ICMPv6` checksum at `offset`, which hardware never completes.
+    fn adjust_icmp_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
+        self.adjust_tcp_checksum(offset, delta, Covers::Header)
+    }
+}
+
+/// Lets headers be read, which have these sizes.
+macro_rules! header_bytes {
+    ($($type:ty = $size:literal),*) => {
+        $(
+            const _: () = assert!(size_of::<$type>() == $size);
+            // SAFETY: `#[repr(C)]` of integers, and the size shows that there is
+            // no padding.
+            #[expect(unsafe_code, reason = "a promise about memory layout")]
+            unsafe impl $crate::layout::Bytes for $type {}
+        )*
+    };
+}
+
+pub(crate) use header_bytes;

@@ -1,0 +1,22 @@
+//! A packet's bytes: access to them, their headers, checksums, and translation.
+//!
+//! Nothing here knows of flows or Services. What differs between the IP versions is in the
+//! trait [`Version`]; `ip` implements it.
+
+pub(crate) mod access;
+pub(crate) mod checksum;
+pub(crate) mod crc32c;
+pub(crate) mod hash;
+pub(crate) mod headers;
+pub(crate) mod icmp;
+pub(crate) mod parse;
+pub(crate) mod rewrite;
+pub(crate) mod sctp;
+pub(crate) mod tunnel;
+pub(crate) mod verifier;
+pub(crate) mod version;
+
+pub(crate) use access::{Covers, Packet};
+pub(crate) use checksum::Delta;
+pub(crate) use headers::{Headers, Skip};
+pub(crate) use version::Version;

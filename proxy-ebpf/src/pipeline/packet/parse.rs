@@ -1,0 +1,161 @@
+//! Reading link, network and transport headers.
+//!
+//! Each header is read once, whole, and checked: what is cut short or
+//! contradicts itself is [`Skip::Malformed`] and will not be touched.
+
+use super::access::{Packet, header_bytes};
+use super::headers::{Headers, Part, Skip};
+use super::sctp::SctpHeader;
+use super::version::Version;
+use crate::layout::{Port, Tuple, protocol};
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct TcpHeader {
+    source: Port,
+    destination: Port,
+    sequence: u32,
+    acknowledgment: u32,
+    data_offset: u8,
+    flags: u8,
+    window: u16,
+    checksum: u16,
+    urgent: u16,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct UdpHeader {
+    source: Port,
+    destination: Port,
+    length: u16,
+    checksum: u16,
+}
+
+header_bytes!(TcpHeader = 20, UdpHeader = 8);
+
+/// Offset of the network header and EtherType of an Ethernet frame, behind up to
+/// two VLAN tags.
+#[inline(always)]
+pub fn ethernet<P: Packet>(packet: &P) -> Option<(usize, u16)> {
+    const VLAN: u16 = 0x8100;
+    const SERVICE_VLAN: u16 = 0x88a8;
+    let mut offset = 12;
+    let mut kind = u16::from_be(packet.read(offset)?);
+    for _ in 0..2 {
+        if kind != VLAN && kind != SERVICE_VLAN {
+            break;
+        }
+        offset += 4;
+        kind = u16::from_be(packet.read(offset)?);
+    }
+    Some((offset + 2, kind))
+}
+
+/// Reads the headers of a packet of IP version `A` whose IP header is at
+/// `network`.
+#[inline(always)]
+pub fn parse<A: Version, P: Packet>(packet: &P, network: usize) -> Result<Headers<A>, Skip> {
+    let found = A::network(packet, network)?;
+    let headers = Headers {
+        network,
+        transport: found.transport,
+        end: found.end,
+        protocol: found.protocol,
+        ttl: found.ttl,
+        tcp_flags: 0,
+        tuple: Tuple {
+            source: found.source,
+            destination: found.destination,
+            source_port: Port::default(),
+            destination_port: Port::default(),
+        },
+    };
+    let present = found.end.saturating_sub(found.transport);
+    with_ports(packet, headers, present)
+}
+
+/// Reads the transport header too; a datagram can be of `longest` bytes.
+#[inline(always)]
+pub(crate) fn with_ports<A: Version, P: Packet>(
+    packet: &P,
+    mut headers: Headers<A>,
+    longest: usize,
+) -> Result<Headers<A>, Skip> {
+    match headers.protocol {
+        protocol::TCP => {
+            let header: TcpHeader = packet.read(headers.transport).ok_or(Skip::Malformed)?;
+            let length = usize::from(header.data_offset >> 4) * 4;
+            let present = headers.end.saturating_sub(headers.transport);
+            if length < size_of::<TcpHeader>() || length > present {
+                return Err(Skip::Malformed);
+            }
+            headers.tuple.source_port = header.source;
+            headers.tuple.destination_port = header.destination;
+            headers.tcp_flags = header.flags;
+        }
+        protocol::UDP => {
+            let header: UdpHeader = packet.read(headers.transport).ok_or(Skip::Malformed)?;
+            let length = usize::from(u16::from_be(header.length));
+            if length < size_of::<UdpHeader>() || length > longest {
+                return Err(Skip::Malformed);
+            }
+            headers.tuple.source_port = header.source;
+            headers.tuple.destination_port = header.destination;
+        }
+        protocol::SCTP => {
+            let header: SctpHeader = packet.read(headers.transport).ok_or(Skip::Malformed)?;
+            if headers.transport + size_of::<SctpHeader>() > headers.end {
+                return Err(Skip::Malformed);
+            }
+            headers.tuple.source_port = header.source;
+            headers.tuple.destination_port = header.destination;
+            headers.tcp_flags = header.meaning();
+        }
+        number if number == A::ICMP => {}
+        number if number == A::INSIDE => return Err(Skip::Encapsulated),
+        _ => return Err(Skip::Other),
+    }
+    Ok(headers)
+}
+
+/// A first fragment tells the length of its whole packet.
+const WHOLE: usize = u16::MAX as usize;
+
+impl<A: Version> Part<A> {
+    #[inline(always)]
+    pub(crate) fn read<P: Packet>(packet: &P, network: usize) -> Option<Self> {
+        match parse::<A, P>(packet, network) {
+            Err(Skip::Fragment(at)) => A::part(packet, network, at),
+            _ => None,
+        }
+    }
+
+    /// The headers of a first fragment, with ports; `None` where it has none.
+    #[inline(always)]
+    pub(crate) fn first<P: Packet>(&self, packet: &P) -> Option<Headers<A>> {
+        if self.headers.protocol == A::ICMP {
+            return None;
+        }
+        with_ports(packet, self.headers, WHOLE).ok()
+    }
+}
+
+/// The headers of a packet, or of its first fragment, and whether it is whole.
+#[inline(always)]
+pub(crate) fn parse_first<A: Version, P: Packet>(
+    packet: &P,
+    network: usize,
+) -> Option<(Headers<A>, bool)> {
+    match parse::<A, P>(packet, network) {
+        Ok(headers) => Some((headers, true)),
+        Err(Skip::Fragment(at)) => {
+            let part = A::part(packet, network, at)?;
+            if !part.is_first {
+                return None;
+            }
+            Some((part.first(packet)?, false))
+        }
+        Err(_) => None,
+    }
+}

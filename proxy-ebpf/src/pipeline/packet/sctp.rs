@@ -1,0 +1,107 @@
+//! SCTP (RFC 9260): what its packets say about an association, and its checksum.
+//!
+//! An association is translated like a connection of TCP, between one address of each side:
+//! the further ones that a host may name in its INIT are not looked at.
+
+use super::access::Packet;
+use super::checksum::Delta;
+use super::crc32c::crc32c_change_at_start;
+use super::headers::{Headers, tcp_flags};
+use super::version::Version;
+use crate::layout::{Bytes, Port, Tuple};
+
+/// Offset of the checksum in a common header.
+pub(crate) const CHECKSUM: usize = 8;
+
+/// The common header, and that of the first chunk.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct SctpHeader {
+    pub(crate) source: Port,
+    pub(crate) destination: Port,
+    tag: u32,
+    checksum: u32,
+    chunk: u8,
+    chunk_flags: u8,
+    chunk_length: u16,
+}
+
+const _: () = assert!(size_of::<SctpHeader>() == 16);
+
+// SAFETY: `#[repr(C)]` of integers, and the size shows that there is no padding.
+#[expect(unsafe_code, reason = "a promise about memory layout")]
+unsafe impl Bytes for SctpHeader {}
+
+/// Types of chunks (RFC 9260, section 3.2).
+mod chunk {
+    pub(crate) const INIT: usize = 1;
+    pub(crate) const INIT_ACK: usize = 2;
+    pub(crate) const ABORT: usize = 6;
+    pub(crate) const SHUTDOWN: usize = 7;
+    pub(crate) const SHUTDOWN_ACK: usize = 8;
+}
+
+/// What a chunk of each type says, in the flags by which TCP says it. SHUTDOWN and SHUTDOWN
+/// ACK are both sides' last words, after which SHUTDOWN COMPLETE only acknowledges. (A
+/// table: the kernel's verifier would follow each branch.)
+static MEANINGS: [u8; 256] = {
+    let mut meanings = [0; 256];
+    meanings[chunk::INIT] = tcp_flags::SYN;
+    meanings[chunk::INIT_ACK] = tcp_flags::SYN | tcp_flags::ACK;
+    meanings[chunk::ABORT] = tcp_flags::RST;
+    meanings[chunk::SHUTDOWN] = tcp_flags::FIN;
+    meanings[chunk::SHUTDOWN_ACK] = tcp_flags::FIN;
+    meanings
+};
+
+impl SctpHeader {
+    /// What the packet says, in the flags by which TCP says it: by its first chunk. Those
+    /// that matter come alone, but for ABORT and SHUTDOWN behind others: what these end is
+    /// then remembered until its timeout.
+    #[inline(always)]
+    pub(crate) fn meaning(&self) -> u8 {
+        MEANINGS[usize::from(self.chunk)]
+    }
+}
+
+/// Repairs what covers the ports of a packet that gets those of `to`, which has to be whole,
+/// and the addresses, whose difference is `addresses`: SCTP's own checksum has none of these.
+#[inline(always)]
+pub(crate) fn adjust_checksums<A, P>(
+    packet: &mut P,
+    headers: &Headers<A>,
+    to: &Tuple<A>,
+    addresses: Delta,
+) -> Option<()>
+where
+    A: Version,
+    P: Packet,
+{
+    // Of a packet that was parsed; a subtraction that checks would be one more thing that
+    // the verifier has to know all of the way.
+    let length = headers.end.wrapping_sub(headers.transport);
+    let change = checksum_change([&headers.tuple, to], length);
+    packet.adjust_sctp_checksum(headers.transport + CHECKSUM, change)?;
+    let ports = Delta::between(&[port_word(&headers.tuple)], &[port_word(to)]);
+    packet.adjust_whole(match A::CHECKSUM {
+        Some(_) => ports,
+        None => ports.and(addresses),
+    });
+    Some(())
+}
+
+/// What is added to the checksum of a packet of so many bytes, without IP headers, that gets
+/// other ports.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "an IP packet's length")]
+pub(crate) fn checksum_change<A>([from, to]: [&Tuple<A>; 2], length: usize) -> u32 {
+    crc32c_change_at_start(port_word(from) ^ port_word(to), length as u32)
+}
+
+/// Both ports as they lie in the transport header.
+#[inline(always)]
+pub(crate) fn port_word<A>(tuple: &Tuple<A>) -> u32 {
+    let [a, b] = tuple.source_port.raw().to_ne_bytes();
+    let [c, d] = tuple.destination_port.raw().to_ne_bytes();
+    u32::from_ne_bytes([a, b, c, d])
+}

@@ -1,0 +1,67 @@
+//! Which frontend a destination is.
+
+use crate::layout::{Address, Counter, Frontend, FrontendKey, Range};
+use crate::pipeline::tables::Tables;
+use crate::pipeline::verdict::Client;
+
+/// The frontend under `key`, whose address is `address`: by its exact address first, then
+/// as a NodePort on one of the node's addresses.
+///
+/// The key is changed in place: the stack of a program is small.
+#[inline(always)]
+pub(crate) fn find_frontend<A: Address, T: Tables<A>>(
+    key: &mut FrontendKey<A>,
+    address: &A,
+    client: Client,
+    tables: &T,
+) -> Option<Frontend> {
+    // Nobody's address is the zero one, under which NodePorts lie.
+    if *address == A::default() {
+        return None;
+    }
+    if let Some(frontend) = tables.frontend(key) {
+        return Some(frontend);
+    }
+    node_port(key, address, client, tables)
+}
+
+/// The NodePort under `key` at `address`.
+#[inline(always)]
+pub(crate) fn node_port<A: Address, T: Tables<A>>(
+    key: &mut FrontendKey<A>,
+    address: &A,
+    client: Client,
+    tables: &T,
+) -> Option<Frontend> {
+    key.address = A::default();
+    let frontend = tables.frontend(key)?;
+    // What a packet has from or to loopback never comes by a device.
+    let is_here =
+        (client == Client::Host && address.is_loopback()) || tables.is_node_address(address);
+    is_here.then_some(frontend)
+}
+
+/// Why a packet that is for no frontend must not go on: its destination is a ClusterIP,
+/// or could become one. It would leave the node by a default route.
+#[inline(always)]
+pub(crate) fn leads_nowhere<A: Address, T: Tables<A>>(address: &A, tables: &T) -> Option<Counter> {
+    let ranges = &tables.settings()?.service_ranges;
+    let is_in_range = ranges.iter().any(|range| range.contains(address));
+    // Where no range is known it is one of those that there are, or none.
+    let may_be_one = is_in_range || !ranges.iter().any(Range::is_there);
+    if may_be_one && tables.is_cluster_ip(address) {
+        Some(Counter::NoSuchPort)
+    } else {
+        is_in_range.then_some(Counter::NoSuchService)
+    }
+}
+
+/// Whether an address is in a range of ClusterIPs that is known.
+#[inline(always)]
+pub(crate) fn is_in_service_range<A: Address, T: Tables<A>>(address: &A, tables: &T) -> bool {
+    tables.settings().is_some_and(|it| {
+        it.service_ranges
+            .iter()
+            .any(|range| range.contains(address))
+    })
+}

@@ -1,0 +1,202 @@
+//! Which endpoint a new connection goes to.
+
+use super::affinity::known;
+use crate::layout::{
+    Address, Affinity, AffinityKey, Backend, Counter, Frontend, SourceRange, Span, Tuple,
+    backend_flags, frontend_flags,
+};
+use crate::pipeline::packet::hash::Hash;
+use crate::pipeline::packet::headers::difference;
+use crate::pipeline::packet::{Headers, Version};
+use crate::pipeline::tables::Tables;
+use crate::pipeline::verdict::Client;
+
+/// So many of a node's endpoints of a Service port are looked at in one run of a program for
+/// the one that another node has chosen: the kernel's verifier walks through each. A node runs
+/// some 110 Pods (the kubelet's default), seldom more than 250; some 900 can be looked at, as
+/// one program may come after another 33 times.
+const AT_ONCE: u32 = 32;
+
+/// No index of a backend.
+const NOWHERE: u32 = u32::MAX;
+
+/// What decides which endpoint of a set a packet opens a flow to: where the frontend wants
+/// that, its tuple, which leads to the same one on every node; else chance.
+#[inline(always)]
+pub(crate) fn lot_of<A: Version, T: Tables<A>>(
+    headers: &Headers<A>,
+    frontend: &Frontend,
+    tables: &T,
+) -> u32 {
+    if frontend.flags & frontend_flags::HASHED == 0 {
+        tables.random()
+    } else {
+        client_hash(headers, frontend)
+    }
+}
+
+/// The endpoint of a client's new connection to a frontend, and its index; an error is
+/// the reason why there is none. `lot` says which of a set it is, with 32 bits, the first
+/// of which say most.
+#[inline(always)]
+pub(crate) fn pick<A: Address, T: Tables<A>>(
+    source: A,
+    client: Client,
+    frontend: &Frontend,
+    lot: impl FnOnce() -> u32,
+    tables: &T,
+) -> Result<(u32, Backend<A>), Counter> {
+    if !is_let_in(source, frontend, tables) {
+        return Err(Counter::SourceNotAllowed);
+    }
+    let set = endpoint_set(frontend, client)?;
+    choose(source, tables, frontend, set, lot)
+}
+
+/// Whether this source may use the frontend.
+#[inline(always)]
+pub(crate) fn is_let_in<A: Address, T: Tables<A>>(
+    source: A,
+    frontend: &Frontend,
+    tables: &T,
+) -> bool {
+    let range = SourceRange {
+        service: frontend.service,
+        source,
+    };
+    frontend.flags & frontend_flags::SOURCE_RANGES == 0 || tables.is_allowed(&range)
+}
+
+/// The endpoint that another node has chosen, and its index, if it is among the first
+/// [`AT_ONCE`] of a set.
+#[inline(always)]
+pub(crate) fn find_in<A: Address, T: Tables<A>>(
+    Span { start, len }: Span,
+    chosen: &Tuple<A>,
+    tables: &T,
+) -> Option<(u32, Backend<A>)> {
+    // Without a way out in the middle: the kernel's verifier would follow each.
+    let mut found = NOWHERE;
+    for offset in 0..AT_ONCE {
+        if offset >= len {
+            break;
+        }
+        let index = tables.slot(start.wrapping_add(offset)).unwrap_or(NOWHERE);
+        let is_chosen = tables.backend(index).is_some_and(|backend| {
+            let ports = backend.port.raw() ^ chosen.destination_port.raw();
+            u32::from(ports) | difference(&backend.address, &chosen.destination) == 0
+        });
+        if is_chosen {
+            found = index;
+        }
+    }
+    if found == NOWHERE {
+        return None;
+    }
+    let backend = tables.backend(found)?;
+    Some((found, backend))
+}
+
+/// The endpoints of a set behind its first [`AT_ONCE`], if there are any.
+#[inline(always)]
+pub(crate) fn others(Span { start, len }: Span) -> Option<Span> {
+    let len = len.checked_sub(AT_ONCE).filter(|len| *len > 0)?;
+    let start = start.wrapping_add(AT_ONCE);
+    Some(Span { start, len })
+}
+
+/// Endpoints that a connection may go to.
+#[derive(Clone, Copy)]
+struct Set {
+    span: Span,
+    /// The bit of [`backend_flags`] that its members have.
+    member: u16,
+}
+
+/// The set that this client's connection picks from; never empty.
+#[inline(always)]
+fn endpoint_set(frontend: &Frontend, client: Client) -> Result<Set, Counter> {
+    let cluster = Set {
+        span: frontend.cluster,
+        member: backend_flags::IN_CLUSTER_SET,
+    };
+    if frontend.cluster.len == 0 {
+        return Err(Counter::NoEndpoints);
+    }
+    let is_inside = frontend.flags & frontend_flags::EXTERNAL != 0 && client != Client::Outside;
+    if frontend.flags & frontend_flags::LOCAL_POLICY == 0 || is_inside {
+        return Ok(cluster);
+    }
+    if frontend.local.len == 0 {
+        return Err(Counter::NoLocalEndpoints);
+    }
+    Ok(Set {
+        span: frontend.local,
+        member: backend_flags::IN_LOCAL_SET,
+    })
+}
+
+/// The endpoint of a new connection: with affinity the one of the client's last
+/// connection, if that is not too long ago and the endpoint is still in the set; else
+/// any one. The affinity lasts for its time from each new connection on.
+#[inline(always)]
+fn choose<A: Address, T: Tables<A>>(
+    client: A,
+    tables: &T,
+    frontend: &Frontend,
+    set: Set,
+    lot: impl FnOnce() -> u32,
+) -> Result<(u32, Backend<A>), Counter> {
+    if frontend.affinity_seconds == 0 {
+        return one_of(tables, set.span, lot());
+    }
+    let key = AffinityKey {
+        client,
+        service: frontend.service,
+    };
+    let (index, backend) = match known(tables, &key, frontend, set.member) {
+        Some(known) => known,
+        None => one_of(tables, set.span, lot())?,
+    };
+    let affinity = Affinity {
+        backend: index,
+        generation: backend.generation,
+        seen: tables.now(),
+    };
+    tables.remember(&key, &affinity);
+    Ok((index, backend))
+}
+
+/// The one of the set that `lot` says.
+#[inline(always)]
+fn one_of<A: Address, T: Tables<A>>(
+    tables: &T,
+    set: Span,
+    lot: u32,
+) -> Result<(u32, Backend<A>), Counter> {
+    let offset = ((u64::from(lot) * u64::from(set.len)) >> 32) as u32;
+    let index = tables
+        .slot(set.start.wrapping_add(offset))
+        .ok_or(Counter::NoEndpoints)?;
+    let backend = tables.backend(index).ok_or(Counter::NoEndpoints)?;
+    Ok((index, backend))
+}
+
+/// A number that follows from the tuple, without the address at which the client asks:
+/// for a NodePort that is each node's own. With affinity a client's connections are to
+/// stay together, so that its port does not count.
+#[inline(always)]
+fn client_hash<A: Version>(headers: &Headers<A>, frontend: &Frontend) -> u32 {
+    let tuple = &headers.tuple;
+    let client_port = if frontend.affinity_seconds == 0 {
+        tuple.source_port.number()
+    } else {
+        0
+    };
+    let ports = u32::from(client_port) << 16 | u32::from(tuple.destination_port.number());
+    let mut hash = Hash::new(headers.protocol.into()).word(ports);
+    for word in tuple.source.words() {
+        hash = hash.word(u32::from_be(*word));
+    }
+    hash.finish()
+}
