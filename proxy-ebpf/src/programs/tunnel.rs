@@ -73,7 +73,8 @@ where
     };
     let found = look_up(skb.raw().cast(), &mut lookup);
     if found == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED) {
-        let verdict = too_big_for_tunnel::<A, _, _>(skb, network, &Maps, lookup.length);
+        let verdict =
+            answer::<A, _, _>(skb, network, &Maps, Reason::TooBigForTunnel(lookup.length));
         return act(skb, network, verdict);
     }
     if found != i64::from(BPF_FIB_LKUP_RET_SUCCESS) && found != i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
