@@ -15,6 +15,7 @@ mod expiry;
 mod fixtures;
 mod fragments;
 mod hashed;
+mod layers;
 mod lengths;
 mod lifetimes;
 mod live_flows;
