@@ -20,5 +20,6 @@ pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod recorder;
+pub mod runtime;
 pub mod serve;
 pub mod source;

@@ -24,5 +24,5 @@ pub use features::{FeatureError, Features};
 pub use link::AttachWay;
 pub use pod_cgroups::pod_cgroups;
 pub use socket_path::{SocketPath, SocketPathError, SocketPathMode, scope};
-pub use watch::{DeviceWatch, WatchError};
+pub use watch::{DeviceWatch, DeviceWatchError};
 pub use xdp::{Uplinks, XdpChoice, XdpError};

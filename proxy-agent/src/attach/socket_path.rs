@@ -12,7 +12,7 @@ use aya::programs::links::FdLink;
 use tracing::warn;
 
 use super::cgroup::{CgroupError, root};
-use super::socket_hooks::{CHANGERS, PIN, Place, TELLERS, load_all, remove_pins};
+use super::socket_hooks::{OBSERVERS, PIN, Place, TRANSLATORS, load_all, remove_pins};
 use crate::maps::{
     MapError, PinError, Pins, Predecessor, Refusal, SocketScope, running_kernel, wait_for_readers,
 };
@@ -51,7 +51,7 @@ impl fmt::Display for SocketPathMode {
 pub enum SocketPathError {
     /// The cookie of this network namespace is not to be had.
     #[error(
-        "Linux {} cannot tell the host's sockets from others: it has no SO_NETNS_COOKIE (since Linux 5.14)",
+        "Linux {} cannot distinguish the host's sockets from others: it has no SO_NETNS_COOKIE (since Linux 5.14)",
         running_kernel()
     )]
     Cookie(#[source] io::Error),
@@ -172,14 +172,14 @@ impl SocketPath {
             pins,
         };
         // Before anything changes: this is what takes time.
-        let tellers = load_all(object, &TELLERS)?;
-        let changers = load_all(object, &CHANGERS)?;
-        let mut telling = Vec::new();
-        for hook in &tellers {
-            telling.push((hook, place.attach(object, hook)?));
+        let observers = load_all(object, &OBSERVERS)?;
+        let translators = load_all(object, &TRANSLATORS)?;
+        let mut observing = Vec::new();
+        for hook in &observers {
+            observing.push((hook, place.attach(object, hook)?));
         }
         let mut links = Vec::new();
-        for hook in &changers {
+        for hook in &translators {
             links.push(place.put(object, hook)?);
         }
         if let Some(predecessor) = predecessor {
@@ -188,7 +188,7 @@ impl SocketPath {
                 warn!("what was remembered of sockets during the start is lost: {error}");
             }
         }
-        for (hook, link) in telling {
+        for (hook, link) in observing {
             links.push(place.pin(link, hook)?);
         }
         place.remove_others();

@@ -16,7 +16,7 @@ pub enum XdpChoice {
     /// On hardware, or what a hypervisor shows as such, and bonds of it.
     #[default]
     Auto,
-    /// On all. XDP cannot tell a checksum that hardware is yet to complete, as packets
+    /// On all. XDP cannot recognize a checksum that hardware is yet to complete, as packets
     /// from containers and virtual machines of the same host have it: such packets it
     /// breaks.
     Always,
@@ -67,7 +67,7 @@ pub struct Uplinks {
 }
 
 impl Uplinks {
-    /// None yet. `devices` is the map that tells XDP what it can do.
+    /// None yet. `devices` is the map from which XDP knows what it can do.
     pub fn new(choice: XdpChoice, devices: XdpDevices) -> Self {
         Self {
             choice,

@@ -80,7 +80,7 @@ enum SocketPathKind {
 }
 
 /// The options.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct RunArgs {
     /// The configuration file of a kube-proxy (`KubeProxyConfiguration`), as it is;
     /// behind it may stand a `ProxyAgentConfiguration`. It is watched: most settings
@@ -199,7 +199,7 @@ pub(super) struct RunArgs {
     pub(super) log: LogArgs,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Map sizes (elements for each IP version)")]
 #[expect(clippy::struct_field_names, reason = "the fields name the options")]
 struct MapArgs {

@@ -28,7 +28,9 @@ async fn healthz(State((asker, metrics)): State<(Asker, Metrics)>) -> Response {
         Ok(report) => answer(&report, report.is_healthy() && report.node_eligible),
         Err(late) => late,
     };
-    metrics.kube_proxy.told_healthz(response.status().as_u16());
+    metrics
+        .kube_proxy
+        .answered_healthz(response.status().as_u16());
     response
 }
 
@@ -38,7 +40,9 @@ async fn livez(State((asker, metrics)): State<(Asker, Metrics)>) -> Response {
         Ok(report) => answer(&report, report.is_healthy()),
         Err(late) => late,
     };
-    metrics.kube_proxy.told_livez(response.status().as_u16());
+    metrics
+        .kube_proxy
+        .answered_livez(response.status().as_u16());
     response
 }
 

@@ -13,7 +13,7 @@
 //! What kube-proxy accepts is accepted, but for fields that it does not know either:
 //! those it passes over with a warning, and here they are errors, since the setting
 //! that was meant is not in force. A field that kube-proxy knows and that has no
-//! effect here is told by [`Parsed::ignored`].
+//! effect here is in [`Parsed::ignored`].
 
 mod address;
 mod check;

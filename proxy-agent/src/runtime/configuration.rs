@@ -2,34 +2,45 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use super::options::RunArgs;
-use serde_json::Value;
-
 use crate::config::kube_proxy::{IgnoredField, Parsed, configz, diff, in_force};
-use crate::config::{ConfigFile, FileError, Settings, Source};
+use crate::config::{ConfigFile, FileError, Settings};
 
 /// The machine's host name (`proc_sys_kernel(5)`).
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
+/// Puts the command line's settings in the place of the file's.
+pub type Override = Box<dyn Fn(&mut Settings)>;
+
 /// The settings in force.
-#[derive(Debug)]
-pub(super) struct Configuration {
-    args: RunArgs,
+pub struct Configuration {
+    overrides: Override,
     settings: Settings,
     /// As they were at the start: what needs a restart is still so.
     at_start: Settings,
     ignored: Vec<IgnoredField>,
-    /// Fields without effect that were named so far.
-    named: BTreeSet<&'static str>,
+    /// Fields without effect that were logged so far.
+    logged: BTreeSet<&'static str>,
+    /// The file, until it is followed.
+    file: Option<ConfigFile>,
+    /// What it holds, whenever that has changed.
+    reads: Option<mpsc::Receiver<Result<Parsed, FileError>>>,
+    configz: watch::Sender<Value>,
 }
 
 impl Configuration {
-    /// Reads what the command line names, and begins to watch it.
-    pub(super) fn read(args: RunArgs) -> Result<(Self, Option<ConfigFile>), FileError> {
-        let (file, parsed) = match &args.config {
+    /// Reads the file, where there is one, and begins to watch it.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or has a mistake in it.
+    pub fn read(file: Option<&Path>, overrides: Override) -> Result<Self, FileError> {
+        let (file, parsed) = match file {
             Some(path) => {
                 let (file, parsed) = ConfigFile::open(path)?;
                 (Some(file), parsed)
@@ -40,31 +51,29 @@ impl Configuration {
             mut settings,
             ignored,
         } = parsed;
-        args.override_settings(&mut settings);
+        overrides(&mut settings);
         let configuration = Self {
-            args,
+            overrides,
             at_start: settings.clone(),
             settings,
             ignored,
-            named: BTreeSet::new(),
+            logged: BTreeSet::new(),
+            file,
+            reads: None,
+            configz: watch::Sender::new(Value::Null),
         };
-        Ok((configuration, file))
+        configuration.show();
+        Ok(configuration)
     }
 
     /// The settings.
-    pub(super) fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
     /// What `/configz` shows: the settings in force.
-    pub(super) fn shown(&self) -> Value {
-        let settings = in_force(&self.at_start, &self.settings);
-        configz(&self.node_name(), &settings)
-    }
-
-    /// Where the objects come from.
-    pub(super) fn source(&self) -> Source {
-        self.args.source(&self.settings)
+    pub(super) fn configz(&self) -> watch::Receiver<Value> {
+        self.configz.subscribe()
     }
 
     /// The name of this machine's Node: as in kube-proxy the host name in lower case
@@ -76,10 +85,10 @@ impl Configuration {
         })
     }
 
-    /// Names each field without effect, unless that was done before.
-    pub(super) fn name_ignored(&mut self) {
+    /// Logs each field without effect, unless that was done before.
+    pub(super) fn log_ignored(&mut self) {
         for IgnoredField { path, line, reason } in &self.ignored {
-            if self.named.insert(path) {
+            if self.logged.insert(path) {
                 info!(
                     field = path,
                     line, "a field of the configuration has no effect here: {reason}"
@@ -88,9 +97,23 @@ impl Configuration {
         }
     }
 
-    /// Takes in what the file holds now. A file that cannot be used leaves all as it
+    /// Begins to follow changes of the file.
+    pub(super) fn follow_file(&mut self) {
+        self.reads = self.file.take().map(|file| {
+            let (sender, reads) = mpsc::channel(1);
+            tokio::spawn(file.follow(sender));
+            reads
+        });
+    }
+
+    /// What the file holds, when that has changed. Safe to cancel.
+    pub(super) async fn next(&mut self) -> Option<Result<Parsed, FileError>> {
+        self.reads.as_mut()?.recv().await
+    }
+
+    /// Takes over what the file holds now. A file that cannot be used leaves all as it
     /// was. Returns whether there is something to put into effect.
-    pub(super) fn take(&mut self, read: Result<Parsed, FileError>) -> bool {
+    pub(super) fn update(&mut self, read: Result<Parsed, FileError>) -> bool {
         let Parsed {
             mut settings,
             ignored,
@@ -101,9 +124,9 @@ impl Configuration {
                 return false;
             }
         };
-        self.args.override_settings(&mut settings);
+        (self.overrides)(&mut settings);
         self.ignored = ignored;
-        self.name_ignored();
+        self.log_ignored();
         let changes = diff(&self.settings, &settings);
         let unlike_start = diff(&self.at_start, &settings).restart;
         for name in changes.restart {
@@ -118,6 +141,16 @@ impl Configuration {
             info!(setting = name, "changed in the configuration file");
         }
         self.settings = settings;
-        !changes.hot.is_empty()
+        if changes.hot.is_empty() {
+            return false;
+        }
+        self.show();
+        true
+    }
+
+    fn show(&self) {
+        let settings = in_force(&self.at_start, &self.settings);
+        self.configz
+            .send_replace(configz(&self.node_name(), &settings));
     }
 }
