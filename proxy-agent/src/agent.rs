@@ -25,7 +25,7 @@ use crate::model::object::Family;
 use crate::model::{Change, HealthCheck, Model, ModelSettings, ObjectName};
 use crate::plan::{Capacity, IncompatibleMaps, Plan, Planner, Retired, Write};
 use crate::recorder::Event;
-use crate::serve::{CounterValue, DevicesReport, FamilyReport, MapUsage, Report};
+use crate::status::{CounterValue, DevicesReport, FamilyReport, MapUsage, Report};
 
 use cluster_ips::ClusterIps;
 use node::NodeState;

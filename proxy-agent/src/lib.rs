@@ -5,11 +5,11 @@
 //!            (pure)  (diff)  (kernel)     serve: health and metrics
 //!                                         recorder: Events
 //!                                         config, cli: settings and commands
+//!                                         runtime: the loop that drives all
 //! ```
 //!
 //! Data flows one way. [`agent`] joins the stages; each of them knows only its
 //! neighbours' types.
-
 pub mod agent;
 pub mod attach;
 pub mod cli;
@@ -23,3 +23,4 @@ pub mod recorder;
 pub mod runtime;
 pub mod serve;
 pub mod source;
+pub mod status;

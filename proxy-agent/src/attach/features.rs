@@ -3,9 +3,9 @@
 use aya::programs::{ProgramType, SchedClassifier, TcAttachType};
 use aya::sys::{BpfHelper, is_helper_supported};
 
-use super::link::AttachWay;
 use super::socket_path::netns_cookie;
 use super::xdp_features;
+use crate::config::AttachWay;
 use crate::maps::running_kernel;
 
 /// A device that every network namespace has.

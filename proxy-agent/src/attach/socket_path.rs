@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::{fmt, io, ptr};
+use std::{io, ptr};
 
 use aya::Ebpf;
 use aya::programs::links::FdLink;
@@ -13,38 +13,10 @@ use tracing::warn;
 
 use super::cgroup::{CgroupError, root};
 use super::socket_hooks::{OBSERVERS, PIN, Place, TRANSLATORS, load_all, remove_pins};
+use crate::config::SocketPathMode;
 use crate::maps::{
     MapError, PinError, Pins, Predecessor, Refusal, SocketScope, running_kernel, wait_for_readers,
 };
-
-/// Whose sockets are served.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum SocketPathMode {
-    /// Everybody's.
-    #[default]
-    On,
-    /// The host's own. Pods' packets are translated, one by one.
-    HostOnly,
-    /// Nobody's: packets are translated, and the host's processes reach no Service.
-    Off,
-}
-
-impl SocketPathMode {
-    /// Its name, as it is set.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::On => "on",
-            Self::HostOnly => "host-only",
-            Self::Off => "off",
-        }
-    }
-}
-
-impl fmt::Display for SocketPathMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// Sockets cannot be served.
 #[derive(Debug, thiserror::Error)]

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::logging::LogArgs;
-use crate::attach::{AttachWay, SocketPathMode, XdpChoice};
 use crate::config::{
-    DEFAULT_BPFFS, DEFAULT_MAPS, DEFAULT_NAT_PORTS, NO_BPFFS, PortRange, Settings, Source,
+    AttachWay, DEFAULT_BPFFS, DEFAULT_MAPS, DEFAULT_NAT_PORTS, NO_BPFFS, PortRange, Settings,
+    SocketPathMode, Source, XdpChoice,
 };
 use crate::model::object::{Algorithm, Forwarding};
 use crate::source::kube::KubeSettings;

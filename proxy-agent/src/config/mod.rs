@@ -4,17 +4,20 @@
 //! ([`kube_proxy`]), which is read and watched by [`ConfigFile`]; the command line
 //! overrides them.
 
+mod choice;
 mod file;
 pub mod kube_proxy;
+mod map_sizes;
 mod port_range;
 
 use std::path::PathBuf;
 
+pub use choice::{AttachWay, SocketPathMode, XdpChoice};
 pub use file::{ConfigFile, FileError};
 pub use kube_proxy::{LogLevel, LogSettings, OwnSettings, Settings};
+pub use map_sizes::MapSizes;
 pub use port_range::PortRange;
 
-use crate::maps::MapSizes;
 use crate::source::kube::KubeSettings;
 
 /// Where the objects come from.

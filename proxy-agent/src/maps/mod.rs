@@ -49,11 +49,11 @@ pub(crate) use programs::classifier;
 pub use read::Readable;
 pub use refusal::Refusal;
 pub(crate) use refusal::running_kernel;
-pub use sizes::MapSizes;
 pub use writer::Writer;
 pub use xdp::XdpDevices;
 pub(crate) use xdp::xdp;
 
+pub use crate::config::MapSizes;
 use crate::plan::Write;
 
 /// A place to which a plan can be written.

@@ -10,7 +10,7 @@ use proxy_ebpf::layout::{self, Counter};
 
 use super::register;
 use super::traffic::TrafficMetrics;
-use crate::serve::{CounterValue, Report};
+use crate::status::{CounterValue, Report};
 
 /// From a change of one frontend to the first state of a large cluster.
 const PROGRAMMING_BUCKETS: [f64; 16] = [

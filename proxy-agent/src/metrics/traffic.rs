@@ -3,7 +3,7 @@
 use prometheus::{IntCounterVec, Opts, Registry};
 
 use super::{ip_family, register};
-use crate::serve::PortTraffic;
+use crate::status::PortTraffic;
 
 /// What identifies a Service port.
 const LABELS: [&str; 5] = ["namespace", "service", "port", "protocol", "ip_family"];

@@ -7,7 +7,7 @@ use crate::agent::Agent;
 use crate::attach::device::local_addresses;
 use crate::attach::{Attacher, DeviceWatch, DeviceWatchError, Look, Outcome};
 use crate::maps::KernelMaps;
-use crate::serve::DevicesReport;
+use crate::status::DevicesReport;
 
 /// The devices, and what is attached to them.
 pub(super) struct Interfaces {

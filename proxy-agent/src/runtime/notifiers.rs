@@ -58,7 +58,8 @@ impl Notifiers {
                 service, source, ..
             } = error;
             warn!(%service, "{error}, to be tried again: {source}");
-            let event = Event::no_health_check(&self.node_name, error);
+            let reason = format!("{error}: {source}");
+            let event = Event::no_health_check(&self.node_name, service.clone(), &reason);
             self.recorder.record(event);
         }
     }

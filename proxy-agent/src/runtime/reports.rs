@@ -7,7 +7,8 @@ use super::interfaces::Interfaces;
 use super::traffic;
 use crate::agent::Agent;
 use crate::maps::{KernelMaps, RecordUsage};
-use crate::serve::{CounterValue, Detail, Query, Report};
+use crate::serve::Query;
+use crate::status::{CounterValue, Detail, Report};
 
 /// The requests, and what the agent itself does not know.
 pub(super) struct Reports {

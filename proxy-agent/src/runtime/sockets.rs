@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::agent::Agent;
-use crate::attach::{Attacher, SocketPath, SocketPathMode, pod_cgroups, scope};
-use crate::config::OwnSettings;
+use crate::attach::{Attacher, SocketPath, pod_cgroups, scope};
+use crate::config::{OwnSettings, SocketPathMode};
 use crate::host::{self, Connected};
 use crate::maps::{BackendState, KernelMaps, LeftOut, SocketScope};
 

@@ -11,9 +11,10 @@ use axum::routing::get;
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Asker, Detail, Report};
+use super::Asker;
 use crate::metrics::Metrics;
 use crate::model::object::Family;
+use crate::status::{Detail, Report};
 
 pub(super) fn router(asker: Asker, metrics: Metrics) -> Router {
     Router::new()
@@ -122,9 +123,9 @@ mod tests {
     use axum::body::to_bytes;
     use serde_json::{Value, json};
 
-    use super::super::{DevicesReport, FamilyReport};
     use super::*;
     use crate::maps::RecordUsage;
+    use crate::status::{DevicesReport, FamilyReport};
 
     fn report(pending: Option<u64>, node_eligible: bool) -> Report {
         let family = |family, pending_for| FamilyReport {

@@ -8,7 +8,6 @@
 mod health;
 mod listener;
 mod metrics;
-mod report;
 mod service_health;
 
 use std::net::SocketAddr;
@@ -21,12 +20,10 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
 
-pub use report::{
-    CounterValue, Detail, DevicesReport, FamilyReport, MapUsage, PortTraffic, Report,
-};
 pub use service_health::{ListenError, ServiceHealth};
 
 use crate::metrics::Metrics;
+use crate::status::{Detail, Report};
 
 /// How long the loop may take to report; a probe's own limit is mostly shorter.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);

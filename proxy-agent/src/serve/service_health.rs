@@ -16,9 +16,10 @@ use serde_json::ser::PrettyFormatter;
 use tokio::task::JoinHandle;
 use tracing::{debug, info};
 
-use super::{Asker, Detail, listener};
+use super::{Asker, listener};
 use crate::model::object::Family;
 use crate::model::{HealthCheck, ObjectName};
+use crate::status::Detail;
 
 /// The servers of all Services' health checks: one for each address.
 pub struct ServiceHealth {

@@ -5,7 +5,7 @@ use proxy_agent::agent::Agent;
 use proxy_agent::maps::{MapError, Maps};
 use proxy_agent::model::object::{Change, ObjectName};
 use proxy_agent::plan::Write;
-use proxy_agent::serve::DevicesReport;
+use proxy_agent::status::DevicesReport;
 
 use crate::heap;
 use crate::objects::{agent, reclaim_all, service, slice};

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use super::settings::{LogLevel, Settings};
 use super::{KUBE_PROXY, OWN};
-use crate::attach::{AttachWay, XdpChoice};
-use crate::config::NO_BPFFS;
+use crate::config::{AttachWay, NO_BPFFS, XdpChoice};
 
 /// A JSON object with a member for each of the two kinds of document, which could be
 /// read again as a configuration file.

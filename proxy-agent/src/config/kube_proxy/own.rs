@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::attach::{AttachWay, SocketPathMode, XdpChoice};
-use crate::config::{DEFAULT_BPFFS, DEFAULT_MAPS, DEFAULT_NAT_PORTS, NO_BPFFS, PortRange};
-use crate::maps::MapSizes;
+use crate::config::{
+    AttachWay, DEFAULT_BPFFS, DEFAULT_MAPS, DEFAULT_NAT_PORTS, MapSizes, NO_BPFFS, PortRange,
+    SocketPathMode, XdpChoice,
+};
 use crate::model::object::{Algorithm, Forwarding};
 
 use super::address::range;

@@ -1,4 +1,4 @@
-//! How the agent is.
+//! The agent's status, as metrics and health checks report it.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
