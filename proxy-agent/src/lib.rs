@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  source ─► model ─► plan ─► maps        attach: programs on edge devices
-//!            (pure)  (diff)  (kernel)     serve: health and metrics
+//!            (pure)  (diff)  (kernel)     status, metrics, serve: health and metrics
 //!                                         recorder: Events
 //!                                         config, cli: settings and commands
 //!                                         runtime: the loop that drives all
@@ -10,6 +10,7 @@
 //!
 //! Data flows one way. [`agent`] joins the stages; each of them knows only its
 //! neighbours' types.
+
 pub mod agent;
 pub mod attach;
 pub mod cli;
