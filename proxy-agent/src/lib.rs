@@ -13,6 +13,7 @@
 
 pub mod agent;
 pub mod attach;
+pub mod choice;
 pub mod cli;
 pub mod config;
 pub mod host;

@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 use mount::MountArgs;
 use options::RunArgs;
 
-use crate::config::Settings;
+use crate::config::{LogSettings, Settings, with_overrides};
 use crate::runtime::{self, Configuration};
 
 /// The Kubernetes Service proxy on eBPF: sends Service traffic to backend Pods,
@@ -66,7 +66,11 @@ pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run_agent(&args),
         Command::Mount(args) => {
-            logging::start(&args.log, args.log.without_file());
+            let settings = LogSettings {
+                json: args.log_format == "json",
+                ..LogSettings::default()
+            };
+            logging::start(&args.log, settings);
             end(mount::run(&args))
         }
     }
@@ -84,14 +88,12 @@ fn end(result: anyhow::Result<()>) -> ExitCode {
 
 fn run_agent(args: &RunArgs) -> ExitCode {
     let log = &args.log;
-    let overrides = {
-        let args = args.clone();
-        move |settings: &mut Settings| args.override_settings(settings)
-    };
-    let configuration = match Configuration::read(args.config.as_deref(), Box::new(overrides)) {
+    let overrides = args.overrides();
+    let without_file = with_overrides(Settings::default(), &overrides);
+    let configuration = match Configuration::read(args.config.as_deref(), overrides) {
         Ok(read) => read,
         Err(error) => {
-            logging::start(log, log.without_file());
+            logging::start(log, without_file.log);
             tracing::error!("{error}");
             return ExitCode::from(WRONG_USAGE);
         }

@@ -9,17 +9,14 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::config::kube_proxy::{IgnoredField, Parsed, configz, diff, in_force};
-use crate::config::{ConfigFile, FileError, Settings};
+use crate::config::{ConfigFile, FileError, Override, Settings, with_overrides};
 
 /// The machine's host name (`proc_sys_kernel(5)`).
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
-/// Puts the command line's settings in the place of the file's.
-pub type Override = Box<dyn Fn(&mut Settings)>;
-
 /// The settings in force.
 pub struct Configuration {
-    overrides: Override,
+    overrides: Vec<Override>,
     settings: Settings,
     /// As they were at the start: what needs a restart is still so.
     at_start: Settings,
@@ -39,7 +36,7 @@ impl Configuration {
     /// # Errors
     ///
     /// The file cannot be read, or has a mistake in it.
-    pub fn read(file: Option<&Path>, overrides: Override) -> Result<Self, FileError> {
+    pub fn read(file: Option<&Path>, overrides: Vec<Override>) -> Result<Self, FileError> {
         let (file, parsed) = match file {
             Some(path) => {
                 let (file, parsed) = ConfigFile::open(path)?;
@@ -47,11 +44,8 @@ impl Configuration {
             }
             None => (None, Parsed::default()),
         };
-        let Parsed {
-            mut settings,
-            ignored,
-        } = parsed;
-        overrides(&mut settings);
+        let Parsed { settings, ignored } = parsed;
+        let settings = with_overrides(settings, &overrides);
         let configuration = Self {
             overrides,
             at_start: settings.clone(),
@@ -114,17 +108,14 @@ impl Configuration {
     /// Takes over what the file holds now. A file that cannot be used leaves all as it
     /// was. Returns whether there is something to put into effect.
     pub(super) fn update(&mut self, read: Result<Parsed, FileError>) -> bool {
-        let Parsed {
-            mut settings,
-            ignored,
-        } = match read {
+        let Parsed { settings, ignored } = match read {
             Ok(parsed) => parsed,
             Err(error) => {
                 warn!("{error}; the settings stay as they are");
                 return false;
             }
         };
-        (self.overrides)(&mut settings);
+        let settings = with_overrides(settings, &self.overrides);
         self.ignored = ignored;
         self.log_ignored();
         let changes = diff(&self.settings, &settings);

@@ -38,7 +38,7 @@ use anyhow::{Context as _, Result};
 use tokio::sync::watch;
 use tokio::time::Interval;
 
-pub use configuration::{Configuration, Override};
+pub use configuration::Configuration;
 
 use crate::agent::Agent;
 use crate::attach::Look;

@@ -100,7 +100,7 @@ impl Sockets {
             match attacher.attach_to_sockets(wanted.cgroup.as_deref()) {
                 Ok(path) => {
                     let cgroup = path.cgroup().display();
-                    info!(whose = %wanted.mode, %cgroup, "sockets are served");
+                    info!(whose = wanted.mode.name(), %cgroup, "sockets are served");
                     self.path = Some(path);
                     return self.find_pods();
                 }
