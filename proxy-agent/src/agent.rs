@@ -23,9 +23,9 @@ use crate::maps::{MapError, Maps, Readable, RecordUsage, Writer, wait_for_reader
 use crate::metrics::{Extent, Metrics};
 use crate::model::object::Family;
 use crate::model::{Change, HealthCheck, Model, ModelSettings, ObjectName};
-use crate::plan::{Capacity, Plan, Planner, Retired, Unfit, Write};
+use crate::plan::{Capacity, IncompatibleMaps, Plan, Planner, Retired, Write};
 use crate::recorder::Event;
-use crate::serve::{CounterValue, DevicesReport, FamilyReport, MapUsage, Report};
+use crate::status::{CounterValue, DevicesReport, FamilyReport, MapUsage, Report};
 
 use cluster_ips::ClusterIps;
 use node::NodeState;
@@ -43,7 +43,7 @@ pub struct Agent<M> {
     backend_ended: bool,
     is_programmed: bool,
     last_updated: Option<SystemTime>,
-    /// What is to be told at the objects.
+    /// What is to be reported at the objects.
     events: Vec<Event>,
     cluster_ips: ClusterIps,
     progress: Progress,
@@ -67,7 +67,7 @@ pub enum AdoptError {
     Unreadable(#[from] MapError),
     /// What they hold cannot be used.
     #[error("what the maps of the last agent hold cannot be used: {0}")]
-    Unfit(#[from] Unfit),
+    Incompatible(#[from] IncompatibleMaps),
 }
 
 impl<M: Maps> Agent<M> {
@@ -190,7 +190,7 @@ impl<M: Maps> Agent<M> {
             self.progress.metrics().own.refused(refusal.reason.name());
             self.events.push(Event::from(&refusal));
         }
-        self.writer.make_owed();
+        self.writer.retry_pending();
         let before = self.writer.made();
         for write in self.node_writes() {
             self.writer.write(write);
@@ -218,7 +218,7 @@ impl<M: Maps> Agent<M> {
         let since = waiting_since.filter(|_| !is_idle);
         self.progress.begin(since, self.model.take_triggers());
         if is_idle {
-            // What came changes nothing, so the maps have it, unless they owe some.
+            // What came changes nothing, so the maps have it, unless writes are pending.
             self.conclude(plan);
             return false;
         }
@@ -248,10 +248,10 @@ impl<M: Maps> Agent<M> {
         self.cluster_ips.writes(changes.taken, changes.freed)
     }
 
-    /// Tries again what a map refused.
+    /// Retries what a map refused.
     pub fn retry(&mut self) {
-        if self.writer.owes() {
-            self.writer.make_owed();
+        if self.writer.has_pending() {
+            self.writer.retry_pending();
             self.conclude(Plan::default());
         }
     }
@@ -262,7 +262,7 @@ impl<M: Maps> Agent<M> {
     where
         M: Readable,
     {
-        if !self.is_programmed || self.writer.owes() || self.waiting_since.is_some() {
+        if !self.is_programmed || self.writer.has_pending() || self.waiting_since.is_some() {
             return;
         }
         let read = self.writer.maps_mut().read().and_then(|content| {
@@ -296,7 +296,10 @@ impl<M: Maps> Agent<M> {
                  another program write to maps under this agent's name?)"
             );
         }
-        self.progress.metrics().own.mended(mending.len());
+        self.progress
+            .metrics()
+            .own
+            .reconciled_elements(mending.len());
         for write in mending {
             self.writer.write(write);
         }
@@ -304,16 +307,16 @@ impl<M: Maps> Agent<M> {
     }
 
     /// Takes what was replaced so far and may be used again after a grace period;
-    /// hand it to [`Self::reclaim`] then. Nothing while a map owes a write: what
+    /// hand it to [`Self::reclaim`] then. Nothing while a write is pending: what
     /// that write should have replaced is still in use.
     pub fn take_retired(&mut self) -> Option<Retired> {
-        let is_due = !self.retired.is_empty() && !self.writer.owes();
+        let is_due = !self.retired.is_empty() && !self.writer.has_pending();
         is_due.then(|| std::mem::take(&mut self.retired))
     }
 
     /// Uses again what was replaced before a grace period.
     pub fn reclaim(&mut self, retired: Retired) {
-        self.writer.make_owed();
+        self.writer.retry_pending();
         let plan = self.planner.reclaim(retired, Instant::now(), |write| {
             self.node.source_ports().note(&write);
             self.writer.write(write);
@@ -334,7 +337,7 @@ impl<M: Maps> Agent<M> {
     /// time; whether there were such endpoints.
     pub fn reset_gone(&mut self, now: Instant) -> bool {
         self.last_reset = Some(now);
-        self.writer.make_owed();
+        self.writer.retry_pending();
         let before = self.writer.made();
         self.planner
             .reset_gone(now, |write| self.writer.write(write));
@@ -353,7 +356,7 @@ impl<M: Maps> Agent<M> {
         // Both families are programmed in one pass.
         let pending_since = self
             .writer
-            .owing_since()
+            .pending_since()
             .into_iter()
             .chain(self.waiting_since)
             .min();
@@ -415,7 +418,7 @@ impl<M: Maps> Agent<M> {
         self.progress.metrics()
     }
 
-    /// What happened since the last call that should be told at the objects.
+    /// What happened since the last call that should be reported at the objects.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
@@ -459,7 +462,7 @@ impl<M: Maps> Agent<M> {
             }
         }
         self.retired.extend(plan.retired);
-        if !self.writer.owes() {
+        if !self.writer.has_pending() {
             self.last_updated = Some(SystemTime::now());
             self.progress.settle();
         }

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //!  source ─► model ─► plan ─► maps        attach: programs on edge devices
-//!            (pure)  (diff)  (kernel)     serve: health and metrics
+//!            (pure)  (diff)  (kernel)     status, metrics, serve: health and metrics
 //!                                         recorder: Events
 //!                                         config, cli: settings and commands
+//!                                         runtime: the loop that drives all
 //! ```
 //!
 //! Data flows one way. [`agent`] joins the stages; each of them knows only its
@@ -12,6 +13,7 @@
 
 pub mod agent;
 pub mod attach;
+pub mod choice;
 pub mod cli;
 pub mod config;
 pub mod host;
@@ -20,5 +22,7 @@ pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod recorder;
+pub mod runtime;
 pub mod serve;
 pub mod source;
+pub mod status;

@@ -15,7 +15,7 @@ fn run_text(text: &str, at_least: usize) {
     run(&cases);
 }
 
-/// Runs cases, and tells all that fail.
+/// Runs cases, and reports all that fail.
 fn run(cases: &[Case]) {
     let failures: Vec<_> = cases.iter().filter_map(|case| case.run().err()).collect();
     assert!(

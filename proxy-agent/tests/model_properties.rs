@@ -266,11 +266,14 @@ impl Run {
 
         let current: BTreeSet<_> = self.model.refusals().collect();
         for refusal in &new {
-            assert!(!self.refusals.contains(refusal), "told twice: {refusal}");
+            assert!(
+                !self.refusals.contains(refusal),
+                "reported twice: {refusal}"
+            );
         }
         self.refusals.retain(|refusal| current.contains(refusal));
         self.refusals.extend(new);
-        assert_eq!(self.refusals, current, "every refusal is told");
+        assert_eq!(self.refusals, current, "every refusal is reported");
     }
 }
 

@@ -55,7 +55,7 @@ fn every_program_passes_the_verifier() {
 }
 
 /// How many instructions each program may have walked on the running kernel: 5 % more than
-/// the table says. (Linux 5.10 does not tell.)
+/// the table says. (Linux 5.10 does not report it.)
 fn budgets() -> BTreeMap<&'static str, u32> {
     let is_old = kernel_release().starts_with("6.1.");
     let lines = VERIFIED.lines().filter(|line| !line.starts_with('#'));

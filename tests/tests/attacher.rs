@@ -5,7 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use proxy_agent::attach::device::{Device, Kind, LinkLayer, Role};
-use proxy_agent::attach::{AttachWay, Attacher, Look, Uplinks, XdpChoice};
+use proxy_agent::attach::{Attacher, Look, Uplinks};
+use proxy_agent::config::{AttachWay, XdpChoice};
 use proxy_agent::maps::{MapSizes, Pins, SocketScope, load};
 use proxy_tests::lab::{Bpffs, Namespace};
 

@@ -259,7 +259,7 @@ fn changes_count_and_are_pending_until_the_maps_have_them() {
     assert_eq!(counts(&stage), [1.0, 1.0, 1.0, 1.0]);
     stage.refuse.set(true);
     stage.agent.program();
-    assert_eq!(counts(&stage), [1.0, 1.0, 1.0, 1.0], "the maps owe it");
+    assert_eq!(counts(&stage), [1.0, 1.0, 1.0, 1.0], "a write is pending");
     stage.refuse.set(false);
     stage.agent.retry();
     assert_eq!(counts(&stage), [1.0, 0.0, 1.0, 0.0]);
@@ -287,7 +287,7 @@ fn the_age_of_endpoints_is_measured_once_the_maps_have_them() -> Result<()> {
     stage.apply(changed(trigger + Duration::from_millis(5), "10.0.0.2"));
     // Milliseconds are all that the annotation has.
     std::thread::sleep(Duration::from_millis(50));
-    assert_eq!(ages(&stage, "IPv4").0, 0.0, "the maps owe it");
+    assert_eq!(ages(&stage, "IPv4").0, 0.0, "a write is pending");
     stage.refuse.set(false);
     stage.agent.retry();
     let took = trigger.elapsed()?.as_secs_f64();
@@ -299,7 +299,7 @@ fn the_age_of_endpoints_is_measured_once_the_maps_have_them() -> Result<()> {
         "fd01::1",
     ));
     assert_eq!(ages(&stage, "IPv6").0, 1.0);
-    // The same slice again tells of no change.
+    // The same slice again has no change.
     stage.apply(changed(SystemTime::now(), "fd01::1"));
     assert_eq!(ages(&stage, "IPv6").0, 1.0);
     Ok(())

@@ -104,7 +104,7 @@ mod tests {
         addresses.collect()
     }
 
-    fn told(writes: &[Write]) -> Vec<String> {
+    fn written(writes: &[Write]) -> Vec<String> {
         let text = |write: &Write| match write {
             Write::ClusterIp { address } => format!("+{address}"),
             Write::RemoveClusterIp { address } => format!("-{address}"),
@@ -118,23 +118,23 @@ mod tests {
         let mut state = ClusterIps::new(10);
         state.adopt(set(&["10.0.0.1", "10.0.0.2"]));
         let writes = state.writes(set(&["10.0.0.2", "10.0.0.3"]), BTreeSet::new());
-        assert_eq!(told(&writes), ["-10.0.0.1", "+10.0.0.3"]);
+        assert_eq!(written(&writes), ["-10.0.0.1", "+10.0.0.3"]);
         let writes = state.writes(BTreeSet::new(), set(&["10.0.0.2"]));
-        assert_eq!(told(&writes), ["-10.0.0.2"]);
+        assert_eq!(written(&writes), ["-10.0.0.2"]);
     }
 
     #[test]
     fn what_does_not_fit_waits_for_room() {
         let mut state = ClusterIps::new(1);
         let writes = state.writes(set(&["10.0.0.1", "10.0.0.2", "fd00::1"]), BTreeSet::new());
-        assert_eq!(told(&writes), ["+10.0.0.1", "+fd00::1"]);
+        assert_eq!(written(&writes), ["+10.0.0.1", "+fd00::1"]);
         // It is none of what the maps should have.
         assert_eq!(state.audit(&set(&["10.0.0.1", "fd00::1"])), []);
         let writes = state.writes(BTreeSet::new(), set(&["10.0.0.1"]));
-        assert_eq!(told(&writes), ["-10.0.0.1", "+10.0.0.2"]);
+        assert_eq!(written(&writes), ["-10.0.0.1", "+10.0.0.2"]);
         // One that went while it waited does not come.
         state.writes(set(&["10.0.0.3"]), BTreeSet::new());
         let writes = state.writes(BTreeSet::new(), set(&["10.0.0.2", "10.0.0.3"]));
-        assert_eq!(told(&writes), ["-10.0.0.2"]);
+        assert_eq!(written(&writes), ["-10.0.0.2"]);
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct Progress {
     started: SystemTime,
     /// When the oldest change was taken in that is not in the maps.
     since: Option<Instant>,
-    /// When the changes happened that EndpointSlices tell of.
+    /// When the changes happened that EndpointSlices report.
     triggers: Vec<(Family, SystemTime)>,
     /// Ports that have endpoints but none here where the policy wants one.
     without_local: BTreeSet<(Side, PortName)>,
@@ -62,7 +62,7 @@ impl Progress {
     }
 
     /// Changes are on their way into the maps: the oldest came at `since`, and
-    /// EndpointSlices tell that it happened at the times of `triggers`.
+    /// EndpointSlices say that it happened at the times of `triggers`.
     pub(super) fn begin(&mut self, since: Option<Instant>, triggers: Vec<(Family, i64)>) {
         self.since = self.since.into_iter().chain(since).min();
         let times = triggers.into_iter().filter_map(|(family, milliseconds)| {

@@ -1,4 +1,4 @@
-//! What the agent tells of its health.
+//! What the agent reports of its health.
 
 use super::*;
 use crate::maps::FakeMaps;

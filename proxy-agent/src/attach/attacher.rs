@@ -13,9 +13,10 @@ use tracing::warn;
 
 use super::cleanup::remove_filters;
 use super::device::{Device, LinkLayer, Role, edges};
-use super::link::{AttachWay, Direction, Found, Link};
+use super::link::{Direction, Found, Link};
 use super::socket_path::{SocketPath, SocketPathError};
 use super::xdp::{Uplinks, XdpError, XdpOutcome};
+use crate::config::AttachWay;
 use crate::maps::{MapError, PinError, Pins, Predecessor, ProgramName, Refusal, classifier};
 
 /// A device cannot be served.

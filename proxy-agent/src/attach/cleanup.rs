@@ -9,7 +9,7 @@ use rtnetlink::Handle;
 use rtnetlink::packet_route::tc::{TcHandle, TcMessage};
 
 use super::device::Device;
-use super::watch::{DeviceWatch, WatchError};
+use super::watch::{DeviceWatch, DeviceWatchError};
 use crate::maps::ProgramName;
 
 /// A device from which something was removed.
@@ -26,7 +26,7 @@ pub struct Cleaned {
 /// Removes the agent's filters from all devices, and a clsact qdisc where these were
 /// all that was in it: an empty one does nothing. An empty one that had no filter of
 /// the agent's may be somebody's and stays. No agent may run.
-pub async fn clean_up() -> Result<Vec<Cleaned>, WatchError> {
+pub async fn clean_up() -> Result<Vec<Cleaned>, DeviceWatchError> {
     let watch = DeviceWatch::open()?;
     let mut cleaned = Vec::new();
     for device in watch.list().await? {
@@ -60,14 +60,14 @@ pub(super) fn remove_filters(device: &str) -> usize {
 }
 
 /// Whether the device's clsact qdisc has no filter in either direction.
-async fn is_empty(handle: &Handle, device: &Device) -> Result<bool, WatchError> {
+async fn is_empty(handle: &Handle, device: &Device) -> Result<bool, DeviceWatchError> {
     let mut filters = handle.traffic_filter(index(device));
     for request in [filters.get().ingress(), filters.get().egress()] {
         let found: Vec<TcMessage> = request
             .execute()
             .try_collect()
             .await
-            .map_err(WatchError::List)?;
+            .map_err(DeviceWatchError::List)?;
         if !found.is_empty() {
             return Ok(false);
         }
@@ -75,10 +75,10 @@ async fn is_empty(handle: &Handle, device: &Device) -> Result<bool, WatchError> 
     Ok(true)
 }
 
-async fn remove_clsact(handle: &Handle, device: &Device) -> Result<(), WatchError> {
+async fn remove_clsact(handle: &Handle, device: &Device) -> Result<(), DeviceWatchError> {
     let mut request = handle.qdisc().del(index(device));
     request.message_mut().header.parent = TcHandle::CLSACT;
-    request.execute().await.map_err(WatchError::Qdisc)
+    request.execute().await.map_err(DeviceWatchError::Qdisc)
 }
 
 /// The device's index as rtnetlink's requests about queues have it.

@@ -26,7 +26,7 @@ pub struct Device {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Kinds of device that are told apart.
+/// Kinds of device that are distinguished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `veth` or `netkit`: a cable between network namespaces.

@@ -3,9 +3,9 @@
 use aya::programs::{ProgramType, SchedClassifier, TcAttachType};
 use aya::sys::{BpfHelper, is_helper_supported};
 
-use super::link::AttachWay;
 use super::socket_path::netns_cookie;
 use super::xdp_features;
+use crate::config::AttachWay;
 use crate::maps::running_kernel;
 
 /// A device that every network namespace has.
@@ -23,7 +23,7 @@ pub struct Features {
     pub release: String,
     /// tcx (Linux 6.6); without it programs are attached by clsact filters.
     pub tcx: bool,
-    /// Whether devices tell if XDP may redirect to them (Linux 6.3); without it XDP sends
+    /// Whether devices report if XDP may redirect to them (Linux 6.3); without it XDP sends
     /// packets only by the device at which they came in.
     pub xdp_redirect_targets: bool,
     /// `bpf_set_retval` in programs at sockets (Linux 6.1); without it a refused call fails
@@ -46,7 +46,7 @@ pub enum FeatureError {
 
 impl Features {
     /// Asks the kernel, in the network namespace of the calling thread. What it does not
-    /// tell counts as missing.
+    /// report counts as missing.
     pub fn probe() -> Self {
         Self {
             release: running_kernel(),

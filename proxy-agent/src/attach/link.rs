@@ -11,6 +11,7 @@ use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use tracing::warn;
 
 use super::device::Device;
+use crate::config::AttachWay;
 use crate::maps::Pins;
 
 /// Priority of our clsact filter at ingress: before a CNI's own, which shall see
@@ -20,18 +21,6 @@ const FIRST_FILTER: u16 = 1;
 const LAST_FILTER: u16 = u16::MAX - 1;
 /// The handle of our clsact filters, by which a later agent finds them: "prox".
 const FILTER: u32 = 0x7072_6f78;
-
-/// How programs are attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum AttachWay {
-    /// By tcx where the kernel has it, else by a clsact filter.
-    #[default]
-    Auto,
-    /// By tcx only (Linux 6.6).
-    Tcx,
-    /// By clsact filters only.
-    Clsact,
-}
 
 /// A direction of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

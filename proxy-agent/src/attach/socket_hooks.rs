@@ -19,7 +19,7 @@ type Name = (&'static str, Option<&'static str>);
 /// The programs that make use of what is remembered of sockets. They are attached first,
 /// and those of an agent before are detached last: what an application hears is right
 /// before what it sends is changed, and as long as anybody changes it.
-pub(super) const TELLERS: [Name; 5] = [
+pub(super) const OBSERVERS: [Name; 5] = [
     ("getpeername4", None),
     ("getpeername6", None),
     ("recvmsg4", None),
@@ -29,7 +29,7 @@ pub(super) const TELLERS: [Name; 5] = [
 
 /// The others. Where one cannot be loaded, the second of a pair takes its place, which
 /// older kernels have all for.
-pub(super) const CHANGERS: [Name; 6] = [
+pub(super) const TRANSLATORS: [Name; 6] = [
     ("bind4", Some("bind4_eperm")),
     ("bind6", Some("bind6_eperm")),
     ("sendmsg4", Some("sendmsg4_eperm")),

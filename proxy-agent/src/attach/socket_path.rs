@@ -5,53 +5,25 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::{fmt, io, ptr};
+use std::{io, ptr};
 
 use aya::Ebpf;
 use aya::programs::links::FdLink;
 use tracing::warn;
 
 use super::cgroup::{CgroupError, root};
-use super::socket_hooks::{CHANGERS, PIN, Place, TELLERS, load_all, remove_pins};
+use super::socket_hooks::{OBSERVERS, PIN, Place, TRANSLATORS, load_all, remove_pins};
+use crate::config::SocketPathMode;
 use crate::maps::{
     MapError, PinError, Pins, Predecessor, Refusal, SocketScope, running_kernel, wait_for_readers,
 };
-
-/// Whose sockets are served.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum SocketPathMode {
-    /// Everybody's.
-    #[default]
-    On,
-    /// The host's own. Pods' packets are translated, one by one.
-    HostOnly,
-    /// Nobody's: packets are translated, and the host's processes reach no Service.
-    Off,
-}
-
-impl SocketPathMode {
-    /// Its name, as it is set.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::On => "on",
-            Self::HostOnly => "host-only",
-            Self::Off => "off",
-        }
-    }
-}
-
-impl fmt::Display for SocketPathMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// Sockets cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketPathError {
     /// The cookie of this network namespace is not to be had.
     #[error(
-        "Linux {} cannot tell the host's sockets from others: it has no SO_NETNS_COOKIE (since Linux 5.14)",
+        "Linux {} cannot distinguish the host's sockets from others: it has no SO_NETNS_COOKIE (since Linux 5.14)",
         running_kernel()
     )]
     Cookie(#[source] io::Error),
@@ -172,14 +144,14 @@ impl SocketPath {
             pins,
         };
         // Before anything changes: this is what takes time.
-        let tellers = load_all(object, &TELLERS)?;
-        let changers = load_all(object, &CHANGERS)?;
-        let mut telling = Vec::new();
-        for hook in &tellers {
-            telling.push((hook, place.attach(object, hook)?));
+        let observers = load_all(object, &OBSERVERS)?;
+        let translators = load_all(object, &TRANSLATORS)?;
+        let mut observing = Vec::new();
+        for hook in &observers {
+            observing.push((hook, place.attach(object, hook)?));
         }
         let mut links = Vec::new();
-        for hook in &changers {
+        for hook in &translators {
             links.push(place.put(object, hook)?);
         }
         if let Some(predecessor) = predecessor {
@@ -188,7 +160,7 @@ impl SocketPath {
                 warn!("what was remembered of sockets during the start is lost: {error}");
             }
         }
-        for (hook, link) in telling {
+        for (hook, link) in observing {
             links.push(place.pin(link, hook)?);
         }
         place.remove_others();

@@ -24,7 +24,7 @@ use super::xdp_features;
 
 /// The devices cannot be watched.
 #[derive(Debug, thiserror::Error)]
-pub enum WatchError {
+pub enum DeviceWatchError {
     /// No socket.
     #[error("cannot open an rtnetlink socket")]
     Socket(#[source] std::io::Error),
@@ -44,13 +44,13 @@ pub struct DeviceWatch {
 
 impl DeviceWatch {
     /// Starts to watch; needs a tokio runtime.
-    pub fn open() -> Result<Self, WatchError> {
+    pub fn open() -> Result<Self, DeviceWatchError> {
         let (connection, handle, notifications) = new_multicast_connection(&[
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv6Ifaddr,
         ])
-        .map_err(WatchError::Socket)?;
+        .map_err(DeviceWatchError::Socket)?;
         tokio::spawn(connection);
         Ok(Self {
             handle,
@@ -74,7 +74,7 @@ impl DeviceWatch {
     }
 
     /// The devices as they are now.
-    pub async fn list(&self) -> Result<Vec<Device>, WatchError> {
+    pub async fn list(&self) -> Result<Vec<Device>, DeviceWatchError> {
         let links: Vec<LinkMessage> = self
             .handle
             .link()
@@ -82,7 +82,7 @@ impl DeviceWatch {
             .execute()
             .try_collect()
             .await
-            .map_err(WatchError::List)?;
+            .map_err(DeviceWatchError::List)?;
         let addresses: Vec<AddressMessage> = self
             .handle
             .address()
@@ -90,7 +90,7 @@ impl DeviceWatch {
             .execute()
             .try_collect()
             .await
-            .map_err(WatchError::List)?;
+            .map_err(DeviceWatchError::List)?;
         let mut by_device: HashMap<u32, Vec<IpAddr>> = HashMap::new();
         for message in addresses {
             if let Some(address) = address_of(&message) {

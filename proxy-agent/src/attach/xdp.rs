@@ -8,21 +8,8 @@ use aya::programs::xdp::{XdpLink, XdpMode};
 use proxy_ebpf::layout::{XdpWays, xdp_ways};
 
 use super::device::{Device, Kind, LinkLayer, Role};
+use crate::config::XdpChoice;
 use crate::maps::{MapError, Refusal, XdpDevices, xdp};
-
-/// On which uplinks XDP is used, where their drivers have it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum XdpChoice {
-    /// On hardware, or what a hypervisor shows as such, and bonds of it.
-    #[default]
-    Auto,
-    /// On all. XDP cannot tell a checksum that hardware is yet to complete, as packets
-    /// from containers and virtual machines of the same host have it: such packets it
-    /// breaks.
-    Always,
-    /// On none.
-    Never,
-}
 
 /// XDP does not work on a device; TC serves it.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +54,7 @@ pub struct Uplinks {
 }
 
 impl Uplinks {
-    /// None yet. `devices` is the map that tells XDP what it can do.
+    /// None yet. `devices` is the map from which XDP knows what it can do.
     pub fn new(choice: XdpChoice, devices: XdpDevices) -> Self {
         Self {
             choice,
@@ -89,7 +76,7 @@ impl Uplinks {
         let choice = self.choice;
         let uplinks = edges
             .iter()
-            .filter(|(device, role)| choice.is_for(device, *role));
+            .filter(|(device, role)| is_wanted(choice, device, *role));
         let may_have: BTreeSet<u32> = uplinks.map(|(device, _)| device.index).collect();
         self.failed.retain(|index| may_have.contains(index));
         let known = self.links.keys().copied();
@@ -106,7 +93,7 @@ impl Uplinks {
         let mut outcome = XdpOutcome::default();
         for (device, role) in served {
             let has_xdp = self.links.contains_key(&device.index);
-            if has_xdp || !self.choice.is_for(device, *role) {
+            if has_xdp || !is_wanted(self.choice, device, *role) {
                 continue;
             }
             match attach(object, device) {
@@ -156,16 +143,15 @@ impl Uplinks {
     }
 }
 
-impl XdpChoice {
-    fn is_for(self, device: &Device, role: Role) -> bool {
-        let is_uplink = role == Role::Outside && device.link == LinkLayer::Ethernet;
-        is_uplink
-            && match self {
-                Self::Auto => matches!(device.kind, Kind::Hardware | Kind::Bond),
-                Self::Always => true,
-                Self::Never => false,
-            }
-    }
+/// Whether a device in this role is to have XDP.
+fn is_wanted(choice: XdpChoice, device: &Device, role: Role) -> bool {
+    let is_uplink = role == Role::Outside && device.link == LinkLayer::Ethernet;
+    is_uplink
+        && match choice {
+            XdpChoice::Auto => matches!(device.kind, Kind::Hardware | Kind::Bond),
+            XdpChoice::Always => true,
+            XdpChoice::Never => false,
+        }
 }
 
 /// What XDP can do with a device. Every driver with native XDP can send back, but a

@@ -2,46 +2,24 @@
 
 use std::io::IsTerminal as _;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use crate::config::{LogLevel, LogSettings};
 
+/// The heading of its options in the help.
+pub(super) const LOGGING: &str = "Logging (to standard error)";
+
 /// How to log.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Logging (to standard error)")]
+#[command(next_help_heading = LOGGING)]
 pub(super) struct LogArgs {
-    /// Text for people, or one JSON object a line; by default text.
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    log_format: Option<LogFormat>,
-
     /// Level, or levels by module, such as `info` or `warn,proxy_agent::source=debug`;
     /// by default `info`.
     #[arg(long, value_name = "FILTER")]
     log_level: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
-impl LogArgs {
-    /// Whether JSON is asked for, or not.
-    pub(super) fn json(&self) -> Option<bool> {
-        self.log_format.map(|format| format == LogFormat::Json)
-    }
-
-    /// The settings where a configuration file has nothing to say.
-    pub(super) fn without_file(&self) -> LogSettings {
-        LogSettings {
-            json: self.json().unwrap_or_default(),
-            ..LogSettings::default()
-        }
-    }
 }
 
 /// The level in force, which can be changed unless the command line has set it.

@@ -1,29 +1,19 @@
 //! The command line.
 
 mod cleanup;
-mod configuration;
-mod edges;
-mod handover;
-mod kept;
 mod logging;
 mod mount;
 mod options;
-mod outlets;
-mod pace;
-mod process;
-mod resets;
-mod run;
-mod socket_path;
-mod sweep;
-mod traffic;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use configuration::Configuration;
 use mount::MountArgs;
 use options::RunArgs;
+
+use crate::config::{LogSettings, Settings, with_overrides};
+use crate::runtime::{self, Configuration};
 
 /// The Kubernetes Service proxy on eBPF: sends Service traffic to backend Pods,
 /// in place of kube-proxy, with any CNI.
@@ -74,9 +64,13 @@ const WRONG_USAGE: u8 = 2;
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Run(args) => run_agent(*args),
+        Command::Run(args) => run_agent(&args),
         Command::Mount(args) => {
-            logging::start(&args.log, args.log.without_file());
+            let settings = LogSettings {
+                json: args.log_format == "json",
+                ..LogSettings::default()
+            };
+            logging::start(&args.log, settings);
             end(mount::run(&args))
         }
     }
@@ -92,22 +86,25 @@ fn end(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-fn run_agent(args: RunArgs) -> ExitCode {
-    let log = args.log.clone();
-    let cleanup = args.cleanup;
-    let (configuration, file) = match Configuration::read(args) {
+fn run_agent(args: &RunArgs) -> ExitCode {
+    let log = &args.log;
+    let overrides = args.overrides();
+    let without_file = with_overrides(Settings::default(), &overrides);
+    let configuration = match Configuration::read(args.config.as_deref(), overrides) {
         Ok(read) => read,
         Err(error) => {
-            logging::start(&log, log.without_file());
+            logging::start(log, without_file.log);
             tracing::error!("{error}");
             return ExitCode::from(WRONG_USAGE);
         }
     };
-    let level = logging::start(&log, configuration.settings().log);
-    end(if cleanup {
-        cleanup::run(configuration.settings())
+    let settings = configuration.settings();
+    let level = logging::start(log, settings.log);
+    end(if args.cleanup {
+        cleanup::run(settings)
     } else {
-        run::run(configuration, file, &level)
+        let source = args.source(settings);
+        runtime::run(configuration, source, Box::new(move |to| level.set(to)))
     })
 }
 

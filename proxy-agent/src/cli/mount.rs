@@ -18,6 +18,10 @@ pub(super) struct MountArgs {
     #[arg(long, value_name = "DIR", default_value = DEFAULT_BPFFS)]
     bpffs: PathBuf,
 
+    /// How to log: text for people, or one JSON object a line.
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    pub(super) log_format: String,
+
     #[command(flatten)]
     pub(super) log: LogArgs,
 }

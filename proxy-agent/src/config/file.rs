@@ -52,7 +52,7 @@ impl ConfigFile {
         Ok((file, parsed))
     }
 
-    /// Sends what the file holds whenever that has changed, until nobody listens.
+    /// Sends what the file holds whenever that has changed, until the receiver is dropped.
     pub async fn follow(mut self, reads: mpsc::Sender<Result<Parsed, FileError>>) {
         let path = self.path.display();
         let mut events = match self.events {

@@ -2,7 +2,7 @@
 //! each other's way.
 //!
 //! A flow that leaves with this node's address has a source port of its own. Replies
-//! are told from the host's own traffic by addresses and ports, so that port must be
+//! are distinguished from the host's own traffic by addresses and ports, so that port must be
 //! none that a socket of the host has or could get.
 
 mod conntrack;
@@ -51,7 +51,7 @@ pub enum HostError {
         #[source]
         source: io::Error,
     },
-    /// The kernel does not tell of its sockets.
+    /// The kernel does not list its sockets.
     #[error("cannot list the host's sockets by sock_diag(7)")]
     Sockets(#[source] io::Error),
 }
@@ -75,7 +75,7 @@ impl HostPorts {
     }
 }
 
-/// Looks at the host's ports now and again; the receiver hears of changes. What is not
+/// Looks at the host's ports now and again; the receiver gets changes. What is not
 /// to be read stays as it was.
 pub fn watch(first: HostPorts) -> watch::Receiver<HostPorts> {
     let (sender, receiver) = watch::channel(first);

@@ -1,6 +1,6 @@
 //! How full the tables are that the data path itself fills.
 //!
-//! The kernel does not tell how many records an LRU table has, nor how many it evicted:
+//! The kernel does not report how many records an LRU table has, nor how many it evicted:
 //! the records are counted, all of them, and what was made and neither removed nor is
 //! there was evicted.
 

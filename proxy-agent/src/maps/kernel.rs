@@ -48,25 +48,30 @@ where
     SocketKey<A>: Pod,
     SocketRecord<A>: Pod,
 {
-    fn standing(&mut self, cookie: SocketCookie, address: A, port: u16) -> Option<Standing> {
+    fn backend_state(
+        &mut self,
+        cookie: SocketCookie,
+        address: A,
+        port: u16,
+    ) -> Option<BackendState> {
         let record = self.sockets.get(&SocketKey::connected(cookie), 0).ok()?;
         if !record.is_connected_to(&address, Port::new(port)) {
             return None;
         }
         let backend = self.backends.get(record.backend).ok()?;
         Some(if backend.is_current(record.generation) {
-            Standing::Serving
+            BackendState::Serving
         } else if backend.resets(record.generation) {
-            Standing::Gone
+            BackendState::Gone
         } else {
-            Standing::Ended
+            BackendState::Ended
         })
     }
 }
 
 /// How the endpoint is to which a socket's connection was translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum BackendState {
     /// It serves.
     Serving,
     /// Its life has ended.
@@ -174,10 +179,14 @@ impl KernelMaps {
 
     /// How `peer` is as an endpoint, if the connection of the socket with this cookie was
     /// translated to it.
-    pub fn standing(&mut self, cookie: SocketCookie, peer: SocketAddr) -> Option<Standing> {
+    pub fn backend_state(
+        &mut self,
+        cookie: SocketCookie,
+        peer: SocketAddr,
+    ) -> Option<BackendState> {
         match peer.ip() {
-            IpAddr::V4(address) => self.v4.standing(cookie, address.into(), peer.port()),
-            IpAddr::V6(address) => self.v6.standing(cookie, address.into(), peer.port()),
+            IpAddr::V4(address) => self.v4.backend_state(cookie, address.into(), peer.port()),
+            IpAddr::V6(address) => self.v6.backend_state(cookie, address.into(), peer.port()),
         }
     }
 

@@ -15,9 +15,9 @@ use super::left_out::LeftOut;
 use super::mapped::MappedArray;
 use super::object::{SocketScope, object};
 use super::programs::{ProgramName, classifier, load_usual};
-use super::sizes::MapSizes;
 use super::xdp::{XdpDevices, xdp};
 use super::{ForeignFlows, MapError, Pins, Predecessor, RecordTables};
+use crate::config::MapSizes;
 
 /// The loaded object.
 pub struct Loaded {

@@ -18,7 +18,7 @@ mod left_out;
 mod load;
 mod mapped;
 mod object;
-mod owed;
+mod pending;
 mod pinned_link;
 mod pins;
 mod programs;
@@ -38,7 +38,7 @@ pub use filter::FilterMending;
 pub use flows::{RecordTables, RecordUsage};
 pub use foreign::ForeignFlows;
 pub use grace::wait_for_readers;
-pub use kernel::{KernelMaps, Standing};
+pub use kernel::{BackendState, KernelMaps};
 pub use left_out::{Cgroup, LeftOut};
 pub use load::{Loaded, Origin, load, load_new};
 pub use object::{SocketScope, object};
@@ -49,11 +49,11 @@ pub(crate) use programs::classifier;
 pub use read::Readable;
 pub use refusal::Refusal;
 pub(crate) use refusal::running_kernel;
-pub use sizes::MapSizes;
 pub use writer::Writer;
 pub use xdp::XdpDevices;
 pub(crate) use xdp::xdp;
 
+pub use crate::config::MapSizes;
 use crate::plan::Write;
 
 /// A place to which a plan can be written.

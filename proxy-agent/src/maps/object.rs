@@ -6,7 +6,7 @@ use std::path::Path;
 use aya::{Ebpf, EbpfLoader};
 
 use super::MapError;
-use super::sizes::MapSizes;
+use crate::config::MapSizes;
 
 /// The object that the build script has built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/programs"));

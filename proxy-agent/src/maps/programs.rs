@@ -130,7 +130,7 @@ fn load_in_parallel(programs: Vec<(&'static str, &mut SchedClassifier)>) -> Resu
     })
 }
 
-/// Tells the programs where the stages are that they call.
+/// Writes the table of stages, by which programs call them.
 fn enter_stages(object: &mut Ebpf) -> Result<(), MapError> {
     const MAP: &str = "STAGES";
     let written = |source| MapError::Write { map: MAP, source };

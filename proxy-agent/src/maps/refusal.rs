@@ -8,7 +8,7 @@ use tracing::debug;
 
 /// An error of loading or attaching a program, in one line.
 ///
-/// What the verifier writes has thousands of lines; the last one tells what it refused. The
+/// What the verifier writes has thousands of lines; the last one says what it refused. The
 /// whole goes to the log at the level `debug`.
 #[derive(Debug)]
 pub struct Refusal(ProgramError);

@@ -1,32 +1,32 @@
-//! Makes writes, and keeps what a map refused.
+//! Makes writes, and keeps those that a map refused, to retry them.
 
 use std::time::Instant;
 
 use tracing::error;
 
-use super::owed::Owed;
+use super::pending::PendingWrites;
 use super::{MapError, Maps};
 use crate::plan::{FrontendId, Write};
 
-/// Maps, and what they owe.
+/// Maps, and writes that are pending.
 pub struct Writer<M> {
     maps: M,
     /// Writes that a map refused; until they succeed nothing that they replace may be
     /// used again.
-    owed: Owed,
-    owing_since: Option<Instant>,
+    pending: PendingWrites,
+    pending_since: Option<Instant>,
     /// Frontends that were not written, with the reason.
     failures: Vec<(FrontendId, String)>,
     made: u64,
 }
 
 impl<M: Maps> Writer<M> {
-    /// A writer that owes nothing.
+    /// A writer without pending writes.
     pub fn new(maps: M) -> Self {
         Self {
             maps,
-            owed: Owed::default(),
-            owing_since: None,
+            pending: PendingWrites::default(),
+            pending_since: None,
             failures: Vec::new(),
             made: 0,
         }
@@ -42,53 +42,53 @@ impl<M: Maps> Writer<M> {
         &mut self.maps
     }
 
-    /// The maps, without what they owe.
+    /// The maps, without what is pending.
     pub fn into_maps(self) -> M {
         self.maps
     }
 
-    /// Makes a write, or owes it. What is owed for the same element is not made any more: it
-    /// would come after what is newer.
+    /// Makes a write; a failed one is pending. One that is pending for the same element is
+    /// forgotten: it would come after what is newer.
     pub fn write(&mut self, write: Write) {
-        if self.owes() {
-            self.owed.forget(&write.element());
+        if self.has_pending() {
+            self.pending.forget(&write.element());
         }
         self.make(write);
-        self.note_paid();
+        self.update_pending_since();
     }
 
     fn make(&mut self, write: Write) {
         self.made += 1;
         if let Err(error) = self.maps.write(&write) {
             self.note_failure(&write, error);
-            self.owed.push(write);
-            self.owing_since.get_or_insert_with(Instant::now);
+            self.pending.push(write);
+            self.pending_since.get_or_insert_with(Instant::now);
         }
     }
 
-    /// Makes the writes that are owed. To be called before new ones are made, which may be
-    /// of use only after them.
-    pub fn make_owed(&mut self) {
-        for write in self.owed.take() {
+    /// Retries pending writes. To be called before new ones are made, which may be of use
+    /// only after them.
+    pub fn retry_pending(&mut self) {
+        for write in self.pending.take() {
             self.make(write);
         }
-        self.note_paid();
+        self.update_pending_since();
     }
 
-    fn note_paid(&mut self) {
-        if self.owed.is_empty() {
-            self.owing_since = None;
+    fn update_pending_since(&mut self) {
+        if self.pending.is_empty() {
+            self.pending_since = None;
         }
     }
 
-    /// Whether a map owes a write.
-    pub fn owes(&self) -> bool {
-        !self.owed.is_empty()
+    /// Whether a write is pending.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
-    /// Since when the maps have been owing a write.
-    pub fn owing_since(&self) -> Option<Instant> {
-        self.owing_since
+    /// Since when writes have been pending.
+    pub fn pending_since(&self) -> Option<Instant> {
+        self.pending_since
     }
 
     /// Frontends that could not be put in place since the last call, with the reason.
@@ -101,7 +101,7 @@ impl<M: Maps> Writer<M> {
         self.made
     }
 
-    /// Tells of a write that a map refused.
+    /// Logs a write that a map refused.
     fn note_failure(&mut self, write: &Write, error: MapError) {
         let error = anyhow::Error::from(error);
         match write {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_owed_does_not_come_after_what_is_newer() {
+    fn what_is_pending_does_not_come_after_what_is_newer() {
         let mut writer = Writer::new(Refusing::default());
         let (kept, gone) = (address(1), address(2));
         writer.maps_mut().refusals = 4;
@@ -160,17 +160,17 @@ mod tests {
             writer.write(Write::ClusterIp { address });
         }
         // Once more in vain, and then the plan has changed.
-        writer.make_owed();
+        writer.retry_pending();
         writer.write(Write::RemoveClusterIp { address: gone });
-        assert!(writer.owes());
-        writer.make_owed();
-        assert!(!writer.owes());
+        assert!(writer.has_pending());
+        writer.retry_pending();
+        assert!(!writer.has_pending());
         let there = &writer.maps().maps.v4.cluster_ips;
         assert_eq!(there.len(), 1, "{there:?}");
     }
 
     #[test]
-    fn a_newer_write_takes_the_place_of_one_that_is_owed() {
+    fn a_newer_write_takes_the_place_of_one_that_is_pending() {
         let mut writer = Writer::new(Refusing::default());
         let settings = |nat_ports| {
             Write::SettingsV4(Settings {
@@ -180,10 +180,10 @@ mod tests {
         };
         writer.maps_mut().refusals = 2;
         writer.write(settings(1));
-        writer.make_owed();
+        writer.retry_pending();
         writer.write(settings(2));
-        assert!(!writer.owes());
-        writer.make_owed();
+        assert!(!writer.has_pending());
+        writer.retry_pending();
         assert_eq!(writer.maps().maps.v4.settings.nat_ports, 2);
     }
 }

@@ -94,7 +94,7 @@ impl KubeProxy {
                 HistogramVec::new(
                     HistogramOpts::new(
                         "kubeproxy_network_programming_duration_seconds",
-                        "Time from the change that an EndpointSlice tells of until the maps had it",
+                        "Time from the change that an EndpointSlice reports until the maps had it",
                     )
                     .buckets(network_programming_buckets()),
                     FAMILY,
@@ -190,12 +190,12 @@ impl KubeProxy {
     }
 
     /// `/healthz` was answered with this status.
-    pub fn told_healthz(&self, code: u16) {
+    pub fn answered_healthz(&self, code: u16) {
         self.healthz.with_label_values(&[code.to_string()]).inc();
     }
 
     /// `/livez` was answered with this status.
-    pub fn told_livez(&self, code: u16) {
+    pub fn answered_livez(&self, code: u16) {
         self.livez.with_label_values(&[code.to_string()]).inc();
     }
 }

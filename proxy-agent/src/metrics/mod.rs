@@ -1,7 +1,7 @@
 //! What the agent counts and measures, for Prometheus.
 //!
 //! [`KubeProxy`] has kube-proxy's names, so that its dashboards and alerts work;
-//! [`Own`] has what this proxy can tell beside.
+//! [`Own`] has what this proxy measures beside.
 
 mod kube_proxy;
 mod own;

@@ -10,7 +10,7 @@ use proxy_ebpf::layout::{self, Counter};
 
 use super::register;
 use super::traffic::TrafficMetrics;
-use crate::serve::{CounterValue, Report};
+use crate::status::{CounterValue, Report};
 
 /// From a change of one frontend to the first state of a large cluster.
 const PROGRAMMING_BUCKETS: [f64; 16] = [
@@ -35,8 +35,8 @@ pub struct Own {
     flows_refused: IntCounterVec,
     records_evicted: IntCounter,
     drops: IntCounterVec,
-    untouched: IntCounterVec,
-    mended: IntCounter,
+    passed_unmodified: IntCounterVec,
+    reconciled_elements: IntCounter,
     traffic: TrafficMetrics,
 }
 
@@ -58,7 +58,7 @@ impl Own {
         let build = IntGaugeVec::new(
             Opts::new(
                 "proxy_agent_build_info",
-                "Always 1; the labels tell which build runs",
+                "Always 1; the labels say which build runs",
             ),
             &["version", "layout"],
         );
@@ -122,15 +122,15 @@ impl Own {
                 "proxy_agent_drops_total",
                 "Packets that were not passed on, those that were answered by a reset too",
             ),
-            untouched: by_reason(
-                "proxy_agent_untouched_total",
+            passed_unmodified: by_reason(
+                "proxy_agent_passed_unmodified_total",
                 "Packets that were passed on as they came though they may be of a Service",
             ),
             traffic: TrafficMetrics::new(registry),
-            mended: register(
+            reconciled_elements: register(
                 registry,
                 IntCounter::new(
-                    "proxy_agent_mended_total",
+                    "proxy_agent_reconciled_elements_total",
                     "Elements of maps that did not hold what was written, and do again",
                 ),
             ),
@@ -148,8 +148,8 @@ impl Own {
     }
 
     /// So many elements of maps did not hold what was written to them.
-    pub fn mended(&self, elements: usize) {
-        self.mended.inc_by(elements as u64);
+    pub fn reconciled_elements(&self, elements: usize) {
+        self.reconciled_elements.inc_by(elements as u64);
     }
 
     /// Takes over what a report knows.
@@ -204,7 +204,7 @@ impl Own {
             | Counter::TooBig
             | Counter::Unroutable
             | Counter::RewriteFailed => reason(&self.drops),
-            Counter::Malformed => reason(&self.untouched),
+            Counter::Malformed => reason(&self.passed_unmodified),
             // Of use only together with what is there, see the evicted ones.
             Counter::RecordsMade | Counter::RecordsRemoved => {}
             Counter::Encapsulated | Counter::Decapsulated => {

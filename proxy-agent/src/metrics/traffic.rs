@@ -3,12 +3,12 @@
 use prometheus::{IntCounterVec, Opts, Registry};
 
 use super::{ip_family, register};
-use crate::serve::PortTraffic;
+use crate::status::PortTraffic;
 
-/// What tells one Service port from another.
+/// What identifies a Service port.
 const LABELS: [&str; 5] = ["namespace", "service", "port", "protocol", "ip_family"];
 
-/// The metrics. Only what had any traffic on this node is told of: mostly a small part of
+/// The metrics. Only what had any traffic on this node is exported: mostly a small part of
 /// a large cluster.
 #[derive(Clone, Debug)]
 pub(super) struct TrafficMetrics {
@@ -48,7 +48,7 @@ impl TrafficMetrics {
         }
     }
 
-    /// Takes over what was translated. What is not told any more is gone.
+    /// Takes over what was translated. What is not reported any more is gone.
     pub(super) fn take(&self, ports: &[PortTraffic]) {
         let families = [
             &self.service_connections,

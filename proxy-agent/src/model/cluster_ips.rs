@@ -15,7 +15,7 @@ use super::object::ServiceCidr;
 pub(super) struct ClusterIps {
     cidrs: BTreeMap<Arc<str>, Vec<IpNet>>,
     /// The ranges as they were handed out.
-    told: BTreeSet<IpNet>,
+    reported: BTreeSet<IpNet>,
     /// How many Services have an address.
     in_use: HashMap<IpAddr, u32>,
     /// Addresses that came or went since they were handed out, with whether they were
@@ -76,8 +76,8 @@ impl ClusterIps {
             };
         }
         let ranges = self.ranges();
-        if ranges != self.told {
-            self.told.clone_from(&ranges);
+        if ranges != self.reported {
+            self.reported.clone_from(&ranges);
             changes.ranges = Some(ranges);
         }
         changes

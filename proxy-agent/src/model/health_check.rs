@@ -1,4 +1,4 @@
-//! What a load balancer is told at `spec.healthCheckNodePort`.
+//! What a load balancer is answered at `spec.healthCheckNodePort`.
 
 use std::collections::BTreeMap;
 

@@ -97,7 +97,7 @@ pub struct Model {
     /// The same for refusals, of which what was handed out is kept below.
     refusals_touched: Option<BTreeSet<ObjectName>>,
     refused: HashMap<ObjectName, BTreeSet<RefusalReason>>,
-    /// When the changes happened of which slices told since the last call, in
+    /// When the changes happened that slices reported since the last call, in
     /// milliseconds since the epoch.
     triggers: Vec<(Family, i64)>,
     /// Services whose health check may be another than was handed out.
@@ -205,7 +205,7 @@ impl Model {
         changes
     }
 
-    /// Refusals that are new since the last call; each is told once while it
+    /// Refusals that are new since the last call; each is reported once while it
     /// persists. None until the first lists are complete.
     pub fn take_refusals(&mut self) -> Vec<Refusal> {
         if !self.is_complete() {
@@ -223,8 +223,8 @@ impl Model {
                 .by_name(&service)
                 .map(|(id, entry)| self.refused(id, entry))
                 .unwrap_or_default();
-            let told = self.refused.remove(&service).unwrap_or_default();
-            new.extend(refused.difference(&told).map(|reason| Refusal {
+            let known = self.refused.remove(&service).unwrap_or_default();
+            new.extend(refused.difference(&known).map(|reason| Refusal {
                 service: service.clone(),
                 reason: reason.clone(),
             }));

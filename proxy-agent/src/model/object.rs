@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::choice::choice;
+
 /// Namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectName {
@@ -106,62 +108,24 @@ pub enum TrafficPolicy {
     Local,
 }
 
-/// How a new connection's endpoint is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Algorithm {
-    /// Any one, each as likely as the others.
-    #[default]
-    Random,
-    /// By consistent hashing of the client's tuple, for connections from outside: the
-    /// same one on every node.
-    Maglev,
-}
-
-impl Algorithm {
-    /// The algorithm of this name.
-    pub fn of_name(name: &str) -> Option<Self> {
-        match name {
-            "random" => Some(Self::Random),
-            "maglev" => Some(Self::Maglev),
-            _ => None,
-        }
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Random => "random",
-            Self::Maglev => "maglev",
-        }
+choice! {
+    /// How a new connection's endpoint is chosen.
+    pub enum Algorithm {
+        /// Any one, each as likely as the others.
+        Random = "random",
+        /// By consistent hashing: every node sends a client to the same one.
+        Maglev = "maglev",
     }
 }
 
-/// How connections from outside reach an endpoint of another node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Forwarding {
-    /// With this node's address as their source: answers come back by this node.
-    #[default]
-    Snat,
-    /// As they are, in a tunnel: the endpoint's node answers the client directly (DSR).
-    Dsr,
-}
-
-impl Forwarding {
-    /// The way of this name.
-    pub fn of_name(name: &str) -> Option<Self> {
-        match name {
-            "snat" => Some(Self::Snat),
-            "dsr" => Some(Self::Dsr),
-            _ => None,
-        }
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Snat => "snat",
-            Self::Dsr => "dsr",
-        }
+choice! {
+    /// How connections from outside reach an endpoint of another node.
+    pub enum Forwarding {
+        /// With this node's address as their source: answers come back by this node.
+        Snat = "snat",
+        /// In a tunnel, with the client's address: the endpoint's node answers the client
+        /// directly (DSR).
+        Dsr = "dsr",
     }
 }
 

@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn only_changes_are_told() {
+    fn only_changes_are_reported() {
         let mut pods = Pods::default();
         assert_eq!(pods.take_change(), None);
         pods.put(pod("a", "1"));

@@ -145,12 +145,12 @@ fn only_ports_that_differ_from_what_was_handed_out_are_handed_out() {
 }
 
 #[test]
-fn a_refusal_is_told_once_while_it_persists_and_again_when_it_returns() {
+fn a_refusal_is_reported_once_while_it_persists_and_again_when_it_returns() {
     let mut model = complete();
     model.apply(service("a", "10.1.0.1"));
-    let told = model.take_refusals();
+    let reported = model.take_refusals();
     assert_eq!(
-        told.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        reported.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["service n/a: the external IP 198.51.100.1 is in no range that the configuration allows"]
     );
     model.apply(service("a", "10.1.0.2"));
@@ -160,7 +160,7 @@ fn a_refusal_is_told_once_while_it_persists_and_again_when_it_returns() {
     assert!(model.take_refusals().is_empty());
     assert_eq!(model.refusals().count(), 0);
     model.apply(service("a", "10.1.0.1"));
-    assert_eq!(model.take_refusals(), told);
+    assert_eq!(model.take_refusals(), reported);
 }
 
 fn texts(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<String> {

@@ -26,7 +26,7 @@ use crate::model::object::{Algorithm, Family, Forwarding, TrafficPolicy};
 
 /// Why the maps' content cannot be gone on from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
+pub enum IncompatibleMaps {
     /// It uses more than there is room for now.
     #[error("it does not fit into the configured map sizes")]
     TooLarge,
@@ -86,7 +86,11 @@ impl Planner {
     /// # Errors
     ///
     /// Nothing was taken over; the maps have to be filled anew.
-    pub fn adopt(&mut self, content: &Content, now: Instant) -> Result<Vec<Write>, Unfit> {
+    pub fn adopt(
+        &mut self,
+        content: &Content,
+        now: Instant,
+    ) -> Result<Vec<Write>, IncompatibleMaps> {
         let mut reading = Reading::new(content);
         for (service, frontends) in reading.take_frontends() {
             reading.read_port(service, &frontends)?;
@@ -111,11 +115,11 @@ impl Planner {
             Backends::holding(self.capacity.backends, lives, resting)
         });
         let [Some(v4), Some(v6)] = backends else {
-            return Err(Unfit::TooLarge);
+            return Err(IncompatibleMaps::TooLarge);
         };
         let ids = unclaimed.ports.keys().chain(&unclaimed.services);
         let services = Pool::holding(self.services.limit(), &ids.copied().collect());
-        self.services = services.ok_or(Unfit::TooLarge)?;
+        self.services = services.ok_or(IncompatibleMaps::TooLarge)?;
         self.slots = slots;
         self.backends = [v4, v6];
         for (id, _) in &content.frontends {
@@ -230,7 +234,11 @@ impl<'a> Reading<'a> {
     }
 
     /// Puts one port together: it is what its ClusterIP says.
-    fn read_port(&mut self, service: u32, frontends: &[(FrontendId, Value)]) -> Result<(), Unfit> {
+    fn read_port(
+        &mut self,
+        service: u32,
+        frontends: &[(FrontendId, Value)],
+    ) -> Result<(), IncompatibleMaps> {
         let is_inner =
             |(_, value): &&(FrontendId, Value)| value.flags & frontend_flags::EXTERNAL == 0;
         let Some((id, main)) = frontends.iter().find(is_inner).or(frontends.first()) else {
@@ -238,11 +246,14 @@ impl<'a> Reading<'a> {
         };
         let family = Family::of(id.address);
         let block = block_of(main)?;
-        let slots = self.content.slots_of(block).ok_or(Unfit::TooLarge)?;
+        let slots = self
+            .content
+            .slots_of(block)
+            .ok_or(IncompatibleMaps::TooLarge)?;
         let backends = self.take_backends(service, family);
         let actual: HashMap<u32, BackendEntry> = backends.iter().copied().collect();
         if !slots.iter().all(|index| actual.contains_key(index)) {
-            return Err(Unfit::Inconsistent);
+            return Err(IncompatibleMaps::Inconsistent);
         }
         let is_restricted = frontends
             .iter()
@@ -287,7 +298,7 @@ impl<'a> Reading<'a> {
         &mut self,
         port: &Programmed,
         frontends: &[(FrontendId, Value)],
-    ) -> Result<Box<[Frontend]>, Unfit> {
+    ) -> Result<Box<[Frontend]>, IncompatibleMaps> {
         let mut explained = Vec::new();
         for (id, value) in frontends {
             let frontend = Frontend {
@@ -332,7 +343,7 @@ impl<'a> Reading<'a> {
 }
 
 /// Both sets of a frontend as the one run of slots that they are.
-fn block_of(value: &Value) -> Result<Span, Unfit> {
+fn block_of(value: &Value) -> Result<Span, IncompatibleMaps> {
     let Value { cluster, local, .. } = value;
     let end = cluster.start.checked_add(cluster.len);
     let len = cluster.len.checked_add(local.len);
@@ -341,7 +352,7 @@ fn block_of(value: &Value) -> Result<Span, Unfit> {
             start: cluster.start,
             len,
         }),
-        _ => Err(Unfit::Inconsistent),
+        _ => Err(IncompatibleMaps::Inconsistent),
     }
 }
 

@@ -22,7 +22,7 @@ mod resets;
 mod span;
 mod write;
 
-pub use adopt::Unfit;
+pub use adopt::IncompatibleMaps;
 pub use content::{Content, Element};
 pub use outcome::{Full, Plan, Refused, Retired};
 pub use planner::{Capacity, Planner};

@@ -2,7 +2,7 @@
 //! wanted.
 //!
 //! A backend whose life has ended rests for that time: its index is used again only where no
-//! other is free. Then a step of its generation tells the programs.
+//! other is free. Then a step of its generation signals that to the programs.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_ebpf::layout::Span;
 
-use super::adopt::Unfit;
+use super::adopt::IncompatibleMaps;
 
 /// Allocates runs of a fixed number of slots.
 #[derive(Debug)]
@@ -27,17 +27,24 @@ impl Spans {
     }
 
     /// An allocator of `slots` slots of which some runs are taken.
-    pub(super) fn without(slots: u32, taken: impl Iterator<Item = Span>) -> Result<Self, Unfit> {
+    pub(super) fn without(
+        slots: u32,
+        taken: impl Iterator<Item = Span>,
+    ) -> Result<Self, IncompatibleMaps> {
         let mut taken: Vec<Span> = taken.filter(|span| span.len > 0).collect();
         taken.sort_unstable_by_key(|span| span.start);
         let mut spans = Self::new(0);
         let mut free = 0;
         for Span { start, len } in taken {
-            let gap = start.checked_sub(free).ok_or(Unfit::Inconsistent)?;
+            let gap = start
+                .checked_sub(free)
+                .ok_or(IncompatibleMaps::Inconsistent)?;
             spans.add(free, gap);
-            free = start.checked_add(len).ok_or(Unfit::Inconsistent)?;
+            free = start
+                .checked_add(len)
+                .ok_or(IncompatibleMaps::Inconsistent)?;
         }
-        let rest = slots.checked_sub(free).ok_or(Unfit::TooLarge)?;
+        let rest = slots.checked_sub(free).ok_or(IncompatibleMaps::TooLarge)?;
         spans.add(free, rest);
         Ok(spans)
     }

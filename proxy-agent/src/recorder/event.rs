@@ -5,7 +5,6 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use crate::model::Refusal;
 use crate::model::object::ObjectName;
 use crate::plan::Refused;
-use crate::serve::ListenError;
 
 /// The API server's limit for a note, in bytes.
 const LONGEST_NOTE: usize = 1024;
@@ -77,14 +76,9 @@ impl Event {
     }
 
     /// The health check of a Service cannot be asked; reason and action are kube-proxy's.
-    pub fn no_health_check(node_name: &str, error: &ListenError) -> Self {
-        let note = format!("node {node_name}: {error}: {}", error.source);
-        Self::warning(
-            error.service.clone(),
-            "FailedToStartServiceHealthcheck",
-            "Listen",
-            note,
-        )
+    pub fn no_health_check(node_name: &str, service: ObjectName, reason: &str) -> Self {
+        let note = format!("node {node_name}: {reason}");
+        Self::warning(service, "FailedToStartServiceHealthcheck", "Listen", note)
     }
 }
 

@@ -16,7 +16,7 @@ const MOST_SERIES: usize = 1024;
 /// Series of one object at a time: more say no more. client-go's number.
 const MOST_OF_ONE_SUBJECT: usize = 25;
 
-/// Requests that may come at once: every node of a cluster may have the same to tell
+/// Requests that may come at once: every node of a cluster may have the same to report
 /// in the same moment ...
 const BURST: u32 = 30;
 
@@ -41,7 +41,7 @@ struct Series {
     last_time: SystemTime,
     last_at: Instant,
     /// The count that the server knows.
-    told: u32,
+    reported: u32,
 }
 
 /// What to do with an Event.
@@ -101,16 +101,16 @@ impl Ledger {
             count: 1,
             last_time: recorded.time,
             last_at: recorded.at,
-            told: 1,
+            reported: 1,
         };
         self.series.insert(recorded.event, series);
     }
 
-    /// The series that have grown, as far as requests may be made; they count as told.
+    /// The series that have grown, as far as requests may be made; they count as reported.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Due> {
         self.forget(now);
         let grown = self.series.iter();
-        let grown = grown.filter(|(_, series)| series.count != series.told);
+        let grown = grown.filter(|(_, series)| series.count != series.reported);
         let grown: Vec<_> = grown.map(|(event, _)| event.clone()).collect();
         let mut due = Vec::new();
         for event in grown {
@@ -118,7 +118,7 @@ impl Ledger {
                 break;
             }
             if let Some(series) = self.series.get_mut(&event) {
-                series.told = series.count;
+                series.reported = series.count;
                 due.push(Due {
                     namespace: event.subject.namespace().to_owned(),
                     name: series.name.clone(),
@@ -132,7 +132,7 @@ impl Ledger {
 
     fn forget(&mut self, now: Instant) {
         self.series.retain(|_, series| {
-            series.count != series.told
+            series.count != series.reported
                 || now.saturating_duration_since(series.last_at) <= LONGEST_GAP
         });
     }
@@ -191,7 +191,7 @@ mod tests {
         }
         let due = ledger.due(now);
         assert_eq!((due.len(), due[0].count), (1, 4));
-        assert!(ledger.due(now).is_empty(), "it is told");
+        assert!(ledger.due(now).is_empty(), "it is reported");
         now += LONGEST_GAP + Duration::from_secs(1);
         assert_eq!(take(&mut ledger, recorded("a", 0, now)), Verdict::Send);
     }

@@ -1,4 +1,4 @@
-//! Events: what an operator should know of an object, told at the object.
+//! Events: what an operator should know of an object, reported at the object.
 //!
 //! ```text
 //!  record ─► queue ─► ledger ─► writer ─► API server (events.k8s.io/v1)

@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 use super::event::Subject;
 use super::ledger::{Due, Ledger, Verdict};
 use super::{Event, Recorded};
-use crate::source::kube::{Backoff, Connection, KubeSettings, Pace, Trouble};
+use crate::source::kube::{Backoff, Connection, KubeSettings, Pace, WatchError};
 
 /// Who the Events are from.
 const CONTROLLER: &str = "proxy-agent";
@@ -23,7 +23,7 @@ const CONTROLLER: &str = "proxy-agent";
 /// How patient the recorder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecorderPace {
-    /// How often the server is told of series that have grown.
+    /// How often series that have grown are sent to the server.
     pub flush: Duration,
     /// How long it is tried to send an Event: after that it is of little use.
     pub patience: Duration,
@@ -98,7 +98,7 @@ impl Writer {
     async fn create(&self, recorded: &Recorded) -> Option<String> {
         let mut backoff = Backoff::new(self.pace.server);
         loop {
-            let trouble = match self
+            let error = match self
                 .attempt(async |client| {
                     let Some(uid) = uid(&client, &recorded.event.subject).await? else {
                         return Ok(None);
@@ -113,20 +113,19 @@ impl Writer {
                 .await
             {
                 Ok(name) => return name,
-                Err(trouble) => trouble,
+                Err(error) => error,
             };
             let subject = &recorded.event.subject;
-            if !trouble.may_pass() || recorded.at.elapsed() > self.pace.patience {
-                warn!("an Event of {:?} is not sent: {trouble}", subject.name());
+            if !error.may_pass() || recorded.at.elapsed() > self.pace.patience {
+                warn!("an Event of {:?} is not sent: {error}", subject.name());
                 return None;
             }
-            debug!("an Event of {:?} waits: {trouble}", subject.name());
+            debug!("an Event of {:?} waits: {error}", subject.name());
             sleep(backoff.next()).await;
         }
     }
 
-    /// Tells the server of a series; where that does not work it will be told the next
-    /// count.
+    /// Sends the count of a series; where that does not work, the next count will be sent.
     async fn count(&self, due: &Due) {
         let patch = json!({"series": {
             "count": due.count,
@@ -138,8 +137,8 @@ impl Writer {
                 .await
                 .map(drop)
         });
-        if let Err(trouble) = outcome.await {
-            debug!("the Event {} is not counted: {trouble}", due.name);
+        if let Err(error) = outcome.await {
+            debug!("the Event {} is not counted: {error}", due.name);
         }
     }
 
@@ -147,18 +146,18 @@ impl Writer {
     async fn attempt<T>(
         &self,
         request: impl AsyncFnOnce(kube::Client) -> kube::Result<T>,
-    ) -> Result<T, Trouble> {
+    ) -> Result<T, WatchError> {
         let (client, number) = self.connection.client();
         let answer = self.pace.server.answer;
-        let trouble = match timeout(answer, request(client)).await {
+        let error = match timeout(answer, request(client)).await {
             Ok(Ok(done)) => return Ok(done),
-            Ok(Err(error)) => Trouble::from(error),
-            Err(_) => Trouble::Silent(answer),
+            Ok(Err(error)) => WatchError::from(error),
+            Err(_) => WatchError::Silent(answer),
         };
-        if trouble.may_be_of_credentials() {
+        if error.may_be_of_credentials() {
             self.connection.renew(number).await;
         }
-        Err(trouble)
+        Err(error)
     }
 
     fn object(&self, recorded: &Recorded, uid: String) -> v1::Event {

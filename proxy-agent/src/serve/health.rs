@@ -11,9 +11,10 @@ use axum::routing::get;
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Asker, Detail, Report};
+use super::Asker;
 use crate::metrics::Metrics;
 use crate::model::object::Family;
+use crate::status::{Detail, Report};
 
 pub(super) fn router(asker: Asker, metrics: Metrics) -> Router {
     Router::new()
@@ -28,7 +29,9 @@ async fn healthz(State((asker, metrics)): State<(Asker, Metrics)>) -> Response {
         Ok(report) => answer(&report, report.is_healthy() && report.node_eligible),
         Err(late) => late,
     };
-    metrics.kube_proxy.told_healthz(response.status().as_u16());
+    metrics
+        .kube_proxy
+        .answered_healthz(response.status().as_u16());
     response
 }
 
@@ -38,7 +41,9 @@ async fn livez(State((asker, metrics)): State<(Asker, Metrics)>) -> Response {
         Ok(report) => answer(&report, report.is_healthy()),
         Err(late) => late,
     };
-    metrics.kube_proxy.told_livez(response.status().as_u16());
+    metrics
+        .kube_proxy
+        .answered_livez(response.status().as_u16());
     response
 }
 
@@ -118,9 +123,9 @@ mod tests {
     use axum::body::to_bytes;
     use serde_json::{Value, json};
 
-    use super::super::{DevicesReport, FamilyReport};
     use super::*;
     use crate::maps::RecordUsage;
+    use crate::status::{DevicesReport, FamilyReport};
 
     fn report(pending: Option<u64>, node_eligible: bool) -> Report {
         let family = |family, pending_for| FamilyReport {

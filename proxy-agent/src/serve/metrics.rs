@@ -9,8 +9,9 @@ use prometheus::TEXT_FORMAT;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Asker, Detail};
+use super::Asker;
 use crate::metrics::Metrics;
+use crate::status::Detail;
 
 pub(super) fn router(asker: Asker, metrics: Metrics, configz: watch::Receiver<Value>) -> Router {
     let configz = Router::new()

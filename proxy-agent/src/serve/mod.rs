@@ -8,7 +8,6 @@
 mod health;
 mod listener;
 mod metrics;
-mod report;
 mod service_health;
 
 use std::net::SocketAddr;
@@ -21,12 +20,10 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
 
-pub use report::{
-    CounterValue, Detail, DevicesReport, FamilyReport, MapUsage, PortTraffic, Report,
-};
 pub use service_health::{ListenError, ServiceHealth};
 
 use crate::metrics::Metrics;
+use crate::status::{Detail, Report};
 
 /// How long the loop may take to report; a probe's own limit is mostly shorter.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,7 +33,7 @@ const LISTEN_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A request for a report.
 pub struct Query {
-    /// What it is to tell.
+    /// What it is to have.
     pub detail: Detail,
     /// Where it is awaited.
     pub answer: oneshot::Sender<Report>,
@@ -88,12 +85,12 @@ pub async fn metrics(
 /// An address that cannot be had is an error in the log, for the data path matters more.
 /// It is tried again: during an update the agent before may still have it.
 async fn serve(what: &'static str, address: SocketAddr, router: Router) {
-    let mut is_told = false;
+    let mut is_logged = false;
     let listener = loop {
         match listener::listen(address).await {
             Ok(listener) => break listener,
-            Err(error) if !is_told => {
-                is_told = true;
+            Err(error) if !is_logged => {
+                is_logged = true;
                 error!(what, %address, "cannot serve (is the port taken?), to be tried again: {error}");
             }
             Err(_) => {}

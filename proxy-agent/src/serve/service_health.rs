@@ -16,9 +16,10 @@ use serde_json::ser::PrettyFormatter;
 use tokio::task::JoinHandle;
 use tracing::{debug, info};
 
-use super::{Asker, Detail, listener};
+use super::{Asker, listener};
 use crate::model::object::Family;
 use crate::model::{HealthCheck, ObjectName};
+use crate::status::Detail;
 
 /// The servers of all Services' health checks: one for each address.
 pub struct ServiceHealth {
@@ -112,7 +113,7 @@ struct Server {
 }
 
 impl Service {
-    /// Where it is answered, with the number of endpoints that is told there.
+    /// Where it is answered, with the number of endpoints that is reported there.
     fn wanted(&self, addresses: &BTreeSet<IpAddr>) -> BTreeMap<SocketAddr, usize> {
         let Some(check) = &self.check else {
             return BTreeMap::new();
@@ -153,7 +154,7 @@ impl Service {
             match listener::listen(address).await {
                 Ok(listener) => {
                     let local_endpoints = Arc::new(AtomicUsize::new(count));
-                    let router = router(Told {
+                    let router = router(Answers {
                         service: name.clone(),
                         local_endpoints: Arc::clone(&local_endpoints),
                         asker: asker.clone(),
@@ -183,27 +184,27 @@ impl Service {
     }
 }
 
-/// What a server tells.
+/// What a server answers with.
 #[derive(Clone)]
-struct Told {
+struct Answers {
     service: ObjectName,
     local_endpoints: Arc<AtomicUsize>,
     asker: Asker,
 }
 
 /// Any path and any method gets the same answer.
-fn router(told: Told) -> Router {
-    Router::new().fallback(tell).with_state(told)
+fn router(answers: Answers) -> Router {
+    Router::new().fallback(respond).with_state(answers)
 }
 
-async fn tell(State(told): State<Told>) -> Response {
+async fn respond(State(answers): State<Answers>) -> Response {
     // An agent that does not report is not healthy.
-    let is_healthy = match told.asker.ask(Detail::Health).await {
+    let is_healthy = match answers.asker.ask(Detail::Health).await {
         Ok(report) => report.is_healthy(),
         Err(_) => false,
     };
-    let count = told.local_endpoints.load(Ordering::Relaxed);
-    answer(&told.service, count, is_healthy)
+    let count = answers.local_endpoints.load(Ordering::Relaxed);
+    answer(&answers.service, count, is_healthy)
 }
 
 #[derive(Serialize)]
@@ -292,8 +293,8 @@ mod tests {
         for (count, is_healthy, code) in [(0, true, 503), (1, false, 503), (1, true, 200)] {
             let response = answer(&name, count, is_healthy);
             assert_eq!(response.status(), code, "{count} {is_healthy}");
-            let told = format!("\"serviceProxyHealthy\": {is_healthy}");
-            assert!(text_of(response).await.contains(&told));
+            let expected = format!("\"serviceProxyHealthy\": {is_healthy}");
+            assert!(text_of(response).await.contains(&expected));
         }
     }
 }

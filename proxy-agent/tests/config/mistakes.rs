@@ -1,7 +1,7 @@
 //! Files with a mistake, and what is said of it.
 //!
 //! A case in `mistakes.txt` is a name after `==`, the text, and the message after
-//! `->`. Where the text tells no kind, it gets two lines that do, behind it.
+//! `->`. Where the text has no kind, it gets two lines that do, behind it.
 
 use std::path::Path;
 

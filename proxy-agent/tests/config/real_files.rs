@@ -1,6 +1,6 @@
 //! Files as clusters have them, and what they come to.
 //!
-//! `summaries.txt` tells for each file the settings that are not as by default, and
+//! `summaries.txt` has for each file the settings that are not as by default, and
 //! the fields that have no effect, with their lines.
 
 use std::fmt::Write as _;

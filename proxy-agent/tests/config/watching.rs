@@ -17,7 +17,7 @@ fn text(node_name: &str) -> String {
     format!("{HEADER}hostnameOverride: {node_name}\n")
 }
 
-/// A file in a folder of its own, and what is told of it.
+/// A file in a folder of its own, and what is reported of it.
 struct Watched {
     folder: TempDir,
     reads: mpsc::Receiver<Result<Parsed, FileError>>,

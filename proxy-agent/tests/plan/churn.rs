@@ -3,7 +3,7 @@
 
 use proxy_agent::agent::Agent;
 use proxy_agent::model::object::{Change, ObjectName};
-use proxy_agent::serve::DevicesReport;
+use proxy_agent::status::DevicesReport;
 
 use crate::heap;
 use crate::objects::{Nowhere, agent, reclaim_all, service, slice};

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::error::{Mistake, Place};
+use super::form::Wrong;
 use crate::model::NodePortAddresses;
 
 /// An address; as in Kubernetes the parts of an IPv4 address may begin with zeros.
@@ -80,20 +80,16 @@ pub(super) fn check_ranges(text: &str) -> Result<(), String> {
 /// The addresses in a list of ranges and the words `primary`, `localhost` and
 /// `all`. An IP version that the list does not speak of has all addresses, as
 /// kube-proxy has it.
-pub(super) fn node_port_addresses(
-    texts: &[(Place, String)],
-    path: &str,
-) -> Result<NodePortAddresses, Mistake> {
+pub(super) fn node_port_addresses<'a>(
+    texts: impl IntoIterator<Item = &'a str>,
+) -> Result<NodePortAddresses, Wrong> {
     let mut found = NodePortAddresses {
         primary: false,
         v4: Vec::new(),
         v6: Vec::new(),
     };
-    if texts.is_empty() {
-        return Ok(NodePortAddresses::default());
-    }
-    for (number, (place, text)) in texts.iter().enumerate() {
-        let words: &[&str] = match text.as_str() {
+    for (number, text) in texts.into_iter().enumerate() {
+        let words: &[&str] = match text {
             "primary" => {
                 found.primary = true;
                 continue;
@@ -107,12 +103,11 @@ pub(super) fn node_port_addresses(
                 Some(IpNet::V4(net)) => found.v4.push(net),
                 Some(IpNet::V6(net)) => found.v6.push(net),
                 None => {
-                    let path = format!("{path}[{number}]");
                     let reason = format!(
                         "`{text}` is no address range such as `10.0.0.0/8`, nor `primary`, \
                          `localhost` or `all`"
                     );
-                    return Err(Mistake::new(*place, &path, reason));
+                    return Err(Wrong::Item(number, reason));
                 }
             }
         }
@@ -151,11 +146,10 @@ mod tests {
     #[test]
     fn node_ports_answer_where_they_are_allowed() {
         let list = |texts: &[&str]| {
-            let texts: Vec<_> = texts
-                .iter()
-                .map(|text| (Place::default(), (*text).to_owned()))
-                .collect();
-            node_port_addresses(&texts, "nodePortAddresses").unwrap()
+            if texts.is_empty() {
+                return NodePortAddresses::default();
+            }
+            node_port_addresses(texts.iter().copied()).unwrap()
         };
         let one: IpAddr = "10.1.2.3".parse().unwrap();
         let other: IpAddr = "192.0.2.1".parse().unwrap();

@@ -6,13 +6,13 @@ use ipnet::IpNet;
 
 use super::duration::GoDuration;
 use super::error::{Mistake, Place};
-use super::field::{Checked, Field, Kind, Setting};
+use super::field::{Checked, Field, Found, Kind};
 use super::tree::{Key, Node, Value};
 
 /// What a document sets. Null sets nothing, as in Kubernetes.
 #[derive(Debug, Default)]
 pub(super) struct Values {
-    by_path: BTreeMap<&'static str, Setting>,
+    by_path: BTreeMap<&'static str, Found>,
 }
 
 impl Values {
@@ -23,7 +23,7 @@ impl Values {
         Ok(values)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Setting> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Found> {
         self.by_path.values()
     }
 
@@ -41,31 +41,9 @@ impl Values {
         }
     }
 
-    pub(super) fn texts(&self, path: &str) -> &[(Place, String)] {
-        match self.by_path.get(path).map(|found| &found.value) {
-            Some(Checked::Texts(texts)) => texts,
-            _ => &[],
-        }
-    }
-
-    pub(super) fn flag(&self, path: &str) -> bool {
-        let found = self.by_path.get(path).map(|found| &found.value);
-        matches!(found, Some(Checked::Bool(true)))
-    }
-
-    pub(super) fn integer(&self, path: &str) -> Option<i64> {
-        match self.by_path.get(path)?.value {
-            Checked::Integer(value) => Some(value),
-            _ => None,
-        }
-    }
-
-    /// The duration at `path`; 0 is none.
-    pub(super) fn duration(&self, path: &str) -> Option<GoDuration> {
-        match self.by_path.get(path)?.value {
-            Checked::Duration(value) if value != GoDuration(0) => Some(value),
-            _ => None,
-        }
+    /// What is at `path`.
+    pub(super) fn get(&self, path: &str) -> Option<&Found> {
+        self.by_path.get(path)
     }
 
     fn take_group(
@@ -91,12 +69,12 @@ impl Values {
             if let Some(field) = fields.iter().find(|field| field.path == path) {
                 if let Some(value) = check(field.kind, node, &path)? {
                     let place = node.place;
-                    let setting = Setting {
+                    let found = Found {
                         field,
                         place,
                         value,
                     };
-                    self.by_path.insert(field.path, setting);
+                    self.by_path.insert(field.path, found);
                 }
             } else if fields.iter().any(|field| is_in(field.path, &path)) {
                 self.take_group(&path, node, fields)?;
@@ -154,7 +132,7 @@ fn switch(value: bool) -> &'static str {
 }
 
 /// The value of `node` if it is of `kind`; none for null.
-fn check(kind: Kind, node: &Node, path: &str) -> Result<Option<Checked>, Mistake> {
+pub(super) fn check(kind: Kind, node: &Node, path: &str) -> Result<Option<Checked>, Mistake> {
     let wrong = |reason: String| Err(Mistake::new(node.place, path, reason));
     let unlike = |wanted: &str| wrong(format!("{wanted} is wanted, not {}", node.value.kind()));
     let checked = match (kind, &node.value) {
@@ -187,10 +165,18 @@ fn check(kind: Kind, node: &Node, path: &str) -> Result<Option<Checked>, Mistake
         (Kind::OneOf(names), Value::Text(text)) if names.contains(&text.as_str()) => {
             Checked::Text(text.clone())
         }
-        (Kind::OneOf(names), Value::Bool(value)) if names.contains(&switch(*value)) => {
-            Checked::Text(switch(*value).to_owned())
-        }
         (Kind::OneOf(names), _) => return unlike(&listed(names)),
+        (Kind::Choice(choices), _) => {
+            let names = choices.iter().map(|(name, _)| *name);
+            let names: Vec<_> = [""].into_iter().chain(names).collect();
+            match &node.value {
+                Value::Text(text) if names.contains(&text.as_str()) => Checked::Text(text.clone()),
+                Value::Bool(value) if names.contains(&switch(*value)) => {
+                    Checked::Text(switch(*value).to_owned())
+                }
+                _ => return unlike(&listed(&names)),
+            }
+        }
         (Kind::Text | Kind::Quantity, Value::Text(text)) => Checked::Text(text.clone()),
         (Kind::Text, _) => return unlike("a text"),
         (Kind::Texts | Kind::Cidrs, Value::List(items)) => {

@@ -4,7 +4,7 @@ use super::duration::GoDuration;
 use super::error::Place;
 
 /// A field that a document may have.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Field {
     /// Its path, such as `iptables.syncPeriod`.
     pub(super) path: &'static str,
@@ -26,6 +26,8 @@ pub(super) enum Kind {
     /// The same, or a number of nanoseconds.
     DurationOrNanos,
     OneOf(&'static [&'static str]),
+    /// One of these names, each with what it means, or nothing.
+    Choice(&'static [(&'static str, &'static str)]),
     Texts,
     Cidrs,
     /// Names with true or false.
@@ -83,7 +85,7 @@ pub(super) const fn nothing(
 
 /// What a document has for a field.
 #[derive(Clone, Debug)]
-pub(super) struct Setting {
+pub(super) struct Found {
     pub(super) field: &'static Field,
     pub(super) place: Place,
     pub(super) value: Checked,
@@ -103,6 +105,29 @@ pub(super) enum Checked {
 }
 
 impl Checked {
+    /// Whether it sets nothing: an empty text, an empty list, or a duration of 0.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Text(text) => text.is_empty(),
+            Self::Texts(texts) => texts.is_empty(),
+            Self::Duration(duration) => *duration == GoDuration(0),
+            _ => false,
+        }
+    }
+
+    /// Whether it is empty, or a text of blanks.
+    pub(super) fn is_blank(&self) -> bool {
+        self.is_empty() || matches!(self, Self::Text(text) if text.trim().is_empty())
+    }
+
+    /// Where the item of a list with this number is.
+    pub(super) fn place_of(&self, number: usize) -> Option<Place> {
+        match self {
+            Self::Texts(texts) => texts.get(number).map(|(place, _)| *place),
+            _ => None,
+        }
+    }
+
     /// Whether it is the value that is written so in a table of fields.
     pub(super) fn is(&self, written: &str) -> bool {
         match self {

@@ -1,11 +1,16 @@
-//! The fields of `KubeProxyConfiguration`, of kube-proxy 1.33 to 1.36, with those
+//! The fields of `KubeProxyConfiguration` that are no settings here, or are one in some of
+//! kube-proxy's modes, of kube-proxy 1.33 to 1.36, with those
 //! that older versions had and files still have
 //! (<https://kubernetes.io/docs/reference/config-api/kube-proxy-config.v1alpha1/>).
 
+use std::sync::LazyLock;
+
 use super::field::{Field, Kind, nothing, of_modes, used};
+use super::table::settings_of;
+use super::{KUBE_PROXY, OWN};
 use Kind::{
     Bool, Cidrs, Duration, DurationOrNanos, Flags, Integer, Number, OneOf, PortRange, Quantity,
-    Text, Texts, Verbosities, Version,
+    Text, Verbosities, Version,
 };
 
 /// kube-proxy's modes on Linux; the empty one is iptables.
@@ -48,14 +53,13 @@ const NO_IPVS: &str = "IPVS is not used";
 const WINDOWS: &str = "it is for Windows";
 const GONE: &str = "kube-proxy has no such field any more";
 
-/// The fields.
+/// The fields but for settings.
 pub(super) const FIELDS: &[Field] = &[
     used("apiVersion", Text),
     used("kind", Text),
     // It has none, but kind's template gives it a name.
     used("metadata.name", Text),
     nothing("featureGates", Flags, NONE, FEATURES),
-    used("clientConnection.kubeconfig", Text),
     nothing("clientConnection.acceptContentTypes", Text, NO_TEXT, CLIENT),
     nothing(
         "clientConnection.contentType",
@@ -65,8 +69,6 @@ pub(super) const FIELDS: &[Field] = &[
     ),
     nothing("clientConnection.qps", Number, &["0", "5"], CLIENT),
     nothing("clientConnection.burst", COUNT, &["0", "10"], CLIENT),
-    used("logging.format", OneOf(&["", "text", "json"])),
-    used("logging.verbosity", Integer(0, u32::MAX as i64)),
     nothing(
         "logging.flushFrequency",
         DurationOrNanos,
@@ -88,10 +90,6 @@ pub(super) const FIELDS: &[Field] = &[
         BUFFER,
         LOGS,
     ),
-    used("hostnameOverride", Text),
-    used("bindAddress", Text),
-    used("healthzBindAddress", Text),
-    used("metricsBindAddress", Text),
     nothing(
         "bindAddressHardFail",
         Bool,
@@ -165,8 +163,6 @@ pub(super) const FIELDS: &[Field] = &[
     nothing("detectLocal.bridgeInterface", Text, NO_TEXT, DEVICE),
     nothing("detectLocal.interfaceNamePrefix", Text, NO_TEXT, DEVICE),
     nothing("clusterCIDR", Text, NO_TEXT, DEVICE),
-    used("nodePortAddresses", Texts),
-    used("oomScoreAdj", Integer(-1000, 1000)),
     // For the fields of conntrack, 0 asks kube-proxy to leave the system's value.
     nothing("conntrack.maxPerCore", COUNT, &["0", "32768"], SYSTEM),
     nothing("conntrack.min", COUNT, &["0", "131072"], SYSTEM),
@@ -202,28 +198,20 @@ pub(super) const FIELDS: &[Field] = &[
     nothing("conntrack.max", ANY_INT, &["0"], GONE),
 ];
 
-/// The fields of `ProxyAgentConfiguration`.
-pub(super) const OWN_FIELDS: &[Field] = &[
-    used("apiVersion", Text),
-    used("kind", Text),
-    used("mapSizes.frontends", ELEMENTS),
-    used("mapSizes.backends", ELEMENTS),
-    used("mapSizes.slots", ELEMENTS),
-    used("mapSizes.flows", ELEMENTS),
-    used("natPorts", Text),
-    used("attach", OneOf(&["", "auto", "tcx", "clsact"])),
-    used("bpffs", Text),
-    used("auditPeriod", Duration),
-    // Not `off`, which YAML reads as `false`.
-    used("xdp", OneOf(&["", "auto", "always", "never"])),
-    used("lbAlgorithm", OneOf(&["", "random", "maglev"])),
-    used("forwarding", OneOf(&["", "snat", "dsr"])),
-    used("socketPath", OneOf(&["", "on", "host-only", "off"])),
-    used("cgroup", Text),
-    used("podOptOut", Bool),
-    used("resetGoneEndpoints", Duration),
-    used("externalIPs", Texts),
-];
+/// All fields of `KubeProxyConfiguration`: these, and those that are settings.
+pub(super) static KUBE_PROXY_FIELDS: LazyLock<Vec<Field>> =
+    LazyLock::new(|| with_settings(FIELDS, KUBE_PROXY));
 
-/// Sizes of maps that the kernel can be asked for without doubt.
-const ELEMENTS: Kind = Integer(16, 1 << 26);
+/// All fields of `ProxyAgentConfiguration`.
+pub(super) static OWN_FIELDS: LazyLock<Vec<Field>> =
+    LazyLock::new(|| with_settings(&[used("apiVersion", Text), used("kind", Text)], OWN));
+
+fn with_settings(others: &[Field], document: (&'static str, &'static str)) -> Vec<Field> {
+    let mut fields = others.to_vec();
+    for setting in settings_of(document) {
+        if others.iter().all(|other| other.path != setting.row.path) {
+            fields.push(used(setting.row.path, (setting.access.kind)()));
+        }
+    }
+    fields
+}

@@ -6,14 +6,14 @@
 //! (docs/adr/0004).
 //!
 //! ```text
-//!  text ─► tree ─► check ─────────► settings   diff: what can change at run time
-//!        (places)  (fields: tables)  (typed)
+//!  text ─► tree ─► check ─────────► settings   diff: what changes at run time
+//!        (places)  (kinds of fields)  (table)   configz: what is in force
 //! ```
 //!
 //! What kube-proxy accepts is accepted, but for fields that it does not know either:
 //! those it passes over with a warning, and here they are errors, since the setting
 //! that was meant is not in force. A field that kube-proxy knows and that has no
-//! effect here is told by [`Parsed::ignored`].
+//! effect here is in [`Parsed::ignored`].
 
 mod address;
 mod check;
@@ -23,8 +23,14 @@ mod duration;
 mod error;
 mod field;
 mod fields;
+mod form;
+mod overrides;
 mod own;
+#[cfg(test)]
+mod readme;
+mod row;
 mod settings;
+mod table;
 mod tree;
 
 use std::path::Path;
@@ -34,13 +40,16 @@ use crate::source::files::document::yaml_documents;
 pub use configz::configz;
 pub use diff::{Changes, diff, in_force};
 pub use error::ConfigError;
-pub use own::OwnSettings;
-pub use settings::{DEFAULT_MIN_SYNC_PERIOD, DEFAULT_SYNC_PERIOD, LogLevel, LogSettings, Settings};
+pub use overrides::{Override, with_overrides};
+pub use own::{MapSizes, OwnSettings};
+pub use row::OptionName;
+pub use settings::{LogLevel, LogSettings, Settings};
+pub use table::{Setting, settings};
 
 use check::Values;
 use error::{Mistake, Place};
-use field::{Effect, Setting};
-use fields::{FIELDS, OWN_FIELDS};
+use field::{Effect, Found};
+use fields::{KUBE_PROXY_FIELDS, OWN_FIELDS};
 use tree::{Node, Value};
 
 /// The document that kube-proxy reads.
@@ -81,8 +90,8 @@ fn parse_documents(text: &str) -> Result<Parsed, Mistake> {
     for (lines_before, document) in yaml_documents(text) {
         let document = tree::read(document, lines_before)?;
         let (taken, fields) = match kind(&document)? {
-            kind if kind == KUBE_PROXY => (&mut kube_proxy, FIELDS),
-            _ => (&mut own, OWN_FIELDS),
+            kind if kind == KUBE_PROXY => (&mut kube_proxy, &*KUBE_PROXY_FIELDS),
+            _ => (&mut own, &*OWN_FIELDS),
         };
         let values = Values::of(&document, fields)?;
         if taken.replace(values).is_some() {
@@ -95,14 +104,15 @@ fn parse_documents(text: &str) -> Result<Parsed, Mistake> {
         let reason = format!("there is no document of kind {kind} ({version})");
         return Err(Mistake::new(Place { line: 1, column: 1 }, "", reason));
     };
-    let mut settings = Settings::of(&kube_proxy)?;
+    let mut settings = Settings::default();
+    settings.take(&kube_proxy)?;
     if let Some(own) = own {
-        settings.own = OwnSettings::of(&own)?;
+        table::take(&mut settings, OWN, &own)?;
     }
     let mode = kube_proxy.text("mode").unwrap_or_default();
     let mut ignored: Vec<_> = kube_proxy
         .iter()
-        .filter_map(|setting| ignored(setting, mode))
+        .filter_map(|found| ignored(found, mode))
         .collect();
     ignored.sort_by_key(|field| field.line);
     Ok(Parsed { settings, ignored })
@@ -139,8 +149,8 @@ fn kind(document: &Node) -> Result<(&'static str, &'static str), Mistake> {
 }
 
 /// What to say of a field that has no effect, if there is need to.
-fn ignored(setting: &Setting, mode: &str) -> Option<IgnoredField> {
-    let (defaults, reason) = match setting.field.effect {
+fn ignored(found: &Found, mode: &str) -> Option<IgnoredField> {
+    let (defaults, reason) = match found.field.effect {
         Effect::Used => return None,
         Effect::OfModes(modes, _) if modes.contains(&mode) => return None,
         Effect::OfModes(modes, defaults) => {
@@ -154,12 +164,12 @@ fn ignored(setting: &Setting, mode: &str) -> Option<IgnoredField> {
         }
         Effect::Nothing(defaults, reason) => (defaults, reason.to_owned()),
     };
-    if defaults.iter().any(|default| setting.value.is(default)) {
+    if defaults.iter().any(|default| found.value.is(default)) {
         return None;
     }
     Some(IgnoredField {
-        path: setting.field.path,
-        line: setting.place.line,
+        path: found.field.path,
+        line: found.place.line,
         reason,
     })
 }

@@ -1,165 +1,159 @@
-//! The settings that kube-proxy has none for.
+//! The settings that kube-proxy has none for, with their defaults and the reasons for them.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::attach::{AttachWay, SocketPathMode, XdpChoice};
-use crate::config::{DEFAULT_BPFFS, DEFAULT_MAPS, DEFAULT_NAT_PORTS, NO_BPFFS, PortRange};
-use crate::maps::MapSizes;
+use super::OWN;
+use super::form::{Elements, OneOf, Path, PathOrNone, Period, Ports, Ranges, Switch};
+use super::row::{hot, restart, settings_table};
+use crate::config::{AttachWay, DEFAULT_BPFFS, PortRange, SocketPathMode, XdpChoice};
 use crate::model::object::{Algorithm, Forwarding};
 
-use super::address::range;
-use super::check::Values;
-use super::duration::GoDuration;
-use super::error::Mistake;
-use super::settings::mistake;
-
 /// Reading all maps takes some milliseconds in a large cluster.
-const SHORTEST_AUDIT_PERIOD: Duration = Duration::from_secs(1);
+const AUDIT_PERIOD: Period = Period(
+    Duration::from_secs(1),
+    "the maps cannot be read back more often than once a second",
+);
 
 /// The data path looks for this at most about once a second.
-const SHORTEST_RESET_GRACE: Duration = Duration::from_secs(1);
+const RESET_GRACE: Period = Period(
+    Duration::from_secs(1),
+    "an endpoint cannot be gone for less than a second; 0 is never",
+);
 
-/// The settings of `ProxyAgentConfiguration`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnSettings {
+const MAP_SIZE: &str = "the kernel's maps have one size for life";
+const AT_START: &str = "it decides what is loaded and attached at the start";
+const ALL_CONNECTIONS: &str = "the connections of all Services would move at once";
+
+settings_table! {
+    /// The settings of `ProxyAgentConfiguration`.
+    pub struct OwnSettings, |settings| settings.own, of OWN {
+        /// Source ports of flows that leave with this node's address; NodePorts, the host's
+        /// ephemeral ports (`net.ipv4.ip_local_port_range`) and those that its sockets are
+        /// bound to are left out of them.
+        ///
+        /// All ports that need no privilege.
+        nat_ports: PortRange = PortRange { first: 1024, last: 65_535 }, Ports,
+            restart("natPorts", "flows have ports of the old range")
+                .option("nat-ports", "FIRST-LAST");
+
+        /// How programs are attached to devices.
+        ///
+        /// By tcx where the kernel has it, for other users of clsact cannot displace that.
+        attach: AttachWay = AttachWay::Auto, OneOf,
+            restart("attach", AT_START).option("attach", "WAY");
+
+        /// The BPF file system in which maps and programs are pinned, so that they go on
+        /// without the agent, and its successor goes on from them; with `none` a stop takes
+        /// them away.
+        ///
+        /// Where systemd mounts one, and the command `mount` does.
+        bpffs: Option<PathBuf> = Some(PathBuf::from(DEFAULT_BPFFS)), PathOrNone,
+            restart("bpffs", AT_START).option("bpffs", "DIR|none");
+
+        /// How often the maps are read back and compared with what they should hold.
+        ///
+        /// Seldom: nobody else writes to them.
+        audit_period: Duration = Duration::from_mins(5), AUDIT_PERIOD,
+            restart("auditPeriod", "it is counted from the start");
+
+        /// On which uplinks XDP is used, where their drivers have it.
+        ///
+        /// On hardware, where it is faster than TC and sees the same packets.
+        xdp: XdpChoice = XdpChoice::Auto, OneOf,
+            restart("xdp", AT_START).option("xdp", "WHERE");
+
+        /// How connections from outside choose their endpoint, where a Service has no
+        /// annotation `proxy-agent/lb-algorithm`.
+        ///
+        /// At random, which is even also for few clients, and takes little memory.
+        algorithm: Algorithm = Algorithm::Random, OneOf,
+            restart("lbAlgorithm", ALL_CONNECTIONS).option("lb-algorithm", "NAME");
+
+        /// How connections from outside reach endpoints of other nodes, where a Service has
+        /// no annotation `proxy-agent/forwarding`.
+        ///
+        /// With this node's address, which works in every network.
+        forwarding: Forwarding = Forwarding::Snat, OneOf,
+            restart("forwarding", ALL_CONNECTIONS).option("forwarding", "HOW");
+
+        /// Whose sockets are served before there are packets.
+        ///
+        /// Everybody's: their packets cost nothing.
+        socket_path: SocketPathMode = SocketPathMode::On, OneOf,
+            restart("socketPath", AT_START).option("socket-path", "WHOSE");
+
+        /// The cgroup below which sockets are served.
+        ///
+        /// The root of all, wherever it is mounted.
+        cgroup: Option<PathBuf> = None, Path(None),
+            restart("cgroup", AT_START).option("cgroup", "DIR");
+
+        /// Leave the sockets of Pods with the label `proxy-agent/socket-path: "off"` alone.
+        /// Needs the right to list and watch Pods.
+        ///
+        /// Not so, since that right is needed for nothing else.
+        pod_opt_out: bool = false, Switch,
+            restart("podOptOut", "what is watched is decided at the start")
+                .option("pod-opt-out", "BOOL");
+
+        /// How long after the end of an endpoint TCP connections to it are reset, so that
+        /// their clients connect anew; 0 is never.
+        ///
+        /// Never: an endpoint that is gone may have much to say yet, and connections end by
+        /// themselves.
+        reset_gone_endpoints: Option<Duration> = None, RESET_GRACE,
+            restart("resetGoneEndpoints", "which endpoints are gone is known from the start on");
+
+        /// Where `spec.externalIPs` may be.
+        ///
+        /// Nowhere, since whoever may write a Service could take any traffic with them
+        /// (CVE-2020-8554).
+        external_ips: Vec<IpNet> = Vec::new(), Ranges, hot("externalIPs");
+    }
+
     /// How much the maps hold.
-    pub maps: MapSizes,
-    /// Source ports of flows that leave with this node's address.
-    pub nat_ports: PortRange,
-    /// How programs are attached to devices. By default by tcx where the kernel has
-    /// it, for other users of clsact cannot displace that.
-    pub attach: AttachWay,
-    /// The BPF file system in which maps and links are pinned, so that they outlive the
-    /// agent; none where nothing shall outlive it.
-    pub bpffs: Option<PathBuf>,
-    /// How often the maps are read back and compared with what they should hold. By
-    /// default seldom: nobody else writes to them.
-    pub audit_period: Duration,
-    /// On which uplinks XDP is used. By default on hardware, where it is faster than TC
-    /// and sees the same packets.
-    pub xdp: XdpChoice,
-    /// How connections from outside choose their endpoint, where a Service does not say.
-    /// By default at random, which is even also for few clients, and takes little memory.
-    pub algorithm: Algorithm,
-    /// How connections from outside reach endpoints of other nodes, where a Service does
-    /// not say. By default with this node's address, which works in every network.
-    pub forwarding: Forwarding,
-    /// Whose sockets are served. By default everybody's: their packets cost nothing.
-    pub socket_path: SocketPathMode,
-    /// The cgroup below which they are served. By default the root of all, wherever it
-    /// is mounted.
-    pub cgroup: Option<PathBuf>,
-    /// Whether Pods may have their sockets left alone, by a label. By default not, since
-    /// to watch Pods is a right that is needed for nothing else.
-    pub pod_opt_out: bool,
-    /// How long after the end of an endpoint TCP connections to it are reset, so that their
-    /// clients connect anew. By default never: an endpoint that is gone may have much to
-    /// say yet, and connections end by themselves.
-    pub reset_gone_endpoints: Option<Duration>,
-    /// Where `spec.externalIPs` may be. By default nowhere, since whoever may write a
-    /// Service could take any traffic with them (CVE-2020-8554).
-    pub external_ips: Vec<IpNet>,
+    maps: MapSizes = MapSizes::default();
 }
 
-impl Default for OwnSettings {
-    fn default() -> Self {
-        Self {
-            maps: DEFAULT_MAPS,
-            nat_ports: DEFAULT_NAT_PORTS,
-            attach: AttachWay::Auto,
-            bpffs: Some(PathBuf::from(DEFAULT_BPFFS)),
-            audit_period: Duration::from_mins(5),
-            xdp: XdpChoice::Auto,
-            algorithm: Algorithm::Random,
-            forwarding: Forwarding::Snat,
-            socket_path: SocketPathMode::On,
-            cgroup: None,
-            pod_opt_out: false,
-            reset_gone_endpoints: None,
-            external_ips: Vec::new(),
-        }
-    }
-}
+// Sizes for a cluster of 10,000 Services with ten endpoints each, with room for as many
+// again: the kernel allocates hash entries as they are needed, so that unused room costs
+// little more than a bucket of the table each.
+settings_table! {
+    /// How many elements the maps have.
+    #[derive(Copy)]
+    pub struct MapSizes, |settings| settings.own.maps, of OWN {
+        /// Frontends: ClusterIPs, NodePorts and load balancer addresses, times ports. For
+        /// each IP version.
+        ///
+        /// ClusterIP, NodePort and one VIP for each of some 20,000 ports.
+        frontends: u32 = 65_536, Elements,
+            restart("mapSizes.frontends", MAP_SIZE).named("mapSizes").option("map-frontends", "N");
 
-impl OwnSettings {
-    /// The settings of a `ProxyAgentConfiguration`.
-    pub(super) fn of(values: &Values) -> Result<Self, Mistake> {
-        let mut own = Self::default();
-        for (path, size) in [
-            ("mapSizes.frontends", &mut own.maps.frontends),
-            ("mapSizes.backends", &mut own.maps.backends),
-            ("mapSizes.slots", &mut own.maps.slots),
-            ("mapSizes.flows", &mut own.maps.flows),
-        ] {
-            if let Some(value) = values.integer(path) {
-                *size = u32::try_from(value).unwrap_or(u32::MAX);
-            }
-        }
-        if let Some(text) = values.text("natPorts") {
-            own.nat_ports = text
-                .parse()
-                .map_err(|why: String| mistake(values, "natPorts", why))?;
-        }
-        if let Some(period) = values.duration("auditPeriod") {
-            own.audit_period = period.to_std();
-            if own.audit_period < SHORTEST_AUDIT_PERIOD {
-                let reason = "the maps cannot be read back more often than once a second";
-                return Err(mistake(values, "auditPeriod", reason));
-            }
-        }
-        own.attach = match values.text("attach") {
-            Some("tcx") => AttachWay::Tcx,
-            Some("clsact") => AttachWay::Clsact,
-            _ => AttachWay::Auto,
-        };
-        own.bpffs = match values.text("bpffs") {
-            None | Some("") => own.bpffs,
-            Some(NO_BPFFS) => None,
-            Some(path) => Some(PathBuf::from(path)),
-        };
-        own.xdp = match values.text("xdp") {
-            Some("always") => XdpChoice::Always,
-            Some("never") => XdpChoice::Never,
-            _ => XdpChoice::Auto,
-        };
-        own.algorithm = values
-            .text("lbAlgorithm")
-            .and_then(Algorithm::of_name)
-            .unwrap_or_default();
-        own.forwarding = values
-            .text("forwarding")
-            .and_then(Forwarding::of_name)
-            .unwrap_or_default();
-        own.socket_path = match values.text("socketPath") {
-            Some("host-only") => SocketPathMode::HostOnly,
-            Some("off") => SocketPathMode::Off,
-            _ => SocketPathMode::On,
-        };
-        own.pod_opt_out = values.flag("podOptOut");
-        own.reset_gone_endpoints = reset_grace(values)?;
-        own.cgroup = values.text("cgroup").map(PathBuf::from);
-        for (number, (place, text)) in values.texts("externalIPs").iter().enumerate() {
-            let net = range(text).ok_or_else(|| {
-                let reason = format!("`{text}` is no address range such as `192.0.2.0/24`");
-                Mistake::new(*place, &format!("externalIPs[{number}]"), reason)
-            })?;
-            own.external_ips.push(net);
-        }
-        Ok(own)
-    }
-}
+        /// Backends: endpoints, times Service ports. For each IP version.
+        ///
+        /// 10,000 Services with ten endpoints each, and as many again.
+        backends: u32 = 262_144, Elements,
+            restart("mapSizes.backends", MAP_SIZE).named("mapSizes").option("map-backends", "N");
 
-/// The time of `resetGoneEndpoints`; none for 0.
-fn reset_grace(values: &Values) -> Result<Option<Duration>, Mistake> {
-    let path = "resetGoneEndpoints";
-    match values.duration(path).map(GoDuration::to_std) {
-        Some(grace) if grace < SHORTEST_RESET_GRACE => {
-            let reason = "an endpoint cannot be gone for less than a second; 0 is never";
-            Err(mistake(values, path, reason))
-        }
-        grace => Ok(grace),
+        /// Slots: places in endpoint sets; at least twice the backends. Shared by both IP
+        /// versions.
+        ///
+        /// Each endpoint takes a slot in the cluster set and perhaps one in the local set,
+        /// and old and new set live side by side for a moment.
+        slots: u32 = 1_048_576, Elements,
+            restart("mapSizes.slots", MAP_SIZE).named("mapSizes").option("map-slots", "N");
+
+        /// Flow records, two for each connection; the least recently used give way. For each
+        /// IP version; flows that are opening have half as many of their own.
+        ///
+        /// The kernel allocates them at the start.
+        flows: u32 = 131_072, Elements,
+            restart("mapSizes.flows", MAP_SIZE).named("mapSizes").option("map-flows", "N");
     }
+
+    /// Addresses of this node, of one IP version.
+    node_addresses: u32 = 1024;
 }

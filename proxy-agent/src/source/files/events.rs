@@ -1,6 +1,6 @@
 //! When to look at a folder again; the configuration file is watched by it too.
 //!
-//! inotify tells that something happened; what happened is then read from the
+//! inotify reports that something happened; what happened is then read from the
 //! folder itself. Two things only the events know: that a file was written
 //! though it looks the same, and that someone has written to a file and not yet
 //! closed it, so that it may be half of what it will be.
@@ -40,7 +40,7 @@ pub(crate) struct Hints {
     pub(crate) in_writing: HashSet<OsString>,
 }
 
-/// What the watcher's thread tells.
+/// What the watcher's thread reports.
 #[derive(Debug, Default)]
 struct Shared {
     wake: Notify,
@@ -67,8 +67,8 @@ pub(crate) struct Events {
 impl Events {
     pub(crate) fn new(directory: PathBuf) -> notify::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let told = Arc::clone(&shared);
-        let watcher = notify::recommended_watcher(move |event| told.take(event))?;
+        let reported = Arc::clone(&shared);
+        let watcher = notify::recommended_watcher(move |event| reported.take(event))?;
         let mut events = Self {
             directory,
             shared,

@@ -32,7 +32,7 @@ pub enum FileError {
     Document(#[from] DocumentError),
 }
 
-/// What tells that a file is the same as before without reading it.
+/// What shows that a file is the same as before without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,

@@ -60,8 +60,8 @@ pub enum FilesError {
     },
 }
 
-/// Sends the objects of `directory` and then what changes in it, until nobody
-/// listens any more. The first batch holds all there is and the news that this
+/// Sends the objects of `directory` and then what changes in it, until the
+/// receiver is dropped. The first batch holds all there is and the news that this
 /// is all; later ones hold differences.
 pub async fn watch(
     directory: &Path,

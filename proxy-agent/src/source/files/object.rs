@@ -1,4 +1,4 @@
-//! From what a file says to what the model is told.
+//! From what a file says to what the model gets.
 
 use std::fmt;
 use std::sync::Arc;

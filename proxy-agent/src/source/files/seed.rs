@@ -14,7 +14,7 @@ use serde::de::{
 
 use super::document::{ApiObject, Document};
 
-/// The parts of any value that tell what object it is.
+/// The parts of any value that identify the object.
 #[derive(Debug)]
 pub(super) enum Outline {
     /// A mapping.

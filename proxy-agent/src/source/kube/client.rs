@@ -68,7 +68,7 @@ impl Connection {
         (client, number)
     }
 
-    /// After trouble with a client: makes a new one, unless somebody else has.
+    /// After an error of a client: makes a new one, unless somebody else has.
     /// Files that cannot be used, as while they are written, change nothing.
     pub(crate) async fn renew(&self, number: u64) {
         if self.current().number != number {

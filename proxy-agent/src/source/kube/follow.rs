@@ -5,7 +5,7 @@
 //! Written here and not taken from kube's runtime, whose watcher lists and begins
 //! watches without a time limit, never lists anew when the beginning of a watch is
 //! answered by 410, asks without a pause while a server ends each watch at once, and
-//! has to be told whether the server has streaming lists.
+//! has to be configured whether the server has streaming lists.
 
 use std::pin::Pin;
 
@@ -20,7 +20,7 @@ use super::client::Connection;
 use super::pace::{Backoff, Pace};
 use super::resource::Watched;
 use super::track::Tracker;
-use super::trouble::Trouble;
+use super::watch_error::WatchError;
 use crate::model::object::Change;
 
 /// Marks the bookmark that ends a list which comes as a watch.
@@ -69,10 +69,10 @@ impl<'a, K: Watched> Follower<'a, K> {
         }
     }
 
-    /// Reports changes until nobody listens.
+    /// Reports changes until the receiver is dropped.
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new(self.pace);
-        let mut is_troubled = false;
+        let mut has_failed = false;
         let mut is_absent = false;
         loop {
             let (client, number) = self.connection.client();
@@ -84,19 +84,19 @@ impl<'a, K: Watched> Follower<'a, K> {
                 .is_some_and(|began| began.elapsed() >= self.pace.settled);
             if has_settled || self.heard {
                 backoff.reset();
-                if std::mem::take(&mut is_troubled) {
+                if std::mem::take(&mut has_failed) {
                     info!("{}: followed again", K::PLURAL);
                 }
             }
-            let trouble = match ended {
+            let error = match ended {
                 Ok(()) if has_settled => continue,
                 Ok(()) => None,
-                Err(Trouble::Unheard) => return,
-                Err(trouble) => Some(trouble),
+                Err(WatchError::ReceiverDropped) => return,
+                Err(error) => Some(error),
             };
             if K::IS_OPTIONAL
-                && let Some(trouble) = &trouble
-                && trouble.is_of_unknown_kind()
+                && let Some(error) = &error
+                && error.is_of_unknown_kind()
             {
                 if !std::mem::replace(&mut is_absent, true) {
                     info!("{}: this API server has none; going on without", K::PLURAL);
@@ -105,10 +105,10 @@ impl<'a, K: Watched> Follower<'a, K> {
                 continue;
             }
             let wait = backoff.next();
-            if let Some(trouble) = trouble {
-                warn!("{}: {trouble}; going on in {wait:.1?}", K::PLURAL);
-                is_troubled = true;
-                self.learn_from(&trouble, number).await;
+            if let Some(error) = error {
+                warn!("{}: {error}; going on in {wait:.1?}", K::PLURAL);
+                has_failed = true;
+                self.learn_from(&error, number).await;
             } else {
                 debug!("{}: the watch ended early", K::PLURAL);
             }
@@ -117,19 +117,19 @@ impl<'a, K: Watched> Follower<'a, K> {
     }
 
     /// What to do otherwise next time.
-    async fn learn_from(&mut self, trouble: &Trouble, client: u64) {
+    async fn learn_from(&mut self, error: &WatchError, client: u64) {
         if self.position.is_none() {
             self.streams = !self.streams;
-        } else if trouble.is_expired() {
+        } else if error.is_expired() {
             self.position = None;
         }
-        if trouble.may_be_of_credentials() {
+        if error.may_be_of_credentials() {
             self.connection.renew(client).await;
         }
     }
 
     /// A list if one is needed, and one watch, which ends in order with `Ok`.
-    async fn attempt(&mut self, api: &Api<K>) -> Result<(), Trouble> {
+    async fn attempt(&mut self, api: &Api<K>) -> Result<(), WatchError> {
         let mut events = None;
         if self.position.is_none() {
             events = self.list_by_stream(api).await?;
@@ -150,7 +150,7 @@ impl<'a, K: Watched> Follower<'a, K> {
         &self,
         api: &Api<K>,
         with_list: bool,
-    ) -> Result<(Events<K>, Instant), Trouble> {
+    ) -> Result<(Events<K>, Instant), WatchError> {
         let seconds = self.pace.watch_seconds();
         let parameters = WatchParams {
             label_selector: K::LABELS.map(str::to_owned),
@@ -165,7 +165,7 @@ impl<'a, K: Watched> Follower<'a, K> {
         let version = self.position.as_deref().unwrap_or_default();
         let events = timeout(self.pace.answer, api.watch(&parameters, version))
             .await
-            .map_err(|_| Trouble::Silent(self.pace.answer))??;
+            .map_err(|_| WatchError::Silent(self.pace.answer))??;
         Ok((events.boxed(), deadline + self.pace.grace))
     }
 
@@ -174,13 +174,13 @@ impl<'a, K: Watched> Follower<'a, K> {
     async fn list_by_stream(
         &mut self,
         api: &Api<K>,
-    ) -> Result<Option<(Events<K>, Instant)>, Trouble> {
+    ) -> Result<Option<(Events<K>, Instant)>, WatchError> {
         if !self.streams {
             return Ok(None);
         }
         let (mut events, deadline) = match self.begin_watch(api, true).await {
-            Err(trouble) if trouble.is_unknown_request() => {
-                debug!("{}: no streaming lists: {trouble}", K::PLURAL);
+            Err(error) if error.is_unknown_request() => {
+                debug!("{}: no streaming lists: {error}", K::PLURAL);
                 return Ok(None);
             }
             other => other?,
@@ -189,8 +189,8 @@ impl<'a, K: Watched> Follower<'a, K> {
         loop {
             let event = timeout(self.pace.answer, events.try_next())
                 .await
-                .map_err(|_| Trouble::Silent(self.pace.answer))??;
-            match event.ok_or(Trouble::Incomplete)? {
+                .map_err(|_| WatchError::Silent(self.pace.answer))??;
+            match event.ok_or(WatchError::Incomplete)? {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     let change = self.tracker.apply(object);
                     self.report(change).await?;
@@ -206,13 +206,13 @@ impl<'a, K: Watched> Follower<'a, K> {
                         return Ok(Some((events, deadline)));
                     }
                 }
-                WatchEvent::Error(status) => return Err(Trouble::Refused(status)),
+                WatchEvent::Error(status) => return Err(WatchError::Refused(status)),
             }
         }
     }
 
     /// A list in pages, each of them one answer.
-    async fn list_by_pages(&mut self, api: &Api<K>) -> Result<(), Trouble> {
+    async fn list_by_pages(&mut self, api: &Api<K>) -> Result<(), WatchError> {
         self.tracker.begin_list();
         let mut parameters = ListParams {
             label_selector: K::LABELS.map(str::to_owned),
@@ -223,10 +223,10 @@ impl<'a, K: Watched> Follower<'a, K> {
         loop {
             let answer = timeout(self.pace.answer, api.list(&parameters)).await;
             let page = match answer {
-                Ok(page) => page.map_err(Trouble::from),
-                Err(_) => Err(Trouble::Silent(self.pace.answer)),
+                Ok(page) => page.map_err(WatchError::from),
+                Err(_) => Err(WatchError::Silent(self.pace.answer)),
             };
-            let page = page.inspect_err(|trouble| self.whole |= trouble.is_expired())?;
+            let page = page.inspect_err(|error| self.whole |= error.is_expired())?;
             for object in page.items {
                 let change = self.tracker.apply(object);
                 self.report(change).await?;
@@ -240,7 +240,7 @@ impl<'a, K: Watched> Follower<'a, K> {
     }
 
     /// A list is complete.
-    async fn end_list(&mut self, version: String) -> Result<(), Trouble> {
+    async fn end_list(&mut self, version: String) -> Result<(), WatchError> {
         let gone = self.tracker.end_list();
         self.report(gone).await?;
         self.move_to(Some(version));
@@ -251,12 +251,12 @@ impl<'a, K: Watched> Follower<'a, K> {
     }
 
     /// What a watch brings, until the server ends it.
-    async fn watch(&mut self, mut events: Events<K>, deadline: Instant) -> Result<(), Trouble> {
+    async fn watch(&mut self, mut events: Events<K>, deadline: Instant) -> Result<(), WatchError> {
         self.watching = Some(Instant::now());
         loop {
             let event = timeout_at(deadline, events.try_next())
                 .await
-                .map_err(|_| Trouble::Overdue)??;
+                .map_err(|_| WatchError::Overdue)??;
             let Some(event) = event else {
                 return Ok(());
             };
@@ -273,7 +273,7 @@ impl<'a, K: Watched> Follower<'a, K> {
                     object.meta().resource_version.clone()
                 }
                 WatchEvent::Bookmark(bookmark) => Some(bookmark.metadata.resource_version),
-                WatchEvent::Error(status) => return Err(Trouble::Refused(status)),
+                WatchEvent::Error(status) => return Err(WatchError::Refused(status)),
             };
             self.heard = true;
             self.move_to(version);
@@ -286,10 +286,10 @@ impl<'a, K: Watched> Follower<'a, K> {
         self.position = version.or(self.position.take());
     }
 
-    async fn report(&self, changes: impl IntoIterator<Item = Change>) -> Result<(), Trouble> {
+    async fn report(&self, changes: impl IntoIterator<Item = Change>) -> Result<(), WatchError> {
         for change in changes {
             let sent = self.changes.send(change).await;
-            sent.map_err(|_| Trouble::Unheard)?;
+            sent.map_err(|_| WatchError::ReceiverDropped)?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! Four watches ([`follow`]), and one of Pods where that is wanted, each with its own list, its own backoff and its own
 //! idea of what is there ([`track`]), over one [`client`] that is made anew where its
-//! credentials may have changed. Trouble with the server changes nothing here: what
+//! credentials may have changed. An error of the server changes nothing here: what
 //! was reported stays reported until a complete list or a watch says otherwise.
 
 mod client;
@@ -10,7 +10,7 @@ mod follow;
 mod pace;
 mod resource;
 mod track;
-mod trouble;
+mod watch_error;
 
 use std::path::PathBuf;
 
@@ -27,7 +27,7 @@ pub(crate) use client::Connection;
 use follow::Follower;
 pub(crate) use pace::Backoff;
 pub use pace::Pace;
-pub(crate) use trouble::Trouble;
+pub(crate) use watch_error::WatchError;
 
 /// How to reach the API server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,8 +79,8 @@ pub enum KubeError {
 /// The most changes that go into one batch.
 const BATCH: usize = 1024;
 
-/// Sends the objects of the API server and then what changes, until nobody listens
-/// any more. Trouble with the server is waited out, with backoff and jitter.
+/// Sends the objects of the API server and then what changes, until the receiver
+/// is dropped. After an error it tries again, with backoff and jitter.
 ///
 /// # Errors
 ///

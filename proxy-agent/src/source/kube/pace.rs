@@ -17,7 +17,7 @@ pub struct Pace {
     /// the next object of a list that comes as a watch. As long as the API server
     /// itself gives a request (`--request-timeout`).
     pub answer: Duration,
-    /// The first wait after trouble; each wait without success is twice as long.
+    /// The first wait after an error; each wait without success is twice as long.
     pub first_wait: Duration,
     /// The longest wait.
     pub longest_wait: Duration,

@@ -1,4 +1,4 @@
-//! From objects to changes: what is there by name, so that a new list tells what has
+//! From objects to changes: what is there by name, so that a new list shows what has
 //! vanished.
 
 use std::collections::HashMap;

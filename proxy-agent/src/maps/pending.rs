@@ -4,21 +4,21 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::plan::{Write, WrittenElement};
 
-/// What is to be written later. All of it can be owed at once: finding an element does not
-/// depend on how much there is.
+/// What is to be retried. All writes may be pending at once: finding an element does not
+/// depend on how many there are.
 #[derive(Default)]
-pub(super) struct Owed {
+pub(super) struct PendingWrites {
     writes: BTreeMap<u64, Write>,
     places: HashMap<WrittenElement, u64>,
     next: u64,
 }
 
-impl Owed {
+impl PendingWrites {
     pub(super) fn is_empty(&self) -> bool {
         self.writes.is_empty()
     }
 
-    /// Owes a write, in the place of any for the same element.
+    /// Adds a write, in the place of any for the same element.
     pub(super) fn push(&mut self, write: Write) {
         let element = write.element();
         self.forget(&element);
@@ -27,14 +27,14 @@ impl Owed {
         self.next += 1;
     }
 
-    /// Owes nothing more for an element.
+    /// Forgets the write for an element, if there is one.
     pub(super) fn forget(&mut self, element: &WrittenElement) {
         if let Some(place) = self.places.remove(element) {
             self.writes.remove(&place);
         }
     }
 
-    /// All of it, the oldest first; nothing is owed any more.
+    /// Takes all of them, the oldest first.
     pub(super) fn take(&mut self) -> impl Iterator<Item = Write> + use<> {
         std::mem::take(self).writes.into_values()
     }

@@ -1,23 +1,24 @@
-//! The node's edge devices, as they come and go: each gets the programs.
+//! The node's network devices, as they come and go: each edge device gets the programs.
 
 use tracing::{error, info, warn};
 
 use super::handover::Handover;
 use crate::agent::Agent;
 use crate::attach::device::local_addresses;
-use crate::attach::{Attacher, DeviceWatch, Look, Outcome, WatchError};
+use crate::attach::{Attacher, DeviceWatch, DeviceWatchError, Look, Outcome};
 use crate::maps::KernelMaps;
+use crate::status::DevicesReport;
 
 /// The devices, and what is attached to them.
-pub(super) struct Edges {
+pub(super) struct Interfaces {
     attacher: Attacher,
     handover: Handover,
     devices: DeviceWatch,
 }
 
-impl Edges {
+impl Interfaces {
     /// Begins to watch the devices.
-    pub(super) fn new(attacher: Attacher, handover: Handover) -> Result<Self, WatchError> {
+    pub(super) fn new(attacher: Attacher, handover: Handover) -> Result<Self, DeviceWatchError> {
         Ok(Self {
             attacher,
             handover,
@@ -26,21 +27,16 @@ impl Edges {
     }
 
     /// What attaches the programs.
-    pub(super) fn attacher(&self) -> &Attacher {
-        &self.attacher
-    }
-
-    /// The same, to be changed.
     pub(super) fn attacher_mut(&mut self) -> &mut Attacher {
         &mut self.attacher
     }
 
     /// Returns when a device has changed. Safe to cancel.
-    pub(super) async fn changed(&mut self) {
+    pub(super) async fn next(&mut self) {
         self.devices.changed().await;
     }
 
-    /// Tells the agent the addresses of the node's devices, and makes the served devices
+    /// Passes the addresses of the node's devices to the agent, and makes the served devices
     /// the edge devices that there are.
     pub(super) async fn reconcile(&mut self, agent: &mut Agent<KernelMaps>, look: Look) {
         let present = match self.devices.list().await {
@@ -64,11 +60,20 @@ impl Edges {
         let own = agent.own_addresses();
         let outcome = self.attacher.reconcile(&present, own, look);
         self.handover.end().await;
-        tell(outcome);
+        log(outcome);
+    }
+
+    /// How many there are, and how they are.
+    pub(super) fn report(&self) -> DevicesReport {
+        DevicesReport {
+            served: self.attacher.served(),
+            with_xdp: self.attacher.with_xdp(),
+            failing_for: self.attacher.failing_for(),
+        }
     }
 
     /// Ends; what is pinned is left to the next agent.
-    pub(super) fn leave(self) {
+    pub(super) fn stop(self) {
         if self.attacher.is_lasting() {
             info!("stopped; what is pinned goes on serving");
         } else {
@@ -77,8 +82,8 @@ impl Edges {
     }
 }
 
-/// Writes to the log what was done.
-fn tell(outcome: Outcome) {
+/// Logs what was done.
+fn log(outcome: Outcome) {
     let Outcome {
         attached,
         restored,

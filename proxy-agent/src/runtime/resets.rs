@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use tokio::time::sleep_until;
 
-use super::socket_path::Sockets;
+use super::sockets::Sockets;
 use crate::agent::Agent;
 use crate::maps::KernelMaps;
 
 /// Returns when there are connections to be reset. Safe to cancel.
-pub(super) async fn due(agent: &Agent<KernelMaps>) {
+pub(super) async fn next(agent: &Agent<KernelMaps>) {
     match agent.next_reset() {
         Some(time) => sleep_until(time.into()).await,
         None => std::future::pending().await,
@@ -18,7 +18,7 @@ pub(super) async fn due(agent: &Agent<KernelMaps>) {
 
 /// Resets them: the packet path does when it sees their next packet, and the host's sockets
 /// are ended.
-pub(super) async fn make(agent: &mut Agent<KernelMaps>, sockets: &mut Sockets) {
+pub(super) async fn reset(agent: &mut Agent<KernelMaps>, sockets: &mut Sockets) {
     if agent.reset_gone(Instant::now()) {
         sockets.end_gone(agent.maps_mut()).await;
     }

@@ -1,4 +1,4 @@
-//! How the agent is.
+//! The agent's status, as metrics and health checks report it.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -32,7 +32,7 @@ pub struct Report {
     pub traffic: Vec<PortTraffic>,
 }
 
-/// How much a report tells.
+/// How much a report has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
     /// What decides about health.
@@ -110,8 +110,8 @@ impl Report {
             && self.is_bearable(self.devices.failing_for)
     }
 
-    fn is_bearable(&self, trouble: Option<Duration>) -> bool {
-        trouble.is_none_or(|time| time <= self.patience)
+    fn is_bearable(&self, failing_for: Option<Duration>) -> bool {
+        failing_for.is_none_or(|time| time <= self.patience)
     }
 
     /// When any family was last brought up to date.

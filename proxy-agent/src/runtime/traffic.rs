@@ -6,7 +6,7 @@ use proxy_ebpf::layout::Traffic;
 
 use crate::agent::Agent;
 use crate::maps::KernelMaps;
-use crate::serve::PortTraffic;
+use crate::status::PortTraffic;
 
 /// Reads it from the maps; ports and endpoints without any are left out.
 pub(super) fn read(agent: &mut Agent<KernelMaps>) -> Vec<PortTraffic> {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use kube::core::Status;
 
-/// Trouble with the server; all of it is waited out.
+/// Why a list or a watch ended; it is tried again after all but the last.
 #[derive(Debug)]
-pub(crate) enum Trouble {
+pub(crate) enum WatchError {
     /// The server answered with an error, at once or within the stream.
     Refused(Box<Status>),
     /// It cannot be reached, or what it sent cannot be read.
@@ -18,11 +18,11 @@ pub(crate) enum Trouble {
     Incomplete,
     /// It did not end a watch when it should have.
     Overdue,
-    /// Nobody listens to the source any more.
-    Unheard,
+    /// The receiver of changes was dropped.
+    ReceiverDropped,
 }
 
-impl From<kube::Error> for Trouble {
+impl From<kube::Error> for WatchError {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::Refused(status),
@@ -31,7 +31,7 @@ impl From<kube::Error> for Trouble {
     }
 }
 
-impl Trouble {
+impl WatchError {
     fn code(&self) -> u16 {
         match self {
             Self::Refused(status) => status.code,
@@ -59,7 +59,7 @@ impl Trouble {
         matches!(self.code(), 400 | 422)
     }
 
-    /// The files that say how to reach the server may tell something new by now.
+    /// The files that say how to reach the server may have something new by now.
     pub(crate) fn may_be_of_credentials(&self) -> bool {
         match self {
             Self::Refused(status) => status.code == 401,
@@ -78,7 +78,7 @@ impl Trouble {
     }
 }
 
-impl std::fmt::Display for Trouble {
+impl std::fmt::Display for WatchError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Refused(status) => write!(
@@ -104,7 +104,7 @@ impl std::fmt::Display for Trouble {
             Self::Silent(time) => write!(f, "the API server said nothing for {time:?}"),
             Self::Incomplete => f.write_str("the API server broke off a list"),
             Self::Overdue => f.write_str("the API server did not end a watch in time"),
-            Self::Unheard => f.write_str("nobody listens"),
+            Self::ReceiverDropped => f.write_str("the receiver of changes was dropped"),
         }
     }
 }
@@ -113,18 +113,18 @@ impl std::fmt::Display for Trouble {
 mod tests {
     use super::*;
 
-    fn refused(code: u16, reason: &str) -> Trouble {
+    fn refused(code: u16, reason: &str) -> WatchError {
         let status = Status::failure("for a test", reason).with_code(code);
-        Trouble::from(kube::Error::Api(status.boxed()))
+        WatchError::from(kube::Error::Api(status.boxed()))
     }
 
     #[test]
-    fn an_expired_version_is_told_by_code_or_by_reason() {
+    fn an_expired_version_has_a_code_or_a_reason() {
         assert!(refused(410, "Gone").is_expired());
         assert!(refused(410, "Expired").is_expired());
         assert!(refused(0, "Expired").is_expired());
         assert!(!refused(500, "InternalError").is_expired());
-        assert!(!Trouble::Incomplete.is_expired());
+        assert!(!WatchError::Incomplete.is_expired());
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
         assert!(!refused(403, "Forbidden").may_be_of_credentials());
         assert!(!refused(503, "ServiceUnavailable").may_be_of_credentials());
         let refused = std::io::Error::other(std::io::ErrorKind::ConnectionRefused.to_string());
-        let failed = Trouble::from(kube::Error::Service(Box::new(refused)));
+        let failed = WatchError::from(kube::Error::Service(Box::new(refused)));
         assert!(failed.may_be_of_credentials());
         assert_eq!(
             failed.to_string(),

@@ -9,16 +9,16 @@ use tokio::time::{Instant, sleep_until};
 pub(super) struct Pace {
     period: Duration,
     last: Option<Instant>,
-    is_wanted: bool,
+    is_requested: bool,
 }
 
 impl Pace {
-    /// No round yet, and none wanted.
+    /// No round yet, and none requested.
     pub(super) fn new(period: Duration) -> Self {
         Self {
             period,
             last: None,
-            is_wanted: false,
+            is_requested: false,
         }
     }
 
@@ -27,14 +27,14 @@ impl Pace {
         self.period = period;
     }
 
-    /// Wants a round as soon as one may be.
-    pub(super) fn want(&mut self) {
-        self.is_wanted = true;
+    /// Requests a round as soon as one may be.
+    pub(super) fn request(&mut self) {
+        self.is_requested = true;
     }
 
-    /// Returns when a round is wanted and may be. Safe to cancel.
-    pub(super) async fn due(&self) {
-        if !self.is_wanted {
+    /// Returns when a round is requested and may be. Safe to cancel.
+    pub(super) async fn next(&self) {
+        if !self.is_requested {
             return std::future::pending().await;
         }
         let next = self.last.and_then(|last| last.checked_add(self.period));
@@ -45,7 +45,7 @@ impl Pace {
 
     /// Notes a round; one in which there was nothing to do does not count.
     pub(super) fn done(&mut self, had_work: bool) {
-        self.is_wanted = false;
+        self.is_requested = false;
         if had_work {
             self.last = Some(Instant::now());
         }
@@ -61,29 +61,29 @@ mod tests {
     /// How long it takes until a round is due.
     async fn wait(pace: &Pace) -> Duration {
         let start = Instant::now();
-        pace.due().await;
+        pace.next().await;
         start.elapsed()
     }
 
     #[tokio::test(start_paused = true)]
     async fn rounds_with_work_are_a_period_apart() {
         let mut pace = Pace::new(PERIOD);
-        pace.want();
+        pace.request();
         assert_eq!(wait(&pace).await, Duration::ZERO);
         pace.done(false);
-        pace.want();
+        pace.request();
         assert_eq!(wait(&pace).await, Duration::ZERO);
         pace.done(true);
-        pace.want();
+        pace.request();
         assert_eq!(wait(&pace).await, PERIOD);
         pace.set_period(Duration::ZERO);
         assert_eq!(wait(&pace).await, Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_due_that_is_not_wanted() {
+    async fn nothing_is_due_that_is_not_requested() {
         let pace = Pace::new(Duration::ZERO);
-        let due = tokio::time::timeout(Duration::from_hours(1), pace.due());
+        let due = tokio::time::timeout(Duration::from_hours(1), pace.next());
         assert!(due.await.is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! What the agent tells without being asked: Events, and the health checks that it
-//! opens for load balancers.
+//! What the agent reports of Services: Events, and the health checks that it opens for
+//! load balancers.
 
 use tracing::warn;
 
@@ -9,15 +9,15 @@ use crate::maps::KernelMaps;
 use crate::recorder::{Event, Recorder};
 use crate::serve::{Asker, ListenError, ServiceHealth};
 
-/// Where the agent tells of Services.
-pub(super) struct Outlets {
+/// Where the agent reports on Services.
+pub(super) struct Notifiers {
     node_name: String,
     recorder: Recorder,
     service_health: ServiceHealth,
 }
 
-impl Outlets {
-    /// Outlets that have told of the start.
+impl Notifiers {
+    /// Notifiers that have recorded the start.
     pub(super) fn new(node_name: &str, source: &Source, asker: Asker) -> Self {
         let recorder = match source {
             Source::Kube(settings) => Recorder::start(settings.clone(), node_name),
@@ -31,34 +31,35 @@ impl Outlets {
         }
     }
 
-    /// Tells what has happened; after everything that makes the agent write.
-    pub(super) fn record(&self, agent: &mut Agent<KernelMaps>) {
+    /// Sends the agent's Events; after everything that makes the agent write.
+    pub(super) fn send_events(&self, agent: &mut Agent<KernelMaps>) {
         for event in agent.take_events() {
             self.recorder.record(event);
         }
     }
 
     /// Brings the health checks up to date.
-    pub(super) async fn follow(&mut self, agent: &mut Agent<KernelMaps>) {
+    pub(super) async fn update_health_checks(&mut self, agent: &mut Agent<KernelMaps>) {
         let checks = agent.take_health_checks();
         let addresses = agent.node_port_addresses();
         let errors = self.service_health.follow(checks, addresses).await;
-        self.tell(&errors);
+        self.report(&errors);
     }
 
-    /// Tries again what did not work.
+    /// Retries what did not work.
     pub(super) async fn retry(&mut self) {
         let errors = self.service_health.retry().await;
-        self.tell(&errors);
+        self.report(&errors);
     }
 
-    fn tell(&self, errors: &[ListenError]) {
+    fn report(&self, errors: &[ListenError]) {
         for error in errors {
             let ListenError {
                 service, source, ..
             } = error;
             warn!(%service, "{error}, to be tried again: {source}");
-            let event = Event::no_health_check(&self.node_name, error);
+            let reason = format!("{error}: {source}");
+            let event = Event::no_health_check(&self.node_name, service.clone(), &reason);
             self.recorder.record(event);
         }
     }

@@ -1,5 +1,4 @@
-//! The socket path of the command `run`. Where it is not to be had, packets are served
-//! all the same.
+//! The socket path. Where it is not to be had, packets are served all the same.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,17 +10,17 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::agent::Agent;
-use crate::attach::{Attacher, SocketPath, SocketPathMode, pod_cgroups, scope};
-use crate::config::OwnSettings;
+use crate::attach::{Attacher, SocketPath, pod_cgroups, scope};
+use crate::config::{OwnSettings, SocketPathMode};
 use crate::host::{self, Connected};
-use crate::maps::{KernelMaps, LeftOut, SocketScope, Standing};
+use crate::maps::{BackendState, KernelMaps, LeftOut, SocketScope};
 
 /// How often the cgroup of a Pod is looked for that is not there yet.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whose sockets are to be served; nobody's where they cannot be told apart, and then
-/// nothing is attached either, which is told.
-pub(super) fn wanted(settings: &OwnSettings) -> SocketScope {
+/// Whose sockets are to be served; nobody's where the kernel cannot distinguish them: then
+/// nothing is attached either, which is logged.
+pub(super) fn scope_of(settings: &OwnSettings) -> SocketScope {
     scope(settings.socket_path).unwrap_or_default()
 }
 
@@ -30,16 +29,16 @@ pub(super) struct Sockets {
     /// What is to be attached, until the first state is programmed: whoever finds his
     /// Services by the programs that another agent has left shall not lose them meanwhile.
     wanted: Option<Wanted>,
-    /// What could not be attached, and is tried again now and then.
-    owed: Option<Wanted>,
+    /// What could not be attached, and is retried.
+    pending: Option<Wanted>,
     path: Option<SocketPath>,
     left_out: LeftOut,
     /// The Pods that want to be left out.
     pods: BTreeSet<Arc<str>>,
     /// How many of their cgroups were found.
     found: usize,
-    /// Whether it was told that some were not.
-    is_told: bool,
+    /// Whether it was logged that some were not.
+    is_logged: bool,
     /// When their cgroups are looked for again.
     next_look: Instant,
     /// Whether a connection was perhaps being made when TCP sockets were last ended.
@@ -50,8 +49,8 @@ pub(super) struct Sockets {
 struct Wanted {
     mode: SocketPathMode,
     cgroup: Option<PathBuf>,
-    /// What was last told of why it cannot be had.
-    told: Option<String>,
+    /// The last reason why it cannot be had.
+    reason: Option<String>,
 }
 
 impl Sockets {
@@ -61,14 +60,14 @@ impl Sockets {
             wanted: Some(Wanted {
                 mode: settings.socket_path,
                 cgroup: settings.cgroup.clone(),
-                told: None,
+                reason: None,
             }),
-            owed: None,
+            pending: None,
             path: None,
             left_out,
             pods: BTreeSet::new(),
             found: 0,
-            is_told: false,
+            is_logged: false,
             next_look: Instant::now(),
             may_have_missed: false,
         }
@@ -79,7 +78,7 @@ impl Sockets {
     pub(super) async fn follow(&mut self, agent: &mut Agent<KernelMaps>, attacher: &mut Attacher) {
         if let Some(pods) = agent.take_left_out_pods() {
             self.pods = pods;
-            self.is_told = false;
+            self.is_logged = false;
             self.find_pods();
         }
         if agent.is_programmed()
@@ -101,14 +100,14 @@ impl Sockets {
             match attacher.attach_to_sockets(wanted.cgroup.as_deref()) {
                 Ok(path) => {
                     let cgroup = path.cgroup().display();
-                    info!(whose = %wanted.mode, %cgroup, "sockets are served");
+                    info!(whose = wanted.mode.name(), %cgroup, "sockets are served");
                     self.path = Some(path);
                     return self.find_pods();
                 }
                 Err(error) => {
                     let may_pass = error.may_pass();
-                    wanted.tell(format!("{:#}", anyhow::Error::from(error)));
-                    self.owed = may_pass.then_some(wanted);
+                    wanted.log(format!("{:#}", anyhow::Error::from(error)));
+                    self.pending = may_pass.then_some(wanted);
                 }
             }
         }
@@ -117,8 +116,8 @@ impl Sockets {
         }
     }
 
-    /// Waits until the cgroups of Pods are to be looked for again. Safe to cancel.
-    pub(super) async fn look_is_due(&self) {
+    /// Returns when the cgroups of Pods are to be looked for again. Safe to cancel.
+    pub(super) async fn next(&self) {
         if self.has_all_pods() {
             std::future::pending::<()>().await;
         }
@@ -151,12 +150,12 @@ impl Sockets {
 
     /// Does now and again what may have been missed.
     pub(super) async fn review(&mut self, agent: &mut Agent<KernelMaps>, attacher: &mut Attacher) {
-        if let Some(owed) = self.owed.take() {
-            self.attach(owed, attacher);
+        if let Some(wanted) = self.pending.take() {
+            self.attach(wanted, attacher);
         }
         if !self.has_all_pods() {
             self.find_pods();
-            if !self.has_all_pods() && !std::mem::replace(&mut self.is_told, true) {
+            if !self.has_all_pods() && !std::mem::replace(&mut self.is_logged, true) {
                 let missing = self.pods.len() - self.found;
                 warn!(
                     pods = missing,
@@ -180,7 +179,7 @@ impl Sockets {
     /// again without a cause.
     async fn end_stale(&self, maps: &mut KernelMaps) {
         if self.path.is_some() {
-            let is_stale = |it| matches!(it, Standing::Ended | Standing::Gone);
+            let is_stale = |it| matches!(it, BackendState::Ended | BackendState::Gone);
             end_where(is_stale, host::connected_udp().await, maps).await;
         }
     }
@@ -189,15 +188,20 @@ impl Sockets {
     pub(super) async fn end_gone(&mut self, maps: &mut KernelMaps) {
         if self.path.is_some() {
             self.may_have_missed = true;
-            end_where(|it| it == Standing::Gone, host::connected_tcp().await, maps).await;
+            end_where(
+                |it| it == BackendState::Gone,
+                host::connected_tcp().await,
+                maps,
+            )
+            .await;
         }
     }
 }
 
-/// Ends those of the host's sockets whose connection was translated to an endpoint of such
-/// a standing. Who has connected to an endpoint by its own address is left alone.
+/// Ends those of the host's sockets whose connection was translated to an endpoint in such
+/// a state. Who has connected to an endpoint by its own address is left alone.
 async fn end_where(
-    is_to_end: impl Fn(Standing) -> bool,
+    is_to_end: impl Fn(BackendState) -> bool,
     sockets: io::Result<Vec<Connected>>,
     maps: &mut KernelMaps,
 ) {
@@ -207,7 +211,10 @@ async fn end_where(
     };
     for socket in sockets {
         let peer = socket.peer;
-        if !maps.standing(socket.cookie, peer).is_some_and(&is_to_end) {
+        if !maps
+            .backend_state(socket.cookie, peer)
+            .is_some_and(&is_to_end)
+        {
             continue;
         }
         match host::end(socket).await {
@@ -219,14 +226,14 @@ async fn end_where(
 }
 
 impl Wanted {
-    /// Tells why it cannot be had, once for each reason.
-    fn tell(&mut self, reason: String) {
-        if self.told.as_ref() != Some(&reason) {
+    /// Logs why it cannot be had, once for each reason.
+    fn log(&mut self, reason: String) {
+        if self.reason.as_ref() != Some(&reason) {
             warn!(
                 "sockets are not served: {reason}. Packets are; the host's own processes reach \
                  no Service"
             );
         }
-        self.told = Some(reason);
+        self.reason = Some(reason);
     }
 }

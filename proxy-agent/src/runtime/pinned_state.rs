@@ -1,4 +1,4 @@
-//! What the agent's predecessor has left in the kernel, and what it leaves itself.
+//! Pinned state: what the last agent has left in the kernel, and this one will leave.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 use tracing::{info, warn};
 
 use super::handover::Handover;
-use super::socket_path::{self, Sockets};
+use super::sockets::{self, Sockets};
 use crate::agent::Agent;
 use crate::attach::{Attacher, Uplinks};
 use crate::config::Settings;
@@ -16,16 +16,16 @@ use crate::maps::{self, KernelMaps, Origin, PinError, Pins, RecordTables};
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The pins, as soon as no other agent has them; none where there can be none.
-pub(super) async fn pins(settings: &Settings) -> Result<Option<Pins>, PinError> {
+pub(super) async fn open(settings: &Settings) -> Result<Option<Pins>, PinError> {
     let Some(bpffs) = &settings.own.bpffs else {
         return Ok(None);
     };
-    let mut is_told = false;
+    let mut is_logged = false;
     loop {
         match Pins::open(bpffs) {
             Ok(pins) => return Ok(Some(pins)),
             Err(error @ PinError::InUse(_)) => {
-                if !std::mem::replace(&mut is_told, true) {
+                if !std::mem::replace(&mut is_logged, true) {
                     info!("{error}: waiting for its end");
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -40,7 +40,7 @@ pub(super) async fn pins(settings: &Settings) -> Result<Option<Pins>, PinError> 
 }
 
 /// What an agent starts with.
-pub(super) struct Start {
+pub(super) struct Takeover {
     pub(super) agent: Agent<KernelMaps>,
     pub(super) attacher: Attacher,
     pub(super) records: RecordTables,
@@ -49,9 +49,13 @@ pub(super) struct Start {
 }
 
 /// An agent that goes on from what is pinned where that can be used.
-pub(super) fn take_over(node_name: &str, settings: &Settings, pins: Option<Pins>) -> Result<Start> {
+pub(super) fn take_over(
+    node_name: &str,
+    settings: &Settings,
+    pins: Option<Pins>,
+) -> Result<Takeover> {
     let sizes = settings.own.maps;
-    let scope = socket_path::wanted(&settings.own);
+    let scope = sockets::scope_of(&settings.own);
     let mut loaded = maps::load(sizes, scope, pins.as_ref())?;
     let mut agent = Agent::new(node_name, settings, loaded.maps);
     if loaded.origin == Origin::Adopted
@@ -70,7 +74,7 @@ pub(super) fn take_over(node_name: &str, settings: &Settings, pins: Option<Pins>
         pins,
         loaded.predecessor,
     );
-    Ok(Start {
+    Ok(Takeover {
         agent,
         attacher,
         records: loaded.records,

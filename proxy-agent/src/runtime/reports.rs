@@ -1,0 +1,65 @@
+//! Requests for a status report.
+
+use proxy_ebpf::layout::Counter;
+use tokio::sync::{mpsc, watch};
+
+use super::interfaces::Interfaces;
+use super::traffic;
+use crate::agent::Agent;
+use crate::maps::{KernelMaps, RecordUsage};
+use crate::serve::Query;
+use crate::status::{CounterValue, Detail, Report};
+
+/// The requests, and what the agent itself does not know.
+pub(super) struct Reports {
+    queries: mpsc::Receiver<Query>,
+    records: watch::Receiver<RecordUsage>,
+}
+
+impl Reports {
+    pub(super) fn new(
+        queries: mpsc::Receiver<Query>,
+        records: watch::Receiver<RecordUsage>,
+    ) -> Self {
+        Self { queries, records }
+    }
+
+    /// A request. Safe to cancel.
+    pub(super) async fn next(&mut self) -> Option<Query> {
+        self.queries.recv().await
+    }
+
+    /// Answers a request.
+    pub(super) fn answer(
+        &self,
+        query: Query,
+        agent: &mut Agent<KernelMaps>,
+        interfaces: &Interfaces,
+    ) {
+        let report = self.report(query.detail, agent, interfaces);
+        // Who asked may have gone.
+        let _ = query.answer.send(report);
+    }
+
+    fn report(
+        &self,
+        detail: Detail,
+        agent: &mut Agent<KernelMaps>,
+        interfaces: &Interfaces,
+    ) -> Report {
+        let counters = Counter::ALL.into_iter().filter_map(|(counter, name)| {
+            Some(CounterValue {
+                counter,
+                name,
+                value: agent.maps().counter(counter).ok()?,
+            })
+        });
+        let counters = counters.collect();
+        let mut report = agent.report(interfaces.report(), counters);
+        report.records = self.records.borrow().clone();
+        if detail == Detail::Metrics {
+            report.traffic = traffic::read(agent);
+        }
+        report
+    }
+}
