@@ -8,8 +8,8 @@ use crate::pipeline::Client;
 
 /// Runs the table, with packets from outside at this hook.
 fn run(outside: host::Hook) {
-    let (stage, table) = fixtures();
-    let world = World::new(&stage);
+    let (scenario, table) = fixtures();
+    let world = World::new(&scenario);
     for fixture in table {
         let hook = match fixture.hook {
             Hook::FromOutside => outside,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Hook, Packet, Stage, address, chunks, tcp_flags};
+use proxy_tests::packets::{Hook, Packet, Scenario, address, chunks, tcp_flags};
 
 use crate::host::{self, Action, Frame, Link, Memory, Shared};
 use crate::layout::{
@@ -74,12 +74,12 @@ pub(super) fn flow_key<A: FromIp>(
 }
 
 /// The maps of one family. `flags` go to what the agent may set while packets run.
-fn memory<A: FromIp>(stage: &Stage, shared: &Rc<Shared>) -> Memory<A> {
+fn memory<A: FromIp>(scenario: &Scenario, shared: &Rc<Shared>) -> Memory<A> {
     let mut memory = Memory::<A> {
         shared: Rc::clone(shared),
         ..Memory::default()
     };
-    for (index, backend) in (0..).zip(&stage.backends) {
+    for (index, backend) in (0..).zip(&scenario.backends) {
         let Some(address) = A::from_ip(backend.address.ip()) else {
             continue;
         };
@@ -96,7 +96,7 @@ fn memory<A: FromIp>(stage: &Stage, shared: &Rc<Shared>) -> Memory<A> {
         };
         memory.backends.insert(index, backend);
     }
-    for (service, frontend) in (0..).zip(&stage.frontends) {
+    for (service, frontend) in (0..).zip(&scenario.frontends) {
         let Some(address) = A::from_ip(frontend.address.ip()) else {
             continue;
         };
@@ -114,13 +114,18 @@ fn memory<A: FromIp>(stage: &Stage, shared: &Rc<Shared>) -> Memory<A> {
         let key = FrontendKey::new(address, Port::new(port), protocol);
         memory.frontends.insert(key, value);
     }
-    memory.node_addresses = stage.node.iter().copied().filter_map(A::from_ip).collect();
-    let node_address = stage.node.iter().copied().find_map(A::from_ip);
+    memory.node_addresses = scenario
+        .node
+        .iter()
+        .copied()
+        .filter_map(A::from_ip)
+        .collect();
+    let node_address = scenario.node.iter().copied().find_map(A::from_ip);
     memory.settings = Settings {
         node_address: node_address.unwrap_or_default(),
-        nat_ports: stage.nat_ports.1.into(),
+        nat_ports: scenario.nat_ports.1.into(),
         service_ranges: Default::default(),
-        flags: if stage.masquerade_all {
+        flags: if scenario.masquerade_all {
             settings_flags::MASQUERADE_ALL
         } else {
             0
@@ -130,8 +135,8 @@ fn memory<A: FromIp>(stage: &Stage, shared: &Rc<Shared>) -> Memory<A> {
 }
 
 /// The range of translated source ports, one by one.
-fn nat_ports(stage: &Stage) -> Vec<NatPort> {
-    let (first, count) = stage.nat_ports;
+fn nat_ports(scenario: &Scenario) -> Vec<NatPort> {
+    let (first, count) = scenario.nat_ports;
     (first..).take(count.into()).map(Port::new).collect()
 }
 
@@ -146,14 +151,14 @@ fn span(shared: &Shared, set: &[usize]) -> Span {
 }
 
 impl World {
-    pub(super) fn new(stage: &Stage) -> Self {
+    pub(super) fn new(scenario: &Scenario) -> Self {
         let shared = Rc::new(Shared::default());
         // Long after boot, so that tests can also look back.
         shared.now.set(1_000_000);
-        shared.nat_ports.replace(nat_ports(stage));
+        shared.nat_ports.replace(nat_ports(scenario));
         Self {
-            v4: memory(stage, &shared),
-            v6: memory(stage, &shared),
+            v4: memory(scenario, &shared),
+            v6: memory(scenario, &shared),
             shared,
         }
     }

@@ -1,4 +1,4 @@
-//! The node on which frames arrive: the usual stage, in maps in memory.
+//! The node on which frames arrive: the usual scenario, in maps in memory.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use proxy_ebpf::layout::{
     frontend_flags, settings_flags,
 };
 use proxy_ebpf::pipeline::Client;
-use proxy_tests::packets::{Hook, Stage, Step};
+use proxy_tests::packets::{Hook, Scenario, Step};
 
 pub struct Node {
     v4: Memory<V4>,
@@ -24,7 +24,7 @@ pub fn is_ipv4(frame: &[u8]) -> bool {
 impl Node {
     /// A node whose settings are chosen by `state`.
     pub fn new(state: [u8; 4]) -> Self {
-        let stage = Stage::usual();
+        let scenario = Scenario::usual();
         let shared = Rc::new(Shared::default());
         shared.random.set(u32::from(state[0]) + 1);
         if state[1] & 1 == 1 {
@@ -41,7 +41,7 @@ impl Node {
             },
         };
         let ports = match state[2] {
-            0 => stage.nat_ports.1,
+            0 => scenario.nat_ports.1,
             few => u16::from(few) - 1,
         };
         let flags = if state[3] & 1 == 1 {
@@ -49,11 +49,11 @@ impl Node {
         } else {
             0
         };
-        let all = (stage.nat_ports.0..).take(ports.into());
+        let all = (scenario.nat_ports.0..).take(ports.into());
         let nat_ports = all.map(Port::new).collect();
         node.v4.shared.nat_ports.replace(nat_ports);
-        fill(&mut node.v4, &stage, ports, flags, v4);
-        fill(&mut node.v6, &stage, ports, flags, v6);
+        fill(&mut node.v4, &scenario, ports, flags, v4);
+        fill(&mut node.v6, &scenario, ports, flags, v6);
         node
     }
 
@@ -125,16 +125,16 @@ fn v6(address: IpAddr) -> Option<V6> {
     }
 }
 
-/// Writes the part of the stage that is of one family.
+/// Writes the part of the scenario that is of one family.
 fn fill<A: Address>(
     memory: &mut Memory<A>,
-    stage: &Stage,
+    scenario: &Scenario,
     nat_ports: u16,
     flags: u32,
     of_family: impl Fn(IpAddr) -> Option<A>,
 ) {
     let place = |address: SocketAddr| Some((of_family(address.ip())?, Port::new(address.port())));
-    let own: Vec<A> = stage.node.iter().copied().filter_map(&of_family).collect();
+    let own: Vec<A> = scenario.node.iter().copied().filter_map(&of_family).collect();
     memory.settings = Settings {
         node_address: own.first().copied().unwrap_or_default(),
         nat_ports: nat_ports.into(),
@@ -142,7 +142,7 @@ fn fill<A: Address>(
         flags,
     };
     memory.node_addresses.extend(own);
-    for (index, backend) in (0..).zip(&stage.backends) {
+    for (index, backend) in (0..).zip(&scenario.backends) {
         if let Some((address, port)) = place(backend.address) {
             let element = Backend {
                 address,
@@ -158,7 +158,7 @@ fn fill<A: Address>(
             memory.backends.insert(index, element);
         }
     }
-    for (service, frontend) in (0..).zip(&stage.frontends) {
+    for (service, frontend) in (0..).zip(&scenario.frontends) {
         let Some((address, port)) = place(frontend.address) else {
             continue;
         };

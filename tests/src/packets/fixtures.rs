@@ -6,10 +6,12 @@ mod tunnels;
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Choices, Hook, Packet, Protocol, Stage, Transport, address, chunks, noise, tcp_flags};
+use super::{
+    Choices, Hook, Packet, Protocol, Scenario, Transport, address, chunks, noise, tcp_flags,
+};
 use crate::lab::Family;
 
-/// The one port for translated sources on the fixtures' stage.
+/// The one port for translated sources in the fixtures' scenario.
 const NAT_PORT: u16 = 40_000;
 
 /// A packet, and what becomes of it.
@@ -38,11 +40,11 @@ pub enum Outcome {
     SentOn,
 }
 
-/// All fixtures with the stage on which they happen, in this order.
-pub fn fixtures() -> (Stage, Vec<Fixture>) {
-    let stage = Stage {
+/// All fixtures with the scenario in which they happen, in this order.
+pub fn fixtures() -> (Scenario, Vec<Fixture>) {
+    let scenario = Scenario {
         nat_ports: (NAT_PORT, 1),
-        ..Stage::usual()
+        ..Scenario::usual()
     };
     let mut table = Vec::new();
     for family in Family::BOTH {
@@ -65,7 +67,7 @@ pub fn fixtures() -> (Stage, Vec<Fixture>) {
             scenes.fragments_of_others();
         }
     }
-    (stage, table)
+    (scenario, table)
 }
 
 /// Writes the table for one family and protocol.

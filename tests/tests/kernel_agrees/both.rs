@@ -19,7 +19,7 @@ use proxy_ebpf::layout::{
 };
 use proxy_ebpf::pipeline::Client;
 use proxy_tests::lab::{Directory, Family, Namespace};
-use proxy_tests::packets::{Hook, Outcome, Protocol, Stage, address};
+use proxy_tests::packets::{Hook, Outcome, Protocol, Scenario, address};
 
 /// What `BPF_PROG_TEST_RUN` returns: `TCX_NEXT`, `TC_ACT_SHOT`, `TC_ACT_REDIRECT`.
 const NEXT: i32 = -1;
@@ -87,14 +87,14 @@ pub(crate) fn in_a_namespace(work: impl FnOnce() -> Result<()> + Send) -> Result
 }
 
 impl Both {
-    /// Loads the programs, for packets of this kind of device, and writes the stage's
+    /// Loads the programs, for packets of this kind of device, and writes the scenario's
     /// content to both sides.
-    pub(crate) fn new(stage: &Stage, device: Device) -> Result<Self> {
-        Self::with_flows(stage, device, 65_536)
+    pub(crate) fn new(scenario: &Scenario, device: Device) -> Result<Self> {
+        Self::with_flows(scenario, device, 65_536)
     }
 
     /// The same, with room for so many flow records in the kernel.
-    pub(crate) fn with_flows(stage: &Stage, device: Device, flows: u32) -> Result<Self> {
+    pub(crate) fn with_flows(scenario: &Scenario, device: Device, flows: u32) -> Result<Self> {
         let sizes = MapSizes {
             frontends: 256,
             backends: 256,
@@ -108,7 +108,7 @@ impl Both {
             host: FakeMaps::default(),
             device,
         };
-        for write in writes(stage) {
+        for write in writes(scenario) {
             both.write(&write)?;
         }
         both.kernel.xdp()?.load()?;
@@ -351,10 +351,10 @@ fn index_of(device: &CStr) -> Result<u32> {
     }
 }
 
-/// The stage's content, as the agent would write it.
-fn writes(stage: &Stage) -> Vec<Write> {
+/// The scenario's content, as the agent would write it.
+fn writes(scenario: &Scenario) -> Vec<Write> {
     let mut writes = Vec::new();
-    for (index, backend) in (0..).zip(&stage.backends) {
+    for (index, backend) in (0..).zip(&scenario.backends) {
         let entry = BackendEntry {
             address: backend.address.ip(),
             port: backend.address.port(),
@@ -369,7 +369,7 @@ fn writes(stage: &Stage) -> Vec<Write> {
         writes.push(Write::Backend { index, entry });
     }
     let mut next = 1;
-    for (service, frontend) in (0..).zip(&stage.frontends) {
+    for (service, frontend) in (0..).zip(&scenario.frontends) {
         let mut span = |set: &[usize]| {
             let backends: Vec<_> = set
                 .iter()
@@ -403,16 +403,16 @@ fn writes(stage: &Stage) -> Vec<Write> {
         };
         writes.push(Write::Frontend { id, value });
     }
-    let (first, count) = stage.nat_ports;
+    let (first, count) = scenario.nat_ports;
     writes.push(Write::NatPorts {
         ports: (first..).take(count.into()).collect(),
     });
-    let flags = if stage.masquerade_all {
+    let flags = if scenario.masquerade_all {
         settings_flags::MASQUERADE_ALL
     } else {
         0
     };
-    for &address in &stage.node {
+    for &address in &scenario.node {
         writes.push(Write::NodeAddress { address });
         writes.push(match address {
             IpAddr::V4(address) => Write::SettingsV4(Settings {

@@ -6,7 +6,7 @@ use crate::lab::Family;
 
 /// A node with its Services.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Stage {
+pub struct Scenario {
     /// The addresses on which NodePorts answer; the first of a family is also the
     /// source of what the node sends on.
     pub node: Vec<IpAddr>,
@@ -122,7 +122,7 @@ pub fn address(family: Family, network: u8, host: u8) -> IpAddr {
     }
 }
 
-impl Stage {
+impl Scenario {
     /// A node without Services.
     pub fn empty() -> Self {
         Self {
@@ -143,10 +143,10 @@ impl Stage {
     /// A node with one frontend of each kind. Every set has one endpoint at most,
     /// so that nothing is up to chance.
     pub fn usual() -> Self {
-        let mut stage = Self::empty();
+        let mut scenario = Self::empty();
         for family in Family::BOTH {
-            let near = stage.add_backend(SocketAddr::new(address(family, 2, 1), 8080), true);
-            let far = stage.add_backend(SocketAddr::new(address(family, 3, 1), 8080), false);
+            let near = scenario.add_backend(SocketAddr::new(address(family, 2, 1), 8080), true);
+            let far = scenario.add_backend(SocketAddr::new(address(family, 3, 1), 8080), false);
             let service = |host, port| SocketAddr::new(address(family, 9, host), port);
             let any: IpAddr = match family {
                 Family::V4 => [0; 4].into(),
@@ -154,7 +154,7 @@ impl Stage {
             };
             for protocol in Protocol::ALL {
                 let frontend = |address, set| Frontend::new(address, protocol, set);
-                stage.frontends.extend([
+                scenario.frontends.extend([
                     frontend(service(1, 80), vec![near]),
                     frontend(service(2, 80), vec![far]),
                     frontend(service(3, 80), vec![]),
@@ -196,6 +196,6 @@ impl Stage {
                 ]);
             }
         }
-        stage
+        scenario
     }
 }
