@@ -61,9 +61,11 @@ fn cargo(arguments: &[&str]) -> Command {
 /// What `deny.toml` says, but for the list of vulnerabilities, which is fetched from the
 /// network and changes without the sources.
 fn deny(manifest: &str) -> Command {
-    let mut cargo = cargo(&["deny", "--manifest-path", manifest, "--locked"]);
-    cargo.args(["check", "--config"]);
+    let mut cargo = cargo(&["deny", "--manifest-path", manifest, "--locked", "--config"]);
     cargo.arg(paths::root().join("deny.toml"));
+    cargo.args(["check", "--hide-inclusion-graph"]);
+    // The list of licenses is for both workspaces.
+    cargo.args(["--allow", "license-not-encountered"]);
     cargo.args(["bans", "licenses", "sources"]);
     cargo
 }
