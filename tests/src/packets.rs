@@ -22,7 +22,7 @@ mod seeds;
 
 pub use check::{Checksums, Places};
 pub use choices::{Choices, noise};
-pub use fixtures::{Fixture, Outcome, fixtures};
+pub use fixtures::{Fixture, Frame, Outcome, Suite, fixtures};
 pub use packet::{
     Ethernet, Extension, Fragment, Network, Packet, Tag, Transport, Tunnel, chunks, tcp_flags,
 };

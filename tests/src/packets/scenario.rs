@@ -70,9 +70,35 @@ pub enum Hook {
     Out,
 }
 
+impl Hook {
+    /// The one of this name.
+    pub(super) fn of_name(name: &str) -> Option<Self> {
+        match name {
+            "from-pod" => Some(Self::FromPod),
+            "from-outside" => Some(Self::FromOutside),
+            "out" => Some(Self::Out),
+            _ => None,
+        }
+    }
+}
+
 impl Protocol {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+
+    /// The one of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
+    }
 
     /// The number in an IP header.
     pub fn number(self) -> u8 {
@@ -120,6 +146,43 @@ pub fn address(family: Family, network: u8, host: u8) -> IpAddr {
         ]
         .into(),
     }
+}
+
+/// Hosts in the tests' own network by their names, by network and host.
+const NAMES: [(&str, u8, u8); 22] = [
+    ("node", 1, 1),
+    // Other nodes, and a router between them.
+    ("peer", 1, 2),
+    ("node-3", 1, 3),
+    ("other-address", 1, 9),
+    ("fabric-router", 1, 77),
+    // Pods of the node, of which the first is an endpoint, and endpoints of other nodes.
+    ("near", 2, 1),
+    ("pod", 2, 2),
+    ("far", 3, 1),
+    ("far-2", 3, 2),
+    // Outside.
+    ("router", 7, 1),
+    ("client", 7, 7),
+    ("client-2", 7, 8),
+    ("nobody", 7, 9),
+    ("client-3", 7, 20),
+    ("client-4", 7, 30),
+    // Services of the usual scenario.
+    ("web", 9, 1),
+    ("far-web", 9, 2),
+    ("empty", 9, 3),
+    ("web-too", 9, 4),
+    ("external-local", 9, 5),
+    ("internal-local", 9, 6),
+    ("direct", 9, 7),
+];
+
+/// The address of a host in the tests' own network.
+pub(super) fn named_address(family: Family, name: &str) -> Option<IpAddr> {
+    let mut names = NAMES.iter();
+    let (_, network, host) = names.find(|(it, ..)| *it == name)?;
+    Some(address(family, *network, *host))
 }
 
 impl Scenario {
