@@ -13,6 +13,7 @@ mod build;
 mod check;
 mod checksum;
 mod choices;
+mod elements;
 mod fixtures;
 mod fragments;
 mod packet;
@@ -22,6 +23,7 @@ mod seeds;
 
 pub use check::{Checksums, Places};
 pub use choices::{Choices, noise};
+pub use elements::Element;
 pub use fixtures::{Fixture, Frame, Outcome, Suite, fixtures};
 pub use packet::{
     Ethernet, Extension, Fragment, Network, Packet, Tag, Transport, Tunnel, chunks, tcp_flags,

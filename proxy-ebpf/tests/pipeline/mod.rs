@@ -18,6 +18,7 @@ mod hashed;
 mod lengths;
 mod lifetimes;
 mod live_flows;
+mod maps;
 mod nowhere;
 mod paths_agree;
 mod plain;
