@@ -36,6 +36,10 @@ fn main() -> Result<()> {
         // SAFETY: a build script's only thread.
         unsafe { env::set_var("RUSTC_BOOTSTRAP", UNSTABLE_CRATES) };
     }
+    // aya-build passes all that cargo prints on as warnings; without the progress these are
+    // the compiler's warnings and errors.
+    // SAFETY: a build script's only thread.
+    unsafe { env::set_var("CARGO_TERM_QUIET", "true") };
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../proxy-ebpf");
     aya_build::build_ebpf(
         [aya_build::Package {

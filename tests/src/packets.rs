@@ -13,18 +13,20 @@ mod build;
 mod check;
 mod checksum;
 mod choices;
+mod elements;
 mod fixtures;
 mod fragments;
 mod packet;
 mod random;
+mod scenario;
 mod seeds;
-mod stage;
 
 pub use check::{Checksums, Places};
 pub use choices::{Choices, noise};
-pub use fixtures::{Fixture, Outcome, fixtures};
+pub use elements::Element;
+pub use fixtures::{Fixture, Frame, Outcome, Suite, fixtures};
 pub use packet::{
     Ethernet, Extension, Fragment, Network, Packet, Tag, Transport, Tunnel, chunks, tcp_flags,
 };
+pub use scenario::{Backend, Frontend, Hook, Protocol, Scenario, address};
 pub use seeds::{Script, Step, seeds};
-pub use stage::{Backend, Frontend, Hook, Protocol, Stage, address};

@@ -96,14 +96,14 @@ impl Maps for Moody {
 }
 
 /// An agent without a kernel.
-struct Stage {
+struct TestAgent {
     agent: Agent<Moody>,
     refuse: std::rc::Rc<std::cell::Cell<bool>>,
 }
 
 const V4: (&str, &str) = ("ip_family", "IPv4");
 
-impl Stage {
+impl TestAgent {
     /// With the first lists complete, and empty.
     fn new() -> Self {
         let maps = Moody::default();
@@ -221,97 +221,97 @@ fn buckets_are_kube_proxys() {
 
 #[test]
 fn rounds_of_programming_are_measured_by_extent() {
-    let mut stage = Stage::new();
-    let count = |stage: &Stage, which: &str| {
+    let mut agent = TestAgent::new();
+    let count = |agent: &TestAgent, which: &str| {
         let name = format!("sync{which}_proxy_rules_duration_seconds_count");
-        stage.value(&name, &[V4])
+        agent.value(&name, &[V4])
     };
-    let counts = |stage: &Stage| ["", "_full", "_partial"].map(|which| count(stage, which));
-    assert_eq!(counts(&stage), [1.0, 1.0, 0.0]);
-    stage.apply(service("web", &json!({})));
-    assert_eq!(counts(&stage), [2.0, 1.0, 1.0]);
+    let counts = |agent: &TestAgent| ["", "_full", "_partial"].map(|which| count(agent, which));
+    assert_eq!(counts(&agent), [1.0, 1.0, 0.0]);
+    agent.apply(service("web", &json!({})));
+    assert_eq!(counts(&agent), [2.0, 1.0, 1.0]);
     // Nothing was to be done.
-    stage.apply(service("web", &json!({})));
-    assert_eq!(counts(&stage), [2.0, 1.0, 1.0]);
-    let exposition = stage.exposition();
+    agent.apply(service("web", &json!({})));
+    assert_eq!(counts(&agent), [2.0, 1.0, 1.0]);
+    let exposition = agent.exposition();
     let programmed = exposition.value("proxy_agent_programming_duration_seconds_count", &[]);
     assert_eq!(programmed, Some(1.0));
-    let last = stage.value("sync_proxy_rules_last_timestamp_seconds", &[V4]);
-    let queued = stage.value("sync_proxy_rules_last_queued_timestamp_seconds", &[V4]);
+    let last = agent.value("sync_proxy_rules_last_timestamp_seconds", &[V4]);
+    let queued = agent.value("sync_proxy_rules_last_queued_timestamp_seconds", &[V4]);
     assert!(last >= queued && queued > 1.7e9, "{last} {queued}");
 }
 
 #[test]
 fn changes_count_and_are_pending_until_the_maps_have_them() {
-    let mut stage = Stage::new();
-    let counts = |stage: &Stage| {
+    let mut agent = TestAgent::new();
+    let counts = |agent: &TestAgent| {
         [
             "service_changes_total",
             "service_changes_pending",
             "endpoint_changes_total",
             "endpoint_changes_pending",
         ]
-        .map(|name| stage.value(&format!("sync_proxy_rules_{name}"), &[]))
+        .map(|name| agent.value(&format!("sync_proxy_rules_{name}"), &[]))
     };
-    stage.agent.apply([service("web", &json!({}))]);
+    agent.agent.apply([service("web", &json!({}))]);
     let endpoints = slice("web", "10.0.0.1", "there");
-    stage.agent.apply([Change::EndpointSlice(endpoints)]);
-    assert_eq!(counts(&stage), [1.0, 1.0, 1.0, 1.0]);
-    stage.refuse.set(true);
-    stage.agent.program();
-    assert_eq!(counts(&stage), [1.0, 1.0, 1.0, 1.0], "a write is pending");
-    stage.refuse.set(false);
-    stage.agent.retry();
-    assert_eq!(counts(&stage), [1.0, 0.0, 1.0, 0.0]);
+    agent.agent.apply([Change::EndpointSlice(endpoints)]);
+    assert_eq!(counts(&agent), [1.0, 1.0, 1.0, 1.0]);
+    agent.refuse.set(true);
+    agent.agent.program();
+    assert_eq!(counts(&agent), [1.0, 1.0, 1.0, 1.0], "a write is pending");
+    agent.refuse.set(false);
+    agent.agent.retry();
+    assert_eq!(counts(&agent), [1.0, 0.0, 1.0, 0.0]);
     // A change of nothing is no reason to wait.
-    stage.apply(service("web", &json!({})));
-    assert_eq!(counts(&stage), [2.0, 0.0, 1.0, 0.0]);
+    agent.apply(service("web", &json!({})));
+    assert_eq!(counts(&agent), [2.0, 0.0, 1.0, 0.0]);
 }
 
 #[test]
 fn the_age_of_endpoints_is_measured_once_the_maps_have_them() -> Result<()> {
-    let mut stage = Stage::new();
-    stage.apply(service("web", &json!({})));
-    let ages = |stage: &Stage, family: &str| {
+    let mut agent = TestAgent::new();
+    agent.apply(service("web", &json!({})));
+    let ages = |agent: &TestAgent, family: &str| {
         let sample = |part: &str| {
             let name = format!("network_programming_duration_seconds_{part}");
-            stage.value(&name, &[("ip_family", family)])
+            agent.value(&name, &[("ip_family", family)])
         };
         (sample("count"), sample("sum"))
     };
     // Of what was before the agent nobody knows when it could have been programmed.
-    stage.apply(changed(UNIX_EPOCH + Duration::from_secs(1), "10.0.0.1"));
-    assert_eq!(ages(&stage, "IPv4").0, 0.0);
-    stage.refuse.set(true);
+    agent.apply(changed(UNIX_EPOCH + Duration::from_secs(1), "10.0.0.1"));
+    assert_eq!(ages(&agent, "IPv4").0, 0.0);
+    agent.refuse.set(true);
     let trigger = SystemTime::now();
-    stage.apply(changed(trigger + Duration::from_millis(5), "10.0.0.2"));
+    agent.apply(changed(trigger + Duration::from_millis(5), "10.0.0.2"));
     // Milliseconds are all that the annotation has.
     std::thread::sleep(Duration::from_millis(50));
-    assert_eq!(ages(&stage, "IPv4").0, 0.0, "a write is pending");
-    stage.refuse.set(false);
-    stage.agent.retry();
+    assert_eq!(ages(&agent, "IPv4").0, 0.0, "a write is pending");
+    agent.refuse.set(false);
+    agent.agent.retry();
     let took = trigger.elapsed()?.as_secs_f64();
-    let (count, sum) = ages(&stage, "IPv4");
+    let (count, sum) = ages(&agent, "IPv4");
     assert_eq!(count, 1.0);
     assert!((0.04..=took).contains(&sum), "{sum} of {took}");
-    stage.apply(changed(
+    agent.apply(changed(
         SystemTime::now() + Duration::from_millis(5),
         "fd01::1",
     ));
-    assert_eq!(ages(&stage, "IPv6").0, 1.0);
+    assert_eq!(ages(&agent, "IPv6").0, 1.0);
     // The same slice again has no change.
-    stage.apply(changed(SystemTime::now(), "fd01::1"));
-    assert_eq!(ages(&stage, "IPv6").0, 1.0);
+    agent.apply(changed(SystemTime::now(), "fd01::1"));
+    assert_eq!(ages(&agent, "IPv6").0, 1.0);
     Ok(())
 }
 
 #[test]
 fn services_without_a_local_endpoint_are_counted_by_policy_and_family() {
-    let mut stage = Stage::new();
-    let counts = |stage: &Stage| {
+    let mut agent = TestAgent::new();
+    let counts = |agent: &TestAgent| {
         let count = |family, policy| {
             let labels = [("ip_family", family), ("traffic_policy", policy)];
-            stage.value("sync_proxy_rules_no_local_endpoints_total", &labels)
+            agent.value("sync_proxy_rules_no_local_endpoints_total", &labels)
         };
         [
             count("IPv4", "internal"),
@@ -322,41 +322,41 @@ fn services_without_a_local_endpoint_are_counted_by_policy_and_family() {
     };
     let local = json!({"type": "NodePort", "internalTrafficPolicy": "Local", "externalTrafficPolicy": "Local",
         "ports": [{"name": "a", "port": 80, "nodePort": 30080}, {"name": "b", "port": 81, "nodePort": 30081}]});
-    stage.apply(service("web", &local));
-    assert_eq!(counts(&stage), [0.0; 4], "it has no endpoints at all");
-    stage.apply(Change::EndpointSlice(slice("web", "10.0.0.1", "there")));
+    agent.apply(service("web", &local));
+    assert_eq!(counts(&agent), [0.0; 4], "it has no endpoints at all");
+    agent.apply(Change::EndpointSlice(slice("web", "10.0.0.1", "there")));
     assert_eq!(
-        counts(&stage),
+        counts(&agent),
         [1.0, 1.0, 0.0, 0.0],
         "two ports, one Service"
     );
-    stage.apply(Change::EndpointSlice(slice("web", "fd01::1", "there")));
-    assert_eq!(counts(&stage), [1.0; 4]);
-    stage.apply(Change::EndpointSlice(slice("web", "10.0.0.2", "here")));
-    assert_eq!(counts(&stage), [0.0, 0.0, 1.0, 1.0]);
+    agent.apply(Change::EndpointSlice(slice("web", "fd01::1", "there")));
+    assert_eq!(counts(&agent), [1.0; 4]);
+    agent.apply(Change::EndpointSlice(slice("web", "10.0.0.2", "here")));
+    assert_eq!(counts(&agent), [0.0, 0.0, 1.0, 1.0]);
     // The external policy means nothing where nothing comes from outside.
-    stage.apply(service(
+    agent.apply(service(
         "web",
         &json!({"internalTrafficPolicy": "Local", "externalTrafficPolicy": "Local"}),
     ));
-    assert_eq!(counts(&stage), [0.0, 0.0, 1.0, 0.0]);
-    stage.apply(Change::ServiceGone(ObjectName::new("n", "web")));
-    assert_eq!(counts(&stage), [0.0; 4]);
+    assert_eq!(counts(&agent), [0.0, 0.0, 1.0, 0.0]);
+    agent.apply(Change::ServiceGone(ObjectName::new("n", "web")));
+    assert_eq!(counts(&agent), [0.0; 4]);
 }
 
 #[test]
 fn refusals_are_counted_by_reason() {
-    let mut stage = Stage::new();
-    stage.apply(service(
+    let mut agent = TestAgent::new();
+    agent.apply(service(
         "web",
         &json!({"externalIPs": ["198.51.100.1", "198.51.100.2"]}),
     ));
-    let refused = stage.exposition().value(
+    let refused = agent.exposition().value(
         "proxy_agent_refusals_total",
         &[("reason", "ExternalIpNotAllowed")],
     );
     assert_eq!(refused, Some(2.0));
-    let reasons: Vec<_> = stage
+    let reasons: Vec<_> = agent
         .agent
         .take_events()
         .iter()

@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: the proxy at work, for a person to watch.
 
+mod cluster;
 mod scale;
-mod stage;
 mod table;
 mod tour;
 
@@ -9,7 +9,7 @@ use std::{io, process::ExitCode, thread, time::Instant};
 
 use anyhow::Result;
 
-use self::stage::Stage;
+use self::cluster::Running;
 use crate::{command, interrupt, paths, setup, terminal};
 
 pub(crate) fn run(keep: bool) -> Result<ExitCode> {
@@ -18,19 +18,19 @@ pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     command::run(command::cargo().args(["build", "--release", "--package", "proxy-agent"]))?;
     let started = Instant::now();
     interrupt::clean_up()?;
-    let stage = Stage::set_up(&paths::target().join("release/proxy-agent"))?;
+    let running = Running::set_up(&paths::target().join("release/proxy-agent"))?;
 
     terminal::heading("Asking through every frontend");
-    let mut rows = tour::take(&stage);
+    let mut rows = tour::take(&running);
     terminal::heading("Scaling web while requests run");
-    rows.extend(scale::watch(&stage)?);
+    rows.extend(scale::watch(&running)?);
     let good = table::conclude(&rows, started.elapsed());
 
     if keep {
-        stage.print_directions();
+        running.print_directions();
         wait_for_enter();
     }
-    stage.take_down()?;
+    running.take_down()?;
     Ok(if good {
         ExitCode::SUCCESS
     } else {

@@ -65,7 +65,7 @@ pub(crate) fn run(seconds: u64) -> Result<()> {
 /// The fixtures as inputs to begin with; what a fuzzer found before stays.
 fn write_seeds(corpus: &Path) -> Result<()> {
     fs::create_dir_all(corpus).with_context(|| format!("{}: mkdir", corpus.display()))?;
-    for (name, bytes) in packets::seeds() {
+    for (name, bytes) in packets::seeds()? {
         fs::write(corpus.join(name), bytes)?;
     }
     Ok(())

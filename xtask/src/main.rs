@@ -9,6 +9,7 @@ mod demo;
 mod fuzz;
 mod image;
 mod interrupt;
+mod lint;
 mod paths;
 mod setup;
 mod terminal;
@@ -40,6 +41,12 @@ enum Chore {
     /// Run it again at any time: what is there is left as it is. The other
     /// chores begin with it, so there is no need to call it by hand.
     Setup,
+    /// Check the sources without running them
+    ///
+    /// Formatting, clippy, rustdoc with its links, what dependencies are allowed (licenses,
+    /// sources, duplicates) and whether they are used, shell scripts and YAML. A warning is an
+    /// error. All checks are made, also after one has failed.
+    Lint,
     /// Show the proxy at work in a cluster of namespaces
     ///
     /// Two nodes with three pods each and a client outside; real HTTP and DNS
@@ -123,6 +130,7 @@ fn main() -> ExitCode {
 fn run(chore: &Chore) -> Result<ExitCode> {
     match chore {
         Chore::Setup => setup::run().map(|()| ExitCode::SUCCESS),
+        Chore::Lint => lint::run().map(|()| ExitCode::SUCCESS),
         Chore::Demo { keep } => demo::run(*keep),
         Chore::Test {
             kernel: None,

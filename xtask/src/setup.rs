@@ -4,8 +4,8 @@
 //! already, so that cargo has no reason to build anything again.
 
 mod apt;
+mod cargo;
 mod ebpf;
-mod nextest;
 mod tools;
 
 use anyhow::Result;
@@ -17,7 +17,16 @@ pub(crate) fn run() -> Result<()> {
     prepare(tools::TOOLS)
 }
 
-/// The same, and what virtual machines need.
+/// What building and testing needs, and what checks the sources.
+pub(crate) fn run_for_lint() -> Result<()> {
+    let tools = [tools::TOOLS, tools::FOR_LINT].concat();
+    prepare(&tools)?;
+    cargo::FOR_LINT
+        .into_iter()
+        .try_for_each(cargo::Subcommand::install)
+}
+
+/// What building and testing needs, and what virtual machines do.
 pub(crate) fn run_for_guests() -> Result<()> {
     let tools = [tools::TOOLS, tools::FOR_GUESTS].concat();
     prepare(&tools)
@@ -38,5 +47,5 @@ fn prepare(tools: &[tools::Tool]) -> Result<()> {
     apt::install(&packages)?;
     tools::report(tools, &missing);
     way.prepare()?;
-    nextest::install()
+    cargo::NEXTEST.install()
 }

@@ -10,7 +10,7 @@ macro_rules! sizes {
     };
 }
 
-/// Implements [`Bytes`], and aya's own marker where the agent needs it.
+/// Implements [`Bytes`](super::Bytes), and aya's own marker where the agent needs it.
 macro_rules! bytes {
     ($($type:ty),* $(,)?) => {
         $(
@@ -25,7 +25,7 @@ macro_rules! bytes {
     };
 }
 
-/// Implements [`Bytes`] for what has no padding by itself.
+/// Implements [`Bytes`](super::Bytes) for what has no padding by itself.
 macro_rules! primitive_bytes {
     ($($type:ty),*) => {
         $(

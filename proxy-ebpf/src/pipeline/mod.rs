@@ -1,9 +1,9 @@
 //! What happens to a packet at the edge where its client meets this node.
 //!
-//! [`ingress`] finds the packet's flow, or opens one if its destination is a
+//! [`ingress()`] finds the packet's flow, or opens one if its destination is a
 //! frontend, and translates the destination (DNAT); where the reply would not
 //! come back this way by itself it also translates the source (SNAT) and asks
-//! the hook to send the packet on. [`egress`] gives the replies of the other
+//! the hook to send the packet on. [`egress()`] gives the replies of the other
 //! flows the frontend's address back. A hook says in [`Onward`] what it can do with
 //! a packet, so that an early one leaves the rest to the next.
 //!

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, tcp_flags};
+use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Scenario, tcp_flags};
 
 use super::world::{World, at};
 use crate::layout::backend_flags::{IN_CLUSTER_SET, IN_LOCAL_SET};
@@ -27,22 +27,22 @@ impl Scene {
     /// endpoints the first four run on this node.
     fn all() -> impl Iterator<Item = Self> {
         Family::BOTH.into_iter().map(|family| {
-            let mut stage = Stage::empty();
+            let mut scenario = Scenario::empty();
             for host in 1..=ENDPOINTS {
-                stage.add_backend(at(family, 2, host, 8080), host <= 4);
+                scenario.add_backend(at(family, 2, host, 8080), host <= 4);
             }
             let cluster: Vec<_> = (0..8).collect();
             for protocol in Protocol::ALL {
                 let cluster_ip = Frontend::new(at(family, 9, 1, 80), protocol, cluster.clone());
-                stage.frontends.push(cluster_ip);
-                stage.frontends.push(Frontend {
+                scenario.frontends.push(cluster_ip);
+                scenario.frontends.push(Frontend {
                     external: true,
                     local_policy: true,
                     local: (0..4).collect(),
                     ..Frontend::new(at(family, 9, 2, 80), protocol, cluster.clone())
                 });
             }
-            let mut world = World::new(&stage);
+            let mut world = World::new(&scenario);
             world.set_affinity(SECONDS);
             for index in 0..8 {
                 world.set_membership(

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, tcp_flags};
+use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Scenario, tcp_flags};
 
 use super::caller::{Caller, Outcome};
 use super::world::{World, at};
@@ -28,13 +28,13 @@ struct Scene {
 
 impl Scene {
     fn new(family: Family) -> Self {
-        let mut stage = Stage::empty();
-        let near = stage.add_backend(at(family, 2, 1, 8080), true);
-        let far = stage.add_backend(at(family, 3, 1, 8080), false);
+        let mut scenario = Scenario::empty();
+        let near = scenario.add_backend(at(family, 2, 1, 8080), true);
+        let far = scenario.add_backend(at(family, 3, 1, 8080), false);
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             for (host, set) in [(1, vec![near]), (2, vec![far]), (3, vec![])] {
                 let frontend = Frontend::new(at(family, 9, host, 80), protocol, set);
-                stage.frontends.push(frontend);
+                scenario.frontends.push(frontend);
             }
             let any: SocketAddr = match family {
                 Family::V4 => ([0; 4], 30_080).into(),
@@ -42,9 +42,9 @@ impl Scene {
             };
             let mut node_port = Frontend::new(any, protocol, vec![near]);
             node_port.external = true;
-            stage.frontends.push(node_port);
+            scenario.frontends.push(node_port);
         }
-        let world = World::new(&stage);
+        let world = World::new(&scenario);
         Self { family, world }
     }
 

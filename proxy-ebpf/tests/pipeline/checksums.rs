@@ -2,20 +2,20 @@
 //! zero have to be kept apart.
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, Transport};
+use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Scenario, Transport};
 
 use super::world::{World, at};
 
 fn world(family: Family) -> World {
-    let mut stage = Stage::empty();
-    let backend = stage.add_backend(at(family, 2, 1, 8080), true);
+    let mut scenario = Scenario::empty();
+    let backend = scenario.add_backend(at(family, 2, 1, 8080), true);
     for protocol in Protocol::ALL {
         let address = at(family, 9, 1, 80);
-        stage
+        scenario
             .frontends
             .push(Frontend::new(address, protocol, vec![backend]));
     }
-    World::new(&stage)
+    World::new(&scenario)
 }
 
 /// Every value of two bytes of the payload: so every checksum occurs once before,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Choices, Frontend, Hook, Packet, Protocol, Stage, noise, tcp_flags};
+use proxy_tests::packets::{Choices, Frontend, Hook, Packet, Protocol, Scenario, noise, tcp_flags};
 
 use super::world::{UDP, World, at};
 use crate::host::{self, Action, Frame, Link};
@@ -30,17 +30,17 @@ impl Nodes {
     /// The same with the second node's endpoints only, these hosts.
     fn with_endpoints(family: Family, hosts: &[u8]) -> Self {
         let node = |number: u8, is_second: bool| {
-            let mut stage = Stage {
+            let mut scenario = Scenario {
                 node: vec![at(family, 1, number, 0).ip()],
-                ..Stage::empty()
+                ..Scenario::empty()
             };
             let set: Vec<_> = hosts
                 .iter()
-                .map(|host| stage.add_backend(at(family, 3, *host, 8080), is_second))
+                .map(|host| scenario.add_backend(at(family, 3, *host, 8080), is_second))
                 .collect();
             for protocol in Protocol::ALL {
                 for address in [unspecified(family), at(family, 9, 7, 80)] {
-                    stage.frontends.push(Frontend {
+                    scenario.frontends.push(Frontend {
                         external: true,
                         direct: true,
                         local: if is_second { set.clone() } else { vec![] },
@@ -48,7 +48,7 @@ impl Nodes {
                     });
                 }
             }
-            World::new(&stage)
+            World::new(&scenario)
         };
         Self {
             family,
@@ -232,16 +232,16 @@ fn datagrams_move_on_when_their_endpoint_leaves_and_connections_stay() {
 #[test]
 fn what_comes_in_a_tunnel_does_not_go_on_in_another() {
     for family in Family::BOTH {
-        let mut stage = Stage::empty();
-        let near = stage.add_backend(at(family, 2, 1, 8080), true);
-        let far = stage.add_backend(at(family, 3, 1, 8080), false);
-        stage.frontends.push(Frontend {
+        let mut scenario = Scenario::empty();
+        let near = scenario.add_backend(at(family, 2, 1, 8080), true);
+        let far = scenario.add_backend(at(family, 3, 1, 8080), false);
+        scenario.frontends.push(Frontend {
             external: true,
             direct: true,
             local: vec![near],
             ..Frontend::new(at(family, 9, 7, 80), Protocol::Udp, vec![far])
         });
-        let world = World::new(&stage);
+        let world = World::new(&scenario);
         let client = at(family, 7, 7, 50_000);
         let packet = Packet::udp(client, at(family, 9, 7, 80));
         let (action, _) = world.send(Hook::FromOutside, &packet);
@@ -412,12 +412,12 @@ fn a_service_that_loses_direct_return_keeps_its_flows() {
 #[test]
 fn masquerading_all_wins() {
     let family = Family::V4;
-    let mut stage = Stage {
+    let mut scenario = Scenario {
         masquerade_all: true,
-        ..Stage::usual()
+        ..Scenario::usual()
     };
-    stage.nat_ports = (40_000, 10);
-    let world = World::new(&stage);
+    scenario.nat_ports = (40_000, 10);
+    let world = World::new(&scenario);
     let packet = Packet::udp(at(family, 7, 7, 50_000), at(family, 1, 1, NODE_PORT));
     let (action, bytes) = world.send(Hook::FromOutside, &packet);
     assert_eq!(action, Action::Forward);

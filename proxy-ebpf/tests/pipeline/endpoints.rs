@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, address};
+use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Scenario, address};
 
 use super::world::{World, at};
 use crate::host::Action;
@@ -49,16 +49,19 @@ fn node_port(family: Family, protocol: Protocol, set: Vec<usize>) -> Frontend {
     }
 }
 
-/// A stage with a near and a far endpoint, and this frontend.
+/// A scenario with a near and a far endpoint, and this frontend.
 fn stage_with(
     family: Family,
     frontend: impl FnOnce(usize, usize) -> Frontend,
 ) -> (World, SocketAddr, SocketAddr) {
-    let mut stage = Stage::empty();
+    let mut scenario = Scenario::empty();
     let (near, far) = (at(family, 2, 1, 8080), at(family, 3, 1, 8080));
-    let indices = (stage.add_backend(near, true), stage.add_backend(far, false));
-    stage.frontends.push(frontend(indices.0, indices.1));
-    (World::new(&stage), near, far)
+    let indices = (
+        scenario.add_backend(near, true),
+        scenario.add_backend(far, false),
+    );
+    scenario.frontends.push(frontend(indices.0, indices.1));
+    (World::new(&scenario), near, far)
 }
 
 #[test]
@@ -66,12 +69,14 @@ fn every_endpoint_is_as_likely_as_the_others() {
     const ENDPOINTS: u8 = 7;
     const PICKS: u32 = 14_000;
     for (family, protocol) in kinds() {
-        let mut stage = Stage::empty();
+        let mut scenario = Scenario::empty();
         let endpoints = (0..ENDPOINTS).map(|host| at(family, 2, host, 8080));
-        let set: Vec<_> = endpoints.map(|it| stage.add_backend(it, true)).collect();
+        let set: Vec<_> = endpoints.map(|it| scenario.add_backend(it, true)).collect();
         let service = at(family, 9, 1, 80);
-        stage.frontends.push(Frontend::new(service, protocol, set));
-        let world = World::new(&stage);
+        scenario
+            .frontends
+            .push(Frontend::new(service, protocol, set));
+        let world = World::new(&scenario);
         let mut picks = BTreeMap::<_, u32>::new();
         for client in 0..PICKS {
             let host = u8::try_from(client % 250).unwrap();
@@ -119,15 +124,15 @@ fn a_node_port_answers_on_node_addresses_only() {
 #[test]
 fn an_address_of_its_own_comes_before_a_node_port() {
     for (family, protocol) in kinds() {
-        let mut stage = Stage::empty();
-        let own = stage.add_backend(at(family, 2, 1, 8080), true);
-        let other = stage.add_backend(at(family, 2, 2, 8080), true);
+        let mut scenario = Scenario::empty();
+        let own = scenario.add_backend(at(family, 2, 1, 8080), true);
+        let other = scenario.add_backend(at(family, 2, 2, 8080), true);
         let on_node = at(family, 1, 1, 30_080);
-        stage.frontends = vec![
+        scenario.frontends = vec![
             node_port(family, protocol, vec![other]),
             Frontend::new(on_node, protocol, vec![own]),
         ];
-        let to = goes_to(&World::new(&stage), Hook::FromOutside, on_node, protocol);
+        let to = goes_to(&World::new(&scenario), Hook::FromOutside, on_node, protocol);
         assert_eq!(to, at(family, 2, 1, 8080));
     }
 }

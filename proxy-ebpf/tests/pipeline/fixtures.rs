@@ -1,4 +1,4 @@
-//! The table of packets and what becomes of them, which the kernel is held to as well.
+//! The packets in files and what becomes of them, which the kernel is held to as well.
 
 use proxy_tests::packets::{Hook, Outcome, fixtures};
 
@@ -6,30 +6,30 @@ use super::world::World;
 use crate::host::{self, Action, Frame, Link};
 use crate::pipeline::Client;
 
-/// Runs the table, with packets from outside at this hook.
+/// Runs all of them, with packets from outside at this hook.
 fn run(outside: host::Hook) {
-    let (stage, table) = fixtures();
-    let world = World::new(&stage);
-    for fixture in table {
-        let hook = match fixture.hook {
-            Hook::FromOutside => outside,
-            Hook::FromPod => host::Hook::Ingress(Client::Pod),
-            Hook::Out => host::Hook::Egress,
-        };
-        let mut frame = Frame(fixture.packet.build());
-        let action = host::run(&mut frame, hook, Link::Ethernet, &world.v4, &world.v6);
-        let outcome = match action {
-            Action::Pass => Outcome::Passed,
-            Action::Drop => Outcome::Dropped,
-            Action::Again | Action::Return | Action::Forward => Outcome::SentOn,
-        };
-        assert_eq!(outcome, fixture.outcome, "{}", fixture.name);
-        assert_eq!(frame.0, fixture.becomes.build(), "{}", fixture.name);
+    for suite in fixtures().unwrap() {
+        let world = World::new(&suite.scenario);
+        for fixture in suite.fixtures {
+            let hook = match fixture.hook {
+                Hook::FromOutside => outside,
+                Hook::FromPod => host::Hook::Ingress(Client::Pod),
+                Hook::Out => host::Hook::Egress,
+            };
+            let mut frame = Frame(fixture.packet.build());
+            let action = host::run(&mut frame, hook, Link::Ethernet, &world.v4, &world.v6);
+            let outcome = match action {
+                Action::Pass => Outcome::Passed,
+                Action::Drop => Outcome::Dropped,
+                Action::Again | Action::Return | Action::Forward => Outcome::SentOn,
+            };
+            fixture.check(outcome, &frame.0);
+        }
     }
 }
 
 #[test]
-fn become_what_the_table_says() {
+fn become_what_the_files_say() {
     run(host::Hook::Ingress(Client::Outside));
 }
 

@@ -1,7 +1,7 @@
 //! Fragments go where the first one of their packet went.
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Hook, Packet, Stage, noise};
+use proxy_tests::packets::{Hook, Packet, Scenario, noise};
 
 use super::world::{FromIp, World, at};
 use crate::host::{Action, Link};
@@ -30,7 +30,7 @@ fn becomes(world: &World, part: &Packet, wanted: &Packet) {
 #[test]
 fn they_follow_the_first_one_for_thirty_seconds() {
     for family in Family::BOTH {
-        let world = World::new(&Stage::usual());
+        let world = World::new(&Scenario::usual());
         let (packet, translated) = datagram(family, 50_000);
         let (parts, wanted) = (packet.fragments(SIZE), translated.fragments(SIZE));
         becomes(&world, &parts[0], &wanted[0]);
@@ -45,7 +45,7 @@ fn they_follow_the_first_one_for_thirty_seconds() {
 
 #[test]
 fn packets_of_one_client_are_told_apart() {
-    let world = World::new(&Stage::usual());
+    let world = World::new(&Scenario::usual());
     let family = Family::V4;
     let (mut packet, mut translated) = datagram(family, 50_000);
     let (other, _) = datagram(family, 50_001);
@@ -62,7 +62,7 @@ fn packets_of_one_client_are_told_apart() {
 /// The fragment header itself would be behind its end.
 #[test]
 fn one_that_says_it_has_no_room_for_its_own_header_is_left_alone() {
-    let world = World::new(&Stage::usual());
+    let world = World::new(&Scenario::usual());
     let (packet, wanted) = datagram(Family::V6, 50_000);
     let parts = packet.fragments(SIZE);
     becomes(&world, &parts[0], &wanted.fragments(SIZE)[0]);
@@ -78,7 +78,7 @@ fn one_that_says_it_has_no_room_for_its_own_header_is_left_alone() {
 #[test]
 fn without_the_first_one_they_do_not_leave_for_a_cluster_ip() {
     for family in Family::BOTH {
-        let mut world = World::new(&Stage::usual());
+        let mut world = World::new(&Scenario::usual());
         let service = at(family, 9, 1, 80).ip();
         world.v4.cluster_ips.extend(V4::from_ip(service));
         world.v6.cluster_ips.extend(V6::from_ip(service));
@@ -92,7 +92,7 @@ fn without_the_first_one_they_do_not_leave_for_a_cluster_ip() {
 #[test]
 fn the_sender_of_a_first_one_that_is_too_big_is_told() {
     for family in Family::BOTH {
-        let world = World::new(&Stage::usual());
+        let world = World::new(&Scenario::usual());
         let client = at(family, 7, 7, 50_000);
         let packet = Packet {
             payload: noise(1, 100),

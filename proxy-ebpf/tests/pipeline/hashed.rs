@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, tcp_flags::SYN};
+use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Scenario, tcp_flags::SYN};
 
 use super::world::{World, at};
 
@@ -14,21 +14,21 @@ const AFFINITY_SECONDS: u32 = 100;
 /// A node, by chance at another point than others; two of its addresses, and its
 /// endpoints, are of one hashed Service.
 fn node(chance: u32, affinity: u32) -> World {
-    let mut stage = Stage::empty();
+    let mut scenario = Scenario::empty();
     for family in Family::BOTH {
         let hosts = 1..=ENDPOINTS;
-        let backends = hosts.map(|host| stage.add_backend(at(family, 2, host, 8080), false));
+        let backends = hosts.map(|host| scenario.add_backend(at(family, 2, host, 8080), false));
         let set: Vec<_> = backends.collect();
         for protocol in Protocol::ALL {
             for host in [1, 2] {
-                stage.frontends.push(Frontend {
+                scenario.frontends.push(Frontend {
                     external: true,
                     ..Frontend::new(at(family, 9, host, 80), protocol, set.clone())
                 });
             }
         }
     }
-    let mut world = World::new(&stage);
+    let mut world = World::new(&scenario);
     world.hash();
     world.set_affinity(affinity);
     world.shared.random.set(chance);
@@ -123,17 +123,17 @@ fn what_leads_where_is_fixed() {
 
 #[test]
 fn ports_of_a_service_lead_to_endpoints_of_their_own() {
-    let mut stage = Stage::empty();
+    let mut scenario = Scenario::empty();
     let hosts = 1..=ENDPOINTS;
-    let backends = hosts.map(|host| stage.add_backend(at(Family::V4, 2, host, 8080), false));
+    let backends = hosts.map(|host| scenario.add_backend(at(Family::V4, 2, host, 8080), false));
     let set: Vec<_> = backends.collect();
     for port in [80, 443] {
-        stage.frontends.push(Frontend {
+        scenario.frontends.push(Frontend {
             external: true,
             ..Frontend::new(at(Family::V4, 9, 1, port), Protocol::Tcp, set.clone())
         });
     }
-    let mut world = World::new(&stage);
+    let mut world = World::new(&scenario);
     world.hash();
     let differs = |port| {
         let client = at(Family::V4, 7, 1, port);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, tcp_flags};
+use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Scenario, tcp_flags};
 
 use super::world::{World, at};
 
@@ -31,16 +31,16 @@ impl Scene {
     fn new(family: Family, local: bool) -> Self {
         let (service, client) = (at(family, 9, 1, 80), at(family, 7, 7, 50_000));
         let (first, second) = (at(family, 2, 1, 8080), at(family, 2, 2, 8080));
-        let mut stage = Stage::empty();
-        stage.add_backend(first, local);
-        stage.add_backend(second, local);
+        let mut scenario = Scenario::empty();
+        scenario.add_backend(first, local);
+        scenario.add_backend(second, local);
         for protocol in Protocol::ALL {
-            stage
+            scenario
                 .frontends
                 .push(Frontend::new(service, protocol, vec![0]));
         }
         Self {
-            world: World::new(&stage),
+            world: World::new(&scenario),
             hook: Hook::FromOutside,
             client,
             service,

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Choices, Frontend, Hook, Packet, Protocol, Stage};
+use proxy_tests::packets::{Choices, Frontend, Hook, Packet, Protocol, Scenario};
 
 use super::world::{World, at};
 use crate::host::Action;
@@ -38,12 +38,12 @@ impl Model {
 }
 
 /// Two families' Services that share endpoints, near and far ones.
-fn crowded(nat_ports: u16) -> Stage {
-    let mut stage = Stage::empty();
-    stage.nat_ports = (40_000, nat_ports);
+fn crowded(nat_ports: u16) -> Scenario {
+    let mut scenario = Scenario::empty();
+    scenario.nat_ports = (40_000, nat_ports);
     for family in Family::BOTH {
-        let near = stage.add_backend(at(family, 2, 1, 8080), true);
-        let far = stage.add_backend(at(family, 3, 1, 8080), false);
+        let near = scenario.add_backend(at(family, 2, 1, 8080), true);
+        let far = scenario.add_backend(at(family, 3, 1, 8080), false);
         for protocol in Protocol::ALL {
             for (host, set) in [
                 (1, vec![near]),
@@ -52,11 +52,13 @@ fn crowded(nat_ports: u16) -> Stage {
                 (4, vec![near, far]),
             ] {
                 let address = at(family, 9, host, 80);
-                stage.frontends.push(Frontend::new(address, protocol, set));
+                scenario
+                    .frontends
+                    .push(Frontend::new(address, protocol, set));
             }
         }
     }
-    stage
+    scenario
 }
 
 /// Which hook a client at this address comes by.
@@ -155,12 +157,12 @@ fn every_port_of_the_range_is_used_before_they_are_exhausted() {
 #[test]
 fn protocols_and_endpoints_have_ports_of_their_own() {
     for family in Family::BOTH {
-        let mut stage = crowded(1);
-        let other = stage.add_backend(at(family, 3, 2, 8080), false);
+        let mut scenario = crowded(1);
+        let other = scenario.add_backend(at(family, 3, 2, 8080), false);
         let address = at(family, 9, 5, 80);
         let frontend = Frontend::new(address, Protocol::Udp, vec![other]);
-        stage.frontends.push(frontend);
-        let world = World::new(&stage);
+        scenario.frontends.push(frontend);
+        let world = World::new(&scenario);
         let client = at(family, 7, 7, 50_000);
         for packet in [
             Packet::udp(client, at(family, 9, 3, 80)),

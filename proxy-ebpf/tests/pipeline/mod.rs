@@ -19,6 +19,7 @@ mod layers;
 mod lengths;
 mod lifetimes;
 mod live_flows;
+mod maps;
 mod nowhere;
 mod paths_agree;
 mod plain;

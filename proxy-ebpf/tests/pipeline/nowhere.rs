@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use proxy_tests::lab::Family;
 use proxy_tests::packets::{
-    Fragment, Frontend, Hook, Packet, Protocol, Stage, Transport, noise, tcp_flags,
+    Fragment, Frontend, Hook, Packet, Protocol, Scenario, Transport, noise, tcp_flags,
 };
 
 use super::world::{FromIp, World, at};
@@ -15,13 +15,13 @@ use tcp_flags::{ACK, SYN};
 
 /// A Service of two protocols on port 80, and the range of ClusterIPs around it.
 fn scene(family: Family) -> World {
-    let mut stage = Stage::empty();
-    stage.add_backend(at(family, 2, 1, 8080), true);
+    let mut scenario = Scenario::empty();
+    scenario.add_backend(at(family, 2, 1, 8080), true);
     for protocol in Protocol::ALL {
         let frontend = Frontend::new(at(family, 9, 1, 80), protocol, vec![0]);
-        stage.frontends.push(frontend);
+        scenario.frontends.push(frontend);
     }
-    let mut world = World::new(&stage);
+    let mut world = World::new(&scenario);
     look_after(&mut world.v4, family, [255, 255, 255, 0].into());
     let mask = [0xffff, 0xffff, 0xffff, 0xffff, 0, 0, 0, 0];
     look_after(&mut world.v6, family, mask.into());

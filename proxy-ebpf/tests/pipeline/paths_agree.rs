@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Choices, Frontend, Hook, Packet, Protocol, Stage};
+use proxy_tests::packets::{Choices, Frontend, Hook, Packet, Protocol, Scenario};
 
 use super::caller::{Caller, Outcome};
 use super::world::{FromIp, World, at};
@@ -33,11 +33,11 @@ fn subset(choices: &mut Choices<'_>, of: &[usize]) -> Vec<usize> {
 }
 
 /// A node with Services of every kind.
-fn stage(family: Family, choices: &mut Choices<'_>) -> Stage {
-    let mut stage = Stage::empty();
-    stage.masquerade_all = choices.seldom(8);
+fn scenario(family: Family, choices: &mut Choices<'_>) -> Scenario {
+    let mut scenario = Scenario::empty();
+    scenario.masquerade_all = choices.seldom(8);
     for host in 0..ENDPOINTS {
-        stage.add_backend(at(family, 2, host, 8080), host % 2 == 0);
+        scenario.add_backend(at(family, 2, host, 8080), host % 2 == 0);
     }
     let any: IpAddr = match family {
         Family::V4 => [0; 4].into(),
@@ -53,7 +53,7 @@ fn stage(family: Family, choices: &mut Choices<'_>) -> Stage {
                 SERVICES => SocketAddr::new(any, 30_080),
                 host => at(family, 9, host, 80),
             };
-            stage.frontends.push(Frontend {
+            scenario.frontends.push(Frontend {
                 external: host == SERVICES || choices.byte() & 1 == 1,
                 local_policy: choices.byte() & 1 == 1,
                 local,
@@ -61,10 +61,10 @@ fn stage(family: Family, choices: &mut Choices<'_>) -> Stage {
             });
         }
     }
-    stage
+    scenario
 }
 
-/// What a stage cannot say: affinity, ranges of sources, and where ClusterIPs are.
+/// What a scenario cannot say: affinity, ranges of sources, and where ClusterIPs are.
 fn complete<A: FromIp + Ord>(memory: &mut Memory<A>, family: Family, choices: &mut Choices<'_>) {
     let mut keys: Vec<_> = memory.frontends.keys().copied().collect();
     keys.sort();
@@ -103,7 +103,7 @@ fn complete<A: FromIp + Ord>(memory: &mut Memory<A>, family: Family, choices: &m
 
 fn world(family: Family, bytes: &[u8]) -> World {
     let mut choices = Choices::new(bytes);
-    let mut world = World::new(&stage(family, &mut choices));
+    let mut world = World::new(&scenario(family, &mut choices));
     match family {
         Family::V4 => complete(&mut world.v4, family, &mut choices),
         Family::V6 => complete(&mut world.v6, family, &mut choices),

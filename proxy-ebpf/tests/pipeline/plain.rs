@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, tcp_flags};
+use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Scenario, tcp_flags};
 
 use super::world::{World, at};
 
@@ -22,13 +22,13 @@ impl Scene {
         Family::BOTH.into_iter().map(|family| {
             let (client, service) = (at(family, 7, 7, 50_000), at(family, 9, 1, 80));
             let endpoint = at(family, 2, 1, 8080);
-            let mut stage = Stage::empty();
-            stage.add_backend(endpoint, true);
-            stage
+            let mut scenario = Scenario::empty();
+            scenario.add_backend(endpoint, true);
+            scenario
                 .frontends
                 .push(Frontend::new(service, Protocol::Tcp, vec![0]));
             Self {
-                world: World::new(&stage),
+                world: World::new(&scenario),
                 client,
                 service,
                 endpoint,

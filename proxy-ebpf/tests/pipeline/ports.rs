@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, tcp_flags};
+use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Scenario, tcp_flags};
 
 use super::world::{World, at};
 use crate::host::Action;
@@ -28,15 +28,15 @@ impl Scene {
     fn all() -> impl Iterator<Item = Self> {
         Family::BOTH.into_iter().map(|family| {
             let (service, endpoint) = (at(family, 9, 1, 80), at(family, 3, 1, 8080));
-            let mut stage = Stage::empty();
-            stage.nat_ports = (PORT, 1);
-            stage.add_backend(endpoint, false);
+            let mut scenario = Scenario::empty();
+            scenario.nat_ports = (PORT, 1);
+            scenario.add_backend(endpoint, false);
             for protocol in Protocol::ALL {
                 let frontend = Frontend::new(service, protocol, vec![0]);
-                stage.frontends.push(frontend);
+                scenario.frontends.push(frontend);
             }
             Self {
-                world: World::new(&stage),
+                world: World::new(&scenario),
                 first: at(family, 7, 1, 50_000),
                 second: at(family, 7, 2, 50_000),
                 service,
@@ -236,13 +236,13 @@ fn thousands_of_connections_in_a_row_need_few_ports() {
 #[test]
 fn three_quarters_of_a_great_range_can_be_used_at_once() {
     for family in Family::BOTH {
-        let mut stage = Stage::empty();
-        stage.nat_ports = (1024, 33_500);
-        stage.add_backend(at(family, 3, 1, 8080), false);
+        let mut scenario = Scenario::empty();
+        scenario.nat_ports = (1024, 33_500);
+        scenario.add_backend(at(family, 3, 1, 8080), false);
         let service = at(family, 9, 1, 80);
         let frontend = Frontend::new(service, Protocol::Tcp, vec![0]);
-        stage.frontends.push(frontend);
-        let world = World::new(&stage);
+        scenario.frontends.push(frontend);
+        let world = World::new(&scenario);
         let mut refused = 0;
         for number in 0..25_000_u16 {
             let [host, port] = [number >> 8, number & 0xff];

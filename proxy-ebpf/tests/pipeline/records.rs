@@ -1,7 +1,7 @@
 //! The two records of a flow: one may be lost, and there may be no room.
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Hook, Packet, Stage};
+use proxy_tests::packets::{Hook, Packet, Scenario};
 
 use super::lifetimes::Scene;
 use super::world::{UDP, World, at};
@@ -54,10 +54,10 @@ fn lost_reversed<T>((a, b): (T, T)) -> (T, T) {
 #[test]
 fn a_reply_record_that_is_made_again_takes_no_port_from_another_flow() {
     // Two clients, one NAT port: the second gets the port that the first has lost.
-    let mut stage = Stage::usual();
-    stage.nat_ports = (40_000, 1);
+    let mut scenario = Scenario::usual();
+    scenario.nat_ports = (40_000, 1);
     for family in Family::BOTH {
-        let world = World::new(&stage);
+        let world = World::new(&scenario);
         let far = at(family, 3, 1, 8080);
         let service = at(family, 9, 2, 80);
         let client = |host| Packet::udp(at(family, 7, host, 50_000), service);

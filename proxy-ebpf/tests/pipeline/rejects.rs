@@ -5,7 +5,7 @@ use crate::layout::{Answers, Counter};
 use proptest::prelude::*;
 use proxy_tests::lab::Family;
 use proxy_tests::packets::{
-    Choices, Frontend, Hook, Packet, Protocol, Stage, Transport, address, tcp_flags,
+    Choices, Frontend, Hook, Packet, Protocol, Scenario, Transport, address, tcp_flags,
 };
 use std::net::SocketAddr;
 
@@ -17,13 +17,13 @@ const ACKNOWLEDGMENT: u32 = 77;
 /// A node with a Service that has no endpoint, and the Service's address.
 fn nobody(family: Family) -> (World, SocketAddr) {
     let service = SocketAddr::new(address(family, 9, 1), 80);
-    let mut stage = Stage::empty();
+    let mut scenario = Scenario::empty();
     for protocol in Protocol::ALL {
-        stage
+        scenario
             .frontends
             .push(Frontend::new(service, protocol, vec![]));
     }
-    (World::new(&stage), service)
+    (World::new(&scenario), service)
 }
 
 fn client(family: Family) -> SocketAddr {
@@ -177,7 +177,7 @@ fn so_many_are_answered_and_the_rest_is_dropped() {
 
 #[test]
 fn the_sender_of_what_is_too_big_for_the_way_on_is_told() {
-    let world = World::new(&Stage::usual());
+    let world = World::new(&Scenario::usual());
     for family in Family::BOTH {
         let service = SocketAddr::new(address(family, 9, 2), 80);
         let node = address(family, 1, 1);

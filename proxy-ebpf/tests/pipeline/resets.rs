@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, Transport, chunks, tcp_flags};
+use proxy_tests::packets::{
+    Frontend, Hook, Packet, Protocol, Scenario, Transport, chunks, tcp_flags,
+};
 
 use super::caller::{Caller, Outcome};
 use super::world::{World, at};
@@ -39,15 +41,15 @@ impl Scene {
     fn new(family: Family, hook: Hook, local: bool) -> Self {
         let endpoints = [1, 2].map(|host| at(family, 2, host, 8080));
         let service = at(family, 9, 1, 80);
-        let mut stage = Stage::empty();
+        let mut scenario = Scenario::empty();
         for endpoint in endpoints {
-            stage.add_backend(endpoint, local);
+            scenario.add_backend(endpoint, local);
         }
         for protocol in Protocol::ALL {
             let frontend = Frontend::new(service, protocol, vec![0]);
-            stage.frontends.push(frontend);
+            scenario.frontends.push(frontend);
         }
-        let mut world = World::new(&stage);
+        let mut world = World::new(&scenario);
         world.reset_gone();
         let client = at(family, 7, 7, 50_000);
         world.open(hook, &Packet::tcp(client, service, SYN));

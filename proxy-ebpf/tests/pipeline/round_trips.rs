@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Choices, Frontend, Hook, Packet, Protocol, Stage};
+use proxy_tests::packets::{Choices, Frontend, Hook, Packet, Protocol, Scenario};
 
 use super::world::{World, at};
 use crate::host::Action;
@@ -26,7 +26,7 @@ struct Cast {
     client: SocketAddr,
     service: SocketAddr,
     backend: SocketAddr,
-    stage: Stage,
+    scenario: Scenario,
 }
 
 impl Cast {
@@ -38,26 +38,26 @@ impl Cast {
             client,
             service,
             backend,
-            stage: Stage::empty(),
+            scenario: Scenario::empty(),
         }
     }
 
     /// Sends a random packet and a random answer, and compares them whole.
     fn talk(&self, choices: &mut Choices<'_>, hook: Hook, local: bool, travel: Travel) {
-        let mut stage = self.stage.clone();
-        let backend = stage.add_backend(self.backend, local);
+        let mut scenario = self.scenario.clone();
+        let backend = scenario.add_backend(self.backend, local);
         for protocol in Protocol::ALL {
             let frontend = Frontend::new(self.service, protocol, vec![backend]);
-            stage.frontends.push(frontend);
+            scenario.frontends.push(frontend);
         }
-        let world = World::new(&stage);
+        let world = World::new(&scenario);
         let mut packet = Packet::random(choices, self.client, self.service);
         if choices.seldom(4) {
             packet.link = None;
         }
         let (action, bytes) = world.send(hook, &packet);
         let (source, _) = packet.endpoints_in(&bytes);
-        self.check_source(&stage, source, travel);
+        self.check_source(&scenario, source, travel);
         let expected = packet.between(source, self.backend);
         check(&travelled(expected, travel), travel, action, &bytes);
 
@@ -80,13 +80,13 @@ impl Cast {
     }
 
     /// The client's own address and port, or the node's with a port of the range.
-    fn check_source(&self, stage: &Stage, source: SocketAddr, travel: Travel) {
+    fn check_source(&self, scenario: &Scenario, source: SocketAddr, travel: Travel) {
         if travel == Travel::Stack {
             assert_eq!(source, self.client);
             return;
         }
-        assert!(stage.node.contains(&source.ip()), "{source}");
-        let (first, count) = stage.nat_ports;
+        assert!(scenario.node.contains(&source.ip()), "{source}");
+        let (first, count) = scenario.nat_ports;
         assert!((first..first + count).contains(&source.port()), "{source}");
     }
 }
@@ -142,7 +142,7 @@ proptest! {
     fn where_all_is_masqueraded(bytes in chance()) {
         let mut choices = Choices::new(&bytes);
         let mut cast = Cast::random(&mut choices);
-        cast.stage.masquerade_all = true;
+        cast.scenario.masquerade_all = true;
         cast.talk(&mut choices, Hook::FromOutside, true, Travel::SentOn);
     }
 

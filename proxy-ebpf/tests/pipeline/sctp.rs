@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use proptest::prelude::*;
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, chunks, noise};
+use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Scenario, chunks, noise};
 
 use super::lifetimes::Scene;
 use super::world::{World, at};
@@ -126,16 +126,16 @@ struct Narrow {
 impl Narrow {
     fn all() -> impl Iterator<Item = Self> {
         Family::BOTH.into_iter().map(|family| {
-            let mut stage = Stage {
+            let mut scenario = Scenario {
                 nat_ports: (40_000, 1),
-                ..Stage::empty()
+                ..Scenario::empty()
             };
-            let endpoint = stage.add_backend(at(family, 3, 1, 8080), false);
+            let endpoint = scenario.add_backend(at(family, 3, 1, 8080), false);
             let service = at(family, 9, 1, 80);
             let frontend = Frontend::new(service, Protocol::Sctp, vec![endpoint]);
-            stage.frontends.push(frontend);
+            scenario.frontends.push(frontend);
             Self {
-                world: World::new(&stage),
+                world: World::new(&scenario),
                 service,
                 clients: [1, 2].map(|host| at(family, 7, host, 50_000)),
             }
@@ -188,15 +188,15 @@ fn an_association_that_was_aborted_gives_way() {
 #[test]
 fn a_first_fragment_keeps_its_ports_or_goes_nowhere() {
     for family in Family::BOTH {
-        let mut stage = Stage::empty();
+        let mut scenario = Scenario::empty();
         let (endpoint, client) = (at(family, 2, 1, 8080), at(family, 7, 7, 50_000));
         let (same, other) = (at(family, 9, 1, 8080), at(family, 9, 2, 80));
-        let backend = stage.add_backend(endpoint, true);
+        let backend = scenario.add_backend(endpoint, true);
         for service in [same, other] {
             let frontend = Frontend::new(service, Protocol::Sctp, vec![backend]);
-            stage.frontends.push(frontend);
+            scenario.frontends.push(frontend);
         }
-        let world = World::new(&stage);
+        let world = World::new(&scenario);
         let long = |source, destination| Packet {
             payload: noise(1, 100),
             ..Packet::sctp(source, destination, DATA)
@@ -233,14 +233,14 @@ proptest! {
         let family = if seed % 2 == 0 { Family::V4 } else { Family::V6 };
         let (client, service) = (at(family, 7, 7, client_port), at(family, 9, 1, service_port));
         let endpoint = at(family, 2, 1, endpoint_port);
-        let mut stage = Stage::empty();
-        let backend = stage.add_backend(endpoint, true);
-        stage.frontends.push(Frontend::new(service, Protocol::Sctp, vec![backend]));
+        let mut scenario = Scenario::empty();
+        let backend = scenario.add_backend(endpoint, true);
+        scenario.frontends.push(Frontend::new(service, Protocol::Sctp, vec![backend]));
         let packet = Packet {
             payload: noise(seed, length),
             ..Packet::sctp(client, service, INIT)
         };
-        let (action, bytes) = World::new(&stage).send(Hook::FromOutside, &packet);
+        let (action, bytes) = World::new(&scenario).send(Hook::FromOutside, &packet);
         prop_assert_eq!(action, Action::Pass);
         prop_assert!(bytes == packet.between(client, endpoint).build());
     }

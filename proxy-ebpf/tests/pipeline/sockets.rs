@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Frontend, Protocol, Stage};
+use proxy_tests::packets::{Frontend, Protocol, Scenario};
 
 use super::caller::{Caller, Outcome};
 use super::world::{World, at};
@@ -17,9 +17,9 @@ const UDP: u8 = 17;
 
 /// Two ClusterIPs and a NodePort of one set of four endpoints, for both protocols.
 fn scene(family: Family) -> World {
-    let mut stage = Stage::empty();
+    let mut scenario = Scenario::empty();
     for host in 1..=4 {
-        stage.add_backend(at(family, 2, host, 8080), true);
+        scenario.add_backend(at(family, 2, host, 8080), true);
     }
     let any = match family {
         Family::V4 => ([0; 4], 30_080).into(),
@@ -28,10 +28,10 @@ fn scene(family: Family) -> World {
     for protocol in Protocol::ALL {
         for address in [at(family, 9, 1, 80), at(family, 9, 2, 80), any] {
             let frontend = Frontend::new(address, protocol, (0..4).collect());
-            stage.frontends.push(frontend);
+            scenario.frontends.push(frontend);
         }
     }
-    World::new(&stage)
+    World::new(&scenario)
 }
 
 fn endpoint(outcome: Outcome) -> SocketAddr {
@@ -272,14 +272,14 @@ fn restrict<A: Address>(memory: &mut Memory<A>) {
 #[test]
 fn what_nobody_may_answer_is_left_to_packets_where_there_are_any() {
     for family in Family::BOTH {
-        let mut stage = Stage::empty();
-        stage.add_backend(at(family, 3, 1, 8080), false);
+        let mut scenario = Scenario::empty();
+        scenario.add_backend(at(family, 3, 1, 8080), false);
         let service = at(family, 9, 1, 80);
-        stage.frontends.push(Frontend {
+        scenario.frontends.push(Frontend {
             local_policy: true,
             ..Frontend::new(service, Protocol::Tcp, vec![0])
         });
-        let world = World::new(&stage);
+        let world = World::new(&scenario);
         let [pod, host] = [Client::Pod, Client::Host].map(|it| Caller::new(it, TCP, 1));
         assert_eq!(pod.connect(&world, service), Outcome::Unchanged);
         assert_eq!(world.counted(), [], "the packet is");

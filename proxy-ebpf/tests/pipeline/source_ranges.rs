@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Stage, tcp_flags};
+use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Scenario, tcp_flags};
 
 use super::world::{FromIp, World, at};
 use crate::host::{Action, Memory};
@@ -15,15 +15,15 @@ const SERVICE: u32 = 0;
 
 /// One Service port with a restricted address and another one.
 fn scene(family: Family) -> World {
-    let mut stage = Stage::empty();
-    stage.add_backend(at(family, 2, 1, 8080), true);
+    let mut scenario = Scenario::empty();
+    scenario.add_backend(at(family, 2, 1, 8080), true);
     for protocol in Protocol::ALL {
         for host in [1, 2] {
             let frontend = Frontend::new(at(family, 9, host, 80), protocol, vec![0]);
-            stage.frontends.push(frontend);
+            scenario.frontends.push(frontend);
         }
     }
-    let mut world = World::new(&stage);
+    let mut world = World::new(&scenario);
     restrict(&mut world.v4, at(family, 9, 1, 80).ip());
     restrict(&mut world.v6, at(family, 9, 1, 80).ip());
     world

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proxy_tests::lab::Family;
 use proxy_tests::packets::{
-    Choices, Extension, Fragment, Hook, Packet, Stage, Tag, Transport, noise,
+    Choices, Extension, Fragment, Hook, Packet, Scenario, Tag, Transport, noise,
 };
 
 use super::world::{World, at};
@@ -14,7 +14,7 @@ const HOOKS: [Hook; 3] = [Hook::FromOutside, Hook::FromPod, Hook::Out];
 
 /// Passes, unchanged, with these counters and no flow, at every hook.
 pub(super) fn is_untouched(bytes: &[u8], link: Link, counters: &[Counter]) {
-    let world = World::new(&Stage::usual());
+    let world = World::new(&Scenario::usual());
     for hook in HOOKS {
         let (action, after) = world.run(hook, bytes, link);
         assert_eq!(action, Action::Pass, "{hook:?} {bytes:02x?}");
@@ -47,7 +47,7 @@ proptest! {
 
     #[test]
     fn any_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..128)) {
-        let world = World::new(&Stage::usual());
+        let world = World::new(&Scenario::usual());
         for hook in HOOKS {
             for link in [Link::Ethernet, Link::Ip(0x0800), Link::Ip(0x86dd)] {
                 let (action, after) = world.run(hook, &bytes, link);
@@ -62,7 +62,7 @@ proptest! {
 fn the_template_is_translated_unless_something_is_wrong() {
     for family in Family::BOTH {
         let packet = packet(family);
-        let world = World::new(&Stage::usual());
+        let world = World::new(&Scenario::usual());
         let (_, destination) = world.ends(Hook::FromOutside, &packet);
         assert_eq!(destination, at(family, 2, 1, 8080));
     }
@@ -152,11 +152,11 @@ fn a_chain_of_too_many_extension_headers() {
 
 #[test]
 fn a_transport_that_the_frontend_does_not_have() {
-    let mut stage = Stage::usual();
-    stage.frontends.retain(|it| it.protocol.number() == 6);
+    let mut scenario = Scenario::usual();
+    scenario.frontends.retain(|it| it.protocol.number() == 6);
     for family in Family::BOTH {
         let packet = packet(family);
-        let world = World::new(&stage);
+        let world = World::new(&scenario);
         let (action, bytes) = world.send(Hook::FromOutside, &packet);
         assert_eq!((action, bytes), (Action::Pass, packet.build()));
     }

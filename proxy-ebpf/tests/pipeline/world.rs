@@ -2,16 +2,18 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Hook, Packet, Stage, address, chunks, tcp_flags};
+use proxy_tests::packets::{Hook, Packet, Scenario, address, chunks, tcp_flags};
 
+pub(super) use super::maps::FromIp;
+use super::maps::maps;
 use crate::host::{self, Action, Frame, Link, Memory, Shared};
 use crate::layout::{
-    Address, Backend, Counter, Edge, FlowKey, Frontend, FrontendKey, NatPort, Port, Settings, Span,
-    Tuple, V4, V6, backend_flags, frontend_flags, settings_flags, ticks,
+    Address, Counter, Edge, FlowKey, Port, Span, Tuple, V4, V6, backend_flags, frontend_flags,
+    settings_flags, ticks,
 };
 use crate::pipeline::{Client, Tables as _};
 
@@ -25,37 +27,6 @@ pub(super) struct World {
     pub(super) v4: Memory<V4>,
     pub(super) v6: Memory<V6>,
     pub(super) shared: Rc<Shared>,
-}
-
-/// An address of the layout, from one of the standard library.
-pub(super) trait FromIp: Address {
-    /// `None` if it is of the other family.
-    fn from_ip(address: IpAddr) -> Option<Self>;
-}
-
-fn words<const N: usize, const B: usize>(bytes: [u8; B]) -> [u32; N] {
-    std::array::from_fn(|at| {
-        let word = &bytes[at * 4..at * 4 + 4];
-        u32::from_ne_bytes(word.try_into().unwrap())
-    })
-}
-
-impl FromIp for V4 {
-    fn from_ip(address: IpAddr) -> Option<Self> {
-        match address {
-            IpAddr::V4(address) => Some(Self(words(address.octets()))),
-            IpAddr::V6(_) => None,
-        }
-    }
-}
-
-impl FromIp for V6 {
-    fn from_ip(address: IpAddr) -> Option<Self> {
-        match address {
-            IpAddr::V6(address) => Some(Self(words(address.octets()))),
-            IpAddr::V4(_) => None,
-        }
-    }
 }
 
 /// The key of a flow's record.
@@ -73,68 +44,6 @@ pub(super) fn flow_key<A: FromIp>(
     FlowKey::new(tuple, protocol, edge)
 }
 
-/// The maps of one family. `flags` go to what the agent may set while packets run.
-fn memory<A: FromIp>(stage: &Stage, shared: &Rc<Shared>) -> Memory<A> {
-    let mut memory = Memory::<A> {
-        shared: Rc::clone(shared),
-        ..Memory::default()
-    };
-    for (index, backend) in (0..).zip(&stage.backends) {
-        let Some(address) = A::from_ip(backend.address.ip()) else {
-            continue;
-        };
-        let backend = Backend {
-            address,
-            port: Port::new(backend.address.port()),
-            flags: if backend.local {
-                backend_flags::LOCAL
-            } else {
-                0
-            },
-            generation: 1,
-            service: 0,
-        };
-        memory.backends.insert(index, backend);
-    }
-    for (service, frontend) in (0..).zip(&stage.frontends) {
-        let Some(address) = A::from_ip(frontend.address.ip()) else {
-            continue;
-        };
-        let flag = |is_set, bit| if is_set { bit } else { 0 };
-        let value = Frontend {
-            service,
-            flags: flag(frontend.external, frontend_flags::EXTERNAL)
-                | flag(frontend.local_policy, frontend_flags::LOCAL_POLICY)
-                | flag(frontend.direct, frontend_flags::DSR),
-            affinity_seconds: 0,
-            cluster: span(shared, &frontend.cluster),
-            local: span(shared, &frontend.local),
-        };
-        let (port, protocol) = (frontend.address.port(), frontend.protocol.number());
-        let key = FrontendKey::new(address, Port::new(port), protocol);
-        memory.frontends.insert(key, value);
-    }
-    memory.node_addresses = stage.node.iter().copied().filter_map(A::from_ip).collect();
-    let node_address = stage.node.iter().copied().find_map(A::from_ip);
-    memory.settings = Settings {
-        node_address: node_address.unwrap_or_default(),
-        nat_ports: stage.nat_ports.1.into(),
-        service_ranges: Default::default(),
-        flags: if stage.masquerade_all {
-            settings_flags::MASQUERADE_ALL
-        } else {
-            0
-        },
-    };
-    memory
-}
-
-/// The range of translated source ports, one by one.
-fn nat_ports(stage: &Stage) -> Vec<NatPort> {
-    let (first, count) = stage.nat_ports;
-    (first..).take(count.into()).map(Port::new).collect()
-}
-
 /// Writes a set behind all others, with a gap.
 fn span(shared: &Shared, set: &[usize]) -> Span {
     let mut slots = shared.slots.borrow_mut();
@@ -146,16 +55,12 @@ fn span(shared: &Shared, set: &[usize]) -> Span {
 }
 
 impl World {
-    pub(super) fn new(stage: &Stage) -> Self {
-        let shared = Rc::new(Shared::default());
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        let (v4, v6) = maps(scenario);
+        let shared = Rc::clone(&v4.shared);
         // Long after boot, so that tests can also look back.
         shared.now.set(1_000_000);
-        shared.nat_ports.replace(nat_ports(stage));
-        Self {
-            v4: memory(stage, &shared),
-            v6: memory(stage, &shared),
-            shared,
-        }
+        Self { v4, v6, shared }
     }
 
     /// Runs a frame through a hook.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Packet, Stage};
+use proxy_tests::packets::{Packet, Scenario};
 
 use super::world::{World, at};
 use crate::host::{self, Action, Frame, Link};
@@ -21,7 +21,7 @@ fn send(world: &World, packet: &Packet) -> (Action, Vec<u8>) {
 #[test]
 fn the_first_packet_of_a_flow_is_sent_on_by_tc() {
     for family in Family::BOTH {
-        let world = World::new(&Stage::usual());
+        let world = World::new(&Scenario::usual());
         let packet = Packet::udp(at(family, 7, 7, 50_000), at(family, 9, 2, 80));
         let sent = |packet: &Packet| -> (u64, Vec<u8>) {
             let before = world.v4.counter(Counter::XdpSent);
@@ -49,7 +49,7 @@ fn the_first_packet_of_a_flow_is_sent_on_by_tc() {
 #[test]
 fn a_refusal_is_counted_once() {
     for family in Family::BOTH {
-        let world = World::new(&Stage::usual());
+        let world = World::new(&Scenario::usual());
         let packet = Packet::udp(at(family, 7, 7, 50_000), at(family, 9, 3, 80));
         assert_eq!(send(&world, &packet).0, Action::Return);
         assert_eq!(world.counted(), [(Counter::NoEndpoints, 1)]);

@@ -11,6 +11,8 @@ mod cases;
 mod node;
 mod program;
 mod report;
+#[path = "../../tests/kernel_agrees/writes.rs"]
+mod writes;
 
 use std::mem;
 

@@ -6,15 +6,14 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result, ensure};
 use proxy_agent::maps::{Loaded, MapSizes, Maps as _, ProgramName, SocketScope, load};
-use proxy_agent::model::object;
-use proxy_agent::plan::{BackendEntry, FrontendId, Write};
-use proxy_ebpf::layout::{Frontend, Settings, Span, backend_flags, xdp_ways};
+use proxy_ebpf::layout::xdp_ways;
 use proxy_tests::lab::{Family, Namespace};
-use proxy_tests::packets::{Packet, tcp_flags};
+use proxy_tests::packets::{Frontend, Packet, Protocol, Scenario, tcp_flags};
 
 use crate::Fill;
 use crate::cases::{Case, Hook};
 use crate::program;
+use crate::writes::writes;
 
 /// Where Services listen.
 pub(crate) const PORT: u16 = 80;
@@ -113,8 +112,35 @@ pub(crate) struct Node {
     translated: [Vec<SocketAddr>; 2],
     /// The number of the next client that nobody was.
     next: usize,
-    backends: u32,
-    services: u32,
+}
+
+/// What its maps hold.
+fn scenario(fill: Fill) -> Scenario {
+    let mut scenario = Scenario {
+        node: Family::BOTH
+            .map(|it| address(it, network::NODES, 1))
+            .to_vec(),
+        nat_ports: (NAT_PORTS.start, NAT_PORTS.end - NAT_PORTS.start),
+        ..Scenario::empty()
+    };
+    let mut add = |at, endpoint: Option<(SocketAddr, bool)>| {
+        let set = endpoint.map(|(endpoint, is_local)| scenario.add_backend(endpoint, is_local));
+        let frontend = Frontend::new(at, Protocol::Tcp, set.into_iter().collect());
+        scenario.frontends.push(frontend);
+    };
+    for family in Family::BOTH {
+        add(local(family), Some((local(family), true)));
+        add(without_endpoints(family), None);
+        for number in 0..REMOTE as usize {
+            let endpoint = remote_endpoint(family, number);
+            add(remote(family, number), Some((endpoint, false)));
+        }
+        for number in 0..fill.frontends {
+            let service = address(family, network::SERVICES, number);
+            add(SocketAddr::new(service, PORT), None);
+        }
+    }
+    scenario
 }
 
 impl Node {
@@ -133,23 +159,13 @@ impl Node {
             kernel,
             translated: [Vec::new(), Vec::new()],
             next: fill.flows,
-            backends: 0,
-            services: 0,
         };
         node.kernel.xdp()?.load()?;
         node.let_xdp_send()?;
+        for write in writes(&scenario(fill)) {
+            node.kernel.maps.write(&write)?;
+        }
         for family in Family::BOTH {
-            node.write_settings(family)?;
-            node.add_service(local(family), Some((local(family), backend_flags::LOCAL)))?;
-            node.add_service(without_endpoints(family), None)?;
-            for number in 0..REMOTE as usize {
-                let endpoint = remote_endpoint(family, number);
-                node.add_service(remote(family, number), Some((endpoint, 0)))?;
-            }
-            for number in 0..fill.frontends {
-                let service = SocketAddr::new(address(family, network::SERVICES, number), PORT);
-                node.add_frontend(service, Span::default())?;
-            }
             for number in 0..fill.flows {
                 node.establish(family, number)?;
             }
@@ -160,71 +176,6 @@ impl Node {
     fn let_xdp_send(&mut self) -> Result<()> {
         let uplink = program::index_of(UPLINK)?;
         Ok(self.kernel.xdp_devices.set(uplink, xdp_ways::REDIRECT)?)
-    }
-
-    fn write(&mut self, write: &Write) -> Result<()> {
-        Ok(self.kernel.maps.write(write)?)
-    }
-
-    fn write_settings(&mut self, family: Family) -> Result<()> {
-        let address = address(family, network::NODES, 1);
-        self.write(&Write::NodeAddress { address })?;
-        let nat_ports = u32::from(NAT_PORTS.end - NAT_PORTS.start);
-        self.write(&Write::NatPorts {
-            ports: NAT_PORTS.collect(),
-        })?;
-        self.write(&match address {
-            IpAddr::V4(address) => Write::SettingsV4(Settings {
-                node_address: address.into(),
-                nat_ports,
-                ..Settings::default()
-            }),
-            IpAddr::V6(address) => Write::SettingsV6(Settings {
-                node_address: address.into(),
-                nat_ports,
-                ..Settings::default()
-            }),
-        })
-    }
-
-    fn add_service(&mut self, at: SocketAddr, endpoint: Option<(SocketAddr, u16)>) -> Result<()> {
-        let Some((endpoint, flags)) = endpoint else {
-            return self.add_frontend(at, Span::default());
-        };
-        self.backends += 1;
-        let (index, service) = (self.backends, self.services);
-        let entry = BackendEntry {
-            address: endpoint.ip(),
-            port: endpoint.port(),
-            flags,
-            generation: 1,
-            service,
-        };
-        self.write(&Write::Backend { index, entry })?;
-        self.write(&Write::Slots {
-            start: index,
-            backends: vec![index],
-        })?;
-        let span = Span {
-            start: index,
-            len: 1,
-        };
-        self.add_frontend(at, span)
-    }
-
-    fn add_frontend(&mut self, at: SocketAddr, endpoints: Span) -> Result<()> {
-        self.services += 1;
-        let value = Frontend {
-            service: self.services - 1,
-            cluster: endpoints,
-            ..Frontend::default()
-        };
-        let id = FrontendId {
-            address: at.ip(),
-            port: at.port(),
-            protocol: object::Protocol::Tcp,
-        };
-        self.write(&Write::Frontend { id, value })
     }
 
     /// Opens a flow to the endpoint of this node and one to another node's.

@@ -1,15 +1,11 @@
-//! The node on which frames arrive: the usual stage, in maps in memory.
+//! The node on which frames arrive: the usual scenario, in maps in memory.
 
-use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
-
-use proxy_ebpf::host::{self, Action, Frame, Link, Memory, Shared};
-use proxy_ebpf::layout::{
-    Address, Backend, Counter, Frontend, FrontendKey, Port, Settings, Span, V4, V6, backend_flags,
-    frontend_flags, settings_flags,
-};
+use proxy_ebpf::host::{self, Action, Frame, Link, Memory};
+use proxy_ebpf::layout::{Address as _, Counter, V4, V6};
 use proxy_ebpf::pipeline::Client;
-use proxy_tests::packets::{Hook, Stage, Step};
+use proxy_tests::packets::{Hook, Scenario, Step};
+
+use crate::maps::maps;
 
 pub struct Node {
     v4: Memory<V4>,
@@ -24,37 +20,17 @@ pub fn is_ipv4(frame: &[u8]) -> bool {
 impl Node {
     /// A node whose settings are chosen by `state`.
     pub fn new(state: [u8; 4]) -> Self {
-        let stage = Stage::usual();
-        let shared = Rc::new(Shared::default());
-        shared.random.set(u32::from(state[0]) + 1);
-        if state[1] & 1 == 1 {
-            shared.flow_capacity.set(usize::from(state[1] >> 1));
+        let mut scenario = Scenario::usual();
+        if state[2] != 0 {
+            scenario.nat_ports.1 = u16::from(state[2]) - 1;
         }
-        let mut node = Self {
-            v4: Memory {
-                shared: Rc::clone(&shared),
-                ..Memory::default()
-            },
-            v6: Memory {
-                shared,
-                ..Memory::default()
-            },
-        };
-        let ports = match state[2] {
-            0 => stage.nat_ports.1,
-            few => u16::from(few) - 1,
-        };
-        let flags = if state[3] & 1 == 1 {
-            settings_flags::MASQUERADE_ALL
-        } else {
-            0
-        };
-        let all = (stage.nat_ports.0..).take(ports.into());
-        let nat_ports = all.map(Port::new).collect();
-        node.v4.shared.nat_ports.replace(nat_ports);
-        fill(&mut node.v4, &stage, ports, flags, v4);
-        fill(&mut node.v6, &stage, ports, flags, v6);
-        node
+        scenario.masquerade_all = state[3] & 1 == 1;
+        let (v4, v6) = maps(&scenario);
+        v4.shared.random.set(u32::from(state[0]) + 1);
+        if state[1] & 1 == 1 {
+            v4.shared.flow_capacity.set(usize::from(state[1] >> 1));
+        }
+        Self { v4, v6 }
     }
 
     /// Time passes, or endpoints end and begin.
@@ -108,96 +84,5 @@ fn is_empty<A>(memory: &Memory<A>) -> bool {
 fn step_generation<A>(memory: &mut Memory<A>, event: u8) {
     if let Some(backend) = memory.backends.get_mut(&u32::from(event & 15)) {
         backend.generation = backend.generation.wrapping_add(1);
-    }
-}
-
-fn v4(address: IpAddr) -> Option<V4> {
-    match address {
-        IpAddr::V4(address) => Some(address.into()),
-        IpAddr::V6(_) => None,
-    }
-}
-
-fn v6(address: IpAddr) -> Option<V6> {
-    match address {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(address) => Some(address.into()),
-    }
-}
-
-/// Writes the part of the stage that is of one family.
-fn fill<A: Address>(
-    memory: &mut Memory<A>,
-    stage: &Stage,
-    nat_ports: u16,
-    flags: u32,
-    of_family: impl Fn(IpAddr) -> Option<A>,
-) {
-    let place = |address: SocketAddr| Some((of_family(address.ip())?, Port::new(address.port())));
-    let own: Vec<A> = stage.node.iter().copied().filter_map(&of_family).collect();
-    memory.settings = Settings {
-        node_address: own.first().copied().unwrap_or_default(),
-        nat_ports: nat_ports.into(),
-        service_ranges: Default::default(),
-        flags,
-    };
-    memory.node_addresses.extend(own);
-    for (index, backend) in (0..).zip(&stage.backends) {
-        if let Some((address, port)) = place(backend.address) {
-            let element = Backend {
-                address,
-                port,
-                flags: if backend.local {
-                    backend_flags::LOCAL
-                } else {
-                    0
-                },
-                generation: 1,
-                service: 0,
-            };
-            memory.backends.insert(index, element);
-        }
-    }
-    for (service, frontend) in (0..).zip(&stage.frontends) {
-        let Some((address, port)) = place(frontend.address) else {
-            continue;
-        };
-        let key = FrontendKey::new(address, port, frontend.protocol.number());
-        let external = if frontend.external {
-            frontend_flags::EXTERNAL
-        } else {
-            0
-        };
-        let local = if frontend.local_policy {
-            frontend_flags::LOCAL_POLICY
-        } else {
-            0
-        };
-        let direct = if frontend.direct {
-            frontend_flags::DSR
-        } else {
-            0
-        };
-        let value = Frontend {
-            service,
-            flags: external | local | direct,
-            affinity_seconds: 0,
-            cluster: add_span(memory, &frontend.cluster),
-            local: add_span(memory, &frontend.local),
-        };
-        memory.frontends.insert(key, value);
-    }
-}
-
-/// Puts a set behind what is there.
-fn add_span<A>(memory: &Memory<A>, set: &[usize]) -> Span {
-    let mut slots = memory.shared.slots.borrow_mut();
-    let start = slots
-        .last_key_value()
-        .map_or(0, |(position, _)| position + 1);
-    slots.extend((start..).zip(set.iter().map(|backend| *backend as u32)));
-    Span {
-        start,
-        len: set.len() as u32,
     }
 }

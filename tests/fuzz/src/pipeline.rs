@@ -9,11 +9,15 @@
 //! ICMP packet.
 #![no_main]
 
+#[path = "../../../proxy-ebpf/tests/pipeline/maps.rs"]
+mod maps;
 mod node;
 
 use libfuzzer_sys::fuzz_target;
 use node::Node;
 use proxy_ebpf::host::Action;
+// Where `maps` finds them, which is also a module of that crate's tests.
+use proxy_ebpf::{host, layout};
 use proxy_tests::packets::{Checksums, Places, Script, Step};
 
 const ICMP: u8 = 1;

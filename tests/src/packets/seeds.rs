@@ -1,5 +1,7 @@
 //! Scripts: a state and some packets in few bytes, for the fuzzer.
 
+use anyhow::Result;
+
 use super::{Choices, Hook, fixtures};
 
 /// What a fuzzer tries: a state of the node, and frames that come one after the
@@ -71,10 +73,14 @@ impl Script {
 
 /// Scripts to begin with, with a name for each: the fixtures, each with the one
 /// before it, since a reply needs its flow.
-pub fn seeds() -> Vec<(String, Vec<u8>)> {
-    let (_, table) = fixtures();
-    let steps: Vec<_> = table
+///
+/// # Errors
+/// Like [`fixtures`].
+pub fn seeds() -> Result<Vec<(String, Vec<u8>)>> {
+    let suites = fixtures()?;
+    let steps: Vec<_> = suites
         .iter()
+        .flat_map(|suite| &suite.fixtures)
         .map(|fixture| Step {
             hook: fixture.hook,
             bare: false,
@@ -87,9 +93,9 @@ pub fn seeds() -> Vec<(String, Vec<u8>)> {
         steps: steps.to_vec(),
     };
     let pairs = steps.windows(2).enumerate();
-    pairs
+    Ok(pairs
         .map(|(at, steps)| (format!("fixture-{at:03}"), script(steps).encode()))
-        .collect()
+        .collect())
 }
 
 #[cfg(test)]
@@ -98,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_script_survives_its_encoding() {
-        for (name, bytes) in seeds() {
+        for (name, bytes) in seeds().unwrap() {
             let script = Script::decode(&bytes);
             assert_eq!(script.steps.len(), 2, "{name}");
             assert_eq!(script.encode(), bytes, "{name}");

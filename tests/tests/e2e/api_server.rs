@@ -19,7 +19,7 @@ use crate::world::{agent_program, cluster_ip, print_log};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An agent on node1, and the API server that it follows at the client outside.
-struct Stage {
+struct Setup {
     agent: Agent,
     api: ApiServer,
     manifests: Manifests,
@@ -27,7 +27,7 @@ struct Stage {
     cluster: Cluster,
 }
 
-impl Stage {
+impl Setup {
     /// Starts both, with the examples `web` and `dns`.
     fn new(arguments: &[&str]) -> Result<Self> {
         let cluster = Cluster::new(Options::default())?;
@@ -43,16 +43,16 @@ impl Stage {
         }
         let node = &cluster.nodes[0];
         let agent = Agent::start_at(&agent_program(), node, &api.url(), arguments)?;
-        let stage = Self {
+        let setup = Self {
             agent,
             api,
             manifests,
             _http: http,
             cluster,
         };
-        stage.agent.wait_programmed()?;
-        stage.agent.wait_attached("veth3")?;
-        Ok(stage)
+        setup.agent.wait_programmed()?;
+        setup.agent.wait_attached("veth3")?;
+        Ok(setup)
     }
 
     fn apply(&self, name: &str) -> Result<()> {
@@ -101,7 +101,7 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
+impl Drop for Setup {
     fn drop(&mut self) {
         print_log(&self.agent);
     }
@@ -143,41 +143,41 @@ fn assert_undisturbed(load: Load, last: &[&str]) -> Result<()> {
 
 #[test]
 fn a_server_that_is_killed_disturbs_no_client_and_is_followed_after_its_restart() -> Result<()> {
-    let mut stage = Stage::new(&[])?;
-    let load = stage.load()?;
+    let mut setup = Setup::new(&[])?;
+    let load = setup.load()?;
     for (pod, name) in [((1, 2), "pod-1-2"), ((2, 3), "pod-2-3")] {
-        stage.api.stop();
+        setup.api.stop();
         load.next_phase();
         load.wait_for_requests(30, PATIENCE)?;
-        stage.set_web(pod)?;
-        stage.api.resume()?;
-        stage.until_answered_by(name)?;
+        setup.set_web(pod)?;
+        setup.api.resume()?;
+        setup.until_answered_by(name)?;
     }
     assert_undisturbed(load, &["pod-2-3"])
 }
 
 /// The server is not to be had, and forgets meanwhile that Services and endpoints went.
 fn forgotten_deletions_happen(expiry: Expiry) -> Result<()> {
-    let stage = Stage::new(&[])?;
-    let load = stage.load()?;
-    stage.api.set_expiry(expiry);
-    stage.api.set_health(Health::Refusing(503));
-    stage.api.cut_streams();
-    let asked = stage.api.requests().len();
-    stage
+    let setup = Setup::new(&[])?;
+    let load = setup.load()?;
+    setup.api.set_expiry(expiry);
+    setup.api.set_health(Health::Refusing(503));
+    setup.api.cut_streams();
+    let asked = setup.api.requests().len();
+    setup
         .api
         .wait_for_requests(PATIENCE, |seen| seen.len() >= asked + 4)?;
-    let mark = stage.agent.mark();
-    stage.api.delete("Service", "default", "dns");
-    stage.set_web((2, 2))?;
-    stage.api.compact();
-    stage.api.set_health(Health::Well);
+    let mark = setup.agent.mark();
+    setup.api.delete("Service", "default", "dns");
+    setup.set_web((2, 2))?;
+    setup.api.compact();
+    setup.api.set_health(Health::Well);
     // Two families of the one port of `web` are left.
-    stage
+    setup
         .agent
         .wait_for(mark, |event| event["fields"]["served"] == 2)?;
-    stage.until_answered_by("pod-2-2")?;
-    let inside = &stage.cluster.pod(1, 3).namespace;
+    setup.until_answered_by("pod-2-2")?;
+    let inside = &setup.cluster.pod(1, 3).namespace;
     let dns = SocketAddr::new(cluster_ip("dns", Family::V4), 53);
     assert!(client::dns(inside, dns, Transport::Udp).is_err());
     assert_undisturbed(load, &["pod-2-2"])
@@ -195,24 +195,24 @@ fn deletions_before_a_410_status_happen_and_nothing_else_is_disturbed() -> Resul
 
 #[test]
 fn what_the_agent_cannot_do_is_told_at_the_object() -> Result<()> {
-    let stage = Stage::new(&[])?;
-    let starting = stage.event("Starting", "node1")?;
+    let setup = Setup::new(&[])?;
+    let starting = setup.event("Starting", "node1")?;
     assert_eq!(starting["regarding"]["kind"], "Node");
     assert_eq!(starting["type"], "Normal");
 
     let check = SocketAddr::new(addresses::node(1).of(Family::V4), 30082);
-    let namespace = &stage.cluster.nodes[0].namespace;
+    let namespace = &setup.cluster.nodes[0].namespace;
     let _squatter = namespace.run(|| TcpListener::bind(check))??;
-    let edge = stage.manifests.read("edge")?;
+    let edge = setup.manifests.read("edge")?;
     let with_external_ip = edge.replace("spec:\n", "spec:\n  externalIPs: [198.51.100.7]\n");
-    stage.manifests.write("edge", &with_external_ip)?;
-    stage.apply("edge")?;
-    let unheard = stage.event("FailedToStartServiceHealthcheck", "edge")?;
+    setup.manifests.write("edge", &with_external_ip)?;
+    setup.apply("edge")?;
+    let unheard = setup.event("FailedToStartServiceHealthcheck", "edge")?;
     let note = unheard["note"].as_str().unwrap();
     assert!(note.contains(&check.to_string()), "{note}");
     assert_eq!(unheard["type"], "Warning");
-    let refused = stage.event("ExternalIpNotAllowed", "edge")?;
-    let service = stage.api.objects("Service");
+    let refused = setup.event("ExternalIpNotAllowed", "edge")?;
+    let service = setup.api.objects("Service");
     let edge = service.iter().find(|it| it["metadata"]["name"] == "edge");
     assert_eq!(
         refused["regarding"]["uid"],
@@ -224,21 +224,21 @@ fn what_the_agent_cannot_do_is_told_at_the_object() -> Result<()> {
 
 #[test]
 fn a_full_map_is_told_at_the_service_that_found_no_room() -> Result<()> {
-    let stage = Stage::new(&["--map-slots", "16"])?;
-    let pods: Vec<_> = stage.cluster.pods().collect();
-    stage.manifests.set_endpoints("web", &pods)?;
-    stage.apply("web-endpoints")?;
-    let full = stage.event("MapFull", "web")?;
+    let setup = Setup::new(&["--map-slots", "16"])?;
+    let pods: Vec<_> = setup.cluster.pods().collect();
+    setup.manifests.set_endpoints("web", &pods)?;
+    setup.apply("web-endpoints")?;
+    let full = setup.event("MapFull", "web")?;
     assert!(full["note"].as_str().unwrap().contains("--map-slots"));
     // What was served before is served still.
-    stage.ask()?;
+    setup.ask()?;
     Ok(())
 }
 
 #[test]
 fn the_age_of_endpoints_is_measured_from_their_annotation() -> Result<()> {
-    let stage = Stage::new(&[])?;
-    let node = &stage.cluster.nodes[0].namespace;
+    let setup = Setup::new(&[])?;
+    let node = &setup.cluster.nodes[0].namespace;
     let measured = || -> Result<[f64; 2]> {
         let metrics = metrics(node)?;
         let of = |part: &str| {
@@ -254,15 +254,15 @@ fn the_age_of_endpoints_is_measured_from_their_annotation() -> Result<()> {
     );
     let now = Command::new("date").args(["-u", "+%FT%T.%NZ"]).output()?;
     let began = Instant::now();
-    let pods = [stage.cluster.pod(2, 2)];
-    stage.manifests.set_endpoints("web", &pods)?;
-    for mut slice in objects(&stage.manifests, "web-endpoints")? {
+    let pods = [setup.cluster.pod(2, 2)];
+    setup.manifests.set_endpoints("web", &pods)?;
+    for mut slice in objects(&setup.manifests, "web-endpoints")? {
         let trigger = String::from_utf8(now.stdout.clone())?;
         slice["metadata"]["annotations"] =
             json!({"endpoints.kubernetes.io/last-change-trigger-time": trigger.trim()});
-        stage.api.apply(slice);
+        setup.api.apply(slice);
     }
-    stage.until_answered_by("pod-2-2")?;
+    setup.until_answered_by("pod-2-2")?;
     // The other family may come a moment later.
     while measured()?[0] < 1.0 {
         ensure!(began.elapsed() < PATIENCE, "it was never measured");

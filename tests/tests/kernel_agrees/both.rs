@@ -11,15 +11,14 @@ use proxy_agent::maps::{
     RecordTables, SocketScope, load,
 };
 use proxy_agent::model::object;
-use proxy_agent::plan::{BackendEntry, FrontendId, Write};
+use proxy_agent::plan::{FrontendId, Write};
 use proxy_ebpf::host::{self, Action, Frame, Link};
-use proxy_ebpf::layout::{
-    Counter, Frontend, Range, Settings, Span, backend_flags, frontend_flags, settings_flags,
-    xdp_ways,
-};
+use proxy_ebpf::layout::{Counter, Range, settings_flags, xdp_ways};
 use proxy_ebpf::pipeline::Client;
 use proxy_tests::lab::{Directory, Family, Namespace};
-use proxy_tests::packets::{Hook, Outcome, Protocol, Stage, address};
+use proxy_tests::packets::{Hook, Outcome, Scenario, address};
+
+use super::writes::writes;
 
 /// What `BPF_PROG_TEST_RUN` returns: `TCX_NEXT`, `TC_ACT_SHOT`, `TC_ACT_REDIRECT`.
 const NEXT: i32 = -1;
@@ -87,14 +86,14 @@ pub(crate) fn in_a_namespace(work: impl FnOnce() -> Result<()> + Send) -> Result
 }
 
 impl Both {
-    /// Loads the programs, for packets of this kind of device, and writes the stage's
+    /// Loads the programs, for packets of this kind of device, and writes the scenario's
     /// content to both sides.
-    pub(crate) fn new(stage: &Stage, device: Device) -> Result<Self> {
-        Self::with_flows(stage, device, 65_536)
+    pub(crate) fn new(scenario: &Scenario, device: Device) -> Result<Self> {
+        Self::with_flows(scenario, device, 65_536)
     }
 
     /// The same, with room for so many flow records in the kernel.
-    pub(crate) fn with_flows(stage: &Stage, device: Device, flows: u32) -> Result<Self> {
+    pub(crate) fn with_flows(scenario: &Scenario, device: Device, flows: u32) -> Result<Self> {
         let sizes = MapSizes {
             frontends: 256,
             backends: 256,
@@ -108,7 +107,7 @@ impl Both {
             host: FakeMaps::default(),
             device,
         };
-        for write in writes(stage) {
+        for write in writes(scenario) {
             both.write(&write)?;
         }
         both.kernel.xdp()?.load()?;
@@ -349,85 +348,4 @@ fn index_of(device: &CStr) -> Result<u32> {
         0 => Err(io::Error::last_os_error()).with_context(|| format!("device {device:?}")),
         index => Ok(index),
     }
-}
-
-/// The stage's content, as the agent would write it.
-fn writes(stage: &Stage) -> Vec<Write> {
-    let mut writes = Vec::new();
-    for (index, backend) in (0..).zip(&stage.backends) {
-        let entry = BackendEntry {
-            address: backend.address.ip(),
-            port: backend.address.port(),
-            flags: if backend.local {
-                backend_flags::LOCAL
-            } else {
-                0
-            },
-            generation: 1,
-            service: 0,
-        };
-        writes.push(Write::Backend { index, entry });
-    }
-    let mut next = 1;
-    for (service, frontend) in (0..).zip(&stage.frontends) {
-        let mut span = |set: &[usize]| {
-            let backends: Vec<_> = set
-                .iter()
-                .filter_map(|&it| u32::try_from(it).ok())
-                .collect();
-            let start = next;
-            let len = u32::try_from(backends.len()).unwrap_or(0);
-            next += len;
-            writes.push(Write::Slots { start, backends });
-            Span { start, len }
-        };
-        let (cluster, local) = (span(&frontend.cluster), span(&frontend.local));
-        let flag = |is_set, bit| if is_set { bit } else { 0 };
-        let value = Frontend {
-            service,
-            flags: flag(frontend.external, frontend_flags::EXTERNAL)
-                | flag(frontend.local_policy, frontend_flags::LOCAL_POLICY)
-                | flag(frontend.direct, frontend_flags::DSR),
-            affinity_seconds: 0,
-            cluster,
-            local,
-        };
-        let id = FrontendId {
-            address: frontend.address.ip(),
-            port: frontend.address.port(),
-            protocol: match frontend.protocol {
-                Protocol::Tcp => object::Protocol::Tcp,
-                Protocol::Udp => object::Protocol::Udp,
-                Protocol::Sctp => object::Protocol::Sctp,
-            },
-        };
-        writes.push(Write::Frontend { id, value });
-    }
-    let (first, count) = stage.nat_ports;
-    writes.push(Write::NatPorts {
-        ports: (first..).take(count.into()).collect(),
-    });
-    let flags = if stage.masquerade_all {
-        settings_flags::MASQUERADE_ALL
-    } else {
-        0
-    };
-    for &address in &stage.node {
-        writes.push(Write::NodeAddress { address });
-        writes.push(match address {
-            IpAddr::V4(address) => Write::SettingsV4(Settings {
-                node_address: address.into(),
-                nat_ports: count.into(),
-                service_ranges: Default::default(),
-                flags,
-            }),
-            IpAddr::V6(address) => Write::SettingsV6(Settings {
-                node_address: address.into(),
-                nat_ports: count.into(),
-                service_ranges: Default::default(),
-                flags,
-            }),
-        });
-    }
-    writes
 }

@@ -7,7 +7,9 @@ use proxy_agent::maps::FilterMending;
 use proxy_agent::plan::{BackendEntry, Write};
 use proxy_ebpf::layout::backend_flags;
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Frontend, Hook, Outcome, Packet, Protocol, Stage, address, tcp_flags};
+use proxy_tests::packets::{
+    Frontend, Hook, Outcome, Packet, Protocol, Scenario, address, tcp_flags,
+};
 
 use super::both::{Both, Device, in_a_namespace};
 
@@ -28,11 +30,11 @@ fn forget_endpoints(family: Family) -> Result<()> {
     let service = SocketAddr::new(address(family, 9, 1), 80);
     let first = SocketAddr::new(address(family, 2, 1), 8080);
     let client = SocketAddr::new(address(family, 7, 1), 40_000);
-    let mut stage = Stage::empty();
-    let index = stage.add_backend(first, true);
+    let mut scenario = Scenario::empty();
+    let index = scenario.add_backend(first, true);
     let frontend = Frontend::new(service, Protocol::Tcp, vec![index]);
-    stage.frontends.push(frontend);
-    let mut both = Both::new(&stage, Device::Ethernet)?;
+    scenario.frontends.push(frontend);
+    let mut both = Both::new(&scenario, Device::Ethernet)?;
 
     // In the kernel only: it counts the traffic of an index's next endpoint anew.
     let run = |both: &mut Both, hook, packet: &Packet| {

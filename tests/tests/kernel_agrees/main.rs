@@ -9,6 +9,7 @@
 mod both;
 mod filter;
 mod tunnels;
+mod writes;
 
 use std::net::SocketAddr;
 
@@ -18,8 +19,8 @@ use proxy_agent::plan::Write;
 use proxy_ebpf::layout::{Counter, RESET_STEP};
 use proxy_tests::lab::Family;
 use proxy_tests::packets::{
-    Choices, Hook, Outcome, Packet, Protocol, Stage, Transport, address, chunks, fixtures, noise,
-    tcp_flags,
+    Choices, Hook, Outcome, Packet, Protocol, Scenario, Suite, Transport, address, chunks,
+    fixtures, noise, tcp_flags,
 };
 
 /// Packets in a test with random ones.
@@ -40,34 +41,30 @@ fn on_the_fixtures_where_xdp_can_only_pass_packets_on() -> Result<()> {
     run_fixtures(Device::XdpThatPasses)
 }
 
-fn run_fixtures(device: Device) -> Result<()> {
-    in_a_namespace(|| {
-        let (stage, table) = fixtures();
-        let mut both = Both::new(&stage, device)?;
-        for fixture in table {
-            let bytes = fixture.packet.build();
-            let (outcome, after) = both.run(fixture.hook, &bytes, &fixture.name)?;
-            assert_eq!(outcome, fixture.outcome, "{}", fixture.name);
-            assert_eq!(after, fixture.becomes.build(), "{}", fixture.name);
-        }
-        Ok(())
-    })
-}
-
 #[test]
 fn on_the_fixtures_without_ethernet_headers() -> Result<()> {
+    run_fixtures(Device::Ip)
+}
+
+fn run_fixtures(device: Device) -> Result<()> {
     in_a_namespace(|| {
-        let (stage, table) = fixtures();
-        let mut both = Both::new(&stage, Device::Ip)?;
-        for mut fixture in table {
-            // Without an Ethernet header the kernel takes the IP header's first
-            // bytes for one, and wants as much again behind it.
-            fixture.packet = fixture.packet.bare(SHORTEST);
-            fixture.becomes = fixture.becomes.bare(SHORTEST);
-            let bytes = fixture.packet.build();
-            let (outcome, after) = both.run(fixture.hook, &bytes, &fixture.name)?;
-            assert_eq!(outcome, fixture.outcome, "{}", fixture.name);
-            assert_eq!(after, fixture.becomes.build(), "{}", fixture.name);
+        for Suite { scenario, fixtures } in fixtures()? {
+            let fixtures = fixtures.into_iter().filter_map(|fixture| match device {
+                // Without an Ethernet header the kernel takes the IP header's first bytes
+                // for one, and wants as much again behind it.
+                Device::Ip => fixture.bare(SHORTEST),
+                _ => Some(fixture),
+            });
+            let mut fixtures = fixtures.peekable();
+            if fixtures.peek().is_none() {
+                continue;
+            }
+            let mut both = Both::new(&scenario, device)?;
+            for fixture in fixtures {
+                let bytes = fixture.packet.build();
+                let (outcome, after) = both.run(fixture.hook, &bytes, &fixture.name)?;
+                fixture.check(outcome, &after);
+            }
         }
         Ok(())
     })
@@ -75,51 +72,51 @@ fn on_the_fixtures_without_ethernet_headers() -> Result<()> {
 
 #[test]
 fn on_random_conversations() -> Result<()> {
-    in_a_namespace(|| converse(&Stage::usual(), Device::Ethernet, 1))
+    in_a_namespace(|| converse(&Scenario::usual(), Device::Ethernet, 1))
 }
 
 #[test]
 fn on_random_conversations_without_ethernet_headers() -> Result<()> {
-    in_a_namespace(|| converse(&Stage::usual(), Device::Ip, 2))
+    in_a_namespace(|| converse(&Scenario::usual(), Device::Ip, 2))
 }
 
 #[test]
 fn on_random_conversations_where_xdp_comes_first() -> Result<()> {
-    in_a_namespace(|| converse(&Stage::usual(), Device::XdpThatSends, 6))
+    in_a_namespace(|| converse(&Scenario::usual(), Device::XdpThatSends, 6))
 }
 
 #[test]
 fn on_random_conversations_where_xdp_can_only_pass_packets_on() -> Result<()> {
-    in_a_namespace(|| converse(&Stage::usual(), Device::XdpThatPasses, 7))
+    in_a_namespace(|| converse(&Scenario::usual(), Device::XdpThatPasses, 7))
 }
 
 #[test]
 fn on_random_conversations_where_ports_are_short() -> Result<()> {
-    let stage = Stage {
+    let scenario = Scenario {
         nat_ports: (40_000, 3),
-        ..Stage::usual()
+        ..Scenario::usual()
     };
-    in_a_namespace(|| converse(&stage, Device::Ethernet, 3))
+    in_a_namespace(|| converse(&scenario, Device::Ethernet, 3))
 }
 
 #[test]
 fn on_random_conversations_where_all_is_masqueraded() -> Result<()> {
-    let stage = Stage {
+    let scenario = Scenario {
         masquerade_all: true,
-        ..Stage::usual()
+        ..Scenario::usual()
     };
-    in_a_namespace(|| converse(&stage, Device::Ethernet, 4))
+    in_a_namespace(|| converse(&scenario, Device::Ethernet, 4))
 }
 
 #[test]
 fn on_damaged_packets() -> Result<()> {
-    in_a_namespace(|| damaged(&mut Both::new(&Stage::usual(), Device::Ethernet)?))
+    in_a_namespace(|| damaged(&mut Both::new(&Scenario::usual(), Device::Ethernet)?))
 }
 
 #[test]
 fn on_damaged_packets_to_ranges_of_services() -> Result<()> {
     in_a_namespace(|| {
-        let mut both = Both::new(&Stage::usual(), Device::Ethernet)?;
+        let mut both = Both::new(&Scenario::usual(), Device::Ethernet)?;
         both.look_after_services()?;
         damaged(&mut both)?;
         assert!(both.counter(Counter::NoSuchService) > 0);
@@ -159,7 +156,7 @@ fn damaged(both: &mut Both) -> Result<()> {
 #[test]
 fn on_what_happens_when_an_endpoint_leaves() -> Result<()> {
     in_a_namespace(|| {
-        let mut both = Both::new(&Stage::usual(), Device::Ethernet)?;
+        let mut both = Both::new(&Scenario::usual(), Device::Ethernet)?;
         for family in Family::BOTH {
             let client = SocketAddr::new(address(family, 7, 7), 50_000);
             let service = SocketAddr::new(address(family, 9, 2), 80);
@@ -202,8 +199,8 @@ fn on_resets_of_connections_whose_endpoint_is_gone() -> Result<()> {
 }
 
 fn reset_gone(device: Device) -> Result<()> {
-    let stage = Stage::usual();
-    let mut both = Both::new(&stage, device)?;
+    let scenario = Scenario::usual();
+    let mut both = Both::new(&scenario, device)?;
     both.reset_gone()?;
     let connections: Vec<_> = Family::BOTH
         .into_iter()
@@ -249,7 +246,7 @@ fn reset_gone(device: Device) -> Result<()> {
 fn flow_records_that_the_kernel_evicts_are_counted() -> Result<()> {
     const FLOWS: u32 = 4096;
     in_a_namespace(|| {
-        let mut both = Both::with_flows(&Stage::usual(), Device::Ethernet, FLOWS)?;
+        let mut both = Both::with_flows(&Scenario::usual(), Device::Ethernet, FLOWS)?;
         let client = |number: u16| SocketAddr::new(address(Family::V4, 7, 7), number);
         let service = SocketAddr::new(address(Family::V4, 9, 2), 80);
         let open = |both: &mut Both, ports: std::ops::Range<u16>| -> Result<()> {
@@ -340,8 +337,8 @@ fn fragments(both: &mut Both, hook: Hook, packet: &Packet, what: &str) -> Result
 }
 
 /// Clients send, and whoever they have reached answers, packets of every shape.
-fn converse(stage: &Stage, device: Device, seed: u64) -> Result<()> {
-    let mut both = Both::new(stage, device)?;
+fn converse(scenario: &Scenario, device: Device, seed: u64) -> Result<()> {
+    let mut both = Both::new(scenario, device)?;
     let mut sent: Vec<(Hook, Packet)> = Vec::new();
     let mut outcomes = [0; 3];
     for number in 0..PACKETS {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::Result;
 use proxy_tests::lab::Family;
 use proxy_tests::packets::{
-    Choices, Frontend, Hook, Outcome, Packet, Protocol, Stage, Transport, address, noise,
+    Choices, Frontend, Hook, Outcome, Packet, Protocol, Scenario, Transport, address, noise,
 };
 
 use super::both::{Both, Device, SHORTEST, in_a_namespace};
@@ -35,22 +35,22 @@ fn on_random_tunnels_where_xdp_comes_first() -> Result<()> {
 #[test]
 fn on_tunnels_to_one_of_many_endpoints() -> Result<()> {
     in_a_namespace(|| {
-        let mut stage = Stage::empty();
+        let mut scenario = Scenario::empty();
         let at =
             |family, network, host, port| SocketAddr::new(address(family, network, host), port);
         for family in Family::BOTH {
             let hosts = 1..=MANY;
             let set: Vec<_> = hosts
-                .map(|host| stage.add_backend(at(family, 2, host, 8080), true))
+                .map(|host| scenario.add_backend(at(family, 2, host, 8080), true))
                 .collect();
-            stage.frontends.push(Frontend {
+            scenario.frontends.push(Frontend {
                 external: true,
                 direct: true,
                 local: set.clone(),
                 ..Frontend::new(at(family, 9, 7, 80), Protocol::Udp, set)
             });
         }
-        let mut both = Both::new(&stage, Device::Ethernet)?;
+        let mut both = Both::new(&scenario, Device::Ethernet)?;
         for family in Family::BOTH {
             for host in [1, 32, 33, 64, 65, MANY - 1, MANY, MANY + 1] {
                 let client = at(family, 7, host, 50_000);
@@ -72,7 +72,7 @@ fn on_tunnels_to_one_of_many_endpoints() -> Result<()> {
 }
 
 fn exchange(device: Device, seed: u64) -> Result<()> {
-    let mut both = Both::new(&Stage::usual(), device)?;
+    let mut both = Both::new(&Scenario::usual(), device)?;
     let mut outcomes = [0; 3];
     let mut changes = [0; 3];
     for number in 0..PACKETS {

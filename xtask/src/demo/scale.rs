@@ -6,7 +6,7 @@ use anyhow::Result;
 use proxy_tests::lab::{Family, Load, Namespace, Tally};
 
 use super::{
-    stage::Stage,
+    cluster::Running,
     table::{self, Row},
 };
 
@@ -24,8 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const THREADS: usize = 2;
 
 /// Walks through the sizes under load, and prints what each phase saw.
-pub(super) fn watch(stage: &Stage) -> Result<Vec<Row>> {
-    let places = places(stage);
+pub(super) fn watch(running: &Running) -> Result<Vec<Row>> {
+    let places = places(running);
     let loads = places
         .iter()
         .map(|place| Load::start(place.namespace, place.address, THREADS))
@@ -33,7 +33,7 @@ pub(super) fn watch(stage: &Stage) -> Result<Vec<Row>> {
     for (step, pods) in SIZES.iter().enumerate() {
         if step > 0 {
             next_phase(&loads);
-            stage.set_web_endpoints(pods)?;
+            running.set_web_endpoints(pods)?;
             next_phase(&loads);
         }
         for load in &loads {
@@ -71,8 +71,8 @@ struct Place<'a> {
     address: SocketAddr,
 }
 
-fn places(stage: &Stage) -> [Place<'_>; 2] {
-    let [pod, _, outside] = stage.clients();
+fn places(running: &Running) -> [Place<'_>; 2] {
+    let [pod, _, outside] = running.clients();
     [
         Place {
             client: pod.0,

@@ -9,7 +9,7 @@ use proxy_tests::lab::{
 };
 
 use super::{
-    stage::Stage,
+    cluster::Running,
     table::{self, Row},
 };
 
@@ -47,12 +47,12 @@ const SERVICES: [Service; 2] = [
 ];
 
 /// Asks, and prints a row as soon as it is known.
-pub(super) fn take(stage: &Stage) -> Vec<Row> {
+pub(super) fn take(running: &Running) -> Vec<Row> {
     table::print_head();
     let mut rows = Vec::new();
     for service in &SERVICES {
-        for (frontend, family, address) in frontends(stage, service) {
-            for (client, namespace) in stage.clients() {
+        for (frontend, family, address) in frontends(running, service) {
+            for (client, namespace) in running.clients() {
                 let row = Row {
                     frontend: format!("{} {frontend} {address}", service.name),
                     client: client.into(),
@@ -70,13 +70,13 @@ pub(super) fn take(stage: &Stage) -> Vec<Row> {
 }
 
 /// The ClusterIP, and the NodePort of each node, in both families.
-fn frontends(stage: &Stage, service: &Service) -> Vec<(String, Family, SocketAddr)> {
+fn frontends(running: &Running, service: &Service) -> Vec<(String, Family, SocketAddr)> {
     let mut frontends = Vec::new();
     for (family, cluster_ip) in Family::BOTH.into_iter().zip(service.cluster_ips) {
         let cluster_ip = cluster_ip.parse().expect("an address of the table above");
         let address = SocketAddr::new(cluster_ip, service.port);
         frontends.push(("ClusterIP".to_owned(), family, address));
-        for node in &stage.cluster.nodes {
+        for node in &running.cluster.nodes {
             let address = SocketAddr::new(node.addresses.of(family), service.node_port);
             frontends.push((format!("{} NodePort", node.name), family, address));
         }

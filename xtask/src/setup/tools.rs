@@ -40,6 +40,14 @@ pub(super) const TOOLS: &[Tool] = &[
     tool("strace", "strace"),
 ];
 
+/// For files that are not Rust's.
+pub(super) const FOR_LINT: &[Tool] = &[
+    // Which files are the tree's.
+    tool("git", "git"),
+    tool("shellcheck", "shellcheck"),
+    tool("yamllint", "yamllint"),
+];
+
 /// For virtual machines with other kernels.
 pub(super) const FOR_GUESTS: &[Tool] = &[
     tool("qemu-system-x86_64", "qemu-system-x86"),

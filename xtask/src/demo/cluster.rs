@@ -8,14 +8,14 @@ use proxy_tests::lab::{Agent, Cluster, Manifests, Namespace, Options, Process, s
 use crate::terminal;
 
 /// Everything that has to stay up during the demo.
-pub(super) struct Stage {
+pub(super) struct Running {
     pub(super) agents: Vec<Agent>,
     _servers: Vec<Process>,
     pub(super) manifests: Manifests,
     pub(super) cluster: Cluster,
 }
 
-impl Stage {
+impl Running {
     /// Lays out the cluster and starts everything in it.
     pub(super) fn set_up(agent: &Path) -> Result<Self> {
         terminal::heading("Cluster");

@@ -6,7 +6,7 @@ use crate::lab::Family;
 
 /// A node with its Services.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Stage {
+pub struct Scenario {
     /// The addresses on which NodePorts answer; the first of a family is also the
     /// source of what the node sends on.
     pub node: Vec<IpAddr>,
@@ -70,9 +70,35 @@ pub enum Hook {
     Out,
 }
 
+impl Hook {
+    /// The one of this name.
+    pub(super) fn of_name(name: &str) -> Option<Self> {
+        match name {
+            "from-pod" => Some(Self::FromPod),
+            "from-outside" => Some(Self::FromOutside),
+            "out" => Some(Self::Out),
+            _ => None,
+        }
+    }
+}
+
 impl Protocol {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+
+    /// The one of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
+    }
 
     /// The number in an IP header.
     pub fn number(self) -> u8 {
@@ -122,7 +148,44 @@ pub fn address(family: Family, network: u8, host: u8) -> IpAddr {
     }
 }
 
-impl Stage {
+/// Hosts in the tests' own network by their names, by network and host.
+const NAMES: [(&str, u8, u8); 22] = [
+    ("node", 1, 1),
+    // Other nodes, and a router between them.
+    ("peer", 1, 2),
+    ("node-3", 1, 3),
+    ("other-address", 1, 9),
+    ("fabric-router", 1, 77),
+    // Pods of the node, of which the first is an endpoint, and endpoints of other nodes.
+    ("near", 2, 1),
+    ("pod", 2, 2),
+    ("far", 3, 1),
+    ("far-2", 3, 2),
+    // Outside.
+    ("router", 7, 1),
+    ("client", 7, 7),
+    ("client-2", 7, 8),
+    ("nobody", 7, 9),
+    ("client-3", 7, 20),
+    ("client-4", 7, 30),
+    // Services of the usual scenario.
+    ("web", 9, 1),
+    ("far-web", 9, 2),
+    ("empty", 9, 3),
+    ("web-too", 9, 4),
+    ("external-local", 9, 5),
+    ("internal-local", 9, 6),
+    ("direct", 9, 7),
+];
+
+/// The address of a host in the tests' own network.
+pub(super) fn named_address(family: Family, name: &str) -> Option<IpAddr> {
+    let mut names = NAMES.iter();
+    let (_, network, host) = names.find(|(it, ..)| *it == name)?;
+    Some(address(family, *network, *host))
+}
+
+impl Scenario {
     /// A node without Services.
     pub fn empty() -> Self {
         Self {
@@ -143,10 +206,10 @@ impl Stage {
     /// A node with one frontend of each kind. Every set has one endpoint at most,
     /// so that nothing is up to chance.
     pub fn usual() -> Self {
-        let mut stage = Self::empty();
+        let mut scenario = Self::empty();
         for family in Family::BOTH {
-            let near = stage.add_backend(SocketAddr::new(address(family, 2, 1), 8080), true);
-            let far = stage.add_backend(SocketAddr::new(address(family, 3, 1), 8080), false);
+            let near = scenario.add_backend(SocketAddr::new(address(family, 2, 1), 8080), true);
+            let far = scenario.add_backend(SocketAddr::new(address(family, 3, 1), 8080), false);
             let service = |host, port| SocketAddr::new(address(family, 9, host), port);
             let any: IpAddr = match family {
                 Family::V4 => [0; 4].into(),
@@ -154,7 +217,7 @@ impl Stage {
             };
             for protocol in Protocol::ALL {
                 let frontend = |address, set| Frontend::new(address, protocol, set);
-                stage.frontends.extend([
+                scenario.frontends.extend([
                     frontend(service(1, 80), vec![near]),
                     frontend(service(2, 80), vec![far]),
                     frontend(service(3, 80), vec![]),
@@ -196,6 +259,6 @@ impl Stage {
                 ]);
             }
         }
-        stage
+        scenario
     }
 }
