@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use aya::maps::{Array, HashMap, MapData};
+use aya::Ebpf;
 use proxy_ebpf::layout::LEFT_OUT_PODS;
 
 use super::MapError;
-use super::kernel::Table;
+use super::elements::{Indexed as _, Keyed as _};
+use super::handles::{HashTable, Open as _, PlainArray};
 
 /// A cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,24 +20,21 @@ pub struct Cgroup {
 
 /// `LEFT_OUT` and `LEFT_OUT_LEVELS`.
 pub struct LeftOut {
-    cgroups: Table<u64, u32>,
-    levels: Array<MapData, u32>,
+    cgroups: HashTable<u64, u32>,
+    levels: PlainArray<u32>,
     /// The ids that are in the map.
     written: BTreeSet<u64>,
 }
 
 impl LeftOut {
     /// The maps, with what an agent may have left in them.
-    pub(super) fn new(cgroups: HashMap<MapData, u64, u32>, levels: Array<MapData, u32>) -> Self {
-        let written = cgroups.keys().filter_map(Result::ok).collect();
-        Self {
-            cgroups: Table {
-                name: "LEFT_OUT",
-                map: cgroups,
-            },
-            levels,
-            written,
-        }
+    pub(super) fn of(object: &mut Ebpf) -> Result<Self, MapError> {
+        let cgroups = HashTable::open(object, "LEFT_OUT", LEFT_OUT_PODS)?;
+        Ok(Self {
+            written: cgroups.keys().collect(),
+            cgroups,
+            levels: PlainArray::open(object, "LEFT_OUT_LEVELS", 1)?,
+        })
     }
 
     /// Makes these the cgroups whose processes are left alone; those for which there is
@@ -45,21 +43,16 @@ impl LeftOut {
         let fitting = || cgroups.iter().take(LEFT_OUT_PODS as usize);
         let wanted: BTreeSet<u64> = fitting().map(|cgroup| cgroup.id).collect();
         for gone in self.written.difference(&wanted) {
-            self.cgroups.remove(gone)?;
+            self.cgroups.remove(*gone)?;
         }
         self.written.retain(|id| wanted.contains(id));
         for new in &wanted {
             if !self.written.contains(new) {
-                self.cgroups.set(new, &1)?;
+                self.cgroups.insert(*new, 1)?;
                 self.written.insert(*new);
             }
         }
         let levels = fitting().fold(0, |levels, it| levels | 1 << it.level);
-        self.levels
-            .set(0, levels, 0)
-            .map_err(|source| MapError::Write {
-                map: "LEFT_OUT_LEVELS",
-                source,
-            })
+        self.levels.set(0, levels)
     }
 }

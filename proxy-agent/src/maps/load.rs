@@ -2,20 +2,21 @@
 
 use std::path::Path;
 
-use aya::maps::lpm_trie::LpmTrie;
-use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray};
+use aya::Ebpf;
+use aya::maps::{MapData, MapInfo, PerCpuArray};
 use aya::programs::{SchedClassifier, Xdp};
-use aya::{Ebpf, Pod};
-use proxy_ebpf::layout::{FILTER_WORDS, NAT_PORTS};
+use proxy_ebpf::layout::{DEVICE_ADDRESSES, FILTER_WORDS, NAT_PORTS};
 use tracing::{info, warn};
 
 use super::filter::Filter;
-use super::kernel::{FamilyMaps, KernelMaps, Table, Trie};
+use super::handles::Open;
+use super::kernel::{FamilyMaps, KernelMaps};
 use super::left_out::LeftOut;
 use super::mapped::MappedArray;
 use super::object::{SocketScope, object};
 use super::programs::{ProgramName, classifier, load_usual};
 use super::sizes::MapSizes;
+use super::standing::Sockets;
 use super::xdp::{XdpDevices, xdp};
 use super::{ForeignFlows, MapError, Pins, Predecessor, RecordTables};
 
@@ -167,46 +168,40 @@ impl Loaded {
     fn new(mut object: Ebpf, sizes: MapSizes, origin: Origin) -> Result<Self, MapError> {
         let records = RecordTables::of(&object)?;
         let foreign = ForeignFlows::of(&object)?;
-        let bits = mapped(&mut object, "FILTER", FILTER_WORDS)?;
+        let bits = MappedArray::open(&mut object, "FILTER", FILTER_WORDS)?;
         let filter = Filter::of(&object, bits)?;
         let maps = KernelMaps {
             v4: FamilyMaps {
-                frontends: table(&mut object, "FRONTENDS_V4")?,
-                node_addresses: table(&mut object, "NODE_ADDRS_V4")?,
-                device_addresses: table(&mut object, "DEVICE_ADDRS_V4")?,
-                backends: mapped(&mut object, "BACKENDS_V4", sizes.backends)?,
-                source_ranges: trie(&mut object, "SOURCE_RANGES_V4")?,
-                cluster_ips: table(&mut object, "CLUSTER_IPS_V4")?,
-                settings: array(&mut object, "SETTINGS_V4")?,
-                traffic: mapped(&mut object, "BACKEND_TRAFFIC_V4", sizes.backends)?,
-                sockets: hash(&mut object, "SOCKETS_V4")?,
+                frontends: Open::open(&mut object, "FRONTENDS_V4", sizes.frontends)?,
+                node_addresses: Open::open(&mut object, "NODE_ADDRS_V4", sizes.node_addresses)?,
+                device_addresses: Open::open(&mut object, "DEVICE_ADDRS_V4", DEVICE_ADDRESSES)?,
+                backends: Open::open(&mut object, "BACKENDS_V4", sizes.backends)?,
+                source_ranges: Open::open(&mut object, "SOURCE_RANGES_V4", sizes.frontends)?,
+                cluster_ips: Open::open(&mut object, "CLUSTER_IPS_V4", sizes.cluster_ips())?,
+                settings: Open::open(&mut object, "SETTINGS_V4", 1)?,
+                backend_traffic: Open::open(&mut object, "BACKEND_TRAFFIC_V4", sizes.backends)?,
             },
             v6: FamilyMaps {
-                frontends: table(&mut object, "FRONTENDS_V6")?,
-                node_addresses: table(&mut object, "NODE_ADDRS_V6")?,
-                device_addresses: table(&mut object, "DEVICE_ADDRS_V6")?,
-                backends: mapped(&mut object, "BACKENDS_V6", sizes.backends)?,
-                source_ranges: trie(&mut object, "SOURCE_RANGES_V6")?,
-                cluster_ips: table(&mut object, "CLUSTER_IPS_V6")?,
-                settings: array(&mut object, "SETTINGS_V6")?,
-                traffic: mapped(&mut object, "BACKEND_TRAFFIC_V6", sizes.backends)?,
-                sockets: hash(&mut object, "SOCKETS_V6")?,
+                frontends: Open::open(&mut object, "FRONTENDS_V6", sizes.frontends)?,
+                node_addresses: Open::open(&mut object, "NODE_ADDRS_V6", sizes.node_addresses)?,
+                device_addresses: Open::open(&mut object, "DEVICE_ADDRS_V6", DEVICE_ADDRESSES)?,
+                backends: Open::open(&mut object, "BACKENDS_V6", sizes.backends)?,
+                source_ranges: Open::open(&mut object, "SOURCE_RANGES_V6", sizes.frontends)?,
+                cluster_ips: Open::open(&mut object, "CLUSTER_IPS_V6", sizes.cluster_ips())?,
+                settings: Open::open(&mut object, "SETTINGS_V6", 1)?,
+                backend_traffic: Open::open(&mut object, "BACKEND_TRAFFIC_V6", sizes.backends)?,
             },
-            slots: mapped(&mut object, "SLOTS", sizes.slots.div_ceil(2))?,
-            nat_ports: mapped(&mut object, "NAT_PORTS", NAT_PORTS)?,
-            service_traffic: mapped(&mut object, "SERVICE_TRAFFIC", sizes.services())?,
+            slots: Open::open(&mut object, "SLOTS", sizes.slots.div_ceil(2))?,
+            nat_ports: Open::open(&mut object, "NAT_PORTS", NAT_PORTS)?,
+            service_traffic: Open::open(&mut object, "SERVICE_TRAFFIC", sizes.services())?,
+            sockets: Sockets::of(&mut object)?,
             counters: counters(&mut object)?,
             filter,
         };
-        let xdp_devices = XdpDevices::of(&mut object)?;
-        let left_out = LeftOut::new(
-            hash(&mut object, "LEFT_OUT")?,
-            array(&mut object, "LEFT_OUT_LEVELS")?,
-        );
         Ok(Self {
             maps,
-            xdp_devices,
-            left_out,
+            xdp_devices: XdpDevices::of(&mut object)?,
+            left_out: LeftOut::of(&mut object)?,
             records,
             foreign,
             programs: object,
@@ -216,48 +211,8 @@ impl Loaded {
     }
 }
 
-fn take(object: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, MapError> {
-    object.take_map(name).ok_or(MapError::Missing(name))
-}
-
-pub(super) fn table<K: Pod, V: Pod>(
-    object: &mut Ebpf,
-    name: &'static str,
-) -> Result<Table<K, V>, MapError> {
-    let map = hash(object, name)?;
-    Ok(Table { name, map })
-}
-
-fn trie<K: Pod>(object: &mut Ebpf, name: &'static str) -> Result<Trie<K>, MapError> {
-    let map = LpmTrie::try_from(take(object, name)?)
-        .map_err(|source| MapError::Write { map: name, source })?;
-    Ok(Trie { name, map })
-}
-
-fn mapped<A: Pod>(
-    object: &mut Ebpf,
-    name: &'static str,
-    elements: u32,
-) -> Result<MappedArray<A>, MapError> {
-    match take(object, name)? {
-        aya::maps::Map::Array(data) => MappedArray::new(name, data, elements),
-        _ => Err(MapError::Missing(name)),
-    }
-}
-
-fn hash<K: Pod, V: Pod>(
-    object: &mut Ebpf,
-    name: &'static str,
-) -> Result<HashMap<MapData, K, V>, MapError> {
-    HashMap::try_from(take(object, name)?).map_err(|source| MapError::Write { map: name, source })
-}
-
-fn array<V: Pod>(object: &mut Ebpf, name: &'static str) -> Result<Array<MapData, V>, MapError> {
-    Array::try_from(take(object, name)?).map_err(|source| MapError::Write { map: name, source })
-}
-
 fn counters(object: &mut Ebpf) -> Result<PerCpuArray<MapData, u64>, MapError> {
     const NAME: &str = "COUNTERS";
-    PerCpuArray::try_from(take(object, NAME)?)
-        .map_err(|source| MapError::Write { map: NAME, source })
+    let map = object.take_map(NAME).ok_or(MapError::Missing(NAME))?;
+    PerCpuArray::try_from(map).map_err(|source| MapError::Write { map: NAME, source })
 }
