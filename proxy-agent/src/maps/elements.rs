@@ -3,11 +3,9 @@
 
 use std::net::IpAddr;
 
-use proxy_ebpf::layout::{
-    Address, Allowed, Backend, ClusterIp, FilterBits, Frontend, FrontendKey, NodeAddress, Port,
-    Settings, SourceRange, Traffic, V4, V6,
-};
+use proxy_ebpf::layout::{Address, Backend, FilterBits, Port, Traffic, V4, V6};
 
+use super::table::FamilyElements;
 use super::{MapError, filter, read, translate};
 use crate::model::object::Family;
 use crate::plan::{Content, Write};
@@ -34,19 +32,6 @@ pub(super) trait Indexed<V> {
 
     /// Copies the elements out, at least up to the last one that is not zero.
     fn copy(&self) -> Result<Vec<V>, MapError>;
-}
-
-/// The maps of one IP version that a plan writes.
-pub(super) trait FamilyElements<A> {
-    fn frontends(&mut self) -> &mut impl Keyed<FrontendKey<A>, Frontend>;
-    fn node_addresses(&mut self) -> &mut impl Keyed<A, NodeAddress>;
-    fn device_addresses(&mut self) -> &mut impl Keyed<u32, A>;
-    fn cluster_ips(&mut self) -> &mut impl Keyed<A, ClusterIp>;
-    /// With the length of each prefix in bits.
-    fn source_ranges(&mut self) -> &mut impl Keyed<(u32, SourceRange<A>), Allowed>;
-    fn backends(&mut self) -> &mut impl Indexed<Backend<A>>;
-    fn backend_traffic(&mut self) -> &mut impl Indexed<Traffic>;
-    fn settings(&mut self) -> &mut impl Indexed<Settings<A>>;
 }
 
 /// All maps that a plan writes.

@@ -1,16 +1,15 @@
 //! The maps in memory.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::rc::Rc;
 
 use proxy_ebpf::host::{Memory, Shared};
-use proxy_ebpf::layout::{
-    Address, Allowed, Backend, ClusterIp, FilterBits, Frontend, FrontendKey, NodeAddress, Port,
-    Settings, SourceRange, Traffic, V4, V6,
-};
+use proxy_ebpf::layout::{FilterBits, Port, Settings, Traffic, V4, V6};
 
-use super::elements::{Elements, FamilyElements, Indexed, Keyed, apply, content};
+use super::elements::{Elements, Indexed, Keyed, apply, content};
+use super::table::FamilyElements;
 use super::{MapError, Maps, Readable};
 use crate::plan::{Content, Write};
 
@@ -96,40 +95,6 @@ impl Elements for FakeMaps {
     }
 }
 
-impl<A: Address> FamilyElements<A> for Memory<A> {
-    fn frontends(&mut self) -> &mut impl Keyed<FrontendKey<A>, Frontend> {
-        &mut self.frontends
-    }
-
-    fn node_addresses(&mut self) -> &mut impl Keyed<A, NodeAddress> {
-        &mut self.node_addresses
-    }
-
-    fn device_addresses(&mut self) -> &mut impl Keyed<u32, A> {
-        &mut self.device_addresses
-    }
-
-    fn cluster_ips(&mut self) -> &mut impl Keyed<A, ClusterIp> {
-        &mut self.cluster_ips
-    }
-
-    fn source_ranges(&mut self) -> &mut impl Keyed<(u32, SourceRange<A>), Allowed> {
-        &mut self.source_ranges
-    }
-
-    fn backends(&mut self) -> &mut impl Indexed<Backend<A>> {
-        &mut self.backends
-    }
-
-    fn backend_traffic(&mut self) -> &mut impl Indexed<Traffic> {
-        self.backend_traffic.get_mut()
-    }
-
-    fn settings(&mut self) -> &mut impl Indexed<Settings<A>> {
-        &mut self.settings
-    }
-}
-
 impl<K: Copy + Eq + Hash, V: Copy> Keyed<K, V> for HashMap<K, V> {
     fn insert(&mut self, key: K, value: V) -> Result<(), MapError> {
         Self::insert(self, key, value);
@@ -183,6 +148,21 @@ impl<V: Copy + Default> Indexed<V> for BTreeMap<u32, V> {
         let end = self.keys().next_back().map_or(0, |last| last + 1);
         let element = |index| Self::get(self, &index).copied().unwrap_or_default();
         Ok((0..end).map(element).collect())
+    }
+}
+
+/// Of what the pipeline writes as well.
+impl<V: Copy + Default> Indexed<V> for RefCell<BTreeMap<u32, V>> {
+    fn get(&mut self, index: u32) -> Result<V, MapError> {
+        Indexed::get(self.get_mut(), index)
+    }
+
+    fn set(&mut self, index: u32, value: V) -> Result<(), MapError> {
+        self.get_mut().set(index, value)
+    }
+
+    fn copy(&self) -> Result<Vec<V>, MapError> {
+        self.borrow().copy()
     }
 }
 

@@ -1,27 +1,30 @@
-//! Handles of a loaded object's maps, one type for each kind.
+//! Handles of a loaded object's maps, one type for each kind; named as the table of maps has
+//! them.
+
+use std::marker::PhantomData;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, IterableMap as _, Map, MapData};
+use aya::maps::{IterableMap as _, Map, MapData};
 use aya::{Ebpf, Pod};
-use proxy_ebpf::layout::Allowed;
+use proxy_ebpf::layout::{Allowed, MapSpec};
 
 use super::elements::{Indexed, Keyed};
 use super::mapped::MappedArray;
-use super::{MapError, batch};
+use super::{MapError, MapSizes, batch};
 
 /// A handle that is made of a map of the object.
 pub(super) trait Open: Sized {
-    /// Takes the map with this name and number of elements out of the object.
-    fn open(object: &mut Ebpf, name: &'static str, elements: u32) -> Result<Self, MapError>;
+    /// Takes a map out of the object.
+    fn open(object: &mut Ebpf, spec: MapSpec, sizes: MapSizes) -> Result<Self, MapError>;
 }
 
 /// A hash table.
-pub(super) struct HashTable<K, V> {
+pub(super) struct Hash<K, V> {
     name: &'static str,
-    map: HashMap<MapData, K, V>,
+    map: aya::maps::HashMap<MapData, K, V>,
 }
 
-impl<K: Pod, V: Pod> HashTable<K, V> {
+impl<K: Pod, V: Pod> Hash<K, V> {
     pub(super) fn get(&self, key: &K) -> Option<V> {
         self.map.get(key, 0).ok()
     }
@@ -31,14 +34,15 @@ impl<K: Pod, V: Pod> HashTable<K, V> {
     }
 }
 
-impl<K: Pod, V: Pod> Open for HashTable<K, V> {
-    fn open(object: &mut Ebpf, name: &'static str, _: u32) -> Result<Self, MapError> {
-        let map = HashMap::try_from(take(object, name)?).map_err(failed(name))?;
+impl<K: Pod, V: Pod> Open for Hash<K, V> {
+    fn open(object: &mut Ebpf, spec: MapSpec, _: MapSizes) -> Result<Self, MapError> {
+        let name = spec.name;
+        let map = take(object, name)?.try_into().map_err(failed(name))?;
         Ok(Self { name, map })
     }
 }
 
-impl<K: Pod, V: Pod> Keyed<K, V> for HashTable<K, V> {
+impl<K: Pod, V: Pod> Keyed<K, V> for Hash<K, V> {
     fn insert(&mut self, key: K, value: V) -> Result<(), MapError> {
         let inserted = self.map.insert(key, value, 0);
         inserted.map_err(failed(self.name))
@@ -58,19 +62,20 @@ impl<K: Pod, V: Pod> Keyed<K, V> for HashTable<K, V> {
 
 /// A trie of prefixes, of which only their presence counts. A key is behind its length in
 /// bits.
-pub(super) struct Trie<K> {
+pub(super) struct Trie<K, V> {
     name: &'static str,
-    map: LpmTrie<MapData, K, Allowed>,
+    map: LpmTrie<MapData, K, V>,
 }
 
-impl<K: Pod> Open for Trie<K> {
-    fn open(object: &mut Ebpf, name: &'static str, _: u32) -> Result<Self, MapError> {
-        let map = LpmTrie::try_from(take(object, name)?).map_err(failed(name))?;
+impl<K: Pod, V: Pod> Open for Trie<K, V> {
+    fn open(object: &mut Ebpf, spec: MapSpec, _: MapSizes) -> Result<Self, MapError> {
+        let name = spec.name;
+        let map = take(object, name)?.try_into().map_err(failed(name))?;
         Ok(Self { name, map })
     }
 }
 
-impl<K: Pod> Keyed<(u32, K), Allowed> for Trie<K> {
+impl<K: Pod> Keyed<(u32, K), Allowed> for Trie<K, Allowed> {
     fn insert(&mut self, (prefix, data): (u32, K), value: Allowed) -> Result<(), MapError> {
         let inserted = self.map.insert(&Key::new(prefix, data), value, 0);
         inserted.map_err(failed(self.name))
@@ -90,38 +95,53 @@ impl<K: Pod> Keyed<(u32, K), Allowed> for Trie<K> {
 }
 
 /// An array that is written by system calls.
-pub(super) struct PlainArray<V: Pod> {
+pub(super) struct Array<V> {
     name: &'static str,
-    map: Array<MapData, V>,
+    map: Map,
+    _element: PhantomData<V>,
 }
 
-impl<V: Pod> Open for PlainArray<V> {
-    fn open(object: &mut Ebpf, name: &'static str, _: u32) -> Result<Self, MapError> {
-        let map = Array::try_from(take(object, name)?).map_err(failed(name))?;
-        Ok(Self { name, map })
+impl<V: Pod> Array<V> {
+    fn elements(&self) -> Result<aya::maps::Array<&MapData, V>, MapError> {
+        (&self.map).try_into().map_err(failed(self.name))
     }
 }
 
-impl<V: Pod> Indexed<V> for PlainArray<V> {
+impl<V: Pod> Open for Array<V> {
+    fn open(object: &mut Ebpf, spec: MapSpec, _: MapSizes) -> Result<Self, MapError> {
+        let array = Self {
+            name: spec.name,
+            map: take(object, spec.name)?,
+            _element: PhantomData,
+        };
+        array.elements()?;
+        Ok(array)
+    }
+}
+
+impl<V: Pod> Indexed<V> for Array<V> {
     fn get(&mut self, index: u32) -> Result<V, MapError> {
-        self.map.get(&index, 0).map_err(failed(self.name))
+        self.elements()?.get(&index, 0).map_err(failed(self.name))
     }
 
     fn set(&mut self, index: u32, value: V) -> Result<(), MapError> {
-        self.map.set(index, value, 0).map_err(failed(self.name))
+        aya::maps::Array::try_from(&mut self.map)
+            .and_then(|mut elements| elements.set(index, value, 0))
+            .map_err(failed(self.name))
     }
 
     fn copy(&self) -> Result<Vec<V>, MapError> {
-        let elements = self.map.iter().collect::<Result<_, _>>();
+        let elements = self.elements()?;
+        let elements = elements.iter().collect::<Result<_, _>>();
         elements.map_err(failed(self.name))
     }
 }
 
 impl<V: Pod> Open for MappedArray<V> {
-    fn open(object: &mut Ebpf, name: &'static str, elements: u32) -> Result<Self, MapError> {
-        match take(object, name)? {
-            Map::Array(data) => Self::new(name, data, elements),
-            _ => Err(MapError::Missing(name)),
+    fn open(object: &mut Ebpf, spec: MapSpec, sizes: MapSizes) -> Result<Self, MapError> {
+        match take(object, spec.name)? {
+            Map::Array(data) => Self::new(spec.name, data, sizes.of(spec.size)),
+            _ => Err(MapError::Missing(spec.name)),
         }
     }
 }

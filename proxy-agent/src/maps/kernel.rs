@@ -1,38 +1,16 @@
 //! The maps in the kernel.
 
-use aya::Pod;
 use aya::maps::{MapData, PerCpuArray};
-use proxy_ebpf::layout::{
-    Address, Allowed, Backend, ClusterIp, Counter, FilterBits, Frontend, FrontendKey, NatPort,
-    NodeAddress, Port, Settings, SlotPair, SourceRange, Traffic, V4, V6,
-};
+use proxy_ebpf::layout::{Counter, FilterBits, NatPort, Port, SlotPair, Traffic, V4, V6, maps};
 
-use super::elements::{Elements, FamilyElements, Indexed, Keyed, apply, content};
+use super::elements::{Elements, apply, content};
 use super::filter::{Filter, FilterMending};
-use super::handles::{HashTable, PlainArray, Trie};
 use super::mapped::MappedArray;
 use super::standing::Sockets;
+use super::table::{FamilyElements, FamilyMaps};
 use super::{MapError, Maps, Readable};
 use crate::model::object::Family;
 use crate::plan::{Content, Write};
-
-/// The maps of one IP version.
-pub(super) struct FamilyMaps<A: Pod>
-where
-    FrontendKey<A>: Pod,
-    Backend<A>: Pod,
-    SourceRange<A>: Pod,
-    Settings<A>: Pod,
-{
-    pub(super) frontends: HashTable<FrontendKey<A>, Frontend>,
-    pub(super) node_addresses: HashTable<A, NodeAddress>,
-    pub(super) device_addresses: HashTable<u32, A>,
-    pub(super) backends: MappedArray<Backend<A>>,
-    pub(super) source_ranges: Trie<SourceRange<A>>,
-    pub(super) cluster_ips: HashTable<A, ClusterIp>,
-    pub(super) settings: PlainArray<Settings<A>>,
-    pub(super) backend_traffic: MappedArray<Traffic>,
-}
 
 /// The maps in the kernel.
 pub struct KernelMaps {
@@ -53,7 +31,7 @@ impl KernelMaps {
             .get(&(counter as u32), 0)
             .map(|values| values.iter().sum())
             .map_err(|source| MapError::Write {
-                map: "COUNTERS",
+                map: maps::COUNTERS.name,
                 source,
             })
     }
@@ -123,45 +101,5 @@ impl Elements for KernelMaps {
     fn slots(&self, count: u32) -> Result<Vec<u32>, MapError> {
         let pairs = self.slots.copy(count.div_ceil(2))?;
         Ok(pairs.iter().flat_map(|pair| pair.0).collect())
-    }
-}
-
-impl<A: Address + Pod> FamilyElements<A> for FamilyMaps<A>
-where
-    FrontendKey<A>: Pod,
-    Backend<A>: Pod,
-    SourceRange<A>: Pod,
-    Settings<A>: Pod,
-{
-    fn frontends(&mut self) -> &mut impl Keyed<FrontendKey<A>, Frontend> {
-        &mut self.frontends
-    }
-
-    fn node_addresses(&mut self) -> &mut impl Keyed<A, NodeAddress> {
-        &mut self.node_addresses
-    }
-
-    fn device_addresses(&mut self) -> &mut impl Keyed<u32, A> {
-        &mut self.device_addresses
-    }
-
-    fn cluster_ips(&mut self) -> &mut impl Keyed<A, ClusterIp> {
-        &mut self.cluster_ips
-    }
-
-    fn source_ranges(&mut self) -> &mut impl Keyed<(u32, SourceRange<A>), Allowed> {
-        &mut self.source_ranges
-    }
-
-    fn backends(&mut self) -> &mut impl Indexed<Backend<A>> {
-        &mut self.backends
-    }
-
-    fn backend_traffic(&mut self) -> &mut impl Indexed<Traffic> {
-        &mut self.backend_traffic
-    }
-
-    fn settings(&mut self) -> &mut impl Indexed<Settings<A>> {
-        &mut self.settings
     }
 }

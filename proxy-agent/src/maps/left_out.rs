@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use aya::Ebpf;
 use proxy_ebpf::layout::LEFT_OUT_PODS;
 
 use super::MapError;
 use super::elements::{Indexed as _, Keyed as _};
-use super::handles::{HashTable, Open as _, PlainArray};
+use super::handles::{Array, Hash};
 
 /// A cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,21 +19,20 @@ pub struct Cgroup {
 
 /// `LEFT_OUT` and `LEFT_OUT_LEVELS`.
 pub struct LeftOut {
-    cgroups: HashTable<u64, u32>,
-    levels: PlainArray<u32>,
+    cgroups: Hash<u64, u32>,
+    levels: Array<u32>,
     /// The ids that are in the map.
     written: BTreeSet<u64>,
 }
 
 impl LeftOut {
     /// The maps, with what an agent may have left in them.
-    pub(super) fn of(object: &mut Ebpf) -> Result<Self, MapError> {
-        let cgroups = HashTable::open(object, "LEFT_OUT", LEFT_OUT_PODS)?;
-        Ok(Self {
+    pub(super) fn new(cgroups: Hash<u64, u32>, levels: Array<u32>) -> Self {
+        Self {
             written: cgroups.keys().collect(),
             cgroups,
-            levels: PlainArray::open(object, "LEFT_OUT_LEVELS", 1)?,
-        })
+            levels,
+        }
     }
 
     /// Makes these the cgroups whose processes are left alone; those for which there is

@@ -5,18 +5,17 @@ use std::path::Path;
 use aya::Ebpf;
 use aya::maps::{MapData, MapInfo, PerCpuArray};
 use aya::programs::{SchedClassifier, Xdp};
-use proxy_ebpf::layout::{DEVICE_ADDRESSES, FILTER_WORDS, NAT_PORTS};
+use proxy_ebpf::layout::{MapSpec, V4, V6, maps};
 use tracing::{info, warn};
 
 use super::filter::Filter;
-use super::handles::Open;
-use super::kernel::{FamilyMaps, KernelMaps};
+use super::kernel::KernelMaps;
 use super::left_out::LeftOut;
-use super::mapped::MappedArray;
 use super::object::{SocketScope, object};
 use super::programs::{ProgramName, classifier, load_usual};
 use super::sizes::MapSizes;
 use super::standing::Sockets;
+use super::table::{FamilyMaps, SharedMaps};
 use super::xdp::{XdpDevices, xdp};
 use super::{ForeignFlows, MapError, Pins, Predecessor, RecordTables};
 
@@ -93,9 +92,8 @@ pub fn load(sizes: MapSizes, scope: SocketScope, pins: Option<&Pins>) -> Result<
 /// Loads the programs with new maps that hold what the last agent's do.
 fn load_resized(sizes: MapSizes, scope: SocketScope, pins: &Pins) -> Result<Loaded, MapError> {
     let object = create(sizes, scope, None)?;
-    let names = sizes.by_map().map(|(name, _)| name);
-    let predecessor = Predecessor::carry(&pins.maps(), names.into_iter(), &object)?;
-    pin(&object, sizes, pins)?;
+    let predecessor = Predecessor::carry(&pins.maps(), &object)?;
+    pin(&object, pins)?;
     info!("the maps of the last agent have other sizes; their content is carried over");
     let mut loaded = Loaded::new(object, sizes, Origin::Adopted)?;
     loaded.predecessor = Some(predecessor);
@@ -114,25 +112,25 @@ pub fn load_new(
 ) -> Result<Loaded, MapError> {
     let object = create(sizes, scope, None)?;
     if let Some(pins) = pins {
-        pin(&object, sizes, pins)?;
+        pin(&object, pins)?;
     }
     Loaded::new(object, sizes, Origin::New)
 }
 
 /// Pins the maps in the place of any that are pinned.
-fn pin(object: &Ebpf, sizes: MapSizes, pins: &Pins) -> Result<(), MapError> {
-    let is_lasting = |(name, _): &(&str, _)| sizes.by_map().iter().any(|(it, _)| it == name);
+fn pin(object: &Ebpf, pins: &Pins) -> Result<(), MapError> {
     pins.replace_maps(|folder| {
-        object
-            .maps()
-            .filter(is_lasting)
-            .try_for_each(|(name, map)| {
-                map.pin(folder.join(name)).map_err(|source| MapError::Pin {
-                    map: name.to_owned(),
-                    source,
-                })
-            })
+        pinned().try_for_each(|MapSpec { name, .. }| {
+            let map = object.map(name).ok_or(MapError::Missing(name))?;
+            map.pin(folder.join(name))
+                .map_err(|source| MapError::Pin { map: name, source })
+        })
     })
+}
+
+/// The maps that outlive the agent.
+fn pinned() -> impl Iterator<Item = &'static MapSpec> {
+    maps::ALL.iter().filter(|map| map.lifetime.is_pinned())
 }
 
 /// Whether pinned maps go with the configured sizes.
@@ -146,10 +144,11 @@ fn fit(folder: &Path, sizes: MapSizes) -> Fit {
     if !folder.exists() {
         return Fit::Absent;
     }
-    let is_as_large = |(name, size): &(&str, u32)| {
-        MapInfo::from_pin(folder.join(name)).is_ok_and(|map| map.max_entries() == *size)
+    let is_as_large = |map: &MapSpec| {
+        let pinned = MapInfo::from_pin(folder.join(map.name));
+        pinned.is_ok_and(|pinned| pinned.max_entries() == sizes.of(map.size))
     };
-    if sizes.by_map().iter().all(is_as_large) {
+    if pinned().all(is_as_large) {
         Fit::Whole
     } else {
         Fit::Resized
@@ -168,40 +167,21 @@ impl Loaded {
     fn new(mut object: Ebpf, sizes: MapSizes, origin: Origin) -> Result<Self, MapError> {
         let records = RecordTables::of(&object)?;
         let foreign = ForeignFlows::of(&object)?;
-        let bits = MappedArray::open(&mut object, "FILTER", FILTER_WORDS)?;
-        let filter = Filter::of(&object, bits)?;
+        let shared = SharedMaps::open(&mut object, sizes)?;
         let maps = KernelMaps {
-            v4: FamilyMaps {
-                frontends: Open::open(&mut object, "FRONTENDS_V4", sizes.frontends)?,
-                node_addresses: Open::open(&mut object, "NODE_ADDRS_V4", sizes.node_addresses)?,
-                device_addresses: Open::open(&mut object, "DEVICE_ADDRS_V4", DEVICE_ADDRESSES)?,
-                backends: Open::open(&mut object, "BACKENDS_V4", sizes.backends)?,
-                source_ranges: Open::open(&mut object, "SOURCE_RANGES_V4", sizes.frontends)?,
-                cluster_ips: Open::open(&mut object, "CLUSTER_IPS_V4", sizes.cluster_ips())?,
-                settings: Open::open(&mut object, "SETTINGS_V4", 1)?,
-                backend_traffic: Open::open(&mut object, "BACKEND_TRAFFIC_V4", sizes.backends)?,
-            },
-            v6: FamilyMaps {
-                frontends: Open::open(&mut object, "FRONTENDS_V6", sizes.frontends)?,
-                node_addresses: Open::open(&mut object, "NODE_ADDRS_V6", sizes.node_addresses)?,
-                device_addresses: Open::open(&mut object, "DEVICE_ADDRS_V6", DEVICE_ADDRESSES)?,
-                backends: Open::open(&mut object, "BACKENDS_V6", sizes.backends)?,
-                source_ranges: Open::open(&mut object, "SOURCE_RANGES_V6", sizes.frontends)?,
-                cluster_ips: Open::open(&mut object, "CLUSTER_IPS_V6", sizes.cluster_ips())?,
-                settings: Open::open(&mut object, "SETTINGS_V6", 1)?,
-                backend_traffic: Open::open(&mut object, "BACKEND_TRAFFIC_V6", sizes.backends)?,
-            },
-            slots: Open::open(&mut object, "SLOTS", sizes.slots.div_ceil(2))?,
-            nat_ports: Open::open(&mut object, "NAT_PORTS", NAT_PORTS)?,
-            service_traffic: Open::open(&mut object, "SERVICE_TRAFFIC", sizes.services())?,
-            sockets: Sockets::of(&mut object)?,
+            v4: FamilyMaps::<V4>::open(&mut object, sizes)?,
+            v6: FamilyMaps::<V6>::open(&mut object, sizes)?,
+            slots: shared.slots,
+            nat_ports: shared.nat_ports,
+            service_traffic: shared.service_traffic,
+            sockets: Sockets::of(&mut object, sizes)?,
             counters: counters(&mut object)?,
-            filter,
+            filter: Filter::of(&object, shared.filter)?,
         };
         Ok(Self {
             maps,
-            xdp_devices: XdpDevices::of(&mut object)?,
-            left_out: LeftOut::of(&mut object)?,
+            xdp_devices: XdpDevices(shared.xdp_devices),
+            left_out: LeftOut::new(shared.left_out, shared.left_out_levels),
             records,
             foreign,
             programs: object,
@@ -212,7 +192,7 @@ impl Loaded {
 }
 
 fn counters(object: &mut Ebpf) -> Result<PerCpuArray<MapData, u64>, MapError> {
-    const NAME: &str = "COUNTERS";
+    const NAME: &str = maps::COUNTERS.name;
     let map = object.take_map(NAME).ok_or(MapError::Missing(NAME))?;
     PerCpuArray::try_from(map).map_err(|source| MapError::Write { map: NAME, source })
 }

@@ -29,6 +29,7 @@ mod refusal;
 mod sizes;
 mod standing;
 mod syscall;
+mod table;
 mod translate;
 mod writer;
 mod xdp;

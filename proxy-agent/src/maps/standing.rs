@@ -3,11 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use aya::{Ebpf, Pod};
-use proxy_ebpf::layout::{Address, Backend, Port, SocketCookie, SocketKey, SocketRecord, V4, V6};
+use proxy_ebpf::layout::{
+    Address, Backend, Port, SocketCookie, SocketKey, SocketRecord, V4, V6, maps,
+};
 
 use super::elements::Indexed;
-use super::handles::{HashTable, Open as _};
-use super::{KernelMaps, MapError};
+use super::handles::{Hash, Open as _};
+use super::{KernelMaps, MapError, MapSizes};
 
 /// How the endpoint is to which a socket's connection was translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,15 +24,15 @@ pub enum Standing {
 
 /// `SOCKETS_*`
 pub(super) struct Sockets {
-    v4: HashTable<SocketKey<V4>, SocketRecord<V4>>,
-    v6: HashTable<SocketKey<V6>, SocketRecord<V6>>,
+    v4: Hash<SocketKey<V4>, SocketRecord<V4>>,
+    v6: Hash<SocketKey<V6>, SocketRecord<V6>>,
 }
 
 impl Sockets {
-    pub(super) fn of(object: &mut Ebpf) -> Result<Self, MapError> {
+    pub(super) fn of(object: &mut Ebpf, sizes: MapSizes) -> Result<Self, MapError> {
         Ok(Self {
-            v4: HashTable::open(object, "SOCKETS_V4", 0)?,
-            v6: HashTable::open(object, "SOCKETS_V6", 0)?,
+            v4: Hash::open(object, maps::SOCKETS_V4, sizes)?,
+            v6: Hash::open(object, maps::SOCKETS_V6, sizes)?,
         })
     }
 }
@@ -58,7 +60,7 @@ impl KernelMaps {
 }
 
 fn standing<A: Address>(
-    sockets: &HashTable<SocketKey<A>, SocketRecord<A>>,
+    sockets: &Hash<SocketKey<A>, SocketRecord<A>>,
     backends: &mut impl Indexed<Backend<A>>,
     cookie: SocketCookie,
     (address, port): (A, Port),

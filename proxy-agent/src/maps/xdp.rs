@@ -2,24 +2,20 @@
 
 use aya::Ebpf;
 use aya::programs::Xdp;
-use proxy_ebpf::layout::{XDP_DEVICES, XdpWays};
+use proxy_ebpf::layout::XdpWays;
 
 use super::MapError;
 use super::elements::Keyed as _;
-use super::handles::{HashTable, Open as _};
+use super::handles::Hash;
 use super::programs::refused;
 
 /// The program's name in the object.
 const PROGRAM: &str = "xdp_outside";
 
 /// `XDP_DEVICES`: what XDP can do with which device.
-pub struct XdpDevices(HashTable<u32, XdpWays>);
+pub struct XdpDevices(pub(super) Hash<u32, XdpWays>);
 
 impl XdpDevices {
-    pub(super) fn of(object: &mut Ebpf) -> Result<Self, MapError> {
-        HashTable::open(object, "XDP_DEVICES", XDP_DEVICES).map(Self)
-    }
-
     /// Sets what XDP can do with the device of this index.
     pub fn set(&mut self, device: u32, ways: XdpWays) -> Result<(), MapError> {
         if ways == 0 {
