@@ -19,6 +19,8 @@ mod filter;
 mod flow;
 mod fragment;
 mod frontend;
+mod map;
+pub mod maps;
 mod settings;
 mod socket;
 mod stage;
@@ -34,6 +36,7 @@ pub use fragment::{FRAGMENTS, Fragment, FragmentKey};
 pub use frontend::{
     ClusterIp, DEVICE_ADDRESSES, Frontend, FrontendKey, NodeAddress, Span, frontend_flags,
 };
+pub use map::{Kind, Lifetime, MapSpec, Setting, Size};
 pub use settings::{Range, SERVICE_RANGES, Settings, settings_flags};
 pub use socket::{CGROUP_LEVELS, LEFT_OUT_PODS, SocketCookie, SocketKey, SocketRecord, Towards};
 pub use stage::{Answers, STAGES, Stage};

@@ -5,62 +5,36 @@ use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 
+use aya::Ebpf;
 use aya::maps::{Map, MapData, MapType};
-use aya::{Ebpf, maps};
+use proxy_ebpf::layout::{Lifetime, MapSpec, maps};
 
 use super::MapError;
 use super::batch::for_each_raw;
 use super::syscall::{Command, bpf};
 
-/// Maps of what the data path itself makes: it goes on making it until the new programs
-/// have taken over.
-const LIVING: [&str; 8] = [
-    "FLOWS_V4",
-    "FLOWS_V6",
-    "OPENING_V4",
-    "OPENING_V6",
-    "AFFINITY_V4",
-    "AFFINITY_V6",
-    SOCKETS[0],
-    SOCKETS[1],
-];
-
-/// Those that programs at sockets make.
-const SOCKETS: [&str; 2] = ["SOCKETS_V4", "SOCKETS_V6"];
-
-/// The programs that the others call.
-const STAGES: &str = "STAGES";
-
-/// Maps that agents of this layout have not always had.
-const YOUNGER: [&str; 1] = ["FILTER"];
-
-/// Not carried over: counters begin anew, and new programs have their own stages.
-const OWN: [&str; 3] = ["COUNTERS", "ANSWERS", STAGES];
-
 /// The maps of the last agent, whose programs still run.
 pub struct Predecessor {
-    /// Each with its name, as it was, and the new one.
-    living: Vec<(&'static str, MapData, MapData)>,
+    /// Those that its programs go on filling until the new ones have taken over, as they were,
+    /// and the new ones.
+    filled: Vec<(Lifetime, MapData, MapData)>,
     /// What the old programs call; the kernel empties it once it is held by nobody.
     _stages: Option<MapData>,
 }
 
 impl Predecessor {
-    /// Copies the content of the maps in `folder`, called `names`, to the new ones.
+    /// Copies the content of the maps in `folder` to the new ones.
     ///
     /// # Errors
     ///
     /// It cannot be read, or does not fit.
-    pub(super) fn carry(
-        folder: &Path,
-        names: impl Iterator<Item = &'static str>,
-        new: &Ebpf,
-    ) -> Result<Self, MapError> {
-        let mut living = Vec::new();
-        for name in names.filter(|name| !OWN.contains(name)) {
+    pub(super) fn carry(folder: &Path, new: &Ebpf) -> Result<Self, MapError> {
+        let mut filled = Vec::new();
+        let carried = maps::ALL.iter().filter(|map| map.lifetime.is_carried());
+        for MapSpec { name, lifetime, .. } in carried {
             let read = |source| MapError::Write { map: name, source };
             let pin = folder.join(name);
-            if YOUNGER.contains(&name) && !pin.exists() {
+            if *lifetime == Lifetime::CarriedIfThere && !pin.exists() {
                 continue;
             }
             let old = MapData::from_pin(pin).map_err(read)?;
@@ -68,13 +42,13 @@ impl Predecessor {
             let new = reopened(new).map_err(read)?;
             copy(&old, &new, Existing::Replaced)
                 .map_err(|source| MapError::Read { map: name, source })?;
-            if LIVING.contains(&name) {
-                living.push((name, old, new));
+            if lifetime.is_filled_by_programs() {
+                filled.push((*lifetime, old, new));
             }
         }
-        let stages = MapData::from_pin(folder.join(STAGES)).ok();
+        let stages = MapData::from_pin(folder.join(maps::STAGES.name)).ok();
         Ok(Self {
-            living,
+            filled,
             _stages: stages,
         })
     }
@@ -86,7 +60,7 @@ impl Predecessor {
     ///
     /// The kernel's, of bpf(2).
     pub fn carry_sockets(&self) -> io::Result<()> {
-        self.carry_where(|name| SOCKETS.contains(&name))
+        self.carry_again(Lifetime::FilledBySockets)
     }
 
     /// Copies what the old programs have made since; to be called when the new ones have
@@ -96,12 +70,13 @@ impl Predecessor {
     ///
     /// The kernel's, of bpf(2).
     pub fn carry_the_rest(self) -> io::Result<()> {
-        self.carry_where(|name| !SOCKETS.contains(&name))
+        self.carry_again(Lifetime::FilledByPackets)
     }
 
-    fn carry_where(&self, is_wanted: impl Fn(&'static str) -> bool) -> io::Result<()> {
-        let mut maps = self.living.iter().filter(|(name, ..)| is_wanted(name));
-        maps.try_for_each(|(_, old, new)| copy(old, new, Existing::Kept))
+    fn carry_again(&self, wanted: Lifetime) -> io::Result<()> {
+        let wanted = |(lifetime, ..): &&(Lifetime, _, _)| *lifetime == wanted;
+        let mut filled = self.filled.iter().filter(wanted);
+        filled.try_for_each(|(_, old, new)| copy(old, new, Existing::Kept))
     }
 }
 
@@ -112,17 +87,17 @@ pub(super) fn handle(object: &Ebpf, name: &'static str) -> Result<MapData, MapEr
 }
 
 /// A descriptor of its own for a map. (To open one by its id takes `CAP_SYS_ADMIN`.)
-fn reopened(map: &Map) -> Result<MapData, maps::MapError> {
+fn reopened(map: &Map) -> Result<MapData, aya::maps::MapError> {
     let (Map::Array(data)
     | Map::HashMap(data)
     | Map::LruHashMap(data)
     | Map::LpmTrie(data)
     | Map::PerCpuArray(data)) = map
     else {
-        return Err(maps::MapError::InvalidMapType { map_type: 0 });
+        return Err(aya::maps::MapError::InvalidMapType { map_type: 0 });
     };
     let descriptor = data.fd().as_fd().try_clone_to_owned();
-    MapData::from_fd(descriptor.map_err(maps::MapError::IoError)?)
+    MapData::from_fd(descriptor.map_err(aya::maps::MapError::IoError)?)
 }
 
 /// What becomes of elements that are there.

@@ -64,7 +64,7 @@ pub enum MapError {
     #[error("cannot pin the map {map}")]
     Pin {
         /// The map's name.
-        map: String,
+        map: &'static str,
         /// Why.
         #[source]
         source: aya::pin::PinError,

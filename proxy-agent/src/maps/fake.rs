@@ -1,15 +1,16 @@
 //! The maps in memory.
 
-use std::collections::{BTreeMap, HashSet};
-use std::net::IpAddr;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
 use std::rc::Rc;
 
 use proxy_ebpf::host::{Memory, Shared};
-use proxy_ebpf::layout::{Address, Port, V4, V6};
+use proxy_ebpf::layout::{FilterBits, Port, Settings, Traffic, V4, V6};
 
-use super::translate::{self, Either};
-use super::{MapError, Maps, Readable, filter, read};
-use crate::model::object::Family;
+use super::elements::{Elements, Indexed, Keyed, apply, content};
+use super::table::FamilyElements;
+use super::{MapError, Maps, Readable};
 use crate::plan::{Content, Write};
 
 /// The maps in memory, as the packet pipeline can use them on the host.
@@ -18,8 +19,6 @@ pub struct FakeMaps {
     pub v4: Memory<V4>,
     /// The maps of IPv6.
     pub v6: Memory<V6>,
-    /// `DEVICE_ADDRS_*`, which no packet in memory asks for.
-    pub device_addresses: BTreeMap<(u32, Family), IpAddr>,
 }
 
 impl Default for FakeMaps {
@@ -35,131 +34,150 @@ impl Default for FakeMaps {
                 shared,
                 ..Memory::default()
             },
-            device_addresses: BTreeMap::new(),
         }
     }
 }
 
 impl Maps for FakeMaps {
     fn write(&mut self, write: &Write) -> Result<(), MapError> {
-        if let Some(filter) = &mut *self.v4.shared.filter.borrow_mut() {
-            filter.extend(filter::needed_by(write));
-        }
-        match write {
-            Write::Backend { index, entry } => match translate::backend(entry) {
-                Either::V4(backend) => drop(self.v4.backends.insert(*index, backend)),
-                Either::V6(backend) => drop(self.v6.backends.insert(*index, backend)),
-            },
-            Write::Service { service } => {
-                let mut traffic = self.v4.shared.service_traffic.borrow_mut();
-                traffic.remove(service);
-            }
-            Write::Slots { start, backends } => {
-                let mut slots = self.v4.shared.slots.borrow_mut();
-                slots.extend((*start..).zip(backends.iter().copied()));
-            }
-            Write::Frontend { id, value } => match translate::frontend_key(id) {
-                Either::V4(key) => drop(self.v4.frontends.insert(key, *value)),
-                Either::V6(key) => drop(self.v6.frontends.insert(key, *value)),
-            },
-            Write::RemoveFrontend { id } => match translate::frontend_key(id) {
-                Either::V4(key) => drop(self.v4.frontends.remove(&key)),
-                Either::V6(key) => drop(self.v6.frontends.remove(&key)),
-            },
-            Write::EndBackend {
-                family,
-                index,
-                generation,
-            } => match family {
-                Family::V4 => {
-                    self.v4.backends.entry(*index).or_default().generation = *generation;
-                }
-                Family::V6 => {
-                    self.v6.backends.entry(*index).or_default().generation = *generation;
-                }
-            },
-            Write::SourceRange { service, range } => {
-                match translate::source_range(*service, *range) {
-                    Either::V4(range) => drop(self.v4.source_ranges.insert(range)),
-                    Either::V6(range) => drop(self.v6.source_ranges.insert(range)),
-                }
-            }
-            Write::RemoveSourceRange { service, range } => {
-                match translate::source_range(*service, *range) {
-                    Either::V4(range) => drop(self.v4.source_ranges.remove(&range)),
-                    Either::V6(range) => drop(self.v6.source_ranges.remove(&range)),
-                }
-            }
-            Write::ClusterIp { address } => match address {
-                IpAddr::V4(address) => drop(self.v4.cluster_ips.insert((*address).into())),
-                IpAddr::V6(address) => drop(self.v6.cluster_ips.insert((*address).into())),
-            },
-            Write::RemoveClusterIp { address } => match address {
-                IpAddr::V4(address) => drop(self.v4.cluster_ips.remove(&(*address).into())),
-                IpAddr::V6(address) => drop(self.v6.cluster_ips.remove(&(*address).into())),
-            },
-            Write::NodeAddress { address } => match address {
-                IpAddr::V4(address) => drop(self.v4.node_addresses.insert((*address).into())),
-                IpAddr::V6(address) => drop(self.v6.node_addresses.insert((*address).into())),
-            },
-            Write::RemoveNodeAddress { address } => match address {
-                IpAddr::V4(address) => {
-                    self.v4.node_addresses.remove(&(*address).into());
-                }
-                IpAddr::V6(address) => {
-                    self.v6.node_addresses.remove(&(*address).into());
-                }
-            },
-            Write::DeviceAddress { device, address } => {
-                let key = (*device, Family::of(*address));
-                self.device_addresses.insert(key, *address);
-            }
-            Write::RemoveDeviceAddress { device, family } => {
-                self.device_addresses.remove(&(*device, *family));
-            }
-            Write::NatPorts { ports } => {
-                let ports = ports.iter().copied().map(Port::new).collect();
-                self.v4.shared.nat_ports.replace(ports);
-            }
-            Write::SettingsV4(settings) => self.v4.settings = *settings,
-            Write::SettingsV6(settings) => self.v6.settings = *settings,
-        }
-        Ok(())
+        apply(self, write)
     }
 }
 
 impl Readable for FakeMaps {
     fn read(&mut self) -> Result<Content, MapError> {
-        let mut content = Content::default();
-        take(&mut content, Family::V4, &self.v4);
-        take(&mut content, Family::V6, &self.v6);
-        let slots = self.v4.shared.slots.borrow();
-        let wanted = 0..Content::last_slot(&content.frontends);
-        let slot = |position| slots.get(&position).copied().unwrap_or(0);
-        content.slots = wanted.map(slot).collect();
-        content.device_addresses = self.device_addresses.clone();
-        content.settings = (self.v4.settings, self.v6.settings);
-        Ok(content)
+        content(self)
     }
 }
 
-fn take<A: Address + Into<IpAddr>>(content: &mut Content, family: Family, memory: &Memory<A>) {
-    let frontends = memory.frontends.iter();
-    let frontends = frontends.filter_map(|(key, value)| read::frontend(key, *value));
-    content.frontends.extend(frontends);
-    let backends = memory.backends.iter();
-    let backends =
-        backends.filter_map(|(index, backend)| Some((family, *index, read::element(backend)?)));
-    content.backends.extend(backends);
-    let ranges = memory.source_ranges.iter();
-    let ranges = ranges.filter_map(|(prefix, range)| read::source_range(*prefix, range));
-    content.source_ranges.extend(ranges);
-    let cluster_ips = memory.cluster_ips.iter();
-    content
-        .cluster_ips
-        .extend(cluster_ips.map(|address| (*address).into()));
-    let node_addresses = memory.node_addresses.iter();
-    content
-        .node_addresses
-        .extend(node_addresses.map(|address| (*address).into()));
+impl Elements for FakeMaps {
+    fn v4(&mut self) -> &mut impl FamilyElements<V4> {
+        &mut self.v4
+    }
+
+    fn v6(&mut self) -> &mut impl FamilyElements<V6> {
+        &mut self.v6
+    }
+
+    fn admit(&mut self, bits: FilterBits) -> Result<(), MapError> {
+        if let Some(filter) = &mut *self.v4.shared.filter.borrow_mut() {
+            filter.insert(bits);
+        }
+        Ok(())
+    }
+
+    fn set_slot(&mut self, position: u32, backend: u32) -> Result<(), MapError> {
+        let mut slots = self.v4.shared.slots.borrow_mut();
+        slots.insert(position, backend);
+        Ok(())
+    }
+
+    fn set_nat_port(&mut self, position: u32, port: Port) -> Result<(), MapError> {
+        let mut ports = self.v4.shared.nat_ports.borrow_mut();
+        let position = position as usize;
+        if position >= ports.len() {
+            ports.resize(position + 1, Port::default());
+        }
+        ports[position] = port;
+        Ok(())
+    }
+
+    fn set_service_traffic(&mut self, service: u32, traffic: Traffic) -> Result<(), MapError> {
+        let mut services = self.v4.shared.service_traffic.borrow_mut();
+        services.insert(service, traffic);
+        Ok(())
+    }
+
+    fn slots(&self, count: u32) -> Result<Vec<u32>, MapError> {
+        let slots = self.v4.shared.slots.borrow();
+        let slot = |position| slots.get(&position).copied().unwrap_or(0);
+        Ok((0..count).map(slot).collect())
+    }
+}
+
+impl<K: Copy + Eq + Hash, V: Copy> Keyed<K, V> for HashMap<K, V> {
+    fn insert(&mut self, key: K, value: V) -> Result<(), MapError> {
+        Self::insert(self, key, value);
+        Ok(())
+    }
+
+    fn remove(&mut self, key: K) -> Result<(), MapError> {
+        Self::remove(self, &key);
+        Ok(())
+    }
+
+    fn for_each(&self, mut take: impl FnMut(K, V)) -> Result<(), MapError> {
+        for (key, value) in self {
+            take(*key, *value);
+        }
+        Ok(())
+    }
+}
+
+/// Of values of which only their presence counts.
+impl<K: Copy + Eq + Hash> Keyed<K, u32> for HashSet<K> {
+    fn insert(&mut self, key: K, _: u32) -> Result<(), MapError> {
+        Self::insert(self, key);
+        Ok(())
+    }
+
+    fn remove(&mut self, key: K) -> Result<(), MapError> {
+        Self::remove(self, &key);
+        Ok(())
+    }
+
+    fn for_each(&self, mut take: impl FnMut(K, u32)) -> Result<(), MapError> {
+        for key in self {
+            take(*key, 1);
+        }
+        Ok(())
+    }
+}
+
+impl<V: Copy + Default> Indexed<V> for BTreeMap<u32, V> {
+    fn get(&mut self, index: u32) -> Result<V, MapError> {
+        Ok(Self::get(self, &index).copied().unwrap_or_default())
+    }
+
+    fn set(&mut self, index: u32, value: V) -> Result<(), MapError> {
+        self.insert(index, value);
+        Ok(())
+    }
+
+    fn copy(&self) -> Result<Vec<V>, MapError> {
+        let end = self.keys().next_back().map_or(0, |last| last + 1);
+        let element = |index| Self::get(self, &index).copied().unwrap_or_default();
+        Ok((0..end).map(element).collect())
+    }
+}
+
+/// Of what the pipeline writes as well.
+impl<V: Copy + Default> Indexed<V> for RefCell<BTreeMap<u32, V>> {
+    fn get(&mut self, index: u32) -> Result<V, MapError> {
+        Indexed::get(self.get_mut(), index)
+    }
+
+    fn set(&mut self, index: u32, value: V) -> Result<(), MapError> {
+        self.get_mut().set(index, value)
+    }
+
+    fn copy(&self) -> Result<Vec<V>, MapError> {
+        self.borrow().copy()
+    }
+}
+
+/// An array of one.
+impl<A: Copy> Indexed<Self> for Settings<A> {
+    fn get(&mut self, _: u32) -> Result<Self, MapError> {
+        Ok(*self)
+    }
+
+    fn set(&mut self, _: u32, value: Self) -> Result<(), MapError> {
+        *self = value;
+        Ok(())
+    }
+
+    fn copy(&self) -> Result<Vec<Self>, MapError> {
+        Ok(vec![*self])
+    }
 }

@@ -52,14 +52,6 @@ impl Filter {
         })
     }
 
-    /// Sets the bits without which no packet would find what is about to be written.
-    pub(super) fn admit(&mut self, write: &Write) -> Result<(), MapError> {
-        match needed_by(write) {
-            Some(bits) => self.set(bits),
-            None => Ok(()),
-        }
-    }
-
     /// Sets every bit that is needed for what the maps hold, flows included.
     pub(super) fn fill(&mut self, content: &Content) -> Result<(), MapError> {
         let mut needed = words(needed_by_content(content));
@@ -121,7 +113,8 @@ impl Filter {
         Ok(missing)
     }
 
-    fn set(&mut self, bits: FilterBits) -> Result<(), MapError> {
+    /// Sets these bits.
+    pub(super) fn set(&mut self, bits: FilterBits) -> Result<(), MapError> {
         let there = self.bits.get(bits.word)?;
         if !bits.are_in(there) {
             self.bits.set(bits.word, there | bits.mask)?;

@@ -6,18 +6,21 @@
 
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray};
-use proxy_ebpf::layout::Counter;
+use proxy_ebpf::layout::{Counter, maps};
 
 use super::MapError;
 use super::batch::for_each_raw;
 use super::carry::handle;
 
 /// Tables of flow records.
-pub(super) const FLOWS: [&str; 4] = ["FLOWS_V4", "FLOWS_V6", "OPENING_V4", "OPENING_V6"];
-/// Other tables of records.
-const OTHERS: [&str; 4] = ["AFFINITY_V4", "AFFINITY_V6", "SOCKETS_V4", "SOCKETS_V6"];
+pub(super) const FLOWS: [&str; 4] = [
+    maps::FLOWS_V4.name,
+    maps::FLOWS_V6.name,
+    maps::OPENING_V4.name,
+    maps::OPENING_V6.name,
+];
 
-/// Those tables, with handles of their own.
+/// The tables that the data path itself fills, with handles of their own.
 pub struct RecordTables {
     tables: Vec<(&'static str, MapData)>,
     counters: PerCpuArray<MapData, u64>,
@@ -36,11 +39,15 @@ impl RecordTables {
     /// The tables of a loaded object.
     pub(super) fn of(object: &Ebpf) -> Result<Self, MapError> {
         let open = |name| Ok((name, handle(object, name)?));
-        let names = FLOWS.into_iter().chain(OTHERS);
-        let (name, counters) = open("COUNTERS")?;
+        let filled = maps::ALL
+            .iter()
+            .filter(|map| map.lifetime.is_filled_by_programs());
+        let (name, counters) = open(maps::COUNTERS.name)?;
         let counters = aya::maps::Map::PerCpuArray(counters);
         Ok(Self {
-            tables: names.map(open).collect::<Result<_, MapError>>()?,
+            tables: filled
+                .map(|map| open(map.name))
+                .collect::<Result<_, MapError>>()?,
             counters: PerCpuArray::try_from(counters)
                 .map_err(|source| MapError::Write { map: name, source })?,
         })
@@ -79,7 +86,7 @@ impl RecordTables {
     fn counter(&self, counter: Counter) -> Result<u64, MapError> {
         let values = self.counters.get(&(counter as u32), 0);
         let values = values.map_err(|source| MapError::Write {
-            map: "COUNTERS",
+            map: maps::COUNTERS.name,
             source,
         })?;
         Ok(values.iter().sum())

@@ -7,7 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use aya::Ebpf;
 use aya::maps::MapData;
-use proxy_ebpf::layout::{Address, Edge, Flow, FlowKey, Port, Racy, Tuple, V4, V6, flow_flags};
+use proxy_ebpf::layout::{
+    Address, Edge, Flow, FlowKey, Port, Racy, Tuple, V4, V6, flow_flags, maps,
+};
 
 use super::MapError;
 use super::carry::{Existing, handle, update};
@@ -24,8 +26,8 @@ impl ForeignFlows {
     /// The tables of a loaded object.
     pub(super) fn of(object: &Ebpf) -> Result<Self, MapError> {
         Ok(Self {
-            v4: handle(object, "FLOWS_V4")?,
-            v6: handle(object, "FLOWS_V6")?,
+            v4: handle(object, maps::FLOWS_V4.name)?,
+            v6: handle(object, maps::FLOWS_V6.name)?,
         })
     }
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use aya::maps::{Array, HashMap, MapData};
 use proxy_ebpf::layout::LEFT_OUT_PODS;
 
 use super::MapError;
-use super::kernel::Table;
+use super::elements::{Indexed as _, Keyed as _};
+use super::handles::{Array, Hash};
 
 /// A cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,23 +19,19 @@ pub struct Cgroup {
 
 /// `LEFT_OUT` and `LEFT_OUT_LEVELS`.
 pub struct LeftOut {
-    cgroups: Table<u64, u32>,
-    levels: Array<MapData, u32>,
+    cgroups: Hash<u64, u32>,
+    levels: Array<u32>,
     /// The ids that are in the map.
     written: BTreeSet<u64>,
 }
 
 impl LeftOut {
     /// The maps, with what an agent may have left in them.
-    pub(super) fn new(cgroups: HashMap<MapData, u64, u32>, levels: Array<MapData, u32>) -> Self {
-        let written = cgroups.keys().filter_map(Result::ok).collect();
+    pub(super) fn new(cgroups: Hash<u64, u32>, levels: Array<u32>) -> Self {
         Self {
-            cgroups: Table {
-                name: "LEFT_OUT",
-                map: cgroups,
-            },
+            written: cgroups.keys().collect(),
+            cgroups,
             levels,
-            written,
         }
     }
 
@@ -45,21 +41,16 @@ impl LeftOut {
         let fitting = || cgroups.iter().take(LEFT_OUT_PODS as usize);
         let wanted: BTreeSet<u64> = fitting().map(|cgroup| cgroup.id).collect();
         for gone in self.written.difference(&wanted) {
-            self.cgroups.remove(gone)?;
+            self.cgroups.remove(*gone)?;
         }
         self.written.retain(|id| wanted.contains(id));
         for new in &wanted {
             if !self.written.contains(new) {
-                self.cgroups.set(new, &1)?;
+                self.cgroups.insert(*new, 1)?;
                 self.written.insert(*new);
             }
         }
         let levels = fitting().fold(0, |levels, it| levels | 1 << it.level);
-        self.levels
-            .set(0, levels, 0)
-            .map_err(|source| MapError::Write {
-                map: "LEFT_OUT_LEVELS",
-                source,
-            })
+        self.levels.set(0, levels)
     }
 }

@@ -2,19 +2,19 @@
 
 use std::path::Path;
 
-use aya::maps::lpm_trie::LpmTrie;
-use aya::maps::{Array, HashMap, MapData, MapInfo, PerCpuArray};
+use aya::Ebpf;
+use aya::maps::{MapData, MapInfo, PerCpuArray};
 use aya::programs::{SchedClassifier, Xdp};
-use aya::{Ebpf, Pod};
-use proxy_ebpf::layout::{FILTER_WORDS, NAT_PORTS};
+use proxy_ebpf::layout::{MapSpec, V4, V6, maps};
 use tracing::{info, warn};
 
 use super::filter::Filter;
-use super::kernel::{FamilyMaps, KernelMaps, Table, Trie};
+use super::kernel::KernelMaps;
 use super::left_out::LeftOut;
-use super::mapped::MappedArray;
 use super::object::{SocketScope, object};
 use super::programs::{ProgramName, classifier, load_usual};
+use super::backend_state::Sockets;
+use super::table::{FamilyMaps, SharedMaps};
 use super::xdp::{XdpDevices, xdp};
 use super::{ForeignFlows, MapError, Pins, Predecessor, RecordTables};
 use crate::config::MapSizes;
@@ -92,9 +92,8 @@ pub fn load(sizes: MapSizes, scope: SocketScope, pins: Option<&Pins>) -> Result<
 /// Loads the programs with new maps that hold what the last agent's do.
 fn load_resized(sizes: MapSizes, scope: SocketScope, pins: &Pins) -> Result<Loaded, MapError> {
     let object = create(sizes, scope, None)?;
-    let names = sizes.by_map().map(|(name, _)| name);
-    let predecessor = Predecessor::carry(&pins.maps(), names.into_iter(), &object)?;
-    pin(&object, sizes, pins)?;
+    let predecessor = Predecessor::carry(&pins.maps(), &object)?;
+    pin(&object, pins)?;
     info!("the maps of the last agent have other sizes; their content is carried over");
     let mut loaded = Loaded::new(object, sizes, Origin::Adopted)?;
     loaded.predecessor = Some(predecessor);
@@ -113,25 +112,25 @@ pub fn load_new(
 ) -> Result<Loaded, MapError> {
     let object = create(sizes, scope, None)?;
     if let Some(pins) = pins {
-        pin(&object, sizes, pins)?;
+        pin(&object, pins)?;
     }
     Loaded::new(object, sizes, Origin::New)
 }
 
 /// Pins the maps in the place of any that are pinned.
-fn pin(object: &Ebpf, sizes: MapSizes, pins: &Pins) -> Result<(), MapError> {
-    let is_lasting = |(name, _): &(&str, _)| sizes.by_map().iter().any(|(it, _)| it == name);
+fn pin(object: &Ebpf, pins: &Pins) -> Result<(), MapError> {
     pins.replace_maps(|folder| {
-        object
-            .maps()
-            .filter(is_lasting)
-            .try_for_each(|(name, map)| {
-                map.pin(folder.join(name)).map_err(|source| MapError::Pin {
-                    map: name.to_owned(),
-                    source,
-                })
-            })
+        pinned().try_for_each(|MapSpec { name, .. }| {
+            let map = object.map(name).ok_or(MapError::Missing(name))?;
+            map.pin(folder.join(name))
+                .map_err(|source| MapError::Pin { map: name, source })
+        })
     })
+}
+
+/// The maps that outlive the agent.
+fn pinned() -> impl Iterator<Item = &'static MapSpec> {
+    maps::ALL.iter().filter(|map| map.lifetime.is_pinned())
 }
 
 /// Whether pinned maps go with the configured sizes.
@@ -145,10 +144,11 @@ fn fit(folder: &Path, sizes: MapSizes) -> Fit {
     if !folder.exists() {
         return Fit::Absent;
     }
-    let is_as_large = |(name, size): &(&str, u32)| {
-        MapInfo::from_pin(folder.join(name)).is_ok_and(|map| map.max_entries() == *size)
+    let is_as_large = |map: &MapSpec| {
+        let pinned = MapInfo::from_pin(folder.join(map.name));
+        pinned.is_ok_and(|pinned| pinned.max_entries() == sizes.of(map.size))
     };
-    if sizes.by_map().iter().all(is_as_large) {
+    if pinned().all(is_as_large) {
         Fit::Whole
     } else {
         Fit::Resized
@@ -167,46 +167,21 @@ impl Loaded {
     fn new(mut object: Ebpf, sizes: MapSizes, origin: Origin) -> Result<Self, MapError> {
         let records = RecordTables::of(&object)?;
         let foreign = ForeignFlows::of(&object)?;
-        let bits = mapped(&mut object, "FILTER", FILTER_WORDS)?;
-        let filter = Filter::of(&object, bits)?;
+        let shared = SharedMaps::open(&mut object, sizes)?;
         let maps = KernelMaps {
-            v4: FamilyMaps {
-                frontends: table(&mut object, "FRONTENDS_V4")?,
-                node_addresses: table(&mut object, "NODE_ADDRS_V4")?,
-                device_addresses: table(&mut object, "DEVICE_ADDRS_V4")?,
-                backends: mapped(&mut object, "BACKENDS_V4", sizes.backends)?,
-                source_ranges: trie(&mut object, "SOURCE_RANGES_V4")?,
-                cluster_ips: table(&mut object, "CLUSTER_IPS_V4")?,
-                settings: array(&mut object, "SETTINGS_V4")?,
-                traffic: mapped(&mut object, "BACKEND_TRAFFIC_V4", sizes.backends)?,
-                sockets: hash(&mut object, "SOCKETS_V4")?,
-            },
-            v6: FamilyMaps {
-                frontends: table(&mut object, "FRONTENDS_V6")?,
-                node_addresses: table(&mut object, "NODE_ADDRS_V6")?,
-                device_addresses: table(&mut object, "DEVICE_ADDRS_V6")?,
-                backends: mapped(&mut object, "BACKENDS_V6", sizes.backends)?,
-                source_ranges: trie(&mut object, "SOURCE_RANGES_V6")?,
-                cluster_ips: table(&mut object, "CLUSTER_IPS_V6")?,
-                settings: array(&mut object, "SETTINGS_V6")?,
-                traffic: mapped(&mut object, "BACKEND_TRAFFIC_V6", sizes.backends)?,
-                sockets: hash(&mut object, "SOCKETS_V6")?,
-            },
-            slots: mapped(&mut object, "SLOTS", sizes.slots.div_ceil(2))?,
-            nat_ports: mapped(&mut object, "NAT_PORTS", NAT_PORTS)?,
-            service_traffic: mapped(&mut object, "SERVICE_TRAFFIC", sizes.services())?,
+            v4: FamilyMaps::<V4>::open(&mut object, sizes)?,
+            v6: FamilyMaps::<V6>::open(&mut object, sizes)?,
+            slots: shared.slots,
+            nat_ports: shared.nat_ports,
+            service_traffic: shared.service_traffic,
+            sockets: Sockets::of(&mut object, sizes)?,
             counters: counters(&mut object)?,
-            filter,
+            filter: Filter::of(&object, shared.filter)?,
         };
-        let xdp_devices = XdpDevices::of(&mut object)?;
-        let left_out = LeftOut::new(
-            hash(&mut object, "LEFT_OUT")?,
-            array(&mut object, "LEFT_OUT_LEVELS")?,
-        );
         Ok(Self {
             maps,
-            xdp_devices,
-            left_out,
+            xdp_devices: XdpDevices(shared.xdp_devices),
+            left_out: LeftOut::new(shared.left_out, shared.left_out_levels),
             records,
             foreign,
             programs: object,
@@ -216,48 +191,8 @@ impl Loaded {
     }
 }
 
-fn take(object: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, MapError> {
-    object.take_map(name).ok_or(MapError::Missing(name))
-}
-
-pub(super) fn table<K: Pod, V: Pod>(
-    object: &mut Ebpf,
-    name: &'static str,
-) -> Result<Table<K, V>, MapError> {
-    let map = hash(object, name)?;
-    Ok(Table { name, map })
-}
-
-fn trie<K: Pod>(object: &mut Ebpf, name: &'static str) -> Result<Trie<K>, MapError> {
-    let map = LpmTrie::try_from(take(object, name)?)
-        .map_err(|source| MapError::Write { map: name, source })?;
-    Ok(Trie { name, map })
-}
-
-fn mapped<A: Pod>(
-    object: &mut Ebpf,
-    name: &'static str,
-    elements: u32,
-) -> Result<MappedArray<A>, MapError> {
-    match take(object, name)? {
-        aya::maps::Map::Array(data) => MappedArray::new(name, data, elements),
-        _ => Err(MapError::Missing(name)),
-    }
-}
-
-fn hash<K: Pod, V: Pod>(
-    object: &mut Ebpf,
-    name: &'static str,
-) -> Result<HashMap<MapData, K, V>, MapError> {
-    HashMap::try_from(take(object, name)?).map_err(|source| MapError::Write { map: name, source })
-}
-
-fn array<V: Pod>(object: &mut Ebpf, name: &'static str) -> Result<Array<MapData, V>, MapError> {
-    Array::try_from(take(object, name)?).map_err(|source| MapError::Write { map: name, source })
-}
-
 fn counters(object: &mut Ebpf) -> Result<PerCpuArray<MapData, u64>, MapError> {
-    const NAME: &str = "COUNTERS";
-    PerCpuArray::try_from(take(object, NAME)?)
-        .map_err(|source| MapError::Write { map: NAME, source })
+    const NAME: &str = maps::COUNTERS.name;
+    let map = object.take_map(NAME).ok_or(MapError::Missing(NAME))?;
+    PerCpuArray::try_from(map).map_err(|source| MapError::Write { map: NAME, source })
 }

@@ -4,15 +4,18 @@
 //! real thing; [`FakeMaps`] keeps the same content in memory, where the packet
 //! pipeline can run against it in tests.
 
+mod backend_state;
 mod batch;
 mod carry;
 mod clock;
+mod elements;
 mod error;
 mod fake;
 mod filter;
 mod flows;
 mod foreign;
 mod grace;
+mod handles;
 mod kernel;
 mod left_out;
 mod load;
@@ -26,6 +29,7 @@ mod read;
 mod refusal;
 mod sizes;
 mod syscall;
+mod table;
 mod translate;
 mod writer;
 mod xdp;
@@ -34,11 +38,12 @@ pub use carry::Predecessor;
 pub use clock::now;
 pub use error::MapError;
 pub use fake::FakeMaps;
+pub use backend_state::BackendState;
 pub use filter::FilterMending;
 pub use flows::{RecordTables, RecordUsage};
 pub use foreign::ForeignFlows;
 pub use grace::wait_for_readers;
-pub use kernel::{BackendState, KernelMaps};
+pub use kernel::KernelMaps;
 pub use left_out::{Cgroup, LeftOut};
 pub use load::{Loaded, Origin, load, load_new};
 pub use object::{SocketScope, object};

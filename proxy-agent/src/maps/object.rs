@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use aya::{Ebpf, EbpfLoader};
+use proxy_ebpf::layout::maps;
 
 use super::MapError;
 use crate::config::MapSizes;
@@ -34,10 +35,10 @@ pub fn object(
     let mut loader = EbpfLoader::new();
     loader.override_global("HOST_NETNS", &scope.host_netns, true);
     loader.override_global("SERVES_PODS", &serves_pods, true);
-    for (name, size) in sizes.by_map() {
-        loader.map_max_entries(name, size);
-        if let Some(folder) = folder {
-            loader.map_pin_path(name, folder.join(name));
+    for map in maps::ALL {
+        loader.map_max_entries(map.name, sizes.of(map.size));
+        if let (Some(folder), true) = (folder, map.lifetime.is_pinned()) {
+            loader.map_pin_path(map.name, folder.join(map.name));
         }
     }
     let mark = network_namespace()?;
@@ -57,6 +58,8 @@ fn network_namespace() -> Result<u32, MapError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     /// Maps that no agent finds again: what a program leaves to nobody but itself, and what
@@ -72,18 +75,14 @@ mod tests {
             flows: 2,
             node_addresses: 1,
         };
-        let mut loader = EbpfLoader::new();
-        for (name, size) in sizes.by_map() {
-            loader.map_max_entries(name, size);
-        }
-        let object = loader.load(OBJECT).unwrap();
-        let mut passing: Vec<_> = object
-            .maps()
-            .map(|(name, _)| name)
-            .filter(|name| !name.starts_with('.'))
-            .filter(|name| sizes.by_map().iter().all(|(lasting, _)| lasting != name))
-            .collect();
-        passing.sort_unstable();
-        assert_eq!(passing, PASSING);
+        let object = object(sizes, SocketScope::default(), None).unwrap();
+        let names = object.maps().map(|(name, _)| name);
+        let names = names.filter(|name| !name.starts_with('.'));
+        let lasting = maps::ALL.iter().filter(|map| map.lifetime.is_pinned());
+        let known = lasting.map(|map| map.name).chain(PASSING);
+        assert_eq!(
+            names.collect::<BTreeSet<_>>(),
+            known.collect::<BTreeSet<_>>()
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::thread;
 use aya::Ebpf;
 use aya::maps::ProgramArray;
 use aya::programs::{ProgramError, SchedClassifier};
-use proxy_ebpf::layout::Stage;
+use proxy_ebpf::layout::{Stage, maps};
 
 use super::MapError;
 
@@ -132,7 +132,7 @@ fn load_in_parallel(programs: Vec<(&'static str, &mut SchedClassifier)>) -> Resu
 
 /// Writes the table of stages, by which programs call them.
 fn enter_stages(object: &mut Ebpf) -> Result<(), MapError> {
-    const MAP: &str = "STAGES";
+    const MAP: &str = maps::STAGES.name;
     let written = |source| MapError::Write { map: MAP, source };
     for (stage, names) in Stage::ALL {
         for (version, name) in (0..).zip(names) {

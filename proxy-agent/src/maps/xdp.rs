@@ -5,27 +5,23 @@ use aya::programs::Xdp;
 use proxy_ebpf::layout::XdpWays;
 
 use super::MapError;
-use super::kernel::Table;
-use super::load::table;
+use super::elements::Keyed as _;
+use super::handles::Hash;
 use super::programs::refused;
 
 /// The program's name in the object.
 const PROGRAM: &str = "xdp_outside";
 
 /// `XDP_DEVICES`: what XDP can do with which device.
-pub struct XdpDevices(Table<u32, XdpWays>);
+pub struct XdpDevices(pub(super) Hash<u32, XdpWays>);
 
 impl XdpDevices {
-    pub(super) fn of(object: &mut Ebpf) -> Result<Self, MapError> {
-        table(object, "XDP_DEVICES").map(Self)
-    }
-
     /// Sets what XDP can do with the device of this index.
     pub fn set(&mut self, device: u32, ways: XdpWays) -> Result<(), MapError> {
         if ways == 0 {
-            self.0.remove(&device)
+            self.0.remove(device)
         } else {
-            self.0.set(&device, &ways)
+            self.0.insert(device, ways)
         }
     }
 }

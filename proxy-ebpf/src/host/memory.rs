@@ -21,6 +21,8 @@ pub struct Memory<A> {
     pub frontends: HashMap<FrontendKey<A>, Frontend>,
     /// `NODE_ADDRS_*`
     pub node_addresses: HashSet<A>,
+    /// `DEVICE_ADDRS_*`, which no packet in memory asks for.
+    pub device_addresses: HashMap<u32, A>,
     /// `BACKENDS_*`
     pub backends: BTreeMap<u32, Backend<A>>,
     /// `SETTINGS_*`

@@ -2,10 +2,9 @@
 
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
-use aya_ebpf::macros::map;
-use aya_ebpf::maps::PerCpuArray;
 
 use crate::forward::Route;
+use crate::statics::LOOKUP;
 
 /// `struct bpf_fib_lookup` of `linux/bpf.h`, with its unions resolved to what is
 /// used here.
@@ -43,11 +42,6 @@ pub(crate) fn look_up(context: *mut c_void, lookup: &mut Lookup) -> i64 {
     }
 }
 
-/// Memory for a lookup where the stack has no room. Only programs at ingress use it, which
-/// never interrupt one another on a CPU.
-#[map]
-static LOOKUP: PerCpuArray<Lookup> = PerCpuArray::with_max_entries(1, 0);
-
 /// The device by which a packet leaves that came in by `device`; if it has no way, any.
 #[inline(always)]
 pub(crate) fn device_towards<A: Route>(
@@ -56,6 +50,8 @@ pub(crate) fn device_towards<A: Route>(
     source: &A,
     destination: &A,
 ) -> Option<u32> {
+    // The stack has no room. Only programs at ingress come here, which never interrupt one
+    // another on a CPU.
     let lookup = LOOKUP.get_ptr_mut(0)?;
     // SAFETY: this CPU's own element, which nothing else uses until this function ends.
     let lookup = unsafe { &mut *lookup };

@@ -5,16 +5,16 @@ use aya_ebpf::bindings::{
     bpf_redir_neigh,
 };
 use aya_ebpf::helpers::generated::bpf_redirect_neigh;
-use proxy_ebpf::layout::{Counter, Stage, V4, V6, protocol};
+use proxy_ebpf::layout::{Address, Counter, Stage, V4, V6, protocol};
 use proxy_ebpf::pipeline::{Packet as _, Version};
 
 use crate::fib::{Lookup, look_up};
 use crate::skb::Skb;
 use crate::stages::enter;
-use crate::tunnel::Ends;
+use crate::statics::VersionMaps;
 
 /// What a FIB lookup needs to know of an IP version.
-pub(crate) trait Route: Ends {
+pub(crate) trait Route: Address + VersionMaps<Self> {
     /// `AF_INET` or `AF_INET6`.
     const FAMILY: u8;
     /// What a stage's program for this version is under, of two.

@@ -5,7 +5,6 @@ use proxy_ebpf::pipeline::Sources;
 
 use crate::fib::device_towards;
 use crate::forward::Route;
-use crate::maps::{DeviceAddresses, Maps};
 use crate::skb::Skb;
 
 /// What is sent on has the address of the device by which it leaves.
@@ -20,16 +19,14 @@ impl ByRoute {
     }
 }
 
-impl<A> Sources<A> for ByRoute
-where
-    A: Route,
-    Maps: DeviceAddresses<A>,
-{
+impl<A: Route> Sources<A> for ByRoute {
     #[inline(always)]
     fn source(&self, client: &A, endpoint: &A) -> Option<&A> {
         // SAFETY: a field of the context.
         let came_by = unsafe { (*self.context).ifindex };
         let device = device_towards(self.context.cast(), came_by, client, endpoint)?;
-        Maps.device_address(device)
+        // SAFETY: not preallocated, so a deleted element is not reused while this program
+        // runs.
+        unsafe { A::device_addresses().get(device) }
     }
 }

@@ -1,14 +1,13 @@
 //! What is known of sockets, and whose they are.
 
 use aya_ebpf::Global;
-use aya_ebpf::bindings::{BPF_ANY, BPF_F_NO_PREALLOC};
+use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
-use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap};
-use proxy_ebpf::layout::{CGROUP_LEVELS, LEFT_OUT_PODS, SocketKey, SocketRecord, V4, V6};
+use proxy_ebpf::layout::{Address, CGROUP_LEVELS, SocketKey, SocketRecord};
 use proxy_ebpf::pipeline::Sockets;
 
 use crate::maps::Maps;
+use crate::statics::{LEFT_OUT, LEFT_OUT_LEVELS, VersionMaps};
 
 /// The cookie of the host's network namespace; the agent sets it. Every other one is a
 /// Pod's.
@@ -18,14 +17,6 @@ pub(crate) static HOST_NETNS: Global<u64> = Global::new(0);
 /// 1 where the sockets of Pods are served as well as the host's; the agent sets it.
 #[unsafe(no_mangle)]
 pub(crate) static SERVES_PODS: Global<u8> = Global::new(0);
-
-/// The cgroups of Pods whose sockets are left alone, by id.
-#[map]
-static LEFT_OUT: HashMap<u64, u32> = HashMap::with_max_entries(LEFT_OUT_PODS, BPF_F_NO_PREALLOC);
-
-/// The levels below the root of all cgroups at which there are such, a bit for each.
-#[map]
-static LEFT_OUT_LEVELS: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Whether the calling process belongs to a Pod whose sockets are left alone.
 #[inline(always)]
@@ -47,41 +38,22 @@ pub(crate) fn is_left_out() -> bool {
     false
 }
 
-macro_rules! sockets {
-    ($($address:ty: $sockets:ident;)*) => {
-        $(
-            #[map]
-            static $sockets: LruHashMap<SocketKey<$address>, SocketRecord<$address>> =
-                LruHashMap::with_max_entries(1, 0);
+impl<A: Address + VersionMaps<A>> Sockets<A> for Maps {
+    #[inline(always)]
+    fn socket(&self, key: &SocketKey<A>) -> Option<SocketRecord<A>> {
+        // SAFETY: the kernel may give an evicted record's memory to another socket while it
+        // is read; all of it is plain data, so at worst one call of a socket that was
+        // forgotten goes astray.
+        unsafe { A::sockets().get(key) }.copied()
+    }
 
-            impl Sockets<$address> for Maps {
-                #[inline(always)]
-                fn socket(&self, key: &SocketKey<$address>) -> Option<SocketRecord<$address>> {
-                    // SAFETY: the kernel may give an evicted record's memory to another
-                    // socket while it is read; all of it is plain data, so at worst one
-                    // call of a socket that was forgotten goes astray.
-                    unsafe { $sockets.get(key) }.copied()
-                }
+    #[inline(always)]
+    fn remember_socket(&self, key: &SocketKey<A>, record: &SocketRecord<A>) {
+        let _ = A::sockets().insert(key, record, BPF_ANY.into());
+    }
 
-                #[inline(always)]
-                fn remember_socket(
-                    &self,
-                    key: &SocketKey<$address>,
-                    record: &SocketRecord<$address>,
-                ) {
-                    let _ = $sockets.insert(key, record, BPF_ANY.into());
-                }
-
-                #[inline(always)]
-                fn forget_socket(&self, key: &SocketKey<$address>) {
-                    let _ = $sockets.remove(key);
-                }
-            }
-        )*
-    };
-}
-
-sockets! {
-    V4: SOCKETS_V4;
-    V6: SOCKETS_V6;
+    #[inline(always)]
+    fn forget_socket(&self, key: &SocketKey<A>) {
+        let _ = A::sockets().remove(key);
+    }
 }

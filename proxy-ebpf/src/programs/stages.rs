@@ -11,9 +11,10 @@ use proxy_ebpf::pipeline::{
 };
 
 use crate::forward::{Route, forward};
-use crate::maps::{DeviceAddresses, Maps, STAGES};
+use crate::maps::Maps;
 use crate::onward::ByRoute;
 use crate::skb::Skb;
+use crate::statics::STAGES;
 use crate::tunnel::send_in_tunnel;
 use crate::verdict::{NEXT, act};
 
@@ -155,7 +156,7 @@ pub(crate) fn open_direct_v6(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn on_open_direct<A: Route + Version>(mut skb: Skb) -> i32
 where
-    Maps: Tables<A> + DeviceAddresses<A>,
+    Maps: Tables<A>,
 {
     skb.make_linear();
     let (network, _) = skb.left();

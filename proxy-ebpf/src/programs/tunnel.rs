@@ -3,9 +3,7 @@
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, TC_ACT_SHOT,
 };
-use aya_ebpf::macros::map;
-use aya_ebpf::maps::PerCpuArray;
-use proxy_ebpf::layout::{Address, Counter, Tuple, V4, V6};
+use proxy_ebpf::layout::{Counter, Tuple};
 use proxy_ebpf::pipeline::{Reason, Tables, Version, answer, encapsulate};
 
 use crate::fib::{Lookup, look_up};
@@ -14,36 +12,11 @@ use crate::maps::{Maps, count};
 use crate::skb::Skb;
 use crate::verdict::act;
 
-/// What a program leaves to the program that puts its packet into a tunnel: the tunnel's
-/// ends. Of this CPU alone, like the packet.
-#[map]
-static TUNNEL_V4: PerCpuArray<Tuple<V4>> = PerCpuArray::with_max_entries(1, 0);
-#[map]
-static TUNNEL_V6: PerCpuArray<Tuple<V6>> = PerCpuArray::with_max_entries(1, 0);
-
-/// Where the tunnel's ends are left.
-pub(crate) trait Ends: Address {
-    fn place() -> Option<*mut Tuple<Self>>;
-}
-
-impl Ends for V4 {
-    #[inline(always)]
-    fn place() -> Option<*mut Tuple<Self>> {
-        TUNNEL_V4.get_ptr_mut(0)
-    }
-}
-
-impl Ends for V6 {
-    #[inline(always)]
-    fn place() -> Option<*mut Tuple<Self>> {
-        TUNNEL_V6.get_ptr_mut(0)
-    }
-}
-
-/// Leaves a tunnel's ends to the program that comes next.
+/// Leaves a tunnel's ends to the program that puts its packet into it: on this CPU, like the
+/// packet.
 #[inline(always)]
-pub(crate) fn leave_ends<A: Ends>(ends: &Tuple<A>) {
-    if let Some(place) = A::place() {
+pub(crate) fn leave_ends<A: Route>(ends: &Tuple<A>) {
+    if let Some(place) = A::tunnel().get_ptr_mut(0) {
         // SAFETY: this CPU's own, and no other program runs on it until the next one has
         // read it.
         unsafe { *place = *ends };
@@ -60,7 +33,7 @@ where
 {
     let (network, _) = skb.left();
     // SAFETY: as above.
-    let Some(ends) = A::place().map(|place| unsafe { *place }) else {
+    let Some(ends) = A::tunnel().get_ptr_mut(0).map(|place| unsafe { *place }) else {
         return TC_ACT_SHOT;
     };
     let mut lookup = Lookup {

@@ -1,0 +1,219 @@
+//! The few operations on elements by which maps are written and read, in the kernel and in
+//! memory alike; what a plan's writes and its content are in terms of them.
+
+use std::net::IpAddr;
+
+use proxy_ebpf::layout::{Address, Backend, FilterBits, Port, Traffic, V4, V6};
+
+use super::table::FamilyElements;
+use super::{MapError, filter, read, translate};
+use crate::model::object::Family;
+use crate::plan::{Content, Write};
+
+/// A map whose elements have keys: a hash table or a trie.
+pub(super) trait Keyed<K, V> {
+    /// Makes an element, or replaces it.
+    fn insert(&mut self, key: K, value: V) -> Result<(), MapError>;
+
+    /// Removes an element, if it is there.
+    fn remove(&mut self, key: K) -> Result<(), MapError>;
+
+    /// Hands out every element.
+    fn for_each(&self, take: impl FnMut(K, V)) -> Result<(), MapError>;
+}
+
+/// A map whose elements have indices: an array, all zero at first.
+pub(super) trait Indexed<V> {
+    /// Reads an element.
+    fn get(&mut self, index: u32) -> Result<V, MapError>;
+
+    /// Replaces an element.
+    fn set(&mut self, index: u32, value: V) -> Result<(), MapError>;
+
+    /// Copies the elements out, at least up to the last one that is not zero.
+    fn copy(&self) -> Result<Vec<V>, MapError>;
+}
+
+/// All maps that a plan writes.
+pub(super) trait Elements {
+    fn v4(&mut self) -> &mut impl FamilyElements<V4>;
+    fn v6(&mut self) -> &mut impl FamilyElements<V6>;
+
+    /// Lets packets find what needs these bits of the filter.
+    fn admit(&mut self, bits: FilterBits) -> Result<(), MapError>;
+
+    fn set_slot(&mut self, position: u32, backend: u32) -> Result<(), MapError>;
+    fn set_nat_port(&mut self, position: u32, port: Port) -> Result<(), MapError>;
+    fn set_service_traffic(&mut self, service: u32, traffic: Traffic) -> Result<(), MapError>;
+
+    /// The first `count` slots.
+    fn slots(&self, count: u32) -> Result<Vec<u32>, MapError>;
+}
+
+/// Evaluates an expression with the maps of an address's IP version, and with the address as
+/// they have it.
+macro_rules! with_address {
+    ($maps:expr, $of:expr, |$family:ident, $address:ident| $then:expr) => {
+        match $of {
+            IpAddr::V4(address) => {
+                let ($family, $address) = ($maps.v4(), V4::from(address));
+                $then
+            }
+            IpAddr::V6(address) => {
+                let ($family, $address) = ($maps.v6(), V6::from(address));
+                $then
+            }
+        }
+    };
+}
+
+/// Evaluates an expression with the maps of an IP version.
+macro_rules! with_family {
+    ($maps:expr, $of:expr, |$family:ident| $then:expr) => {
+        match $of {
+            Family::V4 => {
+                let $family = $maps.v4();
+                $then
+            }
+            Family::V6 => {
+                let $family = $maps.v6();
+                $then
+            }
+        }
+    };
+}
+
+/// Carries out one write.
+pub(super) fn apply(maps: &mut impl Elements, write: &Write) -> Result<(), MapError> {
+    if let Some(bits) = filter::needed_by(write) {
+        maps.admit(bits)?;
+    }
+    match write {
+        Write::Backend { index, entry } => with_address!(maps, entry.address, |family, address| {
+            begin_backend(family, *index, translate::backend(address, entry))
+        }),
+        Write::EndBackend {
+            family,
+            index,
+            generation,
+        } => with_family!(maps, family, |family| {
+            end_backend(family.backends(), *index, *generation)
+        }),
+        Write::Service { service } => maps.set_service_traffic(*service, Traffic::default()),
+        Write::Slots { start, backends } => (*start..)
+            .zip(backends)
+            .try_for_each(|(position, backend)| maps.set_slot(position, *backend)),
+        Write::Frontend { id, value } => with_address!(maps, id.address, |family, address| {
+            let key = translate::frontend_key(address, id);
+            family.frontends().insert(key, *value)
+        }),
+        Write::RemoveFrontend { id } => with_address!(maps, id.address, |family, address| {
+            let key = translate::frontend_key(address, id);
+            family.frontends().remove(key)
+        }),
+        Write::SourceRange { service, range } => {
+            with_address!(maps, range.network(), |family, address| {
+                let key = translate::source_range(address, *service, range.prefix_len());
+                family.source_ranges().insert(key, 1)
+            })
+        }
+        Write::RemoveSourceRange { service, range } => {
+            with_address!(maps, range.network(), |family, address| {
+                let key = translate::source_range(address, *service, range.prefix_len());
+                family.source_ranges().remove(key)
+            })
+        }
+        Write::ClusterIp { address } => with_address!(maps, *address, |family, address| {
+            family.cluster_ips().insert(address, 1)
+        }),
+        Write::RemoveClusterIp { address } => with_address!(maps, *address, |family, address| {
+            family.cluster_ips().remove(address)
+        }),
+        Write::NodeAddress { address } => with_address!(maps, *address, |family, address| {
+            family.node_addresses().insert(address, 1)
+        }),
+        Write::RemoveNodeAddress { address } => with_address!(maps, *address, |family, address| {
+            family.node_addresses().remove(address)
+        }),
+        Write::DeviceAddress { device, address } => {
+            with_address!(maps, *address, |family, address| {
+                family.device_addresses().insert(*device, address)
+            })
+        }
+        Write::RemoveDeviceAddress { device, family } => with_family!(maps, family, |family| {
+            family.device_addresses().remove(*device)
+        }),
+        Write::NatPorts { ports } => (0..)
+            .zip(ports.iter())
+            .try_for_each(|(position, port)| maps.set_nat_port(position, Port::new(*port))),
+        Write::SettingsV4(settings) => maps.v4().settings().set(0, *settings),
+        Write::SettingsV6(settings) => maps.v6().settings().set(0, *settings),
+    }
+}
+
+/// Fills a backend's element; with a new life its traffic is counted from zero.
+fn begin_backend<A>(
+    family: &mut impl FamilyElements<A>,
+    index: u32,
+    backend: Backend<A>,
+) -> Result<(), MapError> {
+    let generation = backend.generation;
+    let before = family.backends().get(index)?.generation;
+    family.backends().set(index, backend)?;
+    if before == generation {
+        return Ok(());
+    }
+    family.backend_traffic().set(index, Traffic::default())
+}
+
+fn end_backend<A>(
+    backends: &mut impl Indexed<Backend<A>>,
+    index: u32,
+    generation: u32,
+) -> Result<(), MapError> {
+    let mut backend = backends.get(index)?;
+    backend.generation = generation;
+    backends.set(index, backend)
+}
+
+/// Reads what a plan has written.
+pub(super) fn content(maps: &mut impl Elements) -> Result<Content, MapError> {
+    let mut content = Content::default();
+    add(&mut content, Family::V4, maps.v4())?;
+    add(&mut content, Family::V6, maps.v6())?;
+    content.slots = maps.slots(Content::last_slot(&content.frontends))?;
+    content.settings = (maps.v4().settings().get(0)?, maps.v6().settings().get(0)?);
+    Ok(content)
+}
+
+/// Reads the maps of one IP version.
+fn add<A: Address + Into<IpAddr>>(
+    content: &mut Content,
+    family: Family,
+    maps: &mut impl FamilyElements<A>,
+) -> Result<(), MapError> {
+    maps.frontends().for_each(|key, value| {
+        content.frontends.extend(read::frontend(&key, value));
+    })?;
+    let backends = maps.backends().copy()?;
+    let used = (0..)
+        .zip(&backends)
+        .filter_map(|(index, backend)| Some((family, index, read::element(backend)?)));
+    content.backends.extend(used);
+    maps.source_ranges().for_each(|(prefix, range), _| {
+        content
+            .source_ranges
+            .extend(read::source_range(prefix, &range));
+    })?;
+    maps.cluster_ips().for_each(|address, _| {
+        content.cluster_ips.insert(address.into());
+    })?;
+    maps.node_addresses().for_each(|address, _| {
+        content.node_addresses.insert(address.into());
+    })?;
+    maps.device_addresses().for_each(|device, address| {
+        content
+            .device_addresses
+            .insert((device, family), address.into());
+    })
+}

@@ -1,0 +1,96 @@
+//! What follows from the table of maps: handles of those that the agent writes, and the
+//! operations on them, in the kernel and in memory.
+
+use aya::Ebpf;
+use proxy_ebpf::host::Memory;
+use proxy_ebpf::layout::{
+    Address, Allowed, Backend, ClusterIp, Frontend, FrontendKey, NatPort, NodeAddress, Settings,
+    SlotPair, SourceRange, Traffic, V4, V6, XdpWays, maps,
+};
+
+use super::elements::{Indexed, Keyed};
+use super::handles::{Array, Hash, Open, Trie};
+use super::mapped::MappedArray;
+use super::{MapError, MapSizes};
+
+/// The operations on a kind of map.
+macro_rules! operations {
+    (Hash($key:ty => $value:ty)) => { impl Keyed<$key, $value> };
+    (Trie($key:ty => $value:ty)) => { impl Keyed<(u32, $key), $value> };
+    (Array($value:ty)) => { impl Indexed<$value> };
+    (MappedArray($value:ty)) => { impl Indexed<$value> };
+}
+
+macro_rules! written_by_the_agent {
+    (
+        agent versions {$(
+            $(#[$content:meta])* $field:ident: $v4:ident $v6:ident
+                = $kind:ident($($element:ty)=>*), $_size:expr, $_lifetime:ident;
+        )*}
+        agent shared {$(
+            $(#[$shared_content:meta])* $shared:ident: $name:ident
+                = $shared_kind:ident($($shared_element:ty)=>*),
+                $_shared_size:expr, $_shared_lifetime:ident;
+        )*}
+        $($_programs:tt)*
+    ) => {
+        /// The maps of one IP version.
+        pub(super) trait FamilyElements<A> {
+            $($(#[$content])* fn $field(&mut self) -> &mut operations!($kind($($element)=>*));)*
+        }
+
+        impl<A: Address> FamilyElements<A> for Memory<A> {
+            $(
+                fn $field(&mut self) -> &mut operations!($kind($($element)=>*)) {
+                    &mut self.$field
+                }
+            )*
+        }
+
+        /// The maps of one IP version in the kernel.
+        pub(super) struct FamilyMaps<A> {
+            $($(#[$content])* pub(super) $field: $kind<$($element),*>,)*
+        }
+
+        written_by_the_agent! { @version V4 $($field: $v4 = $kind($($element)=>*);)* }
+        written_by_the_agent! { @version V6 $($field: $v6 = $kind($($element)=>*);)* }
+
+        /// The maps for both IP versions in the kernel.
+        pub(super) struct SharedMaps {
+            $($(#[$shared_content])* pub(super) $shared: $shared_kind<$($shared_element),*>,)*
+        }
+
+        impl SharedMaps {
+            /// Takes them out of the object.
+            pub(super) fn open(object: &mut Ebpf, sizes: MapSizes) -> Result<Self, MapError> {
+                Ok(Self { $($shared: Open::open(object, maps::$name, sizes)?,)* })
+            }
+        }
+    };
+    (
+        @version $address:ident $(
+            $field:ident: $name:ident = $kind:ident($($element:ty)=>*);
+        )*
+    ) => {
+        const _: () = {
+            type A = $address;
+
+            impl FamilyMaps<A> {
+                /// Takes them out of the object.
+                pub(super) fn open(object: &mut Ebpf, sizes: MapSizes) -> Result<Self, MapError> {
+                    Ok(Self { $($field: Open::open(object, maps::$name, sizes)?,)* })
+                }
+            }
+
+            impl FamilyElements<A> for FamilyMaps<A> {
+                $(
+                    fn $field(&mut self) -> &mut operations!($kind($($element)=>*)) {
+                        &mut self.$field
+                    }
+                )*
+            }
+        };
+    };
+}
+
+proxy_ebpf::for_each_map!(written_by_the_agent);
