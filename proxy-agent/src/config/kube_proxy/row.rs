@@ -57,7 +57,7 @@ impl Row {
     }
 
     /// The option has another name, and a variable of the environment.
-    pub(super) const fn or(self, alias: &'static str, env: &'static str) -> Self {
+    pub(super) const fn alias_and_env(self, alias: &'static str, env: &'static str) -> Self {
         let option = match self.option {
             Some(option) => Some(OptionName {
                 alias: Some(alias),

@@ -34,7 +34,7 @@ settings_table! {
         /// The machine's host name; the manifests give the name by the environment.
         node_name: Option<String> = None, Name,
             restart("hostnameOverride", "all that is known is this node's")
-                .option("hostname-override", "NAME").or("node-name", "NODE_NAME");
+                .option("hostname-override", "NAME").alias_and_env("node-name", "NODE_NAME");
 
         /// The node's primary address.
         ///
