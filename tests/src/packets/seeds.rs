@@ -75,7 +75,7 @@ impl Script {
 /// before it, since a reply needs its flow.
 ///
 /// # Errors
-/// Like [`fixtures`].
+/// Like [`fixtures()`].
 pub fn seeds() -> Result<Vec<(String, Vec<u8>)>> {
     let suites = fixtures()?;
     let steps: Vec<_> = suites

@@ -25,6 +25,7 @@ impl Subcommand {
             terminal::note(&format!("cargo install {package} (some minutes, once) ..."));
             let mut cargo = command::outside("cargo");
             // It is seldom run: its build may take less time than its authors' profile does.
+            cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
             cargo.env("CARGO_PROFILE_RELEASE_LTO", "off");
             cargo.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
             command::run(cargo.args(["install", "--quiet", "--locked", &package]))?;
