@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn special_addresses_are_told_from_their_ordinary_neighbours() {
+    fn special_addresses_are_distinguished_from_their_neighbours() {
         let cases = [
             ("0.0.0.0", Some(AddressClass::Unspecified)),
             ("0.0.0.1", None),

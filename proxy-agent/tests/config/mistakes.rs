@@ -10,7 +10,7 @@ use proxy_agent::config::kube_proxy::parse;
 const HEADER: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
 
 #[test]
-fn every_mistake_is_told_with_its_place() {
+fn every_mistake_is_reported_with_its_place() {
     let mut count = 0;
     let mut wrong = Vec::new();
     for case in include_str!("mistakes.txt").split("== ").skip(1) {
@@ -37,7 +37,7 @@ fn every_mistake_is_told_with_its_place() {
 }
 
 #[test]
-fn a_mistake_is_told_with_its_file() {
+fn a_mistake_is_reported_with_its_file() {
     let error = parse("", Path::new("/etc/proxy-agent/config.conf")).unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -84,7 +84,7 @@ async fn a_mounted_config_map_is_followed() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_broken_or_gone_is_told_and_read_when_it_is_back() {
+async fn a_file_that_is_broken_or_gone_is_reported_and_read_when_it_is_back() {
     let mut it = Watched::new(plain);
     fs::write(it.path("config.conf"), format!("{HEADER}mode: fast\n")).unwrap();
     let error = it.next().await.unwrap_err().to_string();

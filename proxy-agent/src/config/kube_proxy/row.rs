@@ -77,7 +77,7 @@ impl Row {
 
 /// Declares a struct of settings, its defaults, and their `TABLE`.
 ///
-/// After the struct's name stands where it is in [`Settings`]. A row is
+/// After the struct's name stands where it is in [`Settings`](super::Settings). A row is
 /// `field: type = default, form, row;`, after its documentation. Behind the rows may stand
 /// fields that are no settings themselves.
 macro_rules! settings_table {

@@ -1,8 +1,8 @@
 //! The API server as the source of objects.
 //!
-//! Four watches (`follow`), and one of Pods where that is wanted, each with its own list, its own backoff and its own
-//! idea of what is there (`track`), over one `client` that is made anew where its
-//! credentials may have changed. An error of the server changes nothing here: what
+//! Four watches (`follow`), and one of Pods where that is wanted, each with its own list, its
+//! own backoff and its own idea of what is there (`track`), over one `client` that is made
+//! anew where its credentials may have changed. An error of the server changes nothing here: what
 //! was reported stays reported until a complete list or a watch says otherwise.
 
 mod client;

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_list_is_told_once() {
+    fn the_first_list_is_reported_once() {
         let mut tracker = Tracker::new("here");
         assert_eq!(list(&mut tracker, &["a", "b"]), ["+a", "+b", "listed"]);
         assert_eq!(list(&mut tracker, &["a", "b"]), ["+a", "+b"]);

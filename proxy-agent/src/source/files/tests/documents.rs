@@ -31,7 +31,7 @@ fn service(name: &str) -> String {
 }
 
 #[test]
-fn documents_are_told_apart_however_they_are_marked() {
+fn documents_are_separated_however_they_are_marked() {
     let (a, b, c) = (service("a"), service("b"), service("c"));
     let cases = [
         (format!("{a}---\n{b}---\n{c}"), "abc"),
