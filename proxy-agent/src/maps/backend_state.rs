@@ -40,7 +40,11 @@ impl Sockets {
 impl KernelMaps {
     /// How `peer` is as an endpoint, if the connection of the socket with this cookie was
     /// translated to it.
-    pub fn backend_state(&mut self, cookie: SocketCookie, peer: SocketAddr) -> Option<BackendState> {
+    pub fn backend_state(
+        &mut self,
+        cookie: SocketCookie,
+        peer: SocketAddr,
+    ) -> Option<BackendState> {
         let port = Port::new(peer.port());
         match peer.ip() {
             IpAddr::V4(address) => backend_state(

@@ -3,10 +3,10 @@
 use aya::maps::{MapData, PerCpuArray};
 use proxy_ebpf::layout::{Counter, FilterBits, NatPort, Port, SlotPair, Traffic, V4, V6, maps};
 
+use super::backend_state::Sockets;
 use super::elements::{Elements, apply, content};
 use super::filter::{Filter, FilterMending};
 use super::mapped::MappedArray;
-use super::backend_state::Sockets;
 use super::table::{FamilyElements, FamilyMaps};
 use super::{MapError, Maps, Readable};
 use crate::model::object::Family;

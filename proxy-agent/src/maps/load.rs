@@ -8,12 +8,12 @@ use aya::programs::{SchedClassifier, Xdp};
 use proxy_ebpf::layout::{MapSpec, V4, V6, maps};
 use tracing::{info, warn};
 
+use super::backend_state::Sockets;
 use super::filter::Filter;
 use super::kernel::KernelMaps;
 use super::left_out::LeftOut;
 use super::object::{SocketScope, object};
 use super::programs::{ProgramName, classifier, load_usual};
-use super::backend_state::Sockets;
 use super::table::{FamilyMaps, SharedMaps};
 use super::xdp::{XdpDevices, xdp};
 use super::{ForeignFlows, MapError, Pins, Predecessor, RecordTables};

@@ -34,11 +34,11 @@ mod translate;
 mod writer;
 mod xdp;
 
+pub use backend_state::BackendState;
 pub use carry::Predecessor;
 pub use clock::now;
 pub use error::MapError;
 pub use fake::FakeMaps;
-pub use backend_state::BackendState;
 pub use filter::FilterMending;
 pub use flows::{RecordTables, RecordUsage};
 pub use foreign::ForeignFlows;

@@ -135,7 +135,7 @@ fn enter_stages(object: &mut Ebpf) -> Result<(), MapError> {
     const MAP: &str = maps::STAGES.name;
     let written = |source| MapError::Write { map: MAP, source };
     for (stage, names) in Stage::ALL {
-        for (version, name) in (0..).zip(names) {
+        for (version, name) in (0..).zip(*names) {
             let program = classifier_named(object, name)?;
             let program = program
                 .fd()

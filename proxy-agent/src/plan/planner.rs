@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use proxy_ebpf::layout::Span;
+use proxy_ebpf::layout::{Span, maps};
 
 use super::adopt::Unclaimed;
 use super::draft::Draft;
@@ -113,19 +113,27 @@ impl Planner {
         let (frontends, backends) = (self.capacity.frontends, self.capacity.backends);
         let slots = u64::from(self.capacity.slots);
         [
-            ("FRONTENDS_V4", self.frontends[0].into(), frontends.into()),
-            ("FRONTENDS_V6", self.frontends[1].into(), frontends.into()),
             (
-                "BACKENDS_V4",
+                maps::FRONTENDS_V4.name,
+                self.frontends[0].into(),
+                frontends.into(),
+            ),
+            (
+                maps::FRONTENDS_V6.name,
+                self.frontends[1].into(),
+                frontends.into(),
+            ),
+            (
+                maps::BACKENDS_V4.name,
                 count(self.backends[0].used()),
                 backends.into(),
             ),
             (
-                "BACKENDS_V6",
+                maps::BACKENDS_V6.name,
                 count(self.backends[1].used()),
                 backends.into(),
             ),
-            ("SLOTS", slots - self.slots.available(), slots),
+            (maps::SLOTS.name, slots - self.slots.available(), slots),
         ]
     }
 

@@ -3,9 +3,8 @@
 use super::{Frame, Memory};
 use crate::layout::{Address, Counter, Stage, Tuple, V4, V6};
 use crate::pipeline::{
-    Client, EveryWay, Headers, Onward, Reason, Tables as _, Verdict, Version, answer, decapsulate,
-    egress, egress_error, egress_fragment, encapsulate, ethernet, ingress, ingress_error,
-    ingress_fragment, open, open_direct, open_tunnelled, tunnel_error,
+    self, Client, EveryWay, Headers, Onward, Reason, Tables as _, Verdict, Version, answer, egress,
+    encapsulate, ethernet, ingress, open_tunnelled,
 };
 
 /// Where a packet is seen.
@@ -134,22 +133,7 @@ fn go_through<A: Version>(
             }
             _ => break,
         };
-        verdict = match stage {
-            Stage::Decapsulate => decapsulate(frame, network, memory),
-            Stage::Open => open(frame, network, memory, client, &EveryWay),
-            Stage::OpenDirect => open_direct(frame, network, memory, &EveryWay),
-            Stage::IngressError => ingress_error(frame, network, memory),
-            Stage::EgressError => egress_error(frame, network, memory),
-            Stage::Refuse => answer(frame, network, memory, Reason::Refused),
-            Stage::Expire => answer(frame, network, memory, Reason::Expired),
-            Stage::TunnelError => tunnel_error(frame, network, memory),
-            Stage::Fragment => ingress_fragment(frame, network, memory, client),
-            Stage::EgressFragment => egress_fragment(frame, network, memory),
-            // Of these the hooks decide.
-            Stage::TooBig | Stage::Forward | Stage::Encapsulate | Stage::OpenTunnelled => {
-                Verdict::Drop
-            }
-        };
+        verdict = run_stage(stage, frame, network, memory, client);
     }
     if let Verdict::Encapsulate(ends) = verdict
         && encapsulate(frame, network, memory, &ends).is_none()
@@ -158,6 +142,50 @@ fn go_through<A: Version>(
     }
     verdict
 }
+
+/// Calls the pipeline's function for a stage in the form that the table says.
+macro_rules! call {
+    (packet($function:ident), $frame:ident $network:ident $memory:ident $client:ident) => {
+        pipeline::$function($frame, $network, $memory)
+    };
+    (client($function:ident), $frame:ident $network:ident $memory:ident $client:ident) => {
+        pipeline::$function($frame, $network, $memory, $client)
+    };
+    (sources($function:ident), $frame:ident $network:ident $memory:ident $client:ident) => {
+        pipeline::$function($frame, $network, $memory, &EveryWay)
+    };
+    (
+        client_and_sources($function:ident),
+        $frame:ident $network:ident $memory:ident $client:ident
+    ) => {
+        pipeline::$function($frame, $network, $memory, $client, &EveryWay)
+    };
+    // Of these the hooks decide.
+    (hook($function:ident), $frame:ident $network:ident $memory:ident $client:ident) => {
+        Verdict::Drop
+    };
+}
+
+macro_rules! stages {
+    ($(
+        $(#[$_does:meta])* $stage:ident = $_number:literal: $_v4:ident $_v6:ident,
+            $_absent:ident, $form:ident($function:ident);
+    )*) => {
+        fn run_stage<A: Version>(
+            stage: Stage,
+            frame: &mut Frame,
+            network: usize,
+            memory: &Memory<A>,
+            client: Client,
+        ) -> Verdict<A> {
+            match stage {
+                $(Stage::$stage => call!($form($function), frame network memory client),)*
+            }
+        }
+    };
+}
+
+crate::for_each_stage!(stages);
 
 /// What is left to do; the stages have been gone through.
 fn action<A>(verdict: &Verdict<A>) -> Action {

@@ -1,66 +1,80 @@
 //! Programs that the others call, and what they may answer.
 
-/// A part of the pipeline with a program of its own, which the others call. An index of
-/// `STAGES`, by twice this and the IP version.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub enum Stage {
-    /// Translates an ICMP error that came in.
-    IngressError = 0,
-    /// Translates an ICMP error that goes out.
-    EgressError = 1,
-    /// Tells the client that nobody answers.
-    Refuse = 2,
-    /// Tells the sender that a packet is too big for the way on.
-    TooBig = 3,
-    /// Sends a packet on.
-    Forward = 4,
-    /// Translates a fragment that came in. (5 was one of a pod; the programs of an agent
-    /// before this one may still call it.)
-    Fragment = 6,
-    /// Translates a fragment that goes out.
-    EgressFragment = 7,
-    /// Tells the sender that a packet's time to live is over.
-    Expire = 8,
-    /// Sends a packet to an endpoint's node in a tunnel.
-    Encapsulate = 9,
-    /// Takes a packet out of a tunnel that another node has put it into.
-    Decapsulate = 10,
-    /// The same for a packet that opens a flow.
-    OpenTunnelled = 11,
-    /// Opens a flow from outside to a frontend with direct return.
-    OpenDirect = 12,
-    /// Tells a client what a router between the nodes has told of a tunnel.
-    TunnelError = 13,
-    /// Opens a flow to a frontend, for the packet that is its first.
-    Open = 14,
+/// Hands the table of stages to the macro `$then`.
+///
+/// A row is: what the stage does; its name and number; the names of its programs for IPv4 and
+/// IPv6; what becomes of a packet where the program is not there; the pipeline's function, in
+/// the form in which it is called:
+///
+/// - `packet`: with the packet, where its IP header is, and the maps,
+/// - `client`: the same, and which clients the packet is from,
+/// - `sources`: as `packet`, and the addresses of what is sent on,
+/// - `client_and_sources`: with all of these,
+/// - `hook`: the programs have a function of their own, `programs/stages.rs`.
+#[macro_export]
+macro_rules! for_each_stage {
+    ($then:ident) => {
+        $then! {
+            /// Translates an ICMP error that came in.
+            IngressError = 0: ingress_error_v4 ingress_error_v6, Pass, packet(ingress_error);
+            /// Translates an ICMP error that goes out.
+            EgressError = 1: egress_error_v4 egress_error_v6, Pass, packet(egress_error);
+            /// Tells the client that nobody answers.
+            Refuse = 2: refuse_v4 refuse_v6, Drop, packet(refuse);
+            /// Tells the sender that a packet is too big for the way on.
+            TooBig = 3: too_big_v4 too_big_v6, Drop, hook(on_too_big);
+            /// Sends a packet on.
+            Forward = 4: forward_v4 forward_v6, Drop, hook(on_forward);
+            /// Translates a fragment that came in. (5 was one of a pod; the programs of an
+            /// agent before this one may still call it.)
+            Fragment = 6: fragment_v4 fragment_v6, Pass, client(ingress_fragment);
+            /// Translates a fragment that goes out.
+            EgressFragment = 7: egress_fragment_v4 egress_fragment_v6, Pass,
+                packet(egress_fragment);
+            /// Tells the sender that a packet's time to live is over.
+            Expire = 8: expire_v4 expire_v6, Drop, packet(expire);
+            /// Sends a packet to an endpoint's node in a tunnel.
+            Encapsulate = 9: encapsulate_v4 encapsulate_v6, Drop, hook(on_encapsulate);
+            /// Takes a packet out of a tunnel that another node has put it into.
+            Decapsulate = 10: decapsulate_v4 decapsulate_v6, Pass, packet(decapsulate);
+            /// The same for a packet that opens a flow.
+            OpenTunnelled = 11: open_tunnelled_v4 open_tunnelled_v6, Pass,
+                hook(on_open_tunnelled);
+            /// Opens a flow from outside to a frontend with direct return.
+            OpenDirect = 12: open_direct_v4 open_direct_v6, Drop, sources(open_direct);
+            /// Tells a client what a router between the nodes has told of a tunnel.
+            TunnelError = 13: tunnel_error_v4 tunnel_error_v6, Pass, packet(tunnel_error);
+            /// Opens a flow to a frontend, for the packet that is its first.
+            Open = 14: open_v4 open_v6, Drop, client_and_sources(open);
+        }
+    };
 }
 
-impl Stage {
-    /// Every stage, with its programs for IPv4 and IPv6.
-    pub const ALL: [(Self, [&'static str; 2]); 14] = [
-        (Self::IngressError, ["ingress_error_v4", "ingress_error_v6"]),
-        (Self::EgressError, ["egress_error_v4", "egress_error_v6"]),
-        (Self::Refuse, ["refuse_v4", "refuse_v6"]),
-        (Self::TooBig, ["too_big_v4", "too_big_v6"]),
-        (Self::Forward, ["forward_v4", "forward_v6"]),
-        (Self::Fragment, ["fragment_v4", "fragment_v6"]),
-        (
-            Self::EgressFragment,
-            ["egress_fragment_v4", "egress_fragment_v6"],
-        ),
-        (Self::Expire, ["expire_v4", "expire_v6"]),
-        (Self::Encapsulate, ["encapsulate_v4", "encapsulate_v6"]),
-        (Self::Decapsulate, ["decapsulate_v4", "decapsulate_v6"]),
-        (
-            Self::OpenTunnelled,
-            ["open_tunnelled_v4", "open_tunnelled_v6"],
-        ),
-        (Self::OpenDirect, ["open_direct_v4", "open_direct_v6"]),
-        (Self::TunnelError, ["tunnel_error_v4", "tunnel_error_v6"]),
-        (Self::Open, ["open_v4", "open_v6"]),
-    ];
+macro_rules! stages {
+    ($(
+        $(#[$does:meta])* $stage:ident = $number:literal: $v4:ident $v6:ident,
+            $_absent:ident, $_form:ident($_function:ident);
+    )*) => {
+        /// A part of the pipeline with a program of its own, which the others call. An index of
+        /// `STAGES`, by twice this and the IP version.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u32)]
+        pub enum Stage {
+            $($(#[$does])* $stage = $number,)*
+        }
 
+        impl Stage {
+            /// Every stage, with its programs for IPv4 and IPv6.
+            pub const ALL: &[(Self, [&'static str; 2])] = &[
+                $((Self::$stage, [stringify!($v4), stringify!($v6)]),)*
+            ];
+        }
+    };
+}
+
+crate::for_each_stage!(stages);
+
+impl Stage {
     /// The index of its program for IPv4 (0) or IPv6 (1).
     #[inline(always)]
     pub const fn index(self, version: u32) -> u32 {
@@ -68,8 +82,11 @@ impl Stage {
     }
 }
 
-/// Elements of `STAGES`.
-pub const STAGES: u32 = Stage::Open.index(1) + 1;
+/// Elements of `STAGES`: up to the last one of the table.
+pub const STAGES: u32 = match Stage::ALL {
+    [.., (last, _)] => last.index(1) + 1,
+    [] => 0,
+};
 
 /// The one element of `ANSWERS`, of each CPU: how many resets and ICMP errors it sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

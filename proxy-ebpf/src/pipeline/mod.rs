@@ -32,7 +32,7 @@ mod service;
 mod tables;
 mod verdict;
 
-pub use answer::{Reason, answer};
+pub use answer::{Reason, answer, expire, refuse};
 pub use flow::capabilities::{EveryWay, Onward, Sources};
 pub use hooks::{
     End, Reach, Socket, Sockets, bind, connect, decapsulate, egress, egress_error, egress_fragment,

@@ -5,10 +5,7 @@ use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Stage, V4, V6};
-use proxy_ebpf::pipeline::{
-    Reason, Tables, Version, answer, decapsulate, egress_error, egress_fragment, ingress_error,
-    ingress_fragment, open, open_direct, open_tunnelled, tunnel_error,
-};
+use proxy_ebpf::pipeline::{self, Reason, Tables, Version, answer, open_tunnelled};
 
 use crate::forward::{Route, forward};
 use crate::maps::Maps;
@@ -27,141 +24,95 @@ pub(crate) fn enter<A: Route>(skb: &mut Skb, stage: Stage, network: usize, mtu: 
     let context = TcContext::new(skb.raw());
     // SAFETY: the context of this program, and a map of its kind of programs.
     unsafe { STAGES.tail_call(&context, stage.index(A::VERSION)) };
-    match stage {
-        Stage::IngressError
-        | Stage::EgressError
-        | Stage::Fragment
-        | Stage::EgressFragment
-        | Stage::Decapsulate
-        | Stage::OpenTunnelled
-        | Stage::TunnelError => NEXT,
-        Stage::Refuse
-        | Stage::TooBig
-        | Stage::Forward
-        | Stage::Expire
-        | Stage::Encapsulate
-        | Stage::Open
-        | Stage::OpenDirect => TC_ACT_SHOT,
-    }
+    instead_of(stage)
 }
 
-macro_rules! stages {
-    ($($name:ident: $address:ty = $function:ident;)*) => {
+/// A stage's program for one IP version: calls the pipeline's function in the form that the
+/// table says.
+macro_rules! program {
+    ($name:ident: $address:ident = packet($function:ident)) => {
+        program! { $name, |skb, network| pipeline::$function::<$address, _, _>(skb, network, &Maps) }
+    };
+    ($name:ident: $address:ident = client($function:ident)) => {
+        program! { $name, |skb, network| {
+            let client = skb.left_client();
+            pipeline::$function::<$address, _, _>(skb, network, &Maps, client)
+        } }
+    };
+    ($name:ident: $address:ident = sources($function:ident)) => {
+        program! { $name, |skb, network| {
+            let sources = ByRoute::from(skb);
+            pipeline::$function::<$address, _, _, _>(skb, network, &Maps, &sources)
+        } }
+    };
+    ($name:ident: $address:ident = client_and_sources($function:ident)) => {
+        program! { $name, |skb, network| {
+            let (client, sources) = (skb.left_client(), ByRoute::from(skb));
+            pipeline::$function::<$address, _, _, _>(skb, network, &Maps, client, &sources)
+        } }
+    };
+    ($name:ident: $address:ident = hook($function:ident)) => {
+        #[classifier]
+        pub(crate) fn $name(ctx: TcContext) -> i32 {
+            $function::<$address>(&ctx)
+        }
+    };
+    ($name:ident, |$skb:ident, $network:ident| $verdict:expr) => {
+        #[classifier]
+        // A call would take 32 bytes of 512 from the stack.
+        #[inline(always)]
+        pub(crate) fn $name(ctx: TcContext) -> i32 {
+            let mut skb = Skb::new(&ctx);
+            skb.make_linear();
+            let (network, _) = skb.left();
+            let verdict = {
+                let ($skb, $network) = (&mut skb, network);
+                $verdict
+            };
+            act(&mut skb, network, verdict)
+        }
+    };
+}
+
+/// What becomes of a packet where a stage's program is not there.
+macro_rules! instead {
+    (Pass) => {
+        NEXT
+    };
+    (Drop) => {
+        TC_ACT_SHOT
+    };
+}
+
+macro_rules! programs {
+    ($(
+        $(#[$_does:meta])* $stage:ident = $_number:literal: $v4:ident $v6:ident,
+            $absent:ident, $form:ident($function:ident);
+    )*) => {
         $(
-            #[classifier]
-            // A call would take 32 bytes of 512 from the stack.
-            #[inline(always)]
-            pub(crate) fn $name(ctx: TcContext) -> i32 {
-                let mut skb = Skb::new(&ctx);
-                skb.make_linear();
-                let (network, _) = skb.left();
-                let verdict = $function::<$address, _, _>(&mut skb, network, &Maps);
-                act(&mut skb, network, verdict)
-            }
+            program! { $v4: V4 = $form($function) }
+            program! { $v6: V6 = $form($function) }
         )*
-    };
-}
 
-stages! {
-    ingress_error_v4: V4 = ingress_error;
-    ingress_error_v6: V6 = ingress_error;
-    egress_error_v4: V4 = egress_error;
-    egress_error_v6: V6 = egress_error;
-    egress_fragment_v4: V4 = egress_fragment;
-    egress_fragment_v6: V6 = egress_fragment;
-    decapsulate_v4: V4 = decapsulate;
-    decapsulate_v6: V6 = decapsulate;
-    tunnel_error_v4: V4 = tunnel_error;
-    tunnel_error_v6: V6 = tunnel_error;
-}
-
-macro_rules! stages_of_clients {
-    ($($name:ident: $address:ty, |$skb:ident, $network:ident, $client:ident| $verdict:expr;)*) => {
-        $(
-            #[classifier]
-            // A call would take 32 bytes of 512 from the stack.
-            #[inline(always)]
-            pub(crate) fn $name(ctx: TcContext) -> i32 {
-                let mut skb = Skb::new(&ctx);
-                skb.make_linear();
-                let (network, _) = skb.left();
-                let client = skb.left_client();
-                let verdict = {
-                    let ($skb, $network, $client) = (&mut skb, network, client);
-                    $verdict
-                };
-                act::<$address>(&mut skb, network, verdict)
+        #[inline(always)]
+        fn instead_of(stage: Stage) -> i32 {
+            match stage {
+                $(Stage::$stage => instead!($absent),)*
             }
-        )*
+        }
     };
 }
 
-stages_of_clients! {
-    refuse_v4: V4, |skb, network, _client| answer(skb, network, &Maps, Reason::Refused);
-    refuse_v6: V6, |skb, network, _client| answer(skb, network, &Maps, Reason::Refused);
-    expire_v4: V4, |skb, network, _client| answer(skb, network, &Maps, Reason::Expired);
-    expire_v6: V6, |skb, network, _client| answer(skb, network, &Maps, Reason::Expired);
-    fragment_v4: V4, |skb, network, client| ingress_fragment(skb, network, &Maps, client);
-    fragment_v6: V6, |skb, network, client| ingress_fragment(skb, network, &Maps, client);
-    open_v4: V4, |skb, network, client| {
-        let sources = ByRoute::from(skb);
-        open(skb, network, &Maps, client, &sources)
-    };
-    open_v6: V6, |skb, network, client| {
-        let sources = ByRoute::from(skb);
-        open(skb, network, &Maps, client, &sources)
-    };
-}
-
-#[classifier]
-pub(crate) fn too_big_v4(ctx: TcContext) -> i32 {
-    on_too_big::<V4>(Skb::new(&ctx))
-}
-
-#[classifier]
-pub(crate) fn too_big_v6(ctx: TcContext) -> i32 {
-    on_too_big::<V6>(Skb::new(&ctx))
-}
+proxy_ebpf::for_each_stage!(programs);
 
 #[inline(always)]
-fn on_too_big<A: Route + Version>(mut skb: Skb) -> i32
+fn on_too_big<A: Route + Version>(ctx: &TcContext) -> i32
 where
     Maps: Tables<A>,
 {
+    let mut skb = Skb::new(ctx);
     let (network, mtu) = skb.left();
     let verdict = answer::<A, _, _>(&mut skb, network, &Maps, Reason::TooBig(mtu));
-    act(&mut skb, network, verdict)
-}
-
-#[classifier]
-pub(crate) fn open_tunnelled_v4(ctx: TcContext) -> i32 {
-    on_open_tunnelled::<V4>(&ctx)
-}
-
-#[classifier]
-pub(crate) fn open_tunnelled_v6(ctx: TcContext) -> i32 {
-    on_open_tunnelled::<V6>(&ctx)
-}
-
-#[classifier]
-pub(crate) fn open_direct_v4(ctx: TcContext) -> i32 {
-    on_open_direct::<V4>(Skb::new(&ctx))
-}
-
-#[classifier]
-pub(crate) fn open_direct_v6(ctx: TcContext) -> i32 {
-    on_open_direct::<V6>(Skb::new(&ctx))
-}
-
-#[inline(always)]
-fn on_open_direct<A: Route + Version>(mut skb: Skb) -> i32
-where
-    Maps: Tables<A>,
-{
-    skb.make_linear();
-    let (network, _) = skb.left();
-    let sources = ByRoute::from(&skb);
-    let verdict = open_direct::<A, _, _, _>(&mut skb, network, &Maps, &sources);
     act(&mut skb, network, verdict)
 }
 
@@ -179,22 +130,15 @@ where
     act(&mut Skb::new(ctx), network, verdict)
 }
 
-#[classifier]
-pub(crate) fn encapsulate_v4(ctx: TcContext) -> i32 {
-    send_in_tunnel::<V4>(&mut Skb::new(&ctx))
+#[inline(always)]
+fn on_encapsulate<A: Route + Version>(ctx: &TcContext) -> i32
+where
+    Maps: Tables<A>,
+{
+    send_in_tunnel::<A>(&mut Skb::new(ctx))
 }
 
-#[classifier]
-pub(crate) fn encapsulate_v6(ctx: TcContext) -> i32 {
-    send_in_tunnel::<V6>(&mut Skb::new(&ctx))
-}
-
-#[classifier]
-pub(crate) fn forward_v4(ctx: TcContext) -> i32 {
-    forward::<V4>(&mut Skb::new(&ctx))
-}
-
-#[classifier]
-pub(crate) fn forward_v6(ctx: TcContext) -> i32 {
-    forward::<V6>(&mut Skb::new(&ctx))
+#[inline(always)]
+fn on_forward<A: Route + Version>(ctx: &TcContext) -> i32 {
+    forward::<A>(&mut Skb::new(ctx))
 }

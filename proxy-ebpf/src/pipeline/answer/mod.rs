@@ -73,6 +73,26 @@ where
     swap_link_addresses(packet, &headers).map_or(Verdict::Drop, |()| Verdict::Return)
 }
 
+/// The stage that answers a packet that nobody else will answer.
+#[inline(always)]
+pub fn refuse<A: Version, P: Packet, T: Tables<A>>(
+    packet: &mut P,
+    network: usize,
+    tables: &T,
+) -> Verdict<A> {
+    answer(packet, network, tables, Reason::Refused)
+}
+
+/// The stage that answers a packet whose time to live is over.
+#[inline(always)]
+pub fn expire<A: Version, P: Packet, T: Tables<A>>(
+    packet: &mut P,
+    network: usize,
+    tables: &T,
+) -> Verdict<A> {
+    answer(packet, network, tables, Reason::Expired)
+}
+
 #[inline(always)]
 fn node_address<A: Version, T: Tables<A>>(tables: &T) -> Option<A> {
     tables.settings().map(|settings| settings.node_address)
