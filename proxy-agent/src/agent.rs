@@ -19,8 +19,8 @@ use tracing::{info, warn};
 
 use crate::config::Settings;
 use crate::host::HostPorts;
-use crate::maps::{MapError, Maps, Readable, RecordUsage, Writer, wait_for_readers};
-use crate::metrics::{Extent, Metrics};
+use crate::maps::{MapError, Maps, Readable, RecordUsage, Writer, synchronize_rcu};
+use crate::metrics::{Metrics, SyncExtent};
 use crate::model::object::Family;
 use crate::model::{Change, HealthCheck, Model, ModelSettings, ObjectName};
 use crate::plan::{Capacity, IncompatibleMaps, Plan, Planner, Retired, Write};
@@ -50,7 +50,7 @@ pub struct Agent<M> {
     /// Since when a change waits to be programmed.
     waiting_since: Option<Instant>,
     /// A change that waits for longer is a sign of bad health.
-    patience: Duration,
+    health_timeout: Duration,
     /// When connections were last reset.
     last_reset: Option<Instant>,
 }
@@ -66,7 +66,7 @@ pub enum AdoptError {
     #[error(transparent)]
     Unreadable(#[from] MapError),
     /// What they hold cannot be used.
-    #[error("what the maps of the last agent hold cannot be used: {0}")]
+    #[error("cannot adopt the maps of the previous agent: {0}")]
     Incompatible(#[from] IncompatibleMaps),
 }
 
@@ -93,7 +93,7 @@ impl<M: Maps> Agent<M> {
             cluster_ips: ClusterIps::new(sizes.cluster_ips()),
             progress: Progress::new(),
             waiting_since: None,
-            patience: patience(settings),
+            health_timeout: health_timeout(settings),
             last_reset: None,
         }
     }
@@ -109,15 +109,15 @@ impl<M: Maps> Agent<M> {
         M: Readable,
     {
         let mut content = self.writer.maps_mut().read()?;
-        self.writer.maps_mut().admit(&content)?;
+        self.writer.maps_mut().add_to_filter(&content)?;
         // Nobody looks any more at what the last agent had just replaced.
-        wait_for_readers();
+        synchronize_rcu();
         for write in self.planner.adopt(&content, Instant::now())? {
             self.writer.write(write);
         }
         info!(
             frontends = content.frontends.len(),
-            "going on from the maps of the last agent"
+            "adopted the maps of the previous agent"
         );
         self.cluster_ips
             .adopt(std::mem::take(&mut content.cluster_ips));
@@ -128,7 +128,7 @@ impl<M: Maps> Agent<M> {
     /// Takes in the settings that may change at run time; the rest stays as it is.
     pub fn configure(&mut self, settings: &Settings) {
         self.node.configure(settings);
-        self.patience = patience(settings);
+        self.health_timeout = health_timeout(settings);
         self.model.configure(model_settings(settings));
         self.note_change();
     }
@@ -151,7 +151,7 @@ impl<M: Maps> Agent<M> {
     /// Takes changes into the model.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) {
         for change in changes {
-            self.progress.take_in(&change);
+            self.progress.observe(&change);
             self.model.apply(change);
         }
         self.note_change();
@@ -185,10 +185,10 @@ impl<M: Maps> Agent<M> {
         }
         let began = Instant::now();
         let waiting_since = self.waiting_since.take();
-        for refusal in self.model.take_refusals() {
-            warn!(service = %refusal.service, "refused: {}", refusal.reason);
-            self.progress.metrics().own.refused(refusal.reason.name());
-            self.events.push(Event::from(&refusal));
+        for warning in self.model.take_warnings() {
+            warn!(service = %warning.service, "not accepted: {}", warning.reason);
+            self.progress.metrics().own.warned(warning.reason.name());
+            self.events.push(Event::from(&warning));
         }
         self.writer.retry_pending();
         let before = self.writer.made();
@@ -219,14 +219,14 @@ impl<M: Maps> Agent<M> {
         self.progress.begin(since, self.model.take_triggers());
         if is_idle {
             // What came changes nothing, so the maps have it, unless writes are pending.
-            self.conclude(plan);
+            self.finish_plan(plan);
             return false;
         }
-        self.conclude(plan);
+        self.finish_plan(plan);
         let extent = if is_first {
-            Extent::Full
+            SyncExtent::Full
         } else {
-            Extent::Partial
+            SyncExtent::Partial
         };
         self.progress.end(extent, began.elapsed());
         info!(
@@ -252,7 +252,7 @@ impl<M: Maps> Agent<M> {
     pub fn retry(&mut self) {
         if self.writer.has_pending() {
             self.writer.retry_pending();
-            self.conclude(Plan::default());
+            self.finish_plan(Plan::default());
         }
     }
 
@@ -266,44 +266,41 @@ impl<M: Maps> Agent<M> {
             return;
         }
         let read = self.writer.maps_mut().read().and_then(|content| {
-            let filter = self.writer.maps_mut().mend_filter(&content)?;
+            let filter = self.writer.maps_mut().reconcile_filter(&content)?;
             Ok((content, filter))
         });
         let (content, filter) = match read {
             Ok(read) => read,
             Err(error) => {
-                warn!(
-                    "the maps cannot be looked over: {:#}",
-                    anyhow::Error::from(error)
-                );
+                warn!("cannot audit the maps: {:#}", anyhow::Error::from(error));
                 return;
             }
         };
         if filter.set > 0 {
             warn!(
                 bits = filter.set,
-                "the filter did not let packets find what the maps hold; it is mended"
+                "bits were missing in the packet filter and were set again"
             );
         }
-        let mut mending = self.planner.audit(&content);
-        mending.extend(self.node.audit(&content));
-        mending.extend(self.cluster_ips.audit(&content.cluster_ips));
-        if let Some(first) = mending.first() {
+        let mut repairs = self.planner.audit(&content);
+        repairs.extend(self.node.audit(&content));
+        repairs.extend(self.cluster_ips.audit(&content.cluster_ips));
+        if let Some(first) = repairs.first() {
             warn!(
-                elements = mending.len(),
+                elements = repairs.len(),
                 ?first,
-                "the maps did not hold what was written to them; they are mended (does \
-                 another program write to maps under this agent's name?)"
+                "map elements differed from what was written and were repaired (does another \
+                 program write to this agent's maps?)"
             );
         }
         self.progress
             .metrics()
             .own
-            .reconciled_elements(mending.len());
-        for write in mending {
+            .reconciled_elements(repairs.len());
+        for write in repairs {
             self.writer.write(write);
         }
-        self.conclude(Plan::default());
+        self.finish_plan(Plan::default());
     }
 
     /// Takes what was replaced so far and may be used again after a grace period;
@@ -321,7 +318,7 @@ impl<M: Maps> Agent<M> {
             self.node.source_ports().note(&write);
             self.writer.write(write);
         });
-        self.conclude(plan);
+        self.finish_plan(plan);
     }
 
     /// When [`Self::reset_gone`] is to be called next.
@@ -343,10 +340,7 @@ impl<M: Maps> Agent<M> {
             .reset_gone(now, |write| self.writer.write(write));
         let endpoints = self.writer.made() - before;
         if endpoints > 0 {
-            info!(
-                endpoints,
-                "TCP connections to endpoints that are gone are reset"
-            );
+            info!(endpoints, "resetting TCP connections to removed endpoints");
         }
         endpoints > 0
     }
@@ -369,7 +363,7 @@ impl<M: Maps> Agent<M> {
             families: families.to_vec(),
             node_eligible: self.model.node().is_some_and(|node| node.is_eligible),
             devices,
-            patience: self.patience,
+            health_timeout: self.health_timeout,
             ports: self.planner.programmed(),
             maps: self
                 .planner
@@ -404,8 +398,8 @@ impl<M: Maps> Agent<M> {
 
     /// The ids of the Pods whose sockets are left alone, if these are others than at the
     /// last call.
-    pub fn take_left_out_pods(&mut self) -> Option<BTreeSet<Arc<str>>> {
-        self.model.take_left_out_pods()
+    pub fn take_opted_out_pods(&mut self) -> Option<BTreeSet<Arc<str>>> {
+        self.model.take_opted_out_pods()
     }
 
     /// Whether the life of a backend ended since the last call.
@@ -448,11 +442,11 @@ impl<M: Maps> Agent<M> {
     }
 
     /// Takes note of what a plan left behind, its writes being made.
-    fn conclude(&mut self, plan: Plan) {
-        for refused in &plan.refused {
+    fn finish_plan(&mut self, plan: Plan) {
+        for refused in &plan.capacity_errors {
             warn!(port = %refused.port, "not served: {}", refused.full);
             let event = Event::from(refused);
-            self.progress.metrics().own.refused(event.reason);
+            self.progress.metrics().own.warned(event.reason);
             self.events.push(event);
         }
         for (frontend, reason) in self.writer.take_failures() {
@@ -464,13 +458,13 @@ impl<M: Maps> Agent<M> {
         self.retired.extend(plan.retired);
         if !self.writer.has_pending() {
             self.last_updated = Some(SystemTime::now());
-            self.progress.settle();
+            self.progress.mark_synced();
         }
     }
 }
 
 /// kube-proxy too gives a change twice the period in which it goes through everything.
-fn patience(settings: &Settings) -> Duration {
+fn health_timeout(settings: &Settings) -> Duration {
     settings.sync_period.saturating_mul(2)
 }
 

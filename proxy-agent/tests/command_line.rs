@@ -75,7 +75,10 @@ fn a_bpf_file_system_is_mounted_where_there_is_none() {
     let lines: Vec<_> = log.lines().collect();
     assert_eq!(lines.len(), 2, "{log}");
     assert!(lines[0].contains("mounted a BPF file system"), "{log}");
-    assert!(lines[1].contains("there is a BPF file system"), "{log}");
+    assert!(
+        lines[1].contains("BPF file system is already mounted"),
+        "{log}"
+    );
 }
 
 #[test]

@@ -48,8 +48,8 @@ fn changes_over_time() {
 }
 
 #[test]
-fn refusals() {
-    run_text(include_str!("model/cases/refusals.txt"), 11);
+fn warnings() {
+    run_text(include_str!("model/cases/warnings.txt"), 11);
 }
 
 #[test]

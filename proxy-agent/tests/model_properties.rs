@@ -13,7 +13,7 @@ use proxy_agent::model::object::{
     Change, Endpoint, EndpointPort, EndpointSlice, Family, Node, ObjectName, Protocol, Service,
     ServicePort, ServiceType, TrafficPolicy,
 };
-use proxy_agent::model::{Model, ModelSettings, Refusal};
+use proxy_agent::model::{Model, ModelSettings, ServiceWarning};
 
 /// An object by kind and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -212,7 +212,7 @@ struct Run {
     model: Model,
     objects: BTreeMap<Key, Change>,
     ports: BTreeMap<PortName, DesiredPort>,
-    refusals: BTreeSet<Refusal>,
+    warnings: BTreeSet<ServiceWarning>,
 }
 
 impl Run {
@@ -245,7 +245,7 @@ impl Run {
 
     fn take(&mut self) {
         let changes: Vec<_> = self.model.take_changes().collect();
-        let new = self.model.take_refusals();
+        let new = self.model.take_warnings();
         if !self.model.is_complete() {
             assert!(changes.is_empty() && new.is_empty(), "too early");
             return;
@@ -264,16 +264,16 @@ impl Run {
         assert_eq!(self.ports, all, "the changes add up");
         assert!(self.model.take_changes().next().is_none(), "taken twice");
 
-        let current: BTreeSet<_> = self.model.refusals().collect();
+        let current: BTreeSet<_> = self.model.warnings().collect();
         for refusal in &new {
             assert!(
-                !self.refusals.contains(refusal),
+                !self.warnings.contains(refusal),
                 "reported twice: {refusal}"
             );
         }
-        self.refusals.retain(|refusal| current.contains(refusal));
-        self.refusals.extend(new);
-        assert_eq!(self.refusals, current, "every refusal is reported");
+        self.warnings.retain(|refusal| current.contains(refusal));
+        self.warnings.extend(new);
+        assert_eq!(self.warnings, current, "every refusal is reported");
     }
 }
 
@@ -313,7 +313,7 @@ proptest! {
             model: empty_model(),
             objects: BTreeMap::new(),
             ports: BTreeMap::new(),
-            refusals: BTreeSet::new(),
+            warnings: BTreeSet::new(),
         };
         for (number, step) in steps.iter().enumerate() {
             if number == listed_at {
@@ -330,8 +330,8 @@ proptest! {
         }
         let expected: BTreeMap<_, _> = fresh.desired().collect();
         prop_assert_eq!(&run.ports, &expected);
-        let expected: BTreeSet<_> = fresh.refusals().collect();
-        prop_assert_eq!(&run.refusals, &expected);
+        let expected: BTreeSet<_> = fresh.warnings().collect();
+        prop_assert_eq!(&run.warnings, &expected);
         prop_assert_eq!(run.model.node_addresses(), fresh.node_addresses());
         check(&run.ports);
     }

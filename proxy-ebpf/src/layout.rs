@@ -31,16 +31,18 @@ pub use address::{Address, Bytes, Port, V4, V6, protocol};
 pub use backend::{Backend, RESET_STEP, SlotPair, backend_flags};
 pub use counter::{COUNTERS, Counter, Traffic};
 pub use filter::{FILTER_WORDS, FilterBits};
-pub use flow::{Edge, Flow, FlowKey, NAT_PORTS, NatPort, Racy, Tuple, flow_flags};
+pub use flow::{Edge, Flow, FlowKey, NAT_PORTS, NatPort, RelaxedU32, Tuple, flow_flags};
 pub use fragment::{FRAGMENTS, Fragment, FragmentKey};
 pub use frontend::{
     ClusterIp, DEVICE_ADDRESSES, Frontend, FrontendKey, NodeAddress, Span, frontend_flags,
 };
 pub use map::{Kind, Lifetime, MapSpec, Setting, Size};
-pub use settings::{Range, SERVICE_RANGES, Settings, settings_flags};
-pub use socket::{CGROUP_LEVELS, LEFT_OUT_PODS, SocketCookie, SocketKey, SocketRecord, Towards};
+pub use settings::{Range, SERVICE_CIDRS, Settings, settings_flags};
+pub use socket::{
+    CGROUP_LEVELS, LEFT_OUT_PODS, NatDirection, SocketCookie, SocketKey, SocketRecord,
+};
 pub use stage::{Answers, STAGES, Stage};
-pub use xdp::{XDP_DEVICES, XdpWays, xdp_ways};
+pub use xdp::{XDP_DEVICES, XdpDeviceFlags, xdp_device_flags};
 
 /// The version of this layout; maps are pinned under it.
 pub const VERSION: u32 = 5;
@@ -103,7 +105,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Frontend, local) == 20);
     assert!(core::mem::offset_of!(Backend<V6>, generation) == 20);
     assert!(core::mem::offset_of!(FlowKey<V6>, protocol) == 36);
-    assert!(core::mem::offset_of!(Flow<V6>, seen) == 48);
+    assert!(core::mem::offset_of!(Flow<V6>, last_seen) == 48);
 };
 
 bytes! {

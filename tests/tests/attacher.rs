@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use proxy_agent::attach::device::{Device, Kind, LinkLayer, Role};
-use proxy_agent::attach::{Attacher, Look, Uplinks};
-use proxy_agent::config::{AttachWay, XdpChoice};
+use proxy_agent::attach::device::{Device, DeviceKind, LinkLayer, Role};
+use proxy_agent::attach::{Attacher, ReconcileScope, Uplinks};
+use proxy_agent::config::{AttachMode, XdpChoice};
 use proxy_agent::maps::{MapSizes, Pins, SocketScope, load};
 use proxy_tests::lab::{Bpffs, Namespace};
 
@@ -30,7 +30,7 @@ fn device(index: u32) -> Device {
     Device {
         index,
         name: format!("d{index}"),
-        kind: Kind::Cable,
+        kind: DeviceKind::Veth,
         link: LinkLayer::Ethernet,
         is_xdp_target: None,
         has_remote_peer: true,
@@ -40,7 +40,7 @@ fn device(index: u32) -> Device {
     }
 }
 
-fn attacher(way: AttachWay, pins: Option<Pins>) -> Result<Attacher> {
+fn attacher(way: AttachMode, pins: Option<Pins>) -> Result<Attacher> {
     let loaded = load(SIZES, SocketScope::default(), pins.as_ref())?;
     let uplinks = Uplinks::new(XdpChoice::Never, loaded.xdp_devices);
     Ok(Attacher::new(loaded.programs, way, uplinks, pins, None))
@@ -59,9 +59,9 @@ fn filters(namespace: &Namespace) -> Result<String> {
 fn a_device_that_has_just_gone_is_no_failure() -> Result<()> {
     let namespace = namespace("gone")?;
     namespace.run(|| {
-        let mut attacher = attacher(AttachWay::Auto, None)?;
+        let mut attacher = attacher(AttachMode::Auto, None)?;
         let devices = [device(2), device(9)];
-        let outcome = attacher.reconcile(&devices, &BTreeSet::new(), Look::AtAll);
+        let outcome = attacher.reconcile(&devices, &BTreeSet::new(), ReconcileScope::All);
         assert_eq!(outcome.attached, [("d2".to_owned(), Role::Pod)]);
         assert!(outcome.failed.is_empty(), "{:?}", outcome.failed);
         assert_eq!(attacher.failing_for(), None);
@@ -76,8 +76,8 @@ fn filters_stay_whatever_ends_an_attacher_with_pins() -> Result<()> {
     for (is_lasting, text) in [(false, ""), (true, "ingress_pod")] {
         let pins = is_lasting.then(|| Pins::open(&bpffs.path())).transpose()?;
         namespace.run(|| {
-            let mut attacher = attacher(AttachWay::Clsact, pins)?;
-            attacher.reconcile(&[device(2)], &BTreeSet::new(), Look::AtAll);
+            let mut attacher = attacher(AttachMode::Clsact, pins)?;
+            attacher.reconcile(&[device(2)], &BTreeSet::new(), ReconcileScope::All);
             assert!(filters(&namespace)?.contains("ingress_pod"));
             drop(attacher);
             anyhow::Ok(())

@@ -352,7 +352,7 @@ fn refusals_are_counted_by_reason() {
         &json!({"externalIPs": ["198.51.100.1", "198.51.100.2"]}),
     ));
     let refused = agent.exposition().value(
-        "proxy_agent_refusals_total",
+        "proxy_agent_service_warnings_total",
         &[("reason", "ExternalIpNotAllowed")],
     );
     assert_eq!(refused, Some(2.0));

@@ -4,9 +4,9 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use proxy_agent::model::{ObjectName, Refusal, RefusalReason};
-use proxy_agent::recorder::{Event, Recorder, RecorderPace};
-use proxy_agent::source::kube::{KubeSettings, Pace};
+use proxy_agent::model::{ObjectName, ServiceWarning, WarningReason};
+use proxy_agent::recorder::{Event, Recorder, RecorderPolicy};
+use proxy_agent::source::kube::{KubeSettings, RetryPolicy};
 use proxy_tests::apiserver::{ApiServer, Health, Options, Seen};
 use serde_json::{Value, json};
 
@@ -22,9 +22,9 @@ fn service(name: &str) -> Value {
 /// A refusal about a Service of the namespace `shop`.
 fn refusal(service: &str, number: u32) -> Event {
     let address = std::net::Ipv4Addr::from(0xc633_6400 + number).into();
-    Event::from(&Refusal {
+    Event::from(&ServiceWarning {
         service: ObjectName::new("shop", service),
-        reason: RefusalReason::ExternalIpNotAllowed { address },
+        reason: WarningReason::ExternalIpNotAllowed { address },
     })
 }
 
@@ -34,16 +34,16 @@ fn start(server: &ApiServer) -> Recorder {
         master: Some(server.url()),
         pods: false,
     };
-    let pace = RecorderPace {
+    let pace = RecorderPolicy {
         flush: Duration::from_millis(50),
-        server: Pace {
+        server: RetryPolicy {
             first_wait: Duration::from_millis(20),
             longest_wait: Duration::from_millis(200),
-            ..Pace::default()
+            ..RetryPolicy::default()
         },
-        ..RecorderPace::default()
+        ..RecorderPolicy::default()
     };
-    Recorder::start_at_pace(settings, "here", pace)
+    Recorder::start_with_policy(settings, "here", pace)
 }
 
 /// Waits until the server's Events are as wanted.

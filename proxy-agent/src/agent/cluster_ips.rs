@@ -18,7 +18,7 @@ pub(super) struct ClusterIps {
     /// How many of each IP version are written.
     used: [usize; 2],
     /// Those for which there is no room.
-    left_out: BTreeSet<IpAddr>,
+    unprogrammed: BTreeSet<IpAddr>,
     /// Whether `written` is what adopted maps hold, of which some may be nobody's by now.
     is_unclaimed: bool,
 }
@@ -29,7 +29,7 @@ impl ClusterIps {
             capacity: capacity as usize,
             written: BTreeSet::new(),
             used: [0; 2],
-            left_out: BTreeSet::new(),
+            unprogrammed: BTreeSet::new(),
             is_unclaimed: false,
         }
     }
@@ -56,29 +56,29 @@ impl ClusterIps {
         }
         let mut writes = Vec::new();
         for address in freed {
-            self.left_out.remove(&address);
+            self.unprogrammed.remove(&address);
             if self.written.remove(&address) {
                 self.used[Family::of(address) as usize] -= 1;
                 writes.push(Write::RemoveClusterIp { address });
             }
         }
-        let were_left_out = self.left_out.len();
-        let waiting = std::mem::take(&mut self.left_out);
+        let were_unprogrammed = self.unprogrammed.len();
+        let waiting = std::mem::take(&mut self.unprogrammed);
         let coming = waiting.into_iter().chain(taken);
         for address in coming {
             let used = &mut self.used[Family::of(address) as usize];
             if *used >= self.capacity && !self.written.contains(&address) {
-                self.left_out.insert(address);
+                self.unprogrammed.insert(address);
             } else if self.written.insert(address) {
                 *used += 1;
                 writes.push(Write::ClusterIp { address });
             }
         }
-        if self.left_out.len() > were_left_out {
+        if self.unprogrammed.len() > were_unprogrammed {
             warn!(
-                "there is no room for {} of the Services' ClusterIPs: what is sent to a port \
-                 that they do not have is not refused (make the maps larger: --map-frontends)",
-                self.left_out.len()
+                "the map of ClusterIPs is full, {} are missing: packets to ports that they do not \
+                 have are not rejected (raise --map-frontends)",
+                self.unprogrammed.len()
             );
         }
         writes

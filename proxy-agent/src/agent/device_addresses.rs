@@ -51,7 +51,7 @@ impl DeviceAddresses {
     /// (`inet_select_addr` in `net/ipv4/devinet.c`).
     fn wanted(&self, addresses: &NodeAddresses) -> ByDevice {
         let mut wanted = ByDevice::new();
-        let mut left_out = 0_usize;
+        let mut dropped = 0_usize;
         for (device, own) in &self.devices {
             for family in Family::ALL {
                 let usable = own
@@ -67,14 +67,14 @@ impl DeviceAddresses {
                 if wanted.len() < DEVICE_ADDRESSES as usize {
                     wanted.insert((*device, family), *address);
                 } else {
-                    left_out += 1;
+                    dropped += 1;
                 }
             }
         }
-        if left_out > 0 && wanted != self.written {
+        if dropped > 0 && wanted != self.written {
             warn!(
-                "packets that are sent on by {left_out} of this node's devices get the node's \
-                 own address, for there is no room for theirs"
+                "the map of device addresses is full: packets forwarded by {dropped} devices are \
+                 masqueraded with the node's primary address"
             );
         }
         wanted

@@ -33,8 +33,8 @@ pub(super) struct NodeState {
 struct Nat {
     ports: u32,
     flags: u32,
-    ranges_v4: [layout::Range<V4>; layout::SERVICE_RANGES],
-    ranges_v6: [layout::Range<V6>; layout::SERVICE_RANGES],
+    ranges_v4: [layout::Range<V4>; layout::SERVICE_CIDRS],
+    ranges_v6: [layout::Range<V6>; layout::SERVICE_CIDRS],
 }
 
 impl NodeState {
@@ -77,7 +77,7 @@ impl NodeState {
 
     /// Takes in where ClusterIPs are.
     pub(super) fn set_service_ranges(&mut self, ranges: &BTreeSet<IpNet>) {
-        let mut left_out = 0;
+        let mut dropped = 0;
         let mut v4 = Vec::new();
         let mut v6 = Vec::new();
         for range in ranges {
@@ -92,12 +92,12 @@ impl NodeState {
                 }),
             }
         }
-        self.nat.ranges_v4 = fixed(v4, &mut left_out);
-        self.nat.ranges_v6 = fixed(v6, &mut left_out);
-        if left_out > 0 {
+        self.nat.ranges_v4 = fixed(v4, &mut dropped);
+        self.nat.ranges_v6 = fixed(v6, &mut dropped);
+        if dropped > 0 {
             warn!(
-                "{left_out} of the ServiceCIDRs' ranges are not looked after: traffic to \
-                 their addresses that no Service has is not stopped here"
+                "{dropped} ServiceCIDR ranges do not fit: packets to their unassigned addresses \
+                 are not dropped"
             );
         }
     }
@@ -142,19 +142,19 @@ impl NodeState {
 
     /// The writes that bring the maps back to what was written.
     pub(super) fn audit(&self, content: &Content) -> Vec<Write> {
-        let mut mending = Vec::new();
+        let mut repairs = Vec::new();
         let found = &content.node_addresses;
         let missing = self.written.difference(found);
-        mending.extend(missing.map(|address| Write::NodeAddress { address: *address }));
+        repairs.extend(missing.map(|address| Write::NodeAddress { address: *address }));
         let extra = found.difference(&self.written);
-        mending.extend(extra.map(|address| Write::RemoveNodeAddress { address: *address }));
+        repairs.extend(extra.map(|address| Write::RemoveNodeAddress { address: *address }));
         if let Some((v4, v6)) = self.settings
             && content.settings != (v4, v6)
         {
-            mending.extend([Write::SettingsV4(v4), Write::SettingsV6(v6)]);
+            repairs.extend([Write::SettingsV4(v4), Write::SettingsV6(v6)]);
         }
-        mending.extend(self.devices.audit(content));
-        mending
+        repairs.extend(self.devices.audit(content));
+        repairs
     }
 
     /// The addresses on which NodePorts answer; no more than a map holds. The primary
@@ -162,11 +162,11 @@ impl NodeState {
     fn fitting(&self, now: &NodeAddresses) -> BTreeSet<IpAddr> {
         let is_primary = |address: &&IpAddr| now.primary.contains(address);
         let (first, others): (Vec<&IpAddr>, _) = now.node_ports.iter().partition(is_primary);
-        let mut left = [self.capacity; 2];
+        let mut free = [self.capacity; 2];
         let fits = |address: &IpAddr| {
-            let left = &mut left[usize::from(address.is_ipv6())];
-            let fits = *left > 0;
-            *left = left.saturating_sub(1);
+            let free = &mut free[usize::from(address.is_ipv6())];
+            let fits = *free > 0;
+            *free = free.saturating_sub(1);
             fits
         };
         let fitting: BTreeSet<IpAddr> = first
@@ -175,10 +175,10 @@ impl NodeState {
             .copied()
             .filter(fits)
             .collect();
-        let left_out = now.node_ports.len() - fitting.len();
-        if left_out > 0 && now.node_ports != self.addresses.node_ports {
+        let dropped = now.node_ports.len() - fitting.len();
+        if dropped > 0 && now.node_ports != self.addresses.node_ports {
             warn!(
-                "NodePorts do not answer on {left_out} of this node's addresses, for which \
+                "NodePorts do not answer on {dropped} of this node's addresses, for which \
                  there is no room: set nodePortAddresses to ranges with fewer"
             );
         }
@@ -203,13 +203,13 @@ impl Nat {
     fn of<A>(
         self,
         node_address: A,
-        service_ranges: [layout::Range<A>; layout::SERVICE_RANGES],
+        service_cidrs: [layout::Range<A>; layout::SERVICE_CIDRS],
     ) -> layout::Settings<A> {
         layout::Settings {
             node_address,
             nat_ports: self.ports,
             flags: self.flags,
-            service_ranges,
+            service_cidrs,
         }
     }
 }
@@ -217,10 +217,10 @@ impl Nat {
 /// The first of the ranges, as many as there is room for.
 fn fixed<A: Copy + Default>(
     ranges: Vec<layout::Range<A>>,
-    left_out: &mut usize,
-) -> [layout::Range<A>; layout::SERVICE_RANGES] {
-    let mut fixed = [layout::Range::default(); layout::SERVICE_RANGES];
-    *left_out += ranges.len().saturating_sub(fixed.len());
+    dropped: &mut usize,
+) -> [layout::Range<A>; layout::SERVICE_CIDRS] {
+    let mut fixed = [layout::Range::default(); layout::SERVICE_CIDRS];
+    *dropped += ranges.len().saturating_sub(fixed.len());
     for (place, range) in fixed.iter_mut().zip(ranges) {
         *place = range;
     }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::metrics::{Extent, Metrics, Side};
+use crate::metrics::{Metrics, PolicyKind, SyncExtent};
 use crate::model::desired::{DesiredPort, FrontendKind, PortName};
 use crate::model::object::{Change, Family, ObjectName, Protocol, TrafficPolicy};
 
 /// Changes of endpoints whose age is measured at a time. More come together only where
 /// a map refuses writes for long, and then a part of them says as much.
-const MOST_TRIGGERS: usize = 10_000;
+const MAX_TRIGGERS: usize = 10_000;
 
 /// Follows changes from the model into the maps.
 pub(super) struct Progress {
@@ -22,7 +22,7 @@ pub(super) struct Progress {
     /// When the changes happened that EndpointSlices report.
     triggers: Vec<(Family, SystemTime)>,
     /// Ports that have endpoints but none here where the policy wants one.
-    without_local: BTreeSet<(Side, PortName)>,
+    without_local: BTreeSet<(PolicyKind, PortName)>,
 }
 
 impl Progress {
@@ -41,7 +41,7 @@ impl Progress {
     }
 
     /// A change goes to the model.
-    pub(super) fn take_in(&self, change: &Change) {
+    pub(super) fn observe(&self, change: &Change) {
         let metrics = &self.metrics.kube_proxy;
         match change {
             Change::Service(_) | Change::ServiceGone(_) => metrics.service_changes.add(),
@@ -55,9 +55,9 @@ impl Progress {
 
     /// A port is about to be programmed, or to go.
     pub(super) fn note_port(&mut self, name: &PortName, desired: Option<&DesiredPort>) {
-        for side in [Side::Internal, Side::External] {
-            let lacks = desired.is_some_and(|port| lacks_local(port, side));
-            self.set_without_local(side, name, lacks);
+        for policy_kind in [PolicyKind::Internal, PolicyKind::External] {
+            let lacks = desired.is_some_and(|port| lacks_local(port, policy_kind));
+            self.set_without_local(policy_kind, name, lacks);
         }
     }
 
@@ -70,22 +70,22 @@ impl Progress {
             let time = UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds))?;
             (time > self.started).then_some((family, time))
         });
-        let room = MOST_TRIGGERS.saturating_sub(self.triggers.len());
+        let room = MAX_TRIGGERS.saturating_sub(self.triggers.len());
         self.triggers.extend(times.take(room));
     }
 
     /// A round of programming is over.
-    pub(super) fn end(&self, extent: Extent, took: Duration) {
+    pub(super) fn end(&self, extent: SyncExtent, took: Duration) {
         self.metrics.kube_proxy.programmed(extent, took);
     }
 
     /// The maps have everything.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn mark_synced(&mut self) {
         let now = SystemTime::now();
         let metrics = &self.metrics.kube_proxy;
         metrics.up_to_date(now);
-        metrics.service_changes.settle();
-        metrics.endpoint_changes.settle();
+        metrics.service_changes.mark_synced();
+        metrics.endpoint_changes.mark_synced();
         for (family, time) in self.triggers.drain(..) {
             let age = now.duration_since(time).unwrap_or_default();
             metrics.endpoints_programmed(family, age);
@@ -96,25 +96,25 @@ impl Progress {
     }
 
     /// Keeps the numbers of Services without a local endpoint.
-    fn set_without_local(&mut self, side: Side, name: &PortName, lacks: bool) {
-        let had = self.has_port_without_local(side, name);
-        let key = (side, name.clone());
+    fn set_without_local(&mut self, policy_kind: PolicyKind, name: &PortName, lacks: bool) {
+        let had = self.has_port_without_local(policy_kind, name);
+        let key = (policy_kind, name.clone());
         if lacks {
             self.without_local.insert(key);
         } else {
             self.without_local.remove(&key);
         }
-        let has = self.has_port_without_local(side, name);
+        let has = self.has_port_without_local(policy_kind, name);
         let metrics = &self.metrics.kube_proxy;
         match (had, has) {
-            (false, true) => metrics.no_local_endpoints(name.family, side).inc(),
-            (true, false) => metrics.no_local_endpoints(name.family, side).dec(),
+            (false, true) => metrics.no_local_endpoints(name.family, policy_kind).inc(),
+            (true, false) => metrics.no_local_endpoints(name.family, policy_kind).dec(),
             _ => {}
         }
     }
 
     /// Whether any port of the Service is without, in the family of `name`.
-    fn has_port_without_local(&self, side: Side, name: &PortName) -> bool {
+    fn has_port_without_local(&self, policy_kind: PolicyKind, name: &PortName) -> bool {
         let first = PortName {
             service: name.service.clone(),
             port: Arc::from(""),
@@ -123,21 +123,21 @@ impl Progress {
         };
         let of_service = |service: &ObjectName| *service == name.service;
         self.without_local
-            .range((side, first)..)
-            .take_while(|(of, port)| *of == side && of_service(&port.service))
+            .range((policy_kind, first)..)
+            .take_while(|(of, port)| *of == policy_kind && of_service(&port.service))
             .any(|(_, port)| port.family == name.family)
     }
 }
 
-/// Whether the policy of one side wants a local endpoint, and there are only others.
-fn lacks_local(port: &DesiredPort, side: Side) -> bool {
+/// Whether the policy of one policy_kind wants a local endpoint, and there are only others.
+fn lacks_local(port: &DesiredPort, policy_kind: PolicyKind) -> bool {
     let is_external = |kind| kind != FrontendKind::ClusterIp;
-    let policy = match side {
-        Side::Internal => port.internal_policy,
-        Side::External if port.frontends.iter().any(|it| is_external(it.kind)) => {
+    let policy = match policy_kind {
+        PolicyKind::Internal => port.internal_policy,
+        PolicyKind::External if port.frontends.iter().any(|it| is_external(it.kind)) => {
             port.external_policy
         }
-        Side::External => TrafficPolicy::Cluster,
+        PolicyKind::External => TrafficPolicy::Cluster,
     };
     policy == TrafficPolicy::Local && port.local.is_empty() && !port.endpoints.is_empty()
 }

@@ -23,7 +23,7 @@ fn a_change_waits_until_it_is_programmed_and_may_wait_for_twice_the_sync_period(
     for family in families(&agent) {
         assert!(family.pending_for.is_some());
     }
-    assert_eq!(report(&agent).patience, Duration::from_secs(20));
+    assert_eq!(report(&agent).health_timeout, Duration::from_secs(20));
     assert!(!agent.program());
     settings.sync_period = Duration::from_secs(1);
     agent.configure(&settings);
@@ -31,5 +31,5 @@ fn a_change_waits_until_it_is_programmed_and_may_wait_for_twice_the_sync_period(
     for family in families(&agent) {
         assert!(family.pending_for.is_none());
     }
-    assert_eq!(report(&agent).patience, Duration::from_secs(2));
+    assert_eq!(report(&agent).health_timeout, Duration::from_secs(2));
 }

@@ -12,12 +12,14 @@ use aya::Ebpf;
 use tracing::warn;
 
 use super::cleanup::remove_filters;
-use super::device::{Device, LinkLayer, Role, edges};
-use super::link::{Direction, Found, Link};
+use super::device::{Device, LinkLayer, Role, edge_devices};
+use super::link::{Direction, Link, LinkState};
 use super::socket_path::{SocketPath, SocketPathError};
 use super::xdp::{Uplinks, XdpError, XdpOutcome};
-use crate::config::AttachWay;
-use crate::maps::{MapError, PinError, Pins, Predecessor, ProgramName, Refusal, classifier};
+use crate::config::AttachMode;
+use crate::maps::{
+    MapError, PinError, Pins, Predecessor, ProgramName, ProgramRejection, classifier,
+};
 
 /// A device cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -27,20 +29,20 @@ pub enum AttachError {
     Object(#[from] MapError),
     /// The kernel refused both ways to attach.
     #[error("cannot attach to {direction} of {device} (has the process CAP_NET_ADMIN?)")]
-    Refused {
+    Rejected {
         /// The device's name.
         device: String,
         /// `ingress` or `egress`.
         direction: &'static str,
         /// Why.
         #[source]
-        source: Refusal,
+        source: ProgramRejection,
     },
 }
 
 /// What [`Attacher::reconcile`] did.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct ReconcileOutcome {
     /// Devices that are served from now on.
     pub attached: Vec<(String, Role)>,
     /// Devices from which somebody had removed a program, which is back.
@@ -57,11 +59,11 @@ pub struct Outcome {
 
 /// Which devices [`Attacher::reconcile`] looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum ReconcileScope {
     /// Those that have come or changed.
-    AtChanges,
+    Changed,
     /// All: somebody may have detached a program.
-    AtAll,
+    All,
 }
 
 /// Holds the programs, and a link for each direction of each edge device.
@@ -70,7 +72,7 @@ pub enum Look {
 /// left; without, dropping it detaches.
 pub struct Attacher {
     programs: Ebpf,
-    way: AttachWay,
+    way: AttachMode,
     uplinks: Uplinks,
     pins: Option<Pins>,
     /// Whose programs still run, with other maps.
@@ -92,7 +94,7 @@ impl Attacher {
     /// An attacher of loaded programs.
     pub fn new(
         programs: Ebpf,
-        way: AttachWay,
+        way: AttachMode,
         uplinks: Uplinks,
         pins: Option<Pins>,
         predecessor: Option<Predecessor>,
@@ -146,15 +148,15 @@ impl Attacher {
         &mut self,
         devices: &[Device],
         node: &BTreeSet<IpAddr>,
-        look: Look,
-    ) -> Outcome {
-        let mut outcome = Outcome::default();
-        let edges: Vec<(&Device, Role)> = edges(devices, node).collect();
+        look: ReconcileScope,
+    ) -> ReconcileOutcome {
+        let mut outcome = ReconcileOutcome::default();
+        let edges: Vec<(&Device, Role)> = edge_devices(devices, node).collect();
         let present: BTreeSet<u32> = edges.iter().map(|(device, _)| device.index).collect();
         self.failed.retain(|index, _| present.contains(index));
         self.uplinks.release(&edges);
         for &(device, role) in &edges {
-            if look == Look::AtChanges && self.is_served_as(device, role) {
+            if look == ReconcileScope::Changed && self.is_served_as(device, role) {
                 continue;
             }
             let was_served = self.attached.contains_key(&device.index);
@@ -186,9 +188,9 @@ impl Attacher {
         });
         self.tidy_pins(&present);
         if let Some(predecessor) = self.predecessor.take()
-            && let Err(error) = predecessor.carry_the_rest()
+            && let Err(error) = predecessor.migrate_remaining()
         {
-            warn!("flows that were made during the start are lost: {error}");
+            warn!("cannot migrate flows created during startup: {error}");
         }
         let mut served = edges;
         served.retain(|(device, _)| self.attached.contains_key(&device.index));
@@ -214,7 +216,7 @@ impl Attacher {
         &mut self,
         device: &Device,
         role: Role,
-        outcome: &mut Outcome,
+        outcome: &mut ReconcileOutcome,
     ) -> Result<Attached, AttachError> {
         let (ingress, egress) = programs_for(role, device.link);
         let is_same = self.is_served_as(device, role);
@@ -227,13 +229,13 @@ impl Attacher {
         let [held_ingress, held_egress] = links;
         let (ingress, at_ingress) = self.put(ingress, device, Direction::Ingress, held_ingress)?;
         let (egress, at_egress) = self.put(egress, device, Direction::Egress, held_egress)?;
-        if is_new && self.way != AttachWay::Clsact && !ingress.is_filter() {
+        if is_new && self.way != AttachMode::Clsact && !ingress.is_filter() {
             // Of an agent that attached in the other way.
             remove_filters(&device.name);
         }
         if !is_same {
             outcome.attached.push((device.name.clone(), role));
-        } else if at_ingress == Found::Missing || at_egress == Found::Missing {
+        } else if at_ingress == LinkState::Reattached || at_egress == LinkState::Reattached {
             outcome.restored.push(device.name.clone());
         }
         Ok(Attached {
@@ -251,15 +253,15 @@ impl Attacher {
         device: &Device,
         direction: Direction,
         held: Option<Link>,
-    ) -> Result<(Link, Found), AttachError> {
+    ) -> Result<(Link, LinkState), AttachError> {
         let program = classifier(&mut self.programs, name)?;
         let (way, pins) = (self.way, self.pins.as_ref());
         let put = match held {
             Some(link) => link.keep(program, device, way, pins),
             None => Link::attach(program, device, direction, way, pins)
-                .map(|link| (link, Found::Missing)),
+                .map(|link| (link, LinkState::Reattached)),
         };
-        put.map_err(|source| AttachError::Refused {
+        put.map_err(|source| AttachError::Rejected {
             device: device.name.clone(),
             direction: direction.as_str(),
             source: source.into(),
@@ -296,8 +298,8 @@ impl Drop for Attacher {
     fn drop(&mut self) {
         if self.pins.is_some() {
             for attached in std::mem::take(&mut self.attached).into_values() {
-                attached.ingress.leave();
-                attached.egress.leave();
+                attached.ingress.keep_attached();
+                attached.egress.keep_attached();
             }
         }
     }

@@ -22,8 +22,8 @@ pub enum CgroupError {
     NoMount,
     /// Only a part of the tree is to be seen: that of a container.
     #[error(
-        "the root of cgroup2 is not to be seen at {0}, only a container's own cgroup: mount the \
-         host's /sys/fs/cgroup into the container, at any place"
+        "no root of cgroup2 at {0}, only a container's own cgroup: mount the host's \
+         /sys/fs/cgroup into the container, at any path"
     )]
     NoRoot(String),
 }

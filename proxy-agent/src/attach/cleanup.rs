@@ -14,7 +14,7 @@ use crate::maps::ProgramName;
 
 /// A device from which something was removed.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Cleaned {
+pub struct CleanedDevice {
     /// Its name.
     pub device: String,
     /// How many filters.
@@ -26,7 +26,7 @@ pub struct Cleaned {
 /// Removes the agent's filters from all devices, and a clsact qdisc where these were
 /// all that was in it: an empty one does nothing. An empty one that had no filter of
 /// the agent's may be somebody's and stays. No agent may run.
-pub async fn clean_up() -> Result<Vec<Cleaned>, DeviceWatchError> {
+pub async fn clean_up() -> Result<Vec<CleanedDevice>, DeviceWatchError> {
     let watch = DeviceWatch::open()?;
     let mut cleaned = Vec::new();
     for device in watch.list().await? {
@@ -39,7 +39,7 @@ pub async fn clean_up() -> Result<Vec<Cleaned>, DeviceWatchError> {
         if qdisc {
             remove_clsact(handle, &device).await?;
         }
-        cleaned.push(Cleaned {
+        cleaned.push(CleanedDevice {
             device: device.name,
             filters,
             qdisc,

@@ -11,7 +11,7 @@ pub struct Device {
     /// Its name.
     pub name: String,
     /// What drives it, as far as it matters here.
-    pub kind: Kind,
+    pub kind: DeviceKind,
     /// What its packets start with.
     pub link: LinkLayer,
     /// Whether XDP may redirect packets to it; `None` where the kernel does not say.
@@ -28,9 +28,9 @@ pub struct Device {
 
 /// Kinds of device that are distinguished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum DeviceKind {
     /// `veth` or `netkit`: a cable between network namespaces.
-    Cable,
+    Veth,
     /// A bridge.
     Bridge,
     /// A bond or a team.
@@ -77,18 +77,17 @@ pub fn local_addresses(devices: &[Device]) -> BTreeMap<u32, Vec<IpAddr>> {
 /// The edge devices among `devices`, each with its role. `node` are the node's
 /// addresses.
 ///
-/// An edge is where traffic enters or leaves the node's own network: hardware,
-/// tunnels, and the host ends of pods' devices. Bridges and bonds are not: their
-/// ports (a bridge's) or they themselves (a bond) are. A cable to another network
-/// namespace leads to a pod, unless it, or a device above it, carries an address of
-/// the node: then the node itself is a container, and the cable its uplink.
-pub fn edges<'a>(
+/// Edge devices are where traffic enters or leaves the node: hardware, tunnels, bonds, and the
+/// host ends of Pod devices; of a bridge its ports, of a bond not its members. A veth or netkit
+/// device with its peer in another network namespace belongs to a Pod, unless it, or a device
+/// above it, has an address of the node: then the node is a container, and this its uplink.
+pub fn edge_devices<'a>(
     devices: &'a [Device],
     node: &BTreeSet<IpAddr>,
 ) -> impl Iterator<Item = (&'a Device, Role)> {
     let bonds: BTreeSet<u32> = devices
         .iter()
-        .filter(|device| device.kind == Kind::Bond)
+        .filter(|device| device.kind == DeviceKind::Bond)
         .map(|device| device.index)
         .collect();
     let has_node_address = |device: &Device| {
@@ -109,9 +108,11 @@ pub fn edges<'a>(
             return None;
         }
         match device.kind {
-            Kind::Bridge | Kind::Loopback | Kind::Internal => None,
-            Kind::Bond | Kind::Hardware | Kind::Other => Some((device, Role::Outside)),
-            Kind::Cable => {
+            DeviceKind::Bridge | DeviceKind::Loopback | DeviceKind::Internal => None,
+            DeviceKind::Bond | DeviceKind::Hardware | DeviceKind::Other => {
+                Some((device, Role::Outside))
+            }
+            DeviceKind::Veth => {
                 if device.has_remote_peer && !uplinks.contains(&device.index) {
                     Some((device, Role::Pod))
                 } else {
@@ -126,7 +127,7 @@ pub fn edges<'a>(
 mod tests {
     use super::*;
 
-    fn device(index: u32, kind: Kind) -> Device {
+    fn device(index: u32, kind: DeviceKind) -> Device {
         Device {
             index,
             name: format!("d{index}"),
@@ -142,16 +143,16 @@ mod tests {
 
     fn roles(devices: &[Device], node: &[&str]) -> Vec<(u32, Role)> {
         let node = node.iter().map(|text| text.parse().unwrap()).collect();
-        edges(devices, &node)
+        edge_devices(devices, &node)
             .map(|(device, role)| (device.index, role))
             .collect()
     }
 
     #[test]
     fn addresses_that_kube_proxy_gave_to_a_device_of_its_own_are_not_the_machines() {
-        let mut uplink = device(2, Kind::Other);
+        let mut uplink = device(2, DeviceKind::Other);
         uplink.addresses = vec!["192.0.2.1".parse().unwrap()];
-        let mut ipvs = device(3, Kind::Internal);
+        let mut ipvs = device(3, DeviceKind::Internal);
         ipvs.name = "kube-ipvs0".to_owned();
         ipvs.addresses = vec!["10.96.0.1".parse().unwrap()];
         let expected = BTreeMap::from([(2, uplink.addresses.clone())]);
@@ -160,38 +161,38 @@ mod tests {
 
     #[test]
     fn hardware_and_tunnels_lead_outside() {
-        for kind in [Kind::Hardware, Kind::Other] {
+        for kind in [DeviceKind::Hardware, DeviceKind::Other] {
             assert_eq!(roles(&[device(2, kind)], &[]), [(2, Role::Outside)]);
         }
     }
 
     #[test]
     fn a_bridge_is_no_edge_but_its_ports_are() {
-        let mut port = device(3, Kind::Cable);
+        let mut port = device(3, DeviceKind::Veth);
         port.has_remote_peer = true;
         port.controller = Some(2);
         assert_eq!(
-            roles(&[device(2, Kind::Bridge), port], &[]),
+            roles(&[device(2, DeviceKind::Bridge), port], &[]),
             [(3, Role::Pod)]
         );
     }
 
     #[test]
     fn a_bond_is_an_edge_but_its_members_are_not() {
-        let mut member = device(3, Kind::Other);
+        let mut member = device(3, DeviceKind::Other);
         member.controller = Some(2);
         assert_eq!(
-            roles(&[device(2, Kind::Bond), member], &[]),
+            roles(&[device(2, DeviceKind::Bond), member], &[]),
             [(2, Role::Outside)]
         );
     }
 
     #[test]
     fn a_cable_with_the_nodes_address_is_an_uplink() {
-        let mut uplink = device(2, Kind::Cable);
+        let mut uplink = device(2, DeviceKind::Veth);
         uplink.has_remote_peer = true;
         uplink.addresses = vec!["192.0.2.1".parse().unwrap()];
-        let mut pod = device(3, Kind::Cable);
+        let mut pod = device(3, DeviceKind::Veth);
         pod.has_remote_peer = true;
         pod.addresses = vec!["10.244.1.1".parse().unwrap()];
         assert_eq!(
@@ -202,9 +203,9 @@ mod tests {
 
     #[test]
     fn a_cable_below_a_device_with_the_nodes_address_is_an_uplink() {
-        let mut cable = device(2, Kind::Cable);
+        let mut cable = device(2, DeviceKind::Veth);
         cable.has_remote_peer = true;
-        let mut above = device(3, Kind::Other);
+        let mut above = device(3, DeviceKind::Other);
         above.below = Some(2);
         above.addresses = vec!["192.0.2.1".parse().unwrap()];
         let devices = [cable, above];
@@ -217,7 +218,13 @@ mod tests {
     #[test]
     fn loopback_and_internal_devices_are_no_edges() {
         assert_eq!(
-            roles(&[device(1, Kind::Loopback), device(2, Kind::Internal)], &[]),
+            roles(
+                &[
+                    device(1, DeviceKind::Loopback),
+                    device(2, DeviceKind::Internal)
+                ],
+                &[]
+            ),
             []
         );
     }

@@ -5,7 +5,7 @@ use aya::sys::{BpfHelper, is_helper_supported};
 
 use super::socket_path::netns_cookie;
 use super::xdp_features;
-use crate::config::AttachWay;
+use crate::config::AttachMode;
 use crate::maps::running_kernel;
 
 /// A device that every network namespace has.
@@ -58,10 +58,10 @@ impl Features {
     }
 
     /// Whether programs can be attached as they are to be.
-    pub fn allow(&self, way: AttachWay) -> Result<(), FeatureError> {
+    pub fn allow(&self, way: AttachMode) -> Result<(), FeatureError> {
         match way {
-            AttachWay::Tcx if !self.tcx => Err(FeatureError::NoTcx(self.release.clone())),
-            AttachWay::Tcx | AttachWay::Clsact | AttachWay::Auto => Ok(()),
+            AttachMode::Tcx if !self.tcx => Err(FeatureError::NoTcx(self.release.clone())),
+            AttachMode::Tcx | AttachMode::Clsact | AttachMode::Auto => Ok(()),
         }
     }
 }
@@ -87,7 +87,10 @@ mod tests {
 
     #[test]
     fn tcx_is_refused_in_one_line_where_there_is_none() {
-        let refused = without_tcx().allow(AttachWay::Tcx).unwrap_err().to_string();
+        let refused = without_tcx()
+            .allow(AttachMode::Tcx)
+            .unwrap_err()
+            .to_string();
         for part in ["6.1.0-9-cloud-amd64", "6.6", "--attach auto"] {
             assert!(refused.contains(part), "{refused}");
         }
@@ -96,7 +99,7 @@ mod tests {
 
     #[test]
     fn other_ways_need_no_tcx() {
-        for way in [AttachWay::Auto, AttachWay::Clsact] {
+        for way in [AttachMode::Auto, AttachMode::Clsact] {
             without_tcx().allow(way).unwrap();
         }
     }

@@ -11,7 +11,7 @@ use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use tracing::warn;
 
 use super::device::Device;
-use crate::config::AttachWay;
+use crate::config::AttachMode;
 use crate::maps::Pins;
 
 /// Priority of our clsact filter at ingress: before a CNI's own, which shall see
@@ -75,11 +75,11 @@ pub(super) struct Link {
 
 /// Whether a program was found in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum LinkState {
     /// It was, and is the given one now.
-    There,
+    Present,
     /// It was not, and is now.
-    Missing,
+    Reattached,
 }
 
 impl Link {
@@ -88,12 +88,12 @@ impl Link {
         program: &mut SchedClassifier,
         device: &Device,
         direction: Direction,
-        way: AttachWay,
+        way: AttachMode,
         pins: Option<&Pins>,
     ) -> Result<Self, ProgramError> {
         let by_tcx = |program: &mut SchedClassifier| {
-            let left = pins.and_then(|pins| left_behind(pins, device, direction));
-            if let Some(link) = left
+            let existing = pins.and_then(|pins| existing_link(pins, device, direction));
+            if let Some(link) = existing
                 && let Ok(id) = program.attach_to_link(link)
             {
                 return Ok((program.take_link(id)?, false));
@@ -107,9 +107,9 @@ impl Link {
             Ok((program.take_link(id)?, true))
         };
         let attached: Result<_, ProgramError> = match way {
-            AttachWay::Tcx => by_tcx(program),
-            AttachWay::Clsact => by_filter(program),
-            AttachWay::Auto => by_tcx(program).or_else(|_| by_filter(program)),
+            AttachMode::Tcx => by_tcx(program),
+            AttachMode::Clsact => by_filter(program),
+            AttachMode::Auto => by_tcx(program).or_else(|_| by_filter(program)),
         };
         let (inner, is_filter) = attached?;
         Ok(Self {
@@ -125,9 +125,9 @@ impl Link {
         self,
         program: &mut SchedClassifier,
         device: &Device,
-        way: AttachWay,
+        way: AttachMode,
         pins: Option<&Pins>,
-    ) -> Result<(Self, Found), ProgramError> {
+    ) -> Result<(Self, LinkState), ProgramError> {
         let Self {
             inner,
             direction,
@@ -139,10 +139,10 @@ impl Link {
                 direction,
                 is_filter,
             };
-            return Ok((link, Found::There));
+            return Ok((link, LinkState::Present));
         }
         let link = Self::attach(program, device, direction, way, pins)?;
-        Ok((link, Found::Missing))
+        Ok((link, LinkState::Reattached))
     }
 
     /// Whether it is a clsact filter.
@@ -152,7 +152,7 @@ impl Link {
 
     /// Lets go of it without detaching: for an agent that ends and is to be followed by
     /// another one.
-    pub(super) fn leave(self) {
+    pub(super) fn keep_attached(self) {
         // A filter is in nobody's hands; only this value would remove it. A pinned link
         // stays by itself.
         if self.is_filter {
@@ -162,7 +162,11 @@ impl Link {
 }
 
 /// The link that an agent has left at a device, if there is one.
-fn left_behind(pins: &Pins, device: &Device, direction: Direction) -> Option<SchedClassifierLink> {
+fn existing_link(
+    pins: &Pins,
+    device: &Device,
+    direction: Direction,
+) -> Option<SchedClassifierLink> {
     let path = pins.link(&direction.pin(device.index));
     let link = PinnedLink::from_pin(path).ok()?;
     SchedClassifierLink::try_from(FdLink::from(link)).ok()
@@ -222,9 +226,9 @@ fn attach_filter(
     }
     let (to, priority) = (direction.attach_type(), direction.priority());
     let handle = TcHandle::from(FILTER);
-    let left = SchedClassifierLink::attached(device, to, priority, handle, None);
-    let left = left.map_err(TcError::IoError)?;
-    if let Ok(id) = program.attach_to_link(left) {
+    let existing = SchedClassifierLink::attached(device, to, priority, handle, None);
+    let existing = existing.map_err(TcError::IoError)?;
+    if let Ok(id) = program.attach_to_link(existing) {
         return Ok(id);
     }
     program.attach_with_options(

@@ -18,8 +18,8 @@ mod watch;
 mod xdp;
 mod xdp_features;
 
-pub use attacher::{AttachError, Attacher, Look, Outcome};
-pub use cleanup::{Cleaned, clean_up};
+pub use attacher::{AttachError, Attacher, ReconcileOutcome, ReconcileScope};
+pub use cleanup::{CleanedDevice, clean_up};
 pub use features::{FeatureError, Features};
 pub use pod_cgroups::pod_cgroups;
 pub use socket_path::{SocketPath, SocketPathError, scope};

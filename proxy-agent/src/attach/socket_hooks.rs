@@ -14,12 +14,11 @@ use super::socket_path::SocketPathError;
 use crate::maps::{MapError, PinError, Pins, replace};
 
 /// A program, and the one that takes its place where the kernel refuses it.
-type Name = (&'static str, Option<&'static str>);
+type ProgramPair = (&'static str, Option<&'static str>);
 
-/// The programs that make use of what is remembered of sockets. They are attached first,
-/// and those of an agent before are detached last: what an application hears is right
-/// before what it sends is changed, and as long as anybody changes it.
-pub(super) const OBSERVERS: [Name; 5] = [
+/// The reverse NAT hooks. They are attached before the forward hooks and detached after them,
+/// so that an application always gets answers from the address that it used.
+pub(super) const OBSERVERS: [ProgramPair; 5] = [
     ("getpeername4", None),
     ("getpeername6", None),
     ("recvmsg4", None),
@@ -29,7 +28,7 @@ pub(super) const OBSERVERS: [Name; 5] = [
 
 /// The others. Where one cannot be loaded, the second of a pair takes its place, which
 /// older kernels have all for.
-pub(super) const TRANSLATORS: [Name; 6] = [
+pub(super) const TRANSLATORS: [ProgramPair; 6] = [
     ("bind4", Some("bind4_eperm")),
     ("bind6", Some("bind6_eperm")),
     ("sendmsg4", Some("sendmsg4_eperm")),
@@ -56,16 +55,16 @@ pub(super) fn remove_pins(pins: &Pins, is_meant: impl Fn(&str) -> bool) -> Resul
 }
 
 /// A program that is loaded.
-pub(super) struct Hook {
+pub(super) struct SocketProgram {
     /// The name under which its link is pinned.
     name: &'static str,
     /// Its own; another one where this kernel takes only the second of a pair.
     program: &'static str,
 }
 
-impl Hook {
-    fn refused(&self, source: ProgramError) -> SocketPathError {
-        SocketPathError::Refused {
+impl SocketProgram {
+    fn rejected(&self, source: ProgramError) -> SocketPathError {
+        SocketPathError::Rejected {
             name: self.program,
             source: source.into(),
         }
@@ -73,27 +72,35 @@ impl Hook {
 }
 
 /// Where programs are attached, and their links are pinned.
-pub(super) struct Place<'a> {
+pub(super) struct CgroupTarget<'a> {
     pub(super) cgroup: File,
     /// What the names of pins of links to this cgroup begin with.
     pub(super) prefix: String,
     pub(super) pins: Option<&'a Pins>,
 }
 
-impl Place<'_> {
-    pub(super) fn attach(&self, object: &mut Ebpf, hook: &Hook) -> Result<FdLink, SocketPathError> {
+impl CgroupTarget<'_> {
+    pub(super) fn attach(
+        &self,
+        object: &mut Ebpf,
+        hook: &SocketProgram,
+    ) -> Result<FdLink, SocketPathError> {
         let program = program(object, hook.program)?;
-        attach(program, &self.cgroup).map_err(|source| hook.refused(source))
+        attach(program, &self.cgroup).map_err(|source| hook.rejected(source))
     }
 
     /// Attaches a program; one that an agent has left is replaced in one step. Two that
     /// change destinations must not both see a call: the second would take the endpoint
     /// for what the process has named.
-    pub(super) fn put(&self, object: &mut Ebpf, hook: &Hook) -> Result<FdLink, SocketPathError> {
+    pub(super) fn put(
+        &self,
+        object: &mut Ebpf,
+        hook: &SocketProgram,
+    ) -> Result<FdLink, SocketPathError> {
         if let Some(pins) = self.pins {
             let path = pins.link(&format!("{}{}", self.prefix, hook.name));
             let program = program(object, hook.program)?;
-            let program = program.fd().map_err(|source| hook.refused(source))?;
+            let program = program.fd().map_err(|source| hook.rejected(source))?;
             if replace(&path, program.as_fd()).is_ok()
                 && let Ok(link) = PinnedLink::from_pin(&path)
             {
@@ -106,7 +113,11 @@ impl Place<'_> {
 
     /// Pins a link in the place of the one that was there, if links are pinned. For a
     /// moment both programs run.
-    pub(super) fn pin(&self, link: FdLink, hook: &Hook) -> Result<FdLink, SocketPathError> {
+    pub(super) fn pin(
+        &self,
+        link: FdLink,
+        hook: &SocketProgram,
+    ) -> Result<FdLink, SocketPathError> {
         let Some(pins) = self.pins else {
             return Ok(link);
         };
@@ -136,10 +147,13 @@ impl Place<'_> {
     }
 }
 
-pub(super) fn load_all(object: &mut Ebpf, programs: &[Name]) -> Result<Vec<Hook>, SocketPathError> {
+pub(super) fn load_all(
+    object: &mut Ebpf,
+    programs: &[ProgramPair],
+) -> Result<Vec<SocketProgram>, SocketPathError> {
     let loaded = programs.iter().map(|(name, second)| {
         let program = loaded(object, name, *second)?;
-        Ok(Hook { name, program })
+        Ok(SocketProgram { name, program })
     });
     loaded.collect()
 }
@@ -154,8 +168,8 @@ fn loaded(
     name: &'static str,
     second: Option<&'static str>,
 ) -> Result<&'static str, SocketPathError> {
-    let refused = |name| {
-        move |source: ProgramError| SocketPathError::Refused {
+    let rejected = |name| {
+        move |source: ProgramError| SocketPathError::Rejected {
             name,
             source: source.into(),
         }
@@ -164,8 +178,8 @@ fn loaded(
         (Ok(()), _) => Ok(name),
         (Err(_), Some(second)) => load(program(object, second)?)
             .map(|()| second)
-            .map_err(refused(second)),
-        (Err(error), None) => Err(refused(name)(error)),
+            .map_err(rejected(second)),
+        (Err(error), None) => Err(rejected(name)(error)),
     }
 }
 

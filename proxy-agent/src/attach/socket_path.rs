@@ -12,10 +12,11 @@ use aya::programs::links::FdLink;
 use tracing::warn;
 
 use super::cgroup::{CgroupError, root};
-use super::socket_hooks::{OBSERVERS, PIN, Place, TRANSLATORS, load_all, remove_pins};
+use super::socket_hooks::{CgroupTarget, OBSERVERS, PIN, TRANSLATORS, load_all, remove_pins};
 use crate::config::SocketPathMode;
 use crate::maps::{
-    MapError, PinError, Pins, Predecessor, Refusal, SocketScope, running_kernel, wait_for_readers,
+    MapError, PinError, Pins, Predecessor, ProgramRejection, SocketScope, running_kernel,
+    synchronize_rcu,
 };
 
 /// Sockets cannot be served.
@@ -53,22 +54,22 @@ pub enum SocketPathError {
     },
     /// The kernel refused to load or to attach a program.
     #[error("Linux {} refused the program {name} at sockets", running_kernel())]
-    Refused {
+    Rejected {
         /// The program.
         name: &'static str,
         /// Why.
         #[source]
-        source: Refusal,
+        source: ProgramRejection,
     },
 }
 
 impl SocketPathError {
     /// Whether another attempt may succeed: a cgroup may come, and a program of somebody else
     /// go that lets no other in. What a kernel cannot do it does not learn.
-    pub fn may_pass(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         match self {
             Self::Cgroup(_) | Self::Open { .. } | Self::Pin { .. } => true,
-            Self::Refused { source, .. } => !source.is_of_load(),
+            Self::Rejected { source, .. } => !source.is_of_load(),
             Self::Cookie(_) | Self::Object(_) => false,
         }
     }
@@ -137,7 +138,7 @@ impl SocketPath {
             path: path.clone(),
             source,
         };
-        let place = Place {
+        let place = CgroupTarget {
             // A cgroup's id (on machines of 64 bits).
             prefix: format!("{PIN}{}-", directory.metadata().map_err(failed)?.ino()),
             cgroup: directory,
@@ -155,9 +156,9 @@ impl SocketPath {
             links.push(place.put(object, hook)?);
         }
         if let Some(predecessor) = predecessor {
-            wait_for_readers();
-            if let Err(error) = predecessor.carry_sockets() {
-                warn!("what was remembered of sockets during the start is lost: {error}");
+            synchronize_rcu();
+            if let Err(error) = predecessor.migrate_sockets() {
+                warn!("cannot migrate socket records created during startup: {error}");
             }
         }
         for (hook, link) in observing {

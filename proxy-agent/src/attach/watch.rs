@@ -19,7 +19,7 @@ use rtnetlink::packet_route::link::{
 use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 
-use super::device::{Device, Kind, LinkLayer};
+use super::device::{Device, DeviceKind, LinkLayer};
 use super::xdp_features;
 
 /// The devices cannot be watched.
@@ -135,10 +135,10 @@ fn device_of(message: LinkMessage, addresses: Vec<IpAddr>) -> Device {
         index: message.header.index,
         name: String::new(),
         kind: if message.header.link_layer_type == LinkLayerType::Loopback {
-            Kind::Loopback
+            DeviceKind::Loopback
         } else {
             // Only what is made of software alone names its kind.
-            Kind::Hardware
+            DeviceKind::Hardware
         },
         link: if is_ethernet {
             LinkLayer::Ethernet
@@ -174,12 +174,12 @@ fn device_of(message: LinkMessage, addresses: Vec<IpAddr>) -> Device {
     device
 }
 
-fn kind_of(kind: &InfoKind) -> Kind {
+fn kind_of(kind: &InfoKind) -> DeviceKind {
     match kind {
-        InfoKind::Veth | InfoKind::Netkit => Kind::Cable,
-        InfoKind::Bridge => Kind::Bridge,
-        InfoKind::Bond | InfoKind::Team => Kind::Bond,
-        InfoKind::Dummy | InfoKind::Ifb | InfoKind::Nlmon | InfoKind::Vrf => Kind::Internal,
-        _ => Kind::Other,
+        InfoKind::Veth | InfoKind::Netkit => DeviceKind::Veth,
+        InfoKind::Bridge => DeviceKind::Bridge,
+        InfoKind::Bond | InfoKind::Team => DeviceKind::Bond,
+        InfoKind::Dummy | InfoKind::Ifb | InfoKind::Nlmon | InfoKind::Vrf => DeviceKind::Internal,
+        _ => DeviceKind::Other,
     }
 }

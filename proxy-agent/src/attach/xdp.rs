@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use aya::Ebpf;
 use aya::programs::ProgramError;
 use aya::programs::xdp::{XdpLink, XdpMode};
-use proxy_ebpf::layout::{XdpWays, xdp_ways};
+use proxy_ebpf::layout::{XdpDeviceFlags, xdp_device_flags};
 
-use super::device::{Device, Kind, LinkLayer, Role};
+use super::device::{Device, DeviceKind, LinkLayer, Role};
 use crate::config::XdpChoice;
-use crate::maps::{MapError, Refusal, XdpDevices, xdp};
+use crate::maps::{MapError, ProgramRejection, XdpDevices, xdp};
 
 /// XDP does not work on a device; TC serves it.
 #[derive(Debug, thiserror::Error)]
@@ -19,13 +19,13 @@ pub enum XdpError {
     Object(#[from] MapError),
     /// The kernel's verifier, or the driver, does not take the program.
     #[error("no XDP on {device}, which TC serves alone")]
-    Refused {
+    Rejected {
         /// The device's name.
         device: String,
         /// Why: a driver without native XDP, a program of somebody else, or an MTU that
         /// is too large.
         #[source]
-        source: Refusal,
+        source: ProgramRejection,
     },
 }
 
@@ -46,7 +46,7 @@ pub struct Uplinks {
     choice: XdpChoice,
     devices: XdpDevices,
     /// What the map says.
-    ways: BTreeMap<u32, XdpWays>,
+    flags: BTreeMap<u32, XdpDeviceFlags>,
     /// Held for their effect: dropping one detaches.
     links: BTreeMap<u32, XdpLink>,
     /// Devices that cannot have XDP, as far as is known.
@@ -59,7 +59,7 @@ impl Uplinks {
         Self {
             choice,
             devices,
-            ways: BTreeMap::new(),
+            flags: BTreeMap::new(),
             links: BTreeMap::new(),
             failed: BTreeSet::new(),
         }
@@ -83,7 +83,7 @@ impl Uplinks {
         let gone: Vec<u32> = known.filter(|it| !may_have.contains(it)).collect();
         for index in gone {
             // What the map still says where it refuses, `attach` puts right.
-            let _ = self.set_ways(index, 0);
+            let _ = self.set_flags(index, 0);
             self.links.remove(&index);
         }
     }
@@ -109,8 +109,8 @@ impl Uplinks {
                 }
             }
         }
-        for (index, ways) in self.wanted_ways(served) {
-            if let Err(error) = self.set_ways(index, ways) {
+        for (index, flags) in self.wanted_flags(served) {
+            if let Err(error) = self.set_flags(index, flags) {
                 outcome.failed.push(error.into());
             }
         }
@@ -118,26 +118,27 @@ impl Uplinks {
     }
 
     /// What the map should say: nothing, as long as nobody would read it.
-    fn wanted_ways(&self, served: &[(&Device, Role)]) -> BTreeMap<u32, XdpWays> {
-        let mut wanted: BTreeMap<u32, XdpWays> = self.ways.keys().map(|it| (*it, 0)).collect();
+    fn wanted_flags(&self, served: &[(&Device, Role)]) -> BTreeMap<u32, XdpDeviceFlags> {
+        let mut wanted: BTreeMap<u32, XdpDeviceFlags> =
+            self.flags.keys().map(|it| (*it, 0)).collect();
         if !self.links.is_empty() {
             wanted.extend(served.iter().map(|(device, role)| {
                 let has_xdp = self.links.contains_key(&device.index);
-                (device.index, ways(device, *role, has_xdp))
+                (device.index, flags(device, *role, has_xdp))
             }));
         }
         wanted
     }
 
-    fn set_ways(&mut self, index: u32, ways: XdpWays) -> Result<(), MapError> {
-        if self.ways.get(&index).copied().unwrap_or(0) == ways {
+    fn set_flags(&mut self, index: u32, flags: XdpDeviceFlags) -> Result<(), MapError> {
+        if self.flags.get(&index).copied().unwrap_or(0) == flags {
             return Ok(());
         }
-        self.devices.set(index, ways)?;
-        if ways == 0 {
-            self.ways.remove(&index);
+        self.devices.set(index, flags)?;
+        if flags == 0 {
+            self.flags.remove(&index);
         } else {
-            self.ways.insert(index, ways);
+            self.flags.insert(index, flags);
         }
         Ok(())
     }
@@ -148,7 +149,7 @@ fn is_wanted(choice: XdpChoice, device: &Device, role: Role) -> bool {
     let is_uplink = role == Role::Outside && device.link == LinkLayer::Ethernet;
     is_uplink
         && match choice {
-            XdpChoice::Auto => matches!(device.kind, Kind::Hardware | Kind::Bond),
+            XdpChoice::Auto => matches!(device.kind, DeviceKind::Hardware | DeviceKind::Bond),
             XdpChoice::Always => true,
             XdpChoice::Never => false,
         }
@@ -158,31 +159,31 @@ fn is_wanted(choice: XdpChoice, device: &Device, role: Role) -> bool {
 /// cable wakes its other end only for what is redirected to it, if at all
 /// (`veth_xdp_flush` and `veth_xdp_xmit` in `drivers/net/veth.c`). A pod is no target:
 /// its network policy may be in programs at the egress of its device.
-fn ways(device: &Device, role: Role, has_xdp: bool) -> XdpWays {
-    let mut ways = 0;
-    if has_xdp && device.kind != Kind::Cable {
-        ways |= xdp_ways::RETURN;
+fn flags(device: &Device, role: Role, has_xdp: bool) -> XdpDeviceFlags {
+    let mut flags = 0;
+    if has_xdp && device.kind != DeviceKind::Veth {
+        flags |= xdp_device_flags::TX;
     }
     let is_uplink = role == Role::Outside && device.link == LinkLayer::Ethernet;
     if is_uplink && device.is_xdp_target == Some(true) {
-        ways |= xdp_ways::REDIRECT;
+        flags |= xdp_device_flags::REDIRECT;
     }
-    ways
+    flags
 }
 
 /// By the driver, never generically: TC is better there.
 fn attach(object: &mut Ebpf, device: &Device) -> Result<XdpLink, XdpError> {
     let program = xdp(object)?;
-    let refused = |source: ProgramError| XdpError::Refused {
+    let rejected = |source: ProgramError| XdpError::Rejected {
         device: device.name.clone(),
         source: source.into(),
     };
     match program.load() {
         Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-        Err(error) => return Err(refused(error)),
+        Err(error) => return Err(rejected(error)),
     }
     let id = program
         .attach_to_if_index(device.index, XdpMode::Driver)
-        .map_err(refused)?;
-    program.take_link(id).map_err(refused)
+        .map_err(rejected)?;
+    program.take_link(id).map_err(rejected)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use tracing::info;
 
-use crate::attach::{Cleaned, clean_up};
+use crate::attach::{CleanedDevice, clean_up};
 use crate::config::Settings;
 use crate::maps::{Pins, is_bpffs};
 
@@ -19,7 +19,7 @@ pub(super) fn run(settings: &Settings) -> Result<()> {
         .build()
         .context("cannot start the runtime")?
         .block_on(clean_up())?;
-    for Cleaned {
+    for CleanedDevice {
         device,
         filters,
         qdisc,

@@ -30,7 +30,7 @@ impl Level {
     pub(super) fn set(&self, level: LogLevel) {
         let Some(filter) = &self.0 else { return };
         if let Err(error) = filter.reload(EnvFilter::new(level.name())) {
-            tracing::warn!("the log level stays as it is: {error}");
+            tracing::warn!("cannot change the log level: {error}");
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn run(args: &MountArgs) -> Result<()> {
     let is_there =
         is_bpffs(bpffs).with_context(|| format!("cannot look at {}", bpffs.display()))?;
     if is_there {
-        info!(directory = %bpffs.display(), "there is a BPF file system");
+        info!(directory = %bpffs.display(), "BPF file system is already mounted");
         return Ok(());
     }
     // As systemd mounts it.

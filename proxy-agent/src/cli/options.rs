@@ -30,8 +30,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 
-    /// Remove what agents have left on this machine, and end: what is pinned, filters on
-    /// devices, and a clsact qdisc where that is empty then. No agent may run.
+    /// Remove all pins, filters and empty clsact qdiscs of this proxy from the machine, then
+    /// exit. No agent may be running.
     #[arg(long)]
     pub(super) cleanup: bool,
 
@@ -163,7 +163,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::config::{AttachWay, SocketPathMode, XdpChoice, with_overrides};
+    use crate::config::{AttachMode, SocketPathMode, XdpChoice, with_overrides};
     use crate::model::object::{Algorithm, Forwarding};
 
     #[derive(Parser)]
@@ -208,7 +208,9 @@ mod tests {
                 it.metrics_address = ([127, 0, 0, 1], 1).into();
             }),
             (&["--map-flows=64"], |it| it.own.maps.flows = 64),
-            (&["--attach=clsact"], |it| it.own.attach = AttachWay::Clsact),
+            (&["--attach=clsact"], |it| {
+                it.own.attach = AttachMode::Clsact
+            }),
             (&["--bpffs=none"], |it| it.own.bpffs = None),
             (&["--bpffs=/b"], |it| it.own.bpffs = Some("/b".into())),
             (&["--xdp=never"], |it| it.own.xdp = XdpChoice::Never),

@@ -4,7 +4,7 @@ use crate::choice::choice;
 
 choice! {
     /// How programs are attached to devices.
-    pub enum AttachWay {
+    pub enum AttachMode {
         /// tcx where the kernel has it (Linux 6.6), else clsact filters.
         Auto = "auto",
         /// Only tcx.

@@ -23,7 +23,7 @@ pub enum FileError {
     },
     /// There is a mistake in it.
     #[error("mistake in the configuration file: {0}")]
-    Mistake(#[from] ConfigError),
+    FieldError(#[from] ConfigError),
 }
 
 /// A configuration file that is watched.
@@ -71,7 +71,7 @@ impl ConfigFile {
                 warn!("cannot watch the folder of {path}: {error}");
             }
             let name = self.path.file_name().unwrap_or(OsStr::new(""));
-            if events.hints().in_writing.contains(name) {
+            if events.hints().open_for_write.contains(name) {
                 continue;
             }
             let text = fs::read_to_string(&self.path);

@@ -11,10 +11,10 @@ mod port_range;
 
 use std::path::PathBuf;
 
-pub use choices::{AttachWay, SocketPathMode, XdpChoice};
+pub use choices::{AttachMode, SocketPathMode, XdpChoice};
 pub use file::{ConfigFile, FileError};
 pub use kube_proxy::{
-    LogLevel, LogSettings, MapSizes, OptionName, Override, OwnSettings, Setting, Settings,
+    LogLevel, LogSettings, MapSizes, OptionName, Override, ProxyAgentSettings, Setting, Settings,
     settings, with_overrides,
 };
 pub use port_range::PortRange;

@@ -19,7 +19,7 @@ use tracing::warn;
 use crate::config::PortRange;
 pub use conntrack::{Connection, translated_by_netfilter};
 pub use nat_ports::{NatPorts, nat_ports};
-pub use sockets::{Connected, connected_tcp, connected_udp, end};
+pub use sockets::{ConnectedSocket, connected_tcp, connected_udp, destroy};
 
 /// How often the host's sockets are looked over.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -91,7 +91,7 @@ pub fn watch(first: HostPorts) -> watch::Receiver<HostPorts> {
                     *known = now;
                     is_new
                 })),
-                Err(error) => warn!("{:#}; to be tried again", anyhow::Error::from(error)),
+                Err(error) => warn!("{:#}; will retry", anyhow::Error::from(error)),
             }
         }
     });

@@ -30,7 +30,7 @@ pub(super) async fn bound() -> io::Result<BTreeSet<u16>> {
 
 /// A socket that is connected, or being connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Connected {
+pub struct ConnectedSocket {
     /// To whom; never an IPv4 address in IPv6's clothes.
     pub peer: net::SocketAddr,
     /// The kernel's cookie for it, which is in the kernel's answer word by word, the lower
@@ -41,7 +41,7 @@ pub struct Connected {
     id: SocketId,
 }
 
-impl Connected {
+impl ConnectedSocket {
     fn new(family: u8, protocol: u8, id: SocketId) -> Self {
         let words = id.cookie.as_chunks().0;
         let peer = (id.destination_address.to_canonical(), id.destination_port);
@@ -56,17 +56,17 @@ impl Connected {
 }
 
 /// The host's UDP sockets that are connected.
-pub async fn connected_udp() -> io::Result<Vec<Connected>> {
+pub async fn connected_udp() -> io::Result<Vec<ConnectedSocket>> {
     connected(IPPROTO_UDP, StateFlags::ESTABLISHED).await
 }
 
 /// The host's TCP sockets that are connected or being connected, and not closed by the host.
-pub async fn connected_tcp() -> io::Result<Vec<Connected>> {
+pub async fn connected_tcp() -> io::Result<Vec<ConnectedSocket>> {
     let states = StateFlags::ESTABLISHED | StateFlags::SYN_SENT | StateFlags::CLOSE_WAIT;
     connected(IPPROTO_TCP, states).await
 }
 
-async fn connected(protocol: u8, states: StateFlags) -> io::Result<Vec<Connected>> {
+async fn connected(protocol: u8, states: StateFlags) -> io::Result<Vec<ConnectedSocket>> {
     let (connection, handle, _) = new_connection(NETLINK_SOCK_DIAG)?;
     let connection = tokio::spawn(connection);
     let result = all_connected(&handle, protocol, states).await;
@@ -78,7 +78,7 @@ async fn all_connected(
     handle: &ConnectionHandle<SockDiagMessage>,
     protocol: u8,
     states: StateFlags,
-) -> io::Result<Vec<Connected>> {
+) -> io::Result<Vec<ConnectedSocket>> {
     let mut sockets = Vec::new();
     for (family, any) in families() {
         let request = InetRequest {
@@ -89,7 +89,7 @@ async fn all_connected(
             socket_id: any,
         };
         list(handle, request, |id| {
-            sockets.push(Connected::new(family, protocol, id));
+            sockets.push(ConnectedSocket::new(family, protocol, id));
         })
         .await?;
     }
@@ -99,7 +99,7 @@ async fn all_connected(
 /// Ends a socket as an administrator may (`ss --kill`): whoever uses it gets
 /// `ECONNABORTED`, and it is connected no more; TCP's peer gets a reset. Whether it was
 /// still there.
-pub async fn end(socket: Connected) -> io::Result<bool> {
+pub async fn destroy(socket: ConnectedSocket) -> io::Result<bool> {
     let (connection, handle, _) = new_connection(NETLINK_SOCK_DIAG)?;
     let connection = tokio::spawn(connection);
     let request = InetRequest {

@@ -17,9 +17,9 @@ pub enum BackendState {
     /// It serves.
     Serving,
     /// Its life has ended.
-    Ended,
+    Removed,
     /// It has ended for so long that connections are reset.
-    Gone,
+    ResetDue,
 }
 
 /// `SOCKETS_*`
@@ -81,8 +81,8 @@ where
     Some(if backend.is_current(record.generation) {
         BackendState::Serving
     } else if backend.resets(record.generation) {
-        BackendState::Gone
+        BackendState::ResetDue
     } else {
-        BackendState::Ended
+        BackendState::Removed
     })
 }

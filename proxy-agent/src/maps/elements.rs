@@ -40,7 +40,7 @@ pub(super) trait Elements {
     fn v6(&mut self) -> &mut impl FamilyElements<V6>;
 
     /// Lets packets find what needs these bits of the filter.
-    fn admit(&mut self, bits: FilterBits) -> Result<(), MapError>;
+    fn add_to_filter(&mut self, bits: FilterBits) -> Result<(), MapError>;
 
     fn set_slot(&mut self, position: u32, backend: u32) -> Result<(), MapError>;
     fn set_nat_port(&mut self, position: u32, port: Port) -> Result<(), MapError>;
@@ -86,7 +86,7 @@ macro_rules! with_family {
 /// Carries out one write.
 pub(super) fn apply(maps: &mut impl Elements, write: &Write) -> Result<(), MapError> {
     if let Some(bits) = filter::needed_by(write) {
-        maps.admit(bits)?;
+        maps.add_to_filter(bits)?;
     }
     match write {
         Write::Backend { index, entry } => with_address!(maps, entry.address, |family, address| {

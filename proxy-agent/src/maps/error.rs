@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::refusal::{Refusal, running_kernel};
+use super::program_rejection::{ProgramRejection, running_kernel};
 
 /// An error of the kernel's maps or programs.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub enum MapError {
         name: &'static str,
         /// Why.
         #[source]
-        source: Refusal,
+        source: ProgramRejection,
     },
     /// The object has no such map or program: the agent and the object are not
     /// from one build.

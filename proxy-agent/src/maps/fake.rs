@@ -59,7 +59,7 @@ impl Elements for FakeMaps {
         &mut self.v6
     }
 
-    fn admit(&mut self, bits: FilterBits) -> Result<(), MapError> {
+    fn add_to_filter(&mut self, bits: FilterBits) -> Result<(), MapError> {
         if let Some(filter) = &mut *self.v4.shared.filter.borrow_mut() {
             filter.insert(bits);
         }

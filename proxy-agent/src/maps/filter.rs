@@ -1,7 +1,7 @@
 //! `FILTER`: which packets a Service may concern.
 //!
 //! Bits are set before what they stand for is written. They are not cleared with that, for flows
-//! go on without their frontend; [`Filter::mend`] clears what nothing needs any more.
+//! go on without their frontend; [`Filter::reconcile`] clears what nothing needs any more.
 
 #![expect(unsafe_code, reason = "keys as the bytes that they are")]
 
@@ -13,8 +13,8 @@ use aya::maps::MapData;
 use proxy_ebpf::layout::{Address, FILTER_WORDS, FilterBits, Flow, FlowKey, Port, V4, V6};
 
 use super::batch::for_each_raw;
-use super::carry::handle;
 use super::mapped::MappedArray;
+use super::migrate::handle;
 use super::{MapError, flows};
 use crate::plan::{Content, Element, Write};
 
@@ -24,7 +24,7 @@ const SPARE: usize = 4096;
 
 /// How many bits an audit has changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FilterMending {
+pub struct FilterRepairs {
     /// Those without which packets did not find what the maps hold.
     pub set: usize,
     /// Those that nothing needs any more.
@@ -62,30 +62,30 @@ impl Filter {
     /// Sets every bit that is needed for what the agent has written. Where too many are set,
     /// clears those that were needed neither now nor at the call before: nothing that began
     /// in between can need one of them.
-    pub(super) fn mend(&mut self, content: &Content) -> Result<FilterMending, MapError> {
+    pub(super) fn reconcile(&mut self, content: &Content) -> Result<FilterRepairs, MapError> {
         let mut needed = words(needed_by_content(content));
-        let mut mending = FilterMending {
+        let mut repairs = FilterRepairs {
             set: self.set_all(&needed)?,
             cleared: 0,
         };
         let are_set = count(&self.bits.copy(FILTER_WORDS)?);
         if are_set <= 2 * count(&needed) + SPARE {
             self.needed_before = None;
-            return Ok(mending);
+            return Ok(repairs);
         }
         let Some(before) = self.needed_before.replace(needed.clone()) else {
-            return Ok(mending);
+            return Ok(repairs);
         };
         add(&mut needed, &before);
         add(&mut needed, &self.needed_by_flows()?);
         for (index, needed) in (0..).zip(&needed) {
             let there = self.bits.get(index)?;
             if there & !needed != 0 {
-                mending.cleared += (there & !needed).count_ones() as usize;
+                repairs.cleared += (there & !needed).count_ones() as usize;
                 self.bits.set(index, there & needed)?;
             }
         }
-        Ok(mending)
+        Ok(repairs)
     }
 
     fn needed_by_flows(&self) -> Result<Vec<u64>, MapError> {

@@ -10,7 +10,7 @@ use proxy_ebpf::layout::{Counter, maps};
 
 use super::MapError;
 use super::batch::for_each_raw;
-use super::carry::handle;
+use super::migrate::handle;
 
 /// Tables of flow records.
 pub(super) const FLOWS: [&str; 4] = [

@@ -15,7 +15,7 @@ const FALLBACK: Duration = Duration::from_millis(100);
 
 /// Returns once no program that was running at the call still runs. Blocks for
 /// some tens of milliseconds.
-pub fn wait_for_readers() {
+pub fn synchronize_rcu() {
     // SAFETY: takes no pointers.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if result != 0 {

@@ -5,7 +5,7 @@ use proxy_ebpf::layout::{Counter, FilterBits, NatPort, Port, SlotPair, Traffic, 
 
 use super::backend_state::Sockets;
 use super::elements::{Elements, apply, content};
-use super::filter::{Filter, FilterMending};
+use super::filter::{Filter, FilterRepairs};
 use super::mapped::MappedArray;
 use super::table::{FamilyElements, FamilyMaps};
 use super::{MapError, Maps, Readable};
@@ -61,12 +61,12 @@ impl Readable for KernelMaps {
         content(self)
     }
 
-    fn admit(&mut self, content: &Content) -> Result<(), MapError> {
+    fn add_to_filter(&mut self, content: &Content) -> Result<(), MapError> {
         self.filter.fill(content)
     }
 
-    fn mend_filter(&mut self, content: &Content) -> Result<FilterMending, MapError> {
-        self.filter.mend(content)
+    fn reconcile_filter(&mut self, content: &Content) -> Result<FilterRepairs, MapError> {
+        self.filter.reconcile(content)
     }
 }
 
@@ -79,7 +79,7 @@ impl Elements for KernelMaps {
         &mut self.v6
     }
 
-    fn admit(&mut self, bits: FilterBits) -> Result<(), MapError> {
+    fn add_to_filter(&mut self, bits: FilterBits) -> Result<(), MapError> {
         self.filter.set(bits)
     }
 

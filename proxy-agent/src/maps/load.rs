@@ -11,12 +11,12 @@ use tracing::{info, warn};
 use super::backend_state::Sockets;
 use super::filter::Filter;
 use super::kernel::KernelMaps;
-use super::left_out::LeftOut;
 use super::object::{SocketScope, object};
+use super::opt_out::OptOutCgroups;
 use super::programs::{ProgramName, classifier, load_usual};
 use super::table::{FamilyMaps, SharedMaps};
 use super::xdp::{XdpDevices, xdp};
-use super::{ForeignFlows, MapError, Pins, Predecessor, RecordTables};
+use super::{MapError, NetfilterFlows, Pins, Predecessor, RecordTables};
 use crate::config::MapSizes;
 
 /// The loaded object.
@@ -24,7 +24,7 @@ pub struct Loaded {
     /// Its maps.
     pub maps: KernelMaps,
     /// The Pods whose sockets are left alone.
-    pub left_out: LeftOut,
+    pub opt_out: OptOutCgroups,
     /// Its programs, loaded and not attached.
     pub programs: Ebpf,
     /// Where the maps are from.
@@ -32,7 +32,7 @@ pub struct Loaded {
     /// The tables that the data path itself fills.
     pub records: RecordTables,
     /// For flows that are not the programs'.
-    pub foreign: ForeignFlows,
+    pub netfilter_flows: NetfilterFlows,
     /// The last agent's maps, where these are only a copy.
     pub predecessor: Option<Predecessor>,
     /// What XDP can do with devices: nothing. Always new, since XDP ends with its agent.
@@ -73,16 +73,16 @@ pub fn load(sizes: MapSizes, scope: SocketScope, pins: Option<&Pins>) -> Result<
     };
     let folder = pins.maps();
     let taken = match fit(&folder, sizes) {
-        Fit::Absent => return load_new(sizes, scope, Some(pins)),
-        Fit::Whole => create(sizes, scope, Some(&folder))
+        PinnedMaps::Absent => return load_new(sizes, scope, Some(pins)),
+        PinnedMaps::Compatible => create(sizes, scope, Some(&folder))
             .and_then(|object| Loaded::new(object, sizes, Origin::Adopted)),
-        Fit::Resized => load_resized(sizes, scope, pins),
+        PinnedMaps::Resized => load_resized(sizes, scope, pins),
     };
     taken.or_else(|error| {
         let error = anyhow::Error::from(error);
         warn!(
             maps = %folder.display(),
-            "what the last agent has left cannot be used, so new maps are made, and \
+            "cannot use the pinned maps of the previous agent; creating new ones, \
              connections may break: {error:#}"
         );
         load_new(sizes, scope, Some(pins))
@@ -92,9 +92,9 @@ pub fn load(sizes: MapSizes, scope: SocketScope, pins: Option<&Pins>) -> Result<
 /// Loads the programs with new maps that hold what the last agent's do.
 fn load_resized(sizes: MapSizes, scope: SocketScope, pins: &Pins) -> Result<Loaded, MapError> {
     let object = create(sizes, scope, None)?;
-    let predecessor = Predecessor::carry(&pins.maps(), &object)?;
+    let predecessor = Predecessor::migrate(&pins.maps(), &object)?;
     pin(&object, pins)?;
-    info!("the maps of the last agent have other sizes; their content is carried over");
+    info!("map sizes changed; migrating the previous agent's maps");
     let mut loaded = Loaded::new(object, sizes, Origin::Adopted)?;
     loaded.predecessor = Some(predecessor);
     Ok(loaded)
@@ -134,24 +134,24 @@ fn pinned() -> impl Iterator<Item = &'static MapSpec> {
 }
 
 /// Whether pinned maps go with the configured sizes.
-enum Fit {
+enum PinnedMaps {
     Absent,
     Resized,
-    Whole,
+    Compatible,
 }
 
-fn fit(folder: &Path, sizes: MapSizes) -> Fit {
+fn fit(folder: &Path, sizes: MapSizes) -> PinnedMaps {
     if !folder.exists() {
-        return Fit::Absent;
+        return PinnedMaps::Absent;
     }
     let is_as_large = |map: &MapSpec| {
         let pinned = MapInfo::from_pin(folder.join(map.name));
         pinned.is_ok_and(|pinned| pinned.max_entries() == sizes.of(map.size))
     };
     if pinned().all(is_as_large) {
-        Fit::Whole
+        PinnedMaps::Compatible
     } else {
-        Fit::Resized
+        PinnedMaps::Resized
     }
 }
 
@@ -166,7 +166,7 @@ fn create(sizes: MapSizes, scope: SocketScope, folder: Option<&Path>) -> Result<
 impl Loaded {
     fn new(mut object: Ebpf, sizes: MapSizes, origin: Origin) -> Result<Self, MapError> {
         let records = RecordTables::of(&object)?;
-        let foreign = ForeignFlows::of(&object)?;
+        let netfilter_flows = NetfilterFlows::of(&object)?;
         let shared = SharedMaps::open(&mut object, sizes)?;
         let maps = KernelMaps {
             v4: FamilyMaps::<V4>::open(&mut object, sizes)?,
@@ -181,9 +181,9 @@ impl Loaded {
         Ok(Self {
             maps,
             xdp_devices: XdpDevices(shared.xdp_devices),
-            left_out: LeftOut::new(shared.left_out, shared.left_out_levels),
+            opt_out: OptOutCgroups::new(shared.left_out, shared.left_out_levels),
             records,
-            foreign,
+            netfilter_flows,
             programs: object,
             origin,
             predecessor: None,

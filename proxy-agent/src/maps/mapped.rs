@@ -94,7 +94,7 @@ impl<T: Pod> MappedArray<T> {
         if end > self.mapping.bytes {
             let all = self.elements as usize * Self::STRIDE;
             // Twice as much each time, so that growing costs little in the long run.
-            let wanted = end.max(2 * self.mapping.bytes).max(SMALLEST_MAPPING);
+            let wanted = end.max(2 * self.mapping.bytes).max(MIN_MAPPING);
             self.mapping = Mapping::new(&self.map, wanted.min(all))?;
         }
         // SAFETY: the element lies within the mapping.
@@ -103,7 +103,7 @@ impl<T: Pod> MappedArray<T> {
 }
 
 /// Where a mapping starts to grow, in bytes.
-const SMALLEST_MAPPING: usize = 64 * 1024;
+const MIN_MAPPING: usize = 64 * 1024;
 
 /// The mapped beginning of a map; unmapped on drop.
 struct Mapping {

@@ -127,7 +127,7 @@ impl Pins {
         for name in self.links()? {
             let path = self.link(&name);
             if let Err(error) = detach(&path) {
-                warn!(pin = %path.display(), "not detached before its pin goes: {error}");
+                warn!(pin = %path.display(), "cannot detach before removing the pin: {error}");
             }
         }
         remove(&self.folder)

@@ -65,7 +65,7 @@ pub(crate) fn classifier(
     let program = classifier_named(object, name)?;
     if program.fd().is_err() {
         let loaded = program.load();
-        loaded.map_err(|source| refused(name, source))?;
+        loaded.map_err(|source| rejected(name, source))?;
     }
     Ok(program)
 }
@@ -78,10 +78,10 @@ fn classifier_named<'a>(
         .program_mut(name)
         .ok_or(MapError::Missing(name))?
         .try_into()
-        .map_err(|source| refused(name, source))
+        .map_err(|source| rejected(name, source))
 }
 
-pub(super) fn refused(name: &'static str, source: ProgramError) -> MapError {
+pub(super) fn rejected(name: &'static str, source: ProgramError) -> MapError {
     let source = source.into();
     MapError::Program { name, source }
 }
@@ -96,8 +96,9 @@ pub(super) fn load_usual(object: &mut Ebpf) -> Result<(), MapError> {
     let mut programs = Vec::with_capacity(wanted.len());
     for (name, program) in object.programs_mut() {
         if let Some(name) = wanted.take(name) {
-            let program: &mut SchedClassifier =
-                program.try_into().map_err(|source| refused(name, source))?;
+            let program: &mut SchedClassifier = program
+                .try_into()
+                .map_err(|source| rejected(name, source))?;
             programs.push((name, program));
         }
     }
@@ -114,7 +115,7 @@ fn load_in_parallel(programs: Vec<(&'static str, &mut SchedClassifier)>) -> Resu
     let next = || rest.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || {
         while let Some((name, program)) = next() {
-            program.load().map_err(|source| refused(name, source))?;
+            program.load().map_err(|source| rejected(name, source))?;
         }
         Ok(())
     };
@@ -140,7 +141,7 @@ fn enter_stages(object: &mut Ebpf) -> Result<(), MapError> {
             let program = program
                 .fd()
                 .and_then(|fd| fd.try_clone().map_err(Into::into))
-                .map_err(|source| refused(name, source))?;
+                .map_err(|source| rejected(name, source))?;
             let map = object.map_mut(MAP).ok_or(MapError::Missing(MAP))?;
             let mut stages = ProgramArray::try_from(map).map_err(written)?;
             let index = stage.index(version);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use proxy_ebpf::layout::{Address, Backend, Frontend, FrontendKey, SourceRange};
 
-use super::{FilterMending, MapError};
+use super::{FilterRepairs, MapError};
 use crate::model::object::Protocol;
 use crate::plan::{BackendEntry, Content, Element, FrontendId};
 
@@ -24,7 +24,7 @@ pub trait Readable {
     /// # Errors
     ///
     /// As of [`Self::read`].
-    fn admit(&mut self, _: &Content) -> Result<(), MapError> {
+    fn add_to_filter(&mut self, _: &Content) -> Result<(), MapError> {
         Ok(())
     }
 
@@ -34,8 +34,8 @@ pub trait Readable {
     /// # Errors
     ///
     /// As of [`Self::read`].
-    fn mend_filter(&mut self, _: &Content) -> Result<FilterMending, MapError> {
-        Ok(FilterMending::default())
+    fn reconcile_filter(&mut self, _: &Content) -> Result<FilterRepairs, MapError> {
+        Ok(FilterRepairs::default())
     }
 }
 

@@ -5,7 +5,7 @@ use aya::Ebpf;
 use proxy_ebpf::host::Memory;
 use proxy_ebpf::layout::{
     Address, Allowed, Backend, ClusterIp, Frontend, FrontendKey, NatPort, NodeAddress, Settings,
-    SlotPair, SourceRange, Traffic, V4, V6, XdpWays, maps,
+    SlotPair, SourceRange, Traffic, V4, V6, XdpDeviceFlags, maps,
 };
 
 use super::elements::{Indexed, Keyed};

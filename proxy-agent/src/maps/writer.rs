@@ -107,9 +107,9 @@ impl<M: Maps> Writer<M> {
         match write {
             Write::Frontend { id, .. } | Write::RemoveFrontend { id } => error!(
                 frontend = %id.address, port = id.port, protocol = %id.protocol,
-                "not programmed, to be tried again: {error:#}"
+                "map write failed, will retry: {error:#}"
             ),
-            _ => error!("not programmed, to be tried again: {error:#}"),
+            _ => error!("map write failed, will retry: {error:#}"),
         }
         if let Write::Frontend { id, .. } = write {
             self.failures.push((*id, format!("{error:#}")));

@@ -2,22 +2,22 @@
 
 use aya::Ebpf;
 use aya::programs::Xdp;
-use proxy_ebpf::layout::XdpWays;
+use proxy_ebpf::layout::XdpDeviceFlags;
 
 use super::MapError;
 use super::elements::Keyed as _;
 use super::handles::Hash;
-use super::programs::refused;
+use super::programs::rejected;
 
 /// The program's name in the object.
 const PROGRAM: &str = "xdp_outside";
 
 /// `XDP_DEVICES`: what XDP can do with which device.
-pub struct XdpDevices(pub(super) Hash<u32, XdpWays>);
+pub struct XdpDevices(pub(super) Hash<u32, XdpDeviceFlags>);
 
 impl XdpDevices {
     /// Sets what XDP can do with the device of this index.
-    pub fn set(&mut self, device: u32, ways: XdpWays) -> Result<(), MapError> {
+    pub fn set(&mut self, device: u32, ways: XdpDeviceFlags) -> Result<(), MapError> {
         if ways == 0 {
             self.0.remove(device)
         } else {
@@ -33,5 +33,5 @@ pub(crate) fn xdp(object: &mut Ebpf) -> Result<&mut Xdp, MapError> {
         .program_mut(PROGRAM)
         .ok_or(MapError::Missing(PROGRAM))?
         .try_into()
-        .map_err(|source| refused(PROGRAM, source))
+        .map_err(|source| rejected(PROGRAM, source))
 }

@@ -13,7 +13,7 @@ use crate::model::object::Family;
 
 /// How much a round of programming looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
+pub enum SyncExtent {
     /// Everything: the first round.
     Full,
     /// What had changed.
@@ -22,7 +22,7 @@ pub enum Extent {
 
 /// Which traffic a policy is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Side {
+pub enum PolicyKind {
     /// `internalTrafficPolicy`
     Internal,
     /// `externalTrafficPolicy`
@@ -38,7 +38,7 @@ pub struct Changes {
 
 /// The metrics.
 #[derive(Clone, Debug)]
-pub struct KubeProxy {
+pub struct KubeProxyMetrics {
     sync: HistogramVec,
     full_sync: HistogramVec,
     partial_sync: HistogramVec,
@@ -56,7 +56,7 @@ pub struct KubeProxy {
 
 const FAMILY: &[&str] = &["ip_family"];
 
-impl KubeProxy {
+impl KubeProxyMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
         let sync = |name: &str, of: &str| {
             let help = format!("Time that a round of programming the maps took{of}");
@@ -137,8 +137,8 @@ impl KubeProxy {
             }
             self.last_sync.with_label_values(label);
             self.last_queued.with_label_values(label);
-            for side in [Side::Internal, Side::External] {
-                self.no_local_endpoints(family, side);
+            for policy_kind in [PolicyKind::Internal, PolicyKind::External] {
+                self.no_local_endpoints(family, policy_kind);
             }
         }
         for code in ["200", "503"] {
@@ -148,10 +148,10 @@ impl KubeProxy {
     }
 
     /// A round of programming took so long. Both families are programmed in one round.
-    pub fn programmed(&self, extent: Extent, took: Duration) {
+    pub fn programmed(&self, extent: SyncExtent, took: Duration) {
         let by_extent = match extent {
-            Extent::Full => &self.full_sync,
-            Extent::Partial => &self.partial_sync,
+            SyncExtent::Full => &self.full_sync,
+            SyncExtent::Partial => &self.partial_sync,
         };
         for family in Family::ALL {
             let label = &[ip_family(family)];
@@ -180,12 +180,12 @@ impl KubeProxy {
     }
 
     /// The number of Services with a policy Local and endpoints, none of them here.
-    pub fn no_local_endpoints(&self, family: Family, side: Side) -> IntGauge {
-        let side = match side {
-            Side::Internal => "internal",
-            Side::External => "external",
+    pub fn no_local_endpoints(&self, family: Family, policy_kind: PolicyKind) -> IntGauge {
+        let policy_kind = match policy_kind {
+            PolicyKind::Internal => "internal",
+            PolicyKind::External => "external",
         };
-        let labels = &[ip_family(family), side];
+        let labels = &[ip_family(family), policy_kind];
         self.no_local_endpoints.with_label_values(labels)
     }
 
@@ -218,7 +218,7 @@ impl Changes {
     }
 
     /// All of them are in the maps.
-    pub fn settle(&self) {
+    pub fn mark_synced(&self) {
         self.pending.set(0);
     }
 }

@@ -1,7 +1,7 @@
 //! What the agent counts and measures, for Prometheus.
 //!
-//! [`KubeProxy`] has kube-proxy's names, so that its dashboards and alerts work;
-//! [`Own`] has what this proxy measures beside.
+//! [`KubeProxyMetrics`] has kube-proxy's names, so that its dashboards and alerts work;
+//! [`ProxyMetrics`] has what this proxy measures beside.
 
 mod kube_proxy;
 mod own;
@@ -10,8 +10,8 @@ mod traffic;
 use prometheus::core::Collector;
 use prometheus::{Registry, TextEncoder};
 
-pub use kube_proxy::{Extent, KubeProxy, Side};
-pub use own::Own;
+pub use kube_proxy::{KubeProxyMetrics, PolicyKind, SyncExtent};
+pub use own::ProxyMetrics;
 
 use crate::model::object::Family;
 
@@ -20,17 +20,17 @@ use crate::model::object::Family;
 pub struct Metrics {
     registry: Registry,
     /// With kube-proxy's names.
-    pub kube_proxy: KubeProxy,
+    pub kube_proxy: KubeProxyMetrics,
     /// This proxy's own.
-    pub own: Own,
+    pub own: ProxyMetrics,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let registry = Registry::new();
         Self {
-            kube_proxy: KubeProxy::new(&registry),
-            own: Own::new(&registry),
+            kube_proxy: KubeProxyMetrics::new(&registry),
+            own: ProxyMetrics::new(&registry),
             registry,
         }
     }

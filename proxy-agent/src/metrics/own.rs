@@ -20,7 +20,7 @@ const PROGRAMMING_BUCKETS: [f64; 16] = [
 
 /// The metrics.
 #[derive(Clone, Debug)]
-pub struct Own {
+pub struct ProxyMetrics {
     programming: Histogram,
     refusals: IntCounterVec,
     devices: IntGauge,
@@ -40,7 +40,7 @@ pub struct Own {
     traffic: TrafficMetrics,
 }
 
-impl Own {
+impl ProxyMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
         let programming = HistogramOpts::new(
             "proxy_agent_programming_duration_seconds",
@@ -72,8 +72,8 @@ impl Own {
                 Histogram::with_opts(programming.buckets(PROGRAMMING_BUCKETS.to_vec())),
             ),
             refusals: by_reason(
-                "proxy_agent_refusals_total",
-                "Parts of Services that were refused, by the reason that their Event has",
+                "proxy_agent_service_warnings_total",
+                "Parts of Services that were warned, by the reason that their Event has",
             ),
             devices: gauge("proxy_agent_devices", "Edge devices that are served"),
             xdp_devices: gauge(
@@ -105,17 +105,17 @@ impl Own {
             ),
             flows_made: register(
                 registry,
-                IntCounter::new("proxy_agent_flows_made_total", "Flows made"),
+                IntCounter::new("proxy_agent_flows_created_total", "Flows made"),
             ),
             records_evicted: register(
                 registry,
                 IntCounter::new(
                     "proxy_agent_flow_records_evicted_total",
-                    "Flow records, two for each flow, that gave way to others, mostly those of ended flows; counted once a minute",
+                    "Flow records (two for each flow) evicted from the tables; counted once a minute",
                 ),
             ),
             flows_refused: by_reason(
-                "proxy_agent_flows_refused_total",
+                "proxy_agent_flows_failed_total",
                 "Flows that could not be made; their packets are dropped",
             ),
             drops: by_reason(
@@ -124,14 +124,14 @@ impl Own {
             ),
             passed_unmodified: by_reason(
                 "proxy_agent_passed_unmodified_total",
-                "Packets that were passed on as they came though they may be of a Service",
+                "Packets that were passed unmodified although they may be a Service's",
             ),
             traffic: TrafficMetrics::new(registry),
             reconciled_elements: register(
                 registry,
                 IntCounter::new(
                     "proxy_agent_reconciled_elements_total",
-                    "Elements of maps that did not hold what was written, and do again",
+                    "Map elements that an audit found changed and wrote again",
                 ),
             ),
         }
@@ -142,8 +142,8 @@ impl Own {
         self.programming.observe(after.as_secs_f64());
     }
 
-    /// A part of a Service was refused.
-    pub fn refused(&self, reason: &str) {
+    /// A part of a Service was warned.
+    pub fn warned(&self, reason: &str) {
         self.refusals.with_label_values(&[reason]).inc();
     }
 

@@ -36,7 +36,7 @@ impl fmt::Display for AddressClass {
 }
 
 /// Why `address` cannot be used; `None` where it can.
-pub(super) fn special(address: IpAddr) -> Option<AddressClass> {
+pub(super) fn unusable_class(address: IpAddr) -> Option<AddressClass> {
     let class = match address {
         _ if address.is_unspecified() => AddressClass::Unspecified,
         _ if address.is_loopback() => AddressClass::Loopback,
@@ -91,7 +91,7 @@ mod tests {
             ("fd00::1", None),
         ];
         for (text, expected) in cases {
-            assert_eq!(special(text.parse().unwrap()), expected, "{text}");
+            assert_eq!(unusable_class(text.parse().unwrap()), expected, "{text}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Takes in one change of an object.
 //!
-//! Whatever a change can alter is touched before it is made: its desired state
-//! as it is then is what `take_changes` compares with.
+//! Every Service that a change can affect is marked dirty before it is applied; its desired
+//! state at that time is what `take_changes` compares with.
 
 use std::net::IpAddr;
 
@@ -41,14 +41,14 @@ impl Model {
         }
         let leaving: Vec<_> = claims_of(old, id).collect();
         let coming: Vec<_> = claims_of(new.as_ref(), id).collect();
-        self.touch(id);
+        self.mark_dirty(id);
         for (destination, claim) in leaving.iter().chain(&coming) {
             let rivals: Vec<_> = self.claims.to(*destination).collect();
             for rival in rivals {
-                self.touch(rival.service);
+                self.mark_dirty(rival.service);
             }
             if claim.kind == FrontendKind::ClusterIp {
-                self.touch_external_ips(destination.address);
+                self.mark_external_ips_dirty(destination.address);
             }
         }
 
@@ -67,7 +67,7 @@ impl Model {
         if let Some(entry) = self.store.get_mut(id) {
             entry.service = new.map(Box::new);
         }
-        self.touch_health_check(id);
+        self.mark_health_check_dirty(id);
     }
 
     pub(super) fn put_slice(&mut self, slice: &EndpointSlice) {
@@ -89,7 +89,7 @@ impl Model {
         {
             return;
         }
-        self.touch(id);
+        self.mark_dirty(id);
         if self.is_complete() {
             let trigger = slice.last_change_trigger;
             self.triggers.extend(trigger.map(|time| (new.family, time)));
@@ -105,7 +105,7 @@ impl Model {
         let Some(id) = self.slices.remove(name) else {
             return;
         };
-        self.touch(id);
+        self.mark_dirty(id);
         if let Some(entry) = self.store.get_mut(id) {
             entry.replace_slice(&name.name, None);
         }
@@ -121,7 +121,7 @@ impl Model {
                 .map(|(id, _)| id)
                 .collect();
             for id in hinted {
-                self.touch(id);
+                self.mark_dirty(id);
             }
         }
         let addresses = |node: Option<&Node>| -> Vec<IpAddr> {
@@ -131,27 +131,27 @@ impl Model {
         let new = addresses(node.as_ref());
         if old != new {
             for address in old.into_iter().chain(new) {
-                self.touch_external_ips(address);
+                self.mark_external_ips_dirty(address);
             }
-            self.touch_source_ranges();
+            self.mark_source_ranges_dirty();
         }
         self.node = node;
     }
 
     /// Touches whoever has source ranges, in which this node's address may be.
-    pub(super) fn touch_source_ranges(&mut self) {
+    pub(super) fn mark_source_ranges_dirty(&mut self) {
         let restricted = self.store.iter().filter(|(_, entry)| {
             let service = entry.service.as_ref();
             service.is_some_and(|service| service.source_ranges.is_some())
         });
         for id in restricted.map(|(id, _)| id).collect::<Vec<_>>() {
-            self.touch(id);
+            self.mark_dirty(id);
         }
     }
 
     /// Touches whoever has or wants `address` as an external IP, and thereby
     /// whoever it could be lost to.
-    pub(super) fn touch_external_ips(&mut self, address: IpAddr) {
+    pub(super) fn mark_external_ips_dirty(&mut self, address: IpAddr) {
         let mut claims = self.claims.on(address);
         if !claims.any(|claim| claim.kind == FrontendKind::ExternalIp) {
             return;
@@ -159,28 +159,28 @@ impl Model {
         drop(claims);
         let all: Vec<_> = self.claims.on(address).collect();
         for claim in all {
-            self.touch(claim.service);
+            self.mark_dirty(claim.service);
         }
     }
 
     /// Notes that something about a Service is about to change.
-    fn touch(&mut self, id: ServiceId) {
+    fn mark_dirty(&mut self, id: ServiceId) {
         let Some(entry) = self.store.get(id) else {
             return;
         };
-        if let Some(touched) = &mut self.refusals_touched
-            && !touched.contains(&entry.name)
+        if let Some(dirty) = &mut self.warnings_dirty
+            && !dirty.contains(&entry.name)
         {
-            touched.insert(entry.name.clone());
+            dirty.insert(entry.name.clone());
         }
-        if let Some(touched) = &self.touched
-            && !touched.contains_key(&entry.name)
+        if let Some(dirty) = &self.dirty
+            && !dirty.contains_key(&entry.name)
         {
             let name = entry.name.clone();
             let before = self.desired_ports(id, entry);
-            self.touched.get_or_insert_default().insert(name, before);
+            self.dirty.get_or_insert_default().insert(name, before);
         }
-        self.touch_health_check(id);
+        self.mark_health_check_dirty(id);
     }
 
     fn entry(&mut self, name: &ObjectName) -> ServiceId {

@@ -2,7 +2,7 @@
 //!
 //! Two ports can claim one destination (address, port, protocol). All claims
 //! are kept; who holds it is a function of the claims that are there, so a
-//! holder that goes away is succeeded by the next in rank, and the order in
+//! owner that goes away is succeeded by the next in rank, and the order in
 //! which the claims arrived does not matter.
 
 use std::collections::BTreeSet;

@@ -20,7 +20,7 @@ pub(super) struct ClusterIps {
     in_use: HashMap<IpAddr, u32>,
     /// Addresses that came or went since they were handed out, with whether they were
     /// in use then.
-    touched: BTreeMap<IpAddr, bool>,
+    dirty: BTreeMap<IpAddr, bool>,
 }
 
 /// What changed about ClusterIPs.
@@ -46,7 +46,7 @@ impl ClusterIps {
     /// A Service has an address.
     pub(super) fn take(&mut self, address: IpAddr) {
         let count = self.in_use.entry(address).or_default();
-        self.touched.entry(address).or_insert(*count > 0);
+        self.dirty.entry(address).or_insert(*count > 0);
         *count += 1;
     }
 
@@ -55,7 +55,7 @@ impl ClusterIps {
         let Some(count) = self.in_use.get_mut(&address) else {
             return;
         };
-        self.touched.entry(address).or_insert(true);
+        self.dirty.entry(address).or_insert(true);
         *count -= 1;
         if *count == 0 {
             self.in_use.remove(&address);
@@ -68,7 +68,7 @@ impl ClusterIps {
 
     fn changes(&mut self) -> ClusterIpChanges {
         let mut changes = ClusterIpChanges::default();
-        for (address, was_in_use) in std::mem::take(&mut self.touched) {
+        for (address, was_in_use) in std::mem::take(&mut self.dirty) {
             match (was_in_use, self.in_use.contains_key(&address)) {
                 (false, true) => changes.taken.insert(address),
                 (true, false) => changes.freed.insert(address),
@@ -86,7 +86,7 @@ impl ClusterIps {
 
 impl Model {
     /// The ranges of all ServiceCIDRs; none where the API server has no such objects.
-    pub fn service_ranges(&self) -> BTreeSet<IpNet> {
+    pub fn service_cidrs(&self) -> BTreeSet<IpNet> {
         self.cluster_ips.ranges()
     }
 

@@ -1,4 +1,4 @@
-//! The desired state and the refusals of one Service, from what is known.
+//! The desired state and the warnings of one Service, from what is known.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,9 +11,9 @@ use super::claims::{Claim, Destination};
 use super::desired::{DesiredPort, Frontend, FrontendKind, PortName};
 use super::endpoints::Sets;
 use super::object::{Family, ObjectName};
-use super::refusal::RefusalReason;
 use super::service::{Port, ServedService};
 use super::store::{Entry, ServiceId};
+use super::warning::WarningReason;
 
 /// The label by which a node's zone is known.
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -86,7 +86,7 @@ impl Model {
 
     fn frontends(&self, claims: impl Iterator<Item = (Destination, Claim)>) -> Vec<Frontend> {
         let mut frontends: Vec<_> = claims
-            .filter(|(destination, claim)| self.holder(*destination) == Some(*claim))
+            .filter(|(destination, claim)| self.owner(*destination) == Some(*claim))
             .map(|(destination, claim)| Frontend {
                 address: destination.address,
                 port: destination.port,
@@ -98,20 +98,20 @@ impl Model {
     }
 
     /// All that is refused of a Service.
-    pub(super) fn refused(&self, id: ServiceId, entry: &Entry) -> BTreeSet<RefusalReason> {
+    pub(super) fn warnings_of(&self, id: ServiceId, entry: &Entry) -> BTreeSet<WarningReason> {
         let Some(service) = &entry.service else {
             return BTreeSet::new();
         };
-        let lost = service
+        let conflict = service
             .claims(id)
-            .filter_map(|(destination, claim)| self.lost(destination, claim));
+            .filter_map(|(destination, claim)| self.conflict(destination, claim));
         let not_allowed = service
             .external_ips()
             .filter(|address| !self.allows_external_ip(*address))
-            .map(|address| RefusalReason::ExternalIpNotAllowed { address });
-        let slices = entry.slices.iter().flat_map(|slice| &*slice.refusals);
-        let own = service.refusals.iter().chain(slices).cloned();
-        own.chain(lost).chain(not_allowed).collect()
+            .map(|address| WarningReason::ExternalIpNotAllowed { address });
+        let slices = entry.slices.iter().flat_map(|slice| &*slice.warnings);
+        let own = service.warnings.iter().chain(slices).cloned();
+        own.chain(conflict).chain(not_allowed).collect()
     }
 
     fn allows_external_ip(&self, address: IpAddr) -> bool {
@@ -121,12 +121,12 @@ impl Model {
 
     /// Why `claim` does not have what it wants. A port that wants one thing
     /// twice, as its load balancer IP and its external IP, loses nothing.
-    fn lost(&self, destination: Destination, claim: Claim) -> Option<RefusalReason> {
+    fn conflict(&self, destination: Destination, claim: Claim) -> Option<WarningReason> {
         if let Some(reason) = self.blocked(destination.address, claim) {
             return Some(reason);
         }
-        let holder = self.holder(destination)?;
-        if (holder.service, holder.port) == (claim.service, claim.port) {
+        let owner = self.owner(destination)?;
+        if (owner.service, owner.port) == (claim.service, claim.port) {
             return None;
         }
         let Destination {
@@ -134,16 +134,16 @@ impl Model {
             port,
             protocol,
         } = destination;
-        Some(RefusalReason::Taken {
+        Some(WarningReason::Taken {
             address,
             port,
             protocol,
-            holder: self.store.get(holder.service)?.name.clone(),
+            owner: self.store.get(owner.service)?.name.clone(),
         })
     }
 
     /// Who has `destination`.
-    fn holder(&self, destination: Destination) -> Option<Claim> {
+    fn owner(&self, destination: Destination) -> Option<Claim> {
         self.claims
             .to(destination)
             .filter(|claim| self.blocked(destination.address, *claim).is_none())
@@ -166,24 +166,24 @@ impl Model {
     /// An external IP can be written by anyone who may write a Service, so it
     /// needs leave, and never takes an address that is somebody's already
     /// (CVE-2020-8554).
-    fn blocked(&self, address: IpAddr, claim: Claim) -> Option<RefusalReason> {
+    fn blocked(&self, address: IpAddr, claim: Claim) -> Option<WarningReason> {
         if claim.kind != FrontendKind::ExternalIp {
             return None;
         }
         if !self.allows_external_ip(address) {
-            return Some(RefusalReason::ExternalIpNotAllowed { address });
+            return Some(WarningReason::ExternalIpNotAllowed { address });
         }
         if self.is_node_address(address) {
-            return Some(RefusalReason::ExternalIpIsNodeAddress { address });
+            return Some(WarningReason::ExternalIpIsNodeAddress { address });
         }
-        let holder = self
+        let owner = self
             .claims
             .on(address)
             .filter(|other| other.kind == FrontendKind::ClusterIp && other.service != claim.service)
             .min_by_key(|other| self.rank(*other))?;
-        Some(RefusalReason::ExternalIpIsClusterIp {
+        Some(WarningReason::ExternalIpIsClusterIp {
             address,
-            holder: self.store.get(holder.service)?.name.clone(),
+            owner: self.store.get(owner.service)?.name.clone(),
         })
     }
 

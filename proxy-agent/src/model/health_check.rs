@@ -25,8 +25,8 @@ impl Model {
         if !self.is_complete() {
             return Vec::new();
         }
-        let touched = std::mem::take(&mut self.health_touched);
-        touched
+        let dirty = std::mem::take(&mut self.dirty_health_checks);
+        dirty
             .into_iter()
             .map(|service| {
                 let entry = self.store.by_name(&service).map(|(_, entry)| entry);
@@ -37,12 +37,12 @@ impl Model {
     }
 
     /// Notes that a Service's health check, if it has one, may be another one soon.
-    pub(super) fn touch_health_check(&mut self, id: ServiceId) {
+    pub(super) fn mark_health_check_dirty(&mut self, id: ServiceId) {
         if let Some(entry) = self.store.get(id)
             && health_check_port(entry).is_some()
-            && !self.health_touched.contains(&entry.name)
+            && !self.dirty_health_checks.contains(&entry.name)
         {
-            self.health_touched.insert(entry.name.clone());
+            self.dirty_health_checks.insert(entry.name.clone());
         }
     }
 }

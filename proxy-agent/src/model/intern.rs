@@ -14,13 +14,13 @@ pub(super) struct Interner<T: ?Sized> {
 }
 
 /// A sweep at a smaller size would save nothing.
-const SMALLEST_SWEEP: usize = 1024;
+const MIN_SWEEP: usize = 1024;
 
 impl<T: ?Sized + Hash + Eq> Interner<T> {
     pub(super) fn new() -> Self {
         Self {
             known: HashSet::new(),
-            sweep_at: SMALLEST_SWEEP,
+            sweep_at: MIN_SWEEP,
         }
     }
 
@@ -32,7 +32,7 @@ impl<T: ?Sized + Hash + Eq> Interner<T> {
         if self.known.len() >= self.sweep_at {
             self.known.retain(|known| Arc::strong_count(known) > 1);
             // Doubling keeps the cost of sweeping constant for each new value.
-            self.sweep_at = (self.known.len() * 2).max(SMALLEST_SWEEP);
+            self.sweep_at = (self.known.len() * 2).max(MIN_SWEEP);
         }
         self.known.insert(value.clone());
         value
@@ -55,10 +55,10 @@ mod tests {
     fn values_that_nobody_uses_are_forgotten_and_the_others_kept() {
         let mut interner = Interner::<str>::new();
         let kept = interner.intern("kept".into());
-        for number in 0..10 * SMALLEST_SWEEP {
+        for number in 0..10 * MIN_SWEEP {
             interner.intern(number.to_string().into());
         }
-        assert!(interner.known.len() <= SMALLEST_SWEEP);
+        assert!(interner.known.len() <= MIN_SWEEP);
         assert!(Arc::ptr_eq(&kept, &interner.intern("kept".into())));
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!  Change ──► apply ──► Store (by Service: what is served of it, its slices)
 //!                  └──► Claims (who wants which destination)
-//!                                │ take_changes: of the touched Services only
+//!                                │ take_changes: of the dirty Services only
 //!                                ▼
 //!                       (PortName, DesiredPort)
 //! ```
@@ -30,12 +30,12 @@ mod intern;
 mod node;
 pub mod object;
 mod pods;
-pub mod refusal;
 mod service;
 mod slice;
 mod store;
 #[cfg(test)]
 mod tests;
+pub mod warning;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -49,7 +49,7 @@ pub use desired::{DesiredPort, PortName};
 pub use health_check::HealthCheck;
 pub use node::{NodeAddresses, NodePortAddresses};
 pub use object::{Change, ObjectName};
-pub use refusal::{Refusal, RefusalReason};
+pub use warning::{ServiceWarning, WarningReason};
 
 use claims::Claims;
 use cluster_ips::ClusterIps;
@@ -93,15 +93,15 @@ pub struct Model {
     slices_listed: bool,
     /// Services that something happened to since the desired state was handed
     /// out, with what was handed out. `None` before the first time: all is new.
-    touched: Option<BTreeMap<ObjectName, Vec<(PortName, DesiredPort)>>>,
-    /// The same for refusals, of which what was handed out is kept below.
-    refusals_touched: Option<BTreeSet<ObjectName>>,
-    refused: HashMap<ObjectName, BTreeSet<RefusalReason>>,
+    dirty: Option<BTreeMap<ObjectName, Vec<(PortName, DesiredPort)>>>,
+    /// The same for warnings, of which what was handed out is kept below.
+    warnings_dirty: Option<BTreeSet<ObjectName>>,
+    reported_warnings: HashMap<ObjectName, BTreeSet<WarningReason>>,
     /// When the changes happened that slices reported since the last call, in
     /// milliseconds since the epoch.
     triggers: Vec<(Family, i64)>,
     /// Services whose health check may be another than was handed out.
-    health_touched: BTreeSet<ObjectName>,
+    dirty_health_checks: BTreeSet<ObjectName>,
     /// The addresses of this node's devices.
     local_addresses: BTreeSet<IpAddr>,
 }
@@ -124,11 +124,11 @@ impl Model {
             },
             services_listed: false,
             slices_listed: false,
-            touched: None,
-            refusals_touched: None,
-            refused: HashMap::new(),
+            dirty: None,
+            warnings_dirty: None,
+            reported_warnings: HashMap::new(),
             triggers: Vec::new(),
-            health_touched: BTreeSet::new(),
+            dirty_health_checks: BTreeSet::new(),
             local_addresses: BTreeSet::new(),
         }
     }
@@ -154,7 +154,7 @@ impl Model {
 
     /// The ids of the Pods whose sockets are left alone, if these are others than at the
     /// last call.
-    pub fn take_left_out_pods(&mut self) -> Option<BTreeSet<Arc<str>>> {
+    pub fn take_opted_out_pods(&mut self) -> Option<BTreeSet<Arc<str>>> {
         self.pods.take_change()
     }
 
@@ -171,9 +171,9 @@ impl Model {
     /// Each port is computed when it is taken: that all of them change at once,
     /// as the first time, costs no memory for all of them.
     pub fn take_changes(&mut self) -> impl Iterator<Item = (PortName, Option<DesiredPort>)> {
-        let touched = if self.is_complete() {
-            let touched = self.touched.replace(BTreeMap::new());
-            touched.unwrap_or_else(|| {
+        let dirty = if self.is_complete() {
+            let dirty = self.dirty.replace(BTreeMap::new());
+            dirty.unwrap_or_else(|| {
                 let all = self.store.iter();
                 all.map(|(_, entry)| (entry.name.clone(), Vec::new()))
                     .collect()
@@ -181,7 +181,7 @@ impl Model {
         } else {
             BTreeMap::new()
         };
-        touched
+        dirty
             .into_iter()
             .flat_map(|(service, before)| self.changes_of(&service, before))
     }
@@ -207,41 +207,43 @@ impl Model {
 
     /// Refusals that are new since the last call; each is reported once while it
     /// persists. None until the first lists are complete.
-    pub fn take_refusals(&mut self) -> Vec<Refusal> {
+    pub fn take_warnings(&mut self) -> Vec<ServiceWarning> {
         if !self.is_complete() {
             return Vec::new();
         }
-        let touched = self.refusals_touched.replace(BTreeSet::new());
-        let touched = touched.unwrap_or_else(|| {
+        let dirty = self.warnings_dirty.replace(BTreeSet::new());
+        let dirty = dirty.unwrap_or_else(|| {
             let all = self.store.iter().map(|(_, entry)| entry.name.clone());
             all.collect()
         });
         let mut new = Vec::new();
-        for service in touched {
-            let refused = self
+        for service in dirty {
+            let current = self
                 .store
                 .by_name(&service)
-                .map(|(id, entry)| self.refused(id, entry))
+                .map(|(id, entry)| self.warnings_of(id, entry))
                 .unwrap_or_default();
-            let known = self.refused.remove(&service).unwrap_or_default();
-            new.extend(refused.difference(&known).map(|reason| Refusal {
+            let known = self.reported_warnings.remove(&service).unwrap_or_default();
+            new.extend(current.difference(&known).map(|reason| ServiceWarning {
                 service: service.clone(),
                 reason: reason.clone(),
             }));
-            if !refused.is_empty() {
-                self.refused.insert(service, refused);
+            if !current.is_empty() {
+                self.reported_warnings.insert(service, current);
             }
         }
         new
     }
 
     /// All that is refused at present, in no order that means anything.
-    pub fn refusals(&self) -> impl Iterator<Item = Refusal> {
+    pub fn warnings(&self) -> impl Iterator<Item = ServiceWarning> {
         self.store.iter().flat_map(|(id, entry)| {
-            self.refused(id, entry).into_iter().map(|reason| Refusal {
-                service: entry.name.clone(),
-                reason,
-            })
+            self.warnings_of(id, entry)
+                .into_iter()
+                .map(|reason| ServiceWarning {
+                    service: entry.name.clone(),
+                    reason,
+                })
         })
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::address::special;
+use super::address::unusable_class;
 use super::object::Family;
 use super::{Model, ModelSettings};
 
@@ -86,7 +86,7 @@ impl Model {
             .copied()
             .collect();
         for address in changed {
-            self.touch_external_ips(address);
+            self.mark_external_ips_dirty(address);
         }
         self.local_addresses = addresses;
     }
@@ -101,15 +101,15 @@ impl Model {
                 .flat_map(|service| service.external_ips())
                 .collect();
             for address in addresses {
-                self.touch_external_ips(address);
+                self.mark_external_ips_dirty(address);
             }
         }
         if settings.bind_address != self.settings.bind_address {
             let changed = [settings.bind_address, self.settings.bind_address];
             for address in changed.into_iter().flatten() {
-                self.touch_external_ips(address);
+                self.mark_external_ips_dirty(address);
             }
-            self.touch_source_ranges();
+            self.mark_source_ranges_dirty();
         }
         self.settings = settings;
     }
@@ -132,7 +132,7 @@ impl Model {
         let configured = self.settings.bind_address.into_iter();
         let candidates: Vec<_> = configured
             .chain(self.listed_addresses())
-            .filter(|address| special(*address).is_none())
+            .filter(|address| unusable_class(*address).is_none())
             .collect();
         Family::ALL
             .into_iter()

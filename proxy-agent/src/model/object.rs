@@ -154,7 +154,7 @@ pub struct Service {
     /// `spec.type`
     pub kind: ServiceType,
     /// `spec.clusterIPs` (or the one `spec.clusterIP`), `None` and empty left
-    /// out. Kept as text where it is no address, so that the refusal names it.
+    /// out. Kept as text where it is no address, so that the warning names it.
     pub cluster_ips: Vec<String>,
     /// `spec.externalIPs`
     pub external_ips: Vec<String>,

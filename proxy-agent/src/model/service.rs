@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::address::special;
+use super::address::unusable_class;
 use super::claims::{Claim, Destination};
 use super::desired::FrontendKind;
 use super::intern::Interner;
 use super::object::{
     Algorithm, Family, Forwarding, Protocol, Service, ServicePort, ServiceType, TrafficPolicy,
 };
-use super::refusal::{AddressRole, PortRole, RefusalReason};
 use super::store::ServiceId;
+use super::warning::{AddressRole, PortRole, WarningReason};
 
 /// A Service that is served.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,12 +32,12 @@ pub(super) struct ServedService {
     /// The same.
     forwarding: Option<Forwarding>,
     /// Whether anything is reached from outside.
-    has_outside: bool,
+    has_external_frontend: bool,
     /// Who may use its load balancer addresses; everybody where there is none.
     pub(super) source_ranges: Option<Box<[IpNet]>>,
     pub(super) health_check_port: Option<u16>,
     /// What is refused whatever else there is in the cluster.
-    pub(super) refusals: Box<[RefusalReason]>,
+    pub(super) warnings: Box<[WarningReason]>,
 }
 
 /// A port of a Service; its numbers are good.
@@ -46,7 +46,7 @@ pub(super) struct Port {
     pub(super) name: Arc<str>,
     pub(super) protocol: Protocol,
     number: u16,
-    on_nodes: Option<u16>,
+    node_port: Option<u16>,
 }
 
 impl ServedService {
@@ -56,14 +56,14 @@ impl ServedService {
         if service.kind == ServiceType::ExternalName || service.cluster_ips.is_empty() {
             return None;
         }
-        let mut refusals = Vec::new();
-        let addresses = Addresses::new(service, &mut refusals);
-        let ports = ports(service, strings, &mut refusals);
-        let source_ranges = source_ranges(service, &mut refusals);
-        let algorithm = algorithm(service, &mut refusals);
-        let forwarding = forwarding(service, &mut refusals);
-        refusals.sort_unstable();
-        refusals.dedup();
+        let mut warnings = Vec::new();
+        let addresses = Addresses::new(service, &mut warnings);
+        let ports = ports(service, strings, &mut warnings);
+        let source_ranges = source_ranges(service, &mut warnings);
+        let algorithm = algorithm(service, &mut warnings);
+        let forwarding = forwarding(service, &mut warnings);
+        warnings.sort_unstable();
+        warnings.dedup();
         Some(Self {
             created: service.created,
             families: addresses.families,
@@ -78,21 +78,22 @@ impl ServedService {
             affinity: service.affinity,
             algorithm,
             forwarding,
-            has_outside: service.kind != ServiceType::ClusterIp || !service.external_ips.is_empty(),
+            has_external_frontend: service.kind != ServiceType::ClusterIp
+                || !service.external_ips.is_empty(),
             source_ranges,
             // As upstream's NeedsHealthCheck: elsewhere the field means nothing.
             health_check_port: service.health_check_node_port.filter(|_| {
                 service.kind == ServiceType::LoadBalancer
                     && service.external_policy == TrafficPolicy::Local
             }),
-            refusals: refusals.into(),
+            warnings: warnings.into(),
         })
     }
 
     /// How connections from outside choose their endpoint, where the configuration says
     /// `default`. Without a way in from outside there is no need for tables.
     pub(super) fn algorithm(&self, default: Algorithm) -> Algorithm {
-        if self.has_outside {
+        if self.has_external_frontend {
             self.algorithm.unwrap_or(default)
         } else {
             Algorithm::Random
@@ -102,7 +103,7 @@ impl ServedService {
     /// How connections from outside reach endpoints of other nodes, where the
     /// configuration says `default`. The Local policy needs none of it.
     pub(super) fn forwarding(&self, default: Forwarding) -> Forwarding {
-        if self.has_outside && self.external_policy == TrafficPolicy::Cluster {
+        if self.has_external_frontend && self.external_policy == TrafficPolicy::Cluster {
             self.forwarding.unwrap_or(default)
         } else {
             Forwarding::Snat
@@ -149,7 +150,7 @@ impl ServedService {
         let Port {
             protocol,
             number,
-            on_nodes,
+            node_port,
             ..
         } = *port;
         let own = self
@@ -157,7 +158,7 @@ impl ServedService {
             .iter()
             .filter(move |(address, _)| Family::of(*address) == family)
             .map(move |(address, kind)| (*address, number, *kind));
-        let node = on_nodes.map(|port| (unspecified(family), port, FrontendKind::NodePort));
+        let node = node_port.map(|port| (unspecified(family), port, FrontendKind::NodePort));
         own.chain(node).map(move |(address, port, kind)| {
             let destination = Destination {
                 address,
@@ -197,34 +198,34 @@ struct Addresses {
 }
 
 impl Addresses {
-    fn new(service: &Service, refusals: &mut Vec<RefusalReason>) -> Self {
+    fn new(service: &Service, warnings: &mut Vec<WarningReason>) -> Self {
         let mut this = Self {
             families: [false; 2],
             own: Vec::new(),
         };
         for text in &service.cluster_ips {
-            let Some(address) = parse(text, AddressRole::ClusterIp, refusals) else {
+            let Some(address) = parse(text, AddressRole::ClusterIp, warnings) else {
                 continue;
             };
             // One address a family: the first.
             let family = Family::of(address) as usize;
             if !this.families[family] {
                 this.families[family] = true;
-                this.add(address, FrontendKind::ClusterIp, refusals);
+                this.add(address, FrontendKind::ClusterIp, warnings);
             }
         }
         for text in &service.load_balancer_ips {
-            if let Some(address) = parse(text, AddressRole::LoadBalancer, refusals)
+            if let Some(address) = parse(text, AddressRole::LoadBalancer, warnings)
                 && this.families[Family::of(address) as usize]
             {
-                this.add(address, FrontendKind::LoadBalancer, refusals);
+                this.add(address, FrontendKind::LoadBalancer, warnings);
             }
         }
         for text in &service.external_ips {
-            if let Some(address) = parse(text, AddressRole::ExternalIp, refusals)
+            if let Some(address) = parse(text, AddressRole::ExternalIp, warnings)
                 && this.families[Family::of(address) as usize]
             {
-                this.add(address, FrontendKind::ExternalIp, refusals);
+                this.add(address, FrontendKind::ExternalIp, warnings);
             }
         }
         this.own.sort_unstable();
@@ -232,8 +233,8 @@ impl Addresses {
         this
     }
 
-    fn add(&mut self, address: IpAddr, kind: FrontendKind, refusals: &mut Vec<RefusalReason>) {
-        let Some(class) = special(address) else {
+    fn add(&mut self, address: IpAddr, kind: FrontendKind, warnings: &mut Vec<WarningReason>) {
+        let Some(class) = unusable_class(address) else {
             self.own.push((address, kind));
             return;
         };
@@ -242,7 +243,7 @@ impl Addresses {
             FrontendKind::LoadBalancer => AddressRole::LoadBalancer,
             FrontendKind::ExternalIp => AddressRole::ExternalIp,
         };
-        refusals.push(RefusalReason::SpecialAddress {
+        warnings.push(WarningReason::SpecialAddress {
             role,
             address,
             class,
@@ -251,30 +252,30 @@ impl Addresses {
 }
 
 /// The algorithm that the annotation names.
-fn algorithm(service: &Service, refusals: &mut Vec<RefusalReason>) -> Option<Algorithm> {
+fn algorithm(service: &Service, warnings: &mut Vec<WarningReason>) -> Option<Algorithm> {
     let text = service.algorithm.as_deref()?;
     let known = Algorithm::of_name(text);
     if known.is_none() {
         let text = text.to_owned();
-        refusals.push(RefusalReason::UnknownAlgorithm { text });
+        warnings.push(WarningReason::UnknownAlgorithm { text });
     }
     known
 }
 
 /// The way of forwarding that the annotation names.
-fn forwarding(service: &Service, refusals: &mut Vec<RefusalReason>) -> Option<Forwarding> {
+fn forwarding(service: &Service, warnings: &mut Vec<WarningReason>) -> Option<Forwarding> {
     let text = service.forwarding.as_deref()?;
     let known = Forwarding::of_name(text);
     if known.is_none() {
         let text = text.to_owned();
-        refusals.push(RefusalReason::UnknownForwarding { text });
+        warnings.push(WarningReason::UnknownForwarding { text });
     }
     known
 }
 
 /// Who may use the load balancer addresses. A range of length zero lets in everybody;
 /// one that is none lets in nobody. A family without a range is closed.
-fn source_ranges(service: &Service, refusals: &mut Vec<RefusalReason>) -> Option<Box<[IpNet]>> {
+fn source_ranges(service: &Service, warnings: &mut Vec<WarningReason>) -> Option<Box<[IpNet]>> {
     if service.source_ranges.is_empty() || service.load_balancer_ips.is_empty() {
         return None;
     }
@@ -283,7 +284,7 @@ fn source_ranges(service: &Service, refusals: &mut Vec<RefusalReason>) -> Option
         match text.trim().parse::<IpNet>() {
             Ok(range) if range.prefix_len() == 0 => return None,
             Ok(range) => ranges.push(range.trunc()),
-            Err(_) => refusals.push(RefusalReason::NotARange { text: text.clone() }),
+            Err(_) => warnings.push(WarningReason::NotARange { text: text.clone() }),
         }
     }
     ranges.sort_unstable();
@@ -291,11 +292,11 @@ fn source_ranges(service: &Service, refusals: &mut Vec<RefusalReason>) -> Option
     Some(ranges.into())
 }
 
-fn parse(text: &str, role: AddressRole, refusals: &mut Vec<RefusalReason>) -> Option<IpAddr> {
+fn parse(text: &str, role: AddressRole, warnings: &mut Vec<WarningReason>) -> Option<IpAddr> {
     let parsed = text.parse().ok();
     if parsed.is_none() {
         let text = text.to_owned();
-        refusals.push(RefusalReason::NotAnAddress { role, text });
+        warnings.push(WarningReason::NotAnAddress { role, text });
     }
     parsed
 }
@@ -303,7 +304,7 @@ fn parse(text: &str, role: AddressRole, refusals: &mut Vec<RefusalReason>) -> Op
 fn ports(
     service: &Service,
     strings: &mut Interner<str>,
-    refusals: &mut Vec<RefusalReason>,
+    warnings: &mut Vec<WarningReason>,
 ) -> Vec<Port> {
     let mut ports: Vec<Port> = Vec::with_capacity(service.ports.len());
     let has_node_ports = matches!(
@@ -316,39 +317,39 @@ fn ports(
             .iter()
             .any(|port| port.name == *name && port.protocol == *protocol)
         {
-            refusals.push(RefusalReason::DuplicatePort {
+            warnings.push(WarningReason::DuplicatePort {
                 port: name.clone(),
                 protocol: *protocol,
             });
             continue;
         }
-        let Some(number) = port_number(asked.port, PortRole::Service, name, refusals) else {
+        let Some(number) = port_number(asked.port, PortRole::Service, name, warnings) else {
             continue;
         };
-        let on_nodes = (has_node_ports && asked.node_port != 0)
-            .then(|| port_number(asked.node_port, PortRole::Node, name, refusals))
+        let node_port = (has_node_ports && asked.node_port != 0)
+            .then(|| port_number(asked.node_port, PortRole::Node, name, warnings))
             .flatten();
         ports.push(Port {
             name: strings.intern(name.clone()),
             protocol: *protocol,
             number,
-            on_nodes,
+            node_port,
         });
     }
     ports
 }
 
-/// `number` as a port number, or a refusal.
+/// `number` as a port number, or a warning.
 pub(super) fn port_number(
     number: i32,
     role: PortRole,
     port: &Arc<str>,
-    refusals: &mut Vec<RefusalReason>,
+    warnings: &mut Vec<WarningReason>,
 ) -> Option<u16> {
     let good = u16::try_from(number).ok().filter(|number| *number != 0);
     if good.is_none() {
         let port = port.clone();
-        refusals.push(RefusalReason::PortNumber { role, port, number });
+        warnings.push(WarningReason::PortNumber { role, port, number });
     }
     good
 }

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use super::address::special;
+use super::address::unusable_class;
 use super::desired::Weight;
 use super::intern::Interner;
 use super::object::{Endpoint, EndpointSlice, Family, Protocol};
-use super::refusal::{AddressRole, PortRole, RefusalReason};
 use super::service::port_number;
+use super::warning::{AddressRole, PortRole, WarningReason};
 
 /// An EndpointSlice.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(super) struct Slice {
     pub(super) weight: Weight,
     /// The different sets of zones that hints of its endpoints name.
     zones: Box<[Zones]>,
-    pub(super) refusals: Box<[RefusalReason]>,
+    pub(super) warnings: Box<[WarningReason]>,
 }
 
 /// A port of a slice.
@@ -86,10 +86,10 @@ impl Slice {
     /// IP family.
     pub(super) fn new(slice: &EndpointSlice, node: &str, shared: &mut Shared) -> Option<Self> {
         let family = slice.family?;
-        let mut refusals = Vec::new();
+        let mut warnings = Vec::new();
         let mut ports = Vec::with_capacity(slice.ports.len());
         for asked in &slice.ports {
-            let number = port_number(asked.port, PortRole::Endpoint, &asked.name, &mut refusals);
+            let number = port_number(asked.port, PortRole::Endpoint, &asked.name, &mut warnings);
             ports.extend(number.map(|number| Port {
                 name: shared.strings.intern(asked.name.clone()),
                 protocol: asked.protocol,
@@ -104,12 +104,12 @@ impl Slice {
                     let zones = place_of(&endpoint.zone_hints, &mut zones, shared);
                     endpoints.push(candidate(address, endpoint, node, zones));
                 }
-                Err(refusal) => refusals.push(refusal),
+                Err(warning) => warnings.push(warning),
             }
         }
-        let weight = weight(slice, &mut refusals);
-        refusals.sort_unstable();
-        refusals.dedup();
+        let weight = weight(slice, &mut warnings);
+        warnings.sort_unstable();
+        warnings.dedup();
         Some(Self {
             name: slice.name.name.clone(),
             family,
@@ -117,7 +117,7 @@ impl Slice {
             endpoints: endpoints.into(),
             weight,
             zones: zones.into(),
-            refusals: refusals.into(),
+            warnings: warnings.into(),
         })
     }
 
@@ -153,12 +153,12 @@ fn place_of(hints: &[Arc<str>], sets: &mut Vec<Zones>, shared: &mut Shared) -> O
 }
 
 /// The weight that the annotation says.
-fn weight(slice: &EndpointSlice, refusals: &mut Vec<RefusalReason>) -> Weight {
+fn weight(slice: &EndpointSlice, warnings: &mut Vec<WarningReason>) -> Weight {
     let Some(text) = &slice.weight else {
         return Weight::default();
     };
     text.parse().ok().and_then(Weight::new).unwrap_or_else(|| {
-        refusals.push(RefusalReason::NotAWeight {
+        warnings.push(WarningReason::NotAWeight {
             slice: slice.name.name.clone(),
             text: text.clone(),
         });
@@ -166,21 +166,21 @@ fn weight(slice: &EndpointSlice, refusals: &mut Vec<RefusalReason>) -> Weight {
     })
 }
 
-fn usable_address(text: &str, family: Family) -> Result<IpAddr, RefusalReason> {
+fn usable_address(text: &str, family: Family) -> Result<IpAddr, WarningReason> {
     let role = AddressRole::Endpoint;
     let Ok(address) = text.parse::<IpAddr>() else {
         let text = text.to_owned();
-        return Err(RefusalReason::NotAnAddress { role, text });
+        return Err(WarningReason::NotAnAddress { role, text });
     };
-    if let Some(class) = special(address) {
-        return Err(RefusalReason::SpecialAddress {
+    if let Some(class) = unusable_class(address) {
+        return Err(WarningReason::SpecialAddress {
             role,
             address,
             class,
         });
     }
     if Family::of(address) != family {
-        return Err(RefusalReason::WrongFamily { address });
+        return Err(WarningReason::WrongFamily { address });
     }
     Ok(address)
 }

@@ -108,11 +108,11 @@ fn nothing_is_handed_out_before_both_lists_are_complete() {
         model.apply(first);
         assert!(!model.is_complete());
         assert!(model.take_changes().next().is_none());
-        assert!(model.take_refusals().is_empty());
+        assert!(model.take_warnings().is_empty());
         model.apply(second);
         assert!(model.is_complete());
         assert_eq!(short(model.take_changes()), [("a".to_owned(), Some(0))]);
-        assert_eq!(model.take_refusals().len(), 1);
+        assert_eq!(model.take_warnings().len(), 1);
     }
 }
 
@@ -148,19 +148,19 @@ fn only_ports_that_differ_from_what_was_handed_out_are_handed_out() {
 fn a_refusal_is_reported_once_while_it_persists_and_again_when_it_returns() {
     let mut model = complete();
     model.apply(service("a", "10.1.0.1"));
-    let reported = model.take_refusals();
+    let reported = model.take_warnings();
     assert_eq!(
         reported.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["service n/a: the external IP 198.51.100.1 is in no range that the configuration allows"]
     );
     model.apply(service("a", "10.1.0.2"));
-    assert!(model.take_refusals().is_empty());
-    assert_eq!(model.refusals().count(), 1);
+    assert!(model.take_warnings().is_empty());
+    assert_eq!(model.warnings().count(), 1);
     model.apply(Change::ServiceGone(ObjectName::new("n", "a")));
-    assert!(model.take_refusals().is_empty());
-    assert_eq!(model.refusals().count(), 0);
+    assert!(model.take_warnings().is_empty());
+    assert_eq!(model.warnings().count(), 0);
     model.apply(service("a", "10.1.0.1"));
-    assert_eq!(model.take_refusals(), reported);
+    assert_eq!(model.take_warnings(), reported);
 }
 
 fn texts(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<String> {
@@ -263,12 +263,12 @@ fn served(model: &mut Model) -> (Vec<String>, Vec<String>) {
     let changes = model.take_changes().collect::<Vec<_>>();
     let frontends = changes.into_iter().filter_map(|(_, port)| port);
     let frontends = frontends.flat_map(|port| port.frontends);
-    let refusals = model.take_refusals();
+    let warnings = model.take_warnings();
     (
         texts(frontends.map(|frontend| frontend.address)),
-        refusals
+        warnings
             .iter()
-            .map(|refusal| refusal.reason.to_string())
+            .map(|warning| warning.reason.to_string())
             .collect(),
     )
 }
@@ -277,9 +277,9 @@ fn served(model: &mut Model) -> (Vec<String>, Vec<String>) {
 fn external_ips_follow_the_ranges_and_the_nodes_addresses_at_run_time() {
     let mut model = complete();
     model.apply(service("a", "10.1.0.1"));
-    let (addresses, refusals) = served(&mut model);
+    let (addresses, warnings) = served(&mut model);
     assert_eq!(addresses, ["10.1.0.1"]);
-    assert!(refusals[0].contains("in no range"), "{refusals:?}");
+    assert!(warnings[0].contains("in no range"), "{warnings:?}");
 
     let allowing = |range: &str| ModelSettings {
         external_ips: vec![range.parse().unwrap()],
@@ -293,14 +293,14 @@ fn external_ips_follow_the_ranges_and_the_nodes_addresses_at_run_time() {
     assert_eq!(served(&mut model), (vec![], vec![]));
 
     model.set_local_addresses(local(&["198.51.100.1"]));
-    let (addresses, refusals) = served(&mut model);
+    let (addresses, warnings) = served(&mut model);
     assert_eq!(addresses, ["10.1.0.1"]);
-    assert!(refusals[0].contains("of this node"), "{refusals:?}");
+    assert!(warnings[0].contains("of this node"), "{warnings:?}");
     model.set_local_addresses(local(&[]));
     assert_eq!(served(&mut model), (both, vec![]));
 
     model.configure(allowing("203.0.113.0/24"));
-    let (addresses, refusals) = served(&mut model);
+    let (addresses, warnings) = served(&mut model);
     assert_eq!(addresses, ["10.1.0.1"]);
-    assert!(refusals[0].contains("in no range"), "{refusals:?}");
+    assert!(warnings[0].contains("in no range"), "{warnings:?}");
 }

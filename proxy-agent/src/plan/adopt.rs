@@ -1,9 +1,8 @@
-//! Going on from what the kernel holds: the ids, spans and generations of an agent that
-//! ran before stay, so that its flows stay valid and unchanged Services cost no write.
+//! Adopts the maps of the previous agent: ids, spans and generations stay, so that its flows
+//! stay valid and unchanged Services cost no write.
 //!
-//! The kernel knows Service ports by number only. So what is adopted belongs to nobody
-//! until a port with one of its frontends is planned; what nobody has claimed after the
-//! first plan goes.
+//! The maps know Service ports by id only. An adopted port is unclaimed until a Service port
+//! with one of its frontends is planned; what is unclaimed after the first plan is removed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -13,13 +12,13 @@ use std::time::Instant;
 use ipnet::IpNet;
 use proxy_ebpf::layout::{Frontend as Value, Span, backend_flags, frontend_flags};
 
+use super::builder::PlanBuilder;
 use super::content::{Content, Element};
-use super::draft::Draft;
 use super::flags;
 use super::planner::{Planner, at};
-use super::pool::{Backends, Pool, Resting};
+use super::pool::{Backends, IdAllocator, QuarantinedBackend};
 use super::programmed::Programmed;
-use super::span::Spans;
+use super::span::SlotAllocator;
 use super::write::{BackendEntry, FrontendId, Write};
 use crate::model::desired::{Endpoint, Frontend, FrontendKind, PortName};
 use crate::model::object::{Algorithm, Family, Forwarding, TrafficPolicy};
@@ -91,17 +90,17 @@ impl Planner {
         content: &Content,
         now: Instant,
     ) -> Result<Vec<Write>, IncompatibleMaps> {
-        let mut reading = Reading::new(content);
+        let mut reading = Adoption::new(content);
         for (service, frontends) in reading.take_frontends() {
             reading.read_port(service, &frontends)?;
         }
         reading.keep_the_rest();
-        let Reading {
-            unclaimed, mending, ..
+        let Adoption {
+            unclaimed, repairs, ..
         } = reading;
 
         let spans = unclaimed.ports.values().map(|(_, port)| port.block);
-        let slots = Spans::without(
+        let slots = SlotAllocator::without(
             self.capacity.slots,
             spans.chain(unclaimed.spans.iter().copied()),
         )?;
@@ -111,14 +110,14 @@ impl Planner {
                 Element::Living(entry) => (*index, entry.generation),
                 Element::Ended { generation, .. } => (*index, *generation),
             });
-            let resting = self.resting_of(content, family, now);
+            let resting = self.quarantine_of(content, family, now);
             Backends::holding(self.capacity.backends, lives, resting)
         });
         let [Some(v4), Some(v6)] = backends else {
             return Err(IncompatibleMaps::TooLarge);
         };
         let ids = unclaimed.ports.keys().chain(&unclaimed.services);
-        let services = Pool::holding(self.services.limit(), &ids.copied().collect());
+        let services = IdAllocator::holding(self.services.limit(), &ids.copied().collect());
         self.services = services.ok_or(IncompatibleMaps::TooLarge)?;
         self.slots = slots;
         self.backends = [v4, v6];
@@ -129,17 +128,22 @@ impl Planner {
             self.source_ranges[at(Family::of(range.network()))] += 1;
         }
         self.unclaimed = unclaimed;
-        Ok(mending)
+        Ok(repairs)
     }
 
     /// The backends of which connections may still have to be reset: it is not known how long
     /// they have rested.
-    fn resting_of(&self, content: &Content, family: Family, now: Instant) -> VecDeque<Resting> {
+    fn quarantine_of(
+        &self,
+        content: &Content,
+        family: Family,
+        now: Instant,
+    ) -> VecDeque<QuarantinedBackend> {
         let ended = content.backends.iter().filter_map(|(of, index, element)| {
             let Element::Ended { endpoint, .. } = element else {
                 return None;
             };
-            (*of == family && self.reset_after.is_some()).then_some(Resting {
+            (*of == family && self.reset_after.is_some()).then_some(QuarantinedBackend {
                 since: now,
                 index: *index,
                 endpoint: *endpoint,
@@ -164,7 +168,7 @@ impl Planner {
     }
 
     /// Ends what was adopted and not claimed: nobody wants it.
-    pub(super) fn end_unclaimed(&mut self, draft: &mut Draft<'_>) {
+    pub(super) fn end_unclaimed(&mut self, draft: &mut PlanBuilder<'_>) {
         let unclaimed = std::mem::take(&mut self.unclaimed);
         for id in unclaimed.frontends.into_keys() {
             self.frontends[at(Family::of(id.address))] -= 1;
@@ -187,23 +191,23 @@ impl Planner {
 }
 
 /// Service ports while they are put together from the maps' content.
-struct Reading<'a> {
+struct Adoption<'a> {
     content: &'a Content,
     /// Living backends by Service port id and IP family.
     backends: HashMap<(u32, Family), Vec<(u32, BackendEntry)>>,
     ranges: BTreeMap<(u32, Family), Vec<IpNet>>,
     unclaimed: Unclaimed,
-    mending: Vec<Write>,
+    repairs: Vec<Write>,
 }
 
-impl<'a> Reading<'a> {
+impl<'a> Adoption<'a> {
     fn new(content: &'a Content) -> Self {
         let mut reading = Self {
             content,
             backends: HashMap::new(),
             ranges: BTreeMap::new(),
             unclaimed: Unclaimed::default(),
-            mending: Vec::new(),
+            repairs: Vec::new(),
         };
         for (family, index, element) in &content.backends {
             if let Element::Living(entry) = element {
@@ -278,7 +282,7 @@ impl<'a> Reading<'a> {
         for (index, flags) in flags::of_backends(&port) {
             if let Some(entry) = actual.get(&index).filter(|entry| entry.flags != flags) {
                 let entry = BackendEntry { flags, ..*entry };
-                self.mending.push(Write::Backend { index, entry });
+                self.repairs.push(Write::Backend { index, entry });
             }
         }
         self.unclaimed.ports.insert(service, (family, port));

@@ -16,24 +16,24 @@ impl Planner {
     /// What was written in part, or waits to be written again, looks like drift: to be
     /// asked only while nothing is pending.
     pub fn audit(&self, content: &Content) -> Vec<Write> {
-        let mut mending = Vec::new();
-        self.audit_backends(content, &mut mending);
+        let mut repairs = Vec::new();
+        self.audit_backends(content, &mut repairs);
         for port in self.ports.values() {
             // Slots to which no frontend leads are not read.
             let found = content.slots_of(port.block);
             if found.is_some_and(|found| *found != *port.slots) {
-                mending.push(Write::Slots {
+                repairs.push(Write::Slots {
                     start: port.block.start,
                     backends: port.slots.to_vec(),
                 });
             }
         }
-        self.audit_source_ranges(content, &mut mending);
-        self.audit_frontends(content, &mut mending);
-        mending
+        self.audit_source_ranges(content, &mut repairs);
+        self.audit_frontends(content, &mut repairs);
+        repairs
     }
 
-    fn audit_backends(&self, content: &Content, mending: &mut Vec<Write>) {
+    fn audit_backends(&self, content: &Content, repairs: &mut Vec<Write>) {
         let mut wanted: HashMap<(Family, u32), BackendEntry> = HashMap::new();
         for (name, port) in &self.ports {
             for (index, entry) in self.entries(name.family, port) {
@@ -45,10 +45,10 @@ impl Planner {
             match (wanted.remove(&(*family, *index)), element) {
                 (Some(entry), element) if *element != Element::Living(entry) => {
                     let index = *index;
-                    mending.push(Write::Backend { index, entry });
+                    repairs.push(Write::Backend { index, entry });
                 }
                 (None, element) if element.ended_with() != Some(generation) => {
-                    mending.push(Write::EndBackend {
+                    repairs.push(Write::EndBackend {
                         family: *family,
                         index: *index,
                         generation,
@@ -58,7 +58,7 @@ impl Planner {
             }
         }
         let missing = wanted.into_iter();
-        mending.extend(missing.map(|((_, index), entry)| Write::Backend { index, entry }));
+        repairs.extend(missing.map(|((_, index), entry)| Write::Backend { index, entry }));
     }
 
     /// The elements of a port's backends.
@@ -81,21 +81,21 @@ impl Planner {
         })
     }
 
-    fn audit_source_ranges(&self, content: &Content, mending: &mut Vec<Write>) {
+    fn audit_source_ranges(&self, content: &Content, repairs: &mut Vec<Write>) {
         let ports = self.ports.values();
         let wanted: HashSet<(u32, IpNet)> = ports
             .flat_map(|port| port.ranges().iter().map(|range| (port.service, *range)))
             .collect();
         let found: HashSet<(u32, IpNet)> = content.source_ranges.iter().copied().collect();
         for (service, range) in wanted.difference(&found).copied() {
-            mending.push(Write::SourceRange { service, range });
+            repairs.push(Write::SourceRange { service, range });
         }
         for (service, range) in found.difference(&wanted).copied() {
-            mending.push(Write::RemoveSourceRange { service, range });
+            repairs.push(Write::RemoveSourceRange { service, range });
         }
     }
 
-    fn audit_frontends(&self, content: &Content, mending: &mut Vec<Write>) {
+    fn audit_frontends(&self, content: &Content, repairs: &mut Vec<Write>) {
         let mut found: HashMap<FrontendId, _> = content.frontends.iter().copied().collect();
         for (name, port) in &self.ports {
             for frontend in &port.frontends {
@@ -105,10 +105,10 @@ impl Planner {
                 }
                 let value = port.value(frontend.kind);
                 if found.remove(&id) != Some(value) {
-                    mending.push(Write::Frontend { id, value });
+                    repairs.push(Write::Frontend { id, value });
                 }
             }
         }
-        mending.extend(found.into_keys().map(|id| Write::RemoveFrontend { id }));
+        repairs.extend(found.into_keys().map(|id| Write::RemoveFrontend { id }));
     }
 }

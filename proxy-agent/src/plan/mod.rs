@@ -10,8 +10,8 @@
 
 mod adopt;
 mod audit;
+mod builder;
 mod content;
-mod draft;
 mod flags;
 pub mod maglev;
 mod outcome;
@@ -24,6 +24,6 @@ mod write;
 
 pub use adopt::IncompatibleMaps;
 pub use content::{Content, Element};
-pub use outcome::{Full, Plan, Refused, Retired};
+pub use outcome::{CapacityError, FullMap, Plan, Retired};
 pub use planner::{Capacity, Planner};
 pub use write::{BackendEntry, FrontendId, Write, WrittenElement};

@@ -14,7 +14,7 @@ pub struct Plan {
     /// What is free after the writes and a grace period.
     pub retired: Retired,
     /// Ports for which a map has no room; they stay as they were.
-    pub refused: Vec<Refused>,
+    pub capacity_errors: Vec<CapacityError>,
 }
 
 /// Elements that running programs may still look at.
@@ -42,16 +42,16 @@ impl Retired {
 
 /// A port that could not be programmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct CapacityError {
     /// The port.
     pub port: PortName,
     /// The map without room.
-    pub full: Full,
+    pub full: FullMap,
 }
 
 /// A map without room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
+pub enum FullMap {
     /// `FRONTENDS_*`
     Frontends,
     /// `BACKENDS_*`
@@ -62,7 +62,7 @@ pub enum Full {
     SourceRanges,
 }
 
-impl fmt::Display for Full {
+impl fmt::Display for FullMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Frontends => "the map of frontends is full (--map-frontends)",

@@ -9,13 +9,13 @@ use ipnet::IpNet;
 use proxy_ebpf::layout::{Span, maps};
 
 use super::adopt::Unclaimed;
-use super::draft::Draft;
+use super::builder::PlanBuilder;
 use super::flags;
 use super::maglev;
-use super::outcome::{Full, Plan, Refused, Retired};
-use super::pool::{Backends, Pool};
+use super::outcome::{CapacityError, FullMap, Plan, Retired};
+use super::pool::{Backends, IdAllocator};
 use super::programmed::{Programmed, index_of};
-use super::span::Spans;
+use super::span::SlotAllocator;
 use super::write::{BackendEntry, FrontendId, Write};
 use crate::model::desired::{DesiredPort, Endpoint, PortName};
 use crate::model::object::{Algorithm, Family, Forwarding};
@@ -40,10 +40,10 @@ pub struct Planner {
     pub(super) owners: HashMap<FrontendId, Arc<PortName>>,
     pub(super) frontends: [u32; 2],
     pub(super) source_ranges: [usize; 2],
-    pub(super) services: Pool,
+    pub(super) services: IdAllocator,
     pub(super) backends: [Backends; 2],
-    pub(super) slots: Spans,
-    /// Ports that were refused, with what they want: tried again when something
+    pub(super) slots: SlotAllocator,
+    /// Ports that were capacity_errors, with what they want: tried again when something
     /// was freed.
     pub(super) waiting: BTreeMap<PortName, DesiredPort>,
     /// What the maps held at the start, until the first plan.
@@ -68,12 +68,12 @@ impl Planner {
             owners: HashMap::new(),
             frontends: [0; 2],
             source_ranges: [0; 2],
-            services: Pool::new(capacity.frontends.saturating_mul(2)),
+            services: IdAllocator::new(capacity.frontends.saturating_mul(2)),
             backends: [
                 Backends::new(capacity.backends),
                 Backends::new(capacity.backends),
             ],
-            slots: Spans::new(capacity.slots),
+            slots: SlotAllocator::new(capacity.slots),
             waiting: BTreeMap::new(),
             unclaimed: Unclaimed::default(),
             reset_after: None,
@@ -147,7 +147,7 @@ impl Planner {
         changes: impl IntoIterator<Item = (PortName, Option<DesiredPort>)>,
         mut write: impl FnMut(Write),
     ) -> Plan {
-        let mut draft = Draft::new(&mut write);
+        let mut draft = PlanBuilder::new(&mut write);
         let mut gone = Vec::new();
         for (name, desired) in changes {
             self.waiting.remove(&name);
@@ -176,25 +176,25 @@ impl Planner {
             self.slots.free(span);
         }
         for (endpoint, index) in retired.backends {
-            self.take_back(endpoint, index, now);
+            self.retire_index(endpoint, index, now);
         }
         for service in retired.services {
-            self.services.give_back(service);
+            self.services.release(service);
         }
-        let mut draft = Draft::new(&mut write);
+        let mut draft = PlanBuilder::new(&mut write);
         for (name, desired) in std::mem::take(&mut self.waiting) {
             self.attempt(name, desired, &mut draft);
         }
-        // Each was reported when it was refused first.
-        draft.refused.clear();
+        // Each was reported when it was capacity_errors first.
+        draft.capacity_errors.clear();
         self.remove_lost(&mut draft);
         draft.finish()
     }
 
-    fn attempt(&mut self, name: PortName, desired: DesiredPort, draft: &mut Draft<'_>) {
+    fn attempt(&mut self, name: PortName, desired: DesiredPort, draft: &mut PlanBuilder<'_>) {
         self.claim(&name, &desired.frontends);
         if let Err(full) = self.set(&name, &desired, draft) {
-            draft.refused.push(Refused {
+            draft.capacity_errors.push(CapacityError {
                 port: name.clone(),
                 full,
             });
@@ -203,7 +203,7 @@ impl Planner {
     }
 
     /// Removes frontends that lost their port and were not taken over by another one.
-    fn remove_lost(&mut self, draft: &mut Draft<'_>) {
+    fn remove_lost(&mut self, draft: &mut PlanBuilder<'_>) {
         for (id, loser) in std::mem::take(&mut draft.dropped) {
             if self.owners.get(&id) == Some(&loser) {
                 self.owners.remove(&id);
@@ -218,8 +218,8 @@ impl Planner {
         &mut self,
         name: &PortName,
         desired: &DesiredPort,
-        draft: &mut Draft<'_>,
-    ) -> Result<(), Full> {
+        draft: &mut PlanBuilder<'_>,
+    ) -> Result<(), FullMap> {
         let family = name.family;
         let (name, old) = match self.ports.remove_entry(name) {
             Some((name, old)) => (name, Some(old)),
@@ -283,7 +283,7 @@ impl Planner {
         name: &PortName,
         desired: &DesiredPort,
         old: Option<&Programmed>,
-    ) -> Result<(), Full> {
+    ) -> Result<(), FullMap> {
         let new_frontends = desired
             .frontends
             .iter()
@@ -292,7 +292,7 @@ impl Planner {
             .count();
         let used = self.frontends[at(name.family)] as usize;
         if used + new_frontends > self.capacity.frontends as usize {
-            return Err(Full::Frontends);
+            return Err(FullMap::Frontends);
         }
         let new_backends = desired
             .endpoints
@@ -300,11 +300,11 @@ impl Planner {
             .filter(|endpoint| old.is_none_or(|old| index_of(&old.backends, endpoint).is_none()))
             .count();
         if new_backends > self.backends[at(name.family)].available() {
-            return Err(Full::Backends);
+            return Err(FullMap::Backends);
         }
         let new_ranges = desired.source_ranges.as_ref().map_or(0, Vec::len);
         if self.source_ranges[at(name.family)] + new_ranges > self.capacity.frontends as usize {
-            return Err(Full::SourceRanges);
+            return Err(FullMap::SourceRanges);
         }
         Ok(())
     }
@@ -314,7 +314,7 @@ impl Planner {
         &mut self,
         desired: &DesiredPort,
         old: Option<&Programmed>,
-    ) -> Result<(u32, Span), Full> {
+    ) -> Result<(u32, Span), FullMap> {
         let len = |set: &[usize], algorithm| match algorithm {
             Algorithm::Random => set.len(),
             Algorithm::Maglev => maglev::size(set.len()),
@@ -324,11 +324,11 @@ impl Planner {
         let block = u32::try_from(cluster + local)
             .ok()
             .and_then(|len| self.slots.allocate(len))
-            .ok_or(Full::Slots)?;
+            .ok_or(FullMap::Slots)?;
         let service = old.map_or_else(|| self.services.take(), |old| Some(old.service));
         let Some(service) = service else {
             self.slots.free(block);
-            return Err(Full::Frontends);
+            return Err(FullMap::Frontends);
         };
         Ok((service, block))
     }
@@ -341,7 +341,7 @@ impl Planner {
         service: u32,
         old: Option<&Programmed>,
         desired: &DesiredPort,
-        draft: &mut Draft<'_>,
+        draft: &mut PlanBuilder<'_>,
     ) -> Box<[(Endpoint, u32)]> {
         let before = old.map_or(&[][..], |old| &old.backends);
         let flags_before = old.map(flags::of_backends).unwrap_or_default();
@@ -384,7 +384,7 @@ impl Planner {
         service: u32,
         before: &[IpNet],
         after: &[IpNet],
-        draft: &mut Draft<'_>,
+        draft: &mut PlanBuilder<'_>,
     ) {
         let used = &mut self.source_ranges[at(family)];
         *used = *used + after.len() - before.len();
@@ -403,7 +403,7 @@ impl Planner {
         name: &Arc<PortName>,
         new: &Programmed,
         old: Option<&Programmed>,
-        draft: &mut Draft<'_>,
+        draft: &mut PlanBuilder<'_>,
     ) {
         for frontend in &new.frontends {
             let id = FrontendId::of(name, frontend);
@@ -432,7 +432,7 @@ impl Planner {
         }
     }
 
-    fn remove(&mut self, name: &PortName, draft: &mut Draft<'_>) {
+    fn remove(&mut self, name: &PortName, draft: &mut PlanBuilder<'_>) {
         let Some((name, old)) = self.ports.remove_entry(name) else {
             return;
         };
@@ -444,7 +444,12 @@ impl Planner {
     }
 
     /// Ends a port, and what its frontends led to.
-    pub(super) fn end_port(&mut self, family: Family, old: &Programmed, draft: &mut Draft<'_>) {
+    pub(super) fn end_port(
+        &mut self,
+        family: Family,
+        old: &Programmed,
+        draft: &mut PlanBuilder<'_>,
+    ) {
         let pool = &mut self.backends[at(family)];
         for (endpoint, index) in &old.backends {
             draft.end_backend(endpoint.socket(), *index, pool.end(*index));

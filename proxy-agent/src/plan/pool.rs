@@ -10,29 +10,29 @@ use proxy_ebpf::layout::RESET_STEP;
 /// Numbers below a limit, each free or taken. What was given back is used before
 /// what never was, so that the part of a map that is in use stays small.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct IdAllocator {
     limit: u32,
-    untouched: u32,
+    next_unused: u32,
     free: Vec<u32>,
 }
 
-impl Pool {
+impl IdAllocator {
     /// Numbers from 0 to `limit - 1`, all free.
     pub(super) fn new(limit: u32) -> Self {
         Self {
             limit,
-            untouched: 0,
+            next_unused: 0,
             free: Vec::new(),
         }
     }
 
     /// Numbers of which some are taken; `None` where these are not all below `limit`.
     pub(super) fn holding(limit: u32, taken: &BTreeSet<u32>) -> Option<Self> {
-        let untouched = taken.last().map_or(0, |last| last.saturating_add(1));
-        let free = (0..untouched).filter(|number| !taken.contains(number));
-        (untouched <= limit).then(|| Self {
+        let next_unused = taken.last().map_or(0, |last| last.saturating_add(1));
+        let free = (0..next_unused).filter(|number| !taken.contains(number));
+        (next_unused <= limit).then(|| Self {
             limit,
-            untouched,
+            next_unused,
             // The lowest is used first.
             free: free.rev().collect(),
         })
@@ -45,12 +45,12 @@ impl Pool {
 
     /// How many are taken.
     pub(super) fn used(&self) -> usize {
-        self.untouched as usize - self.free.len()
+        self.next_unused as usize - self.free.len()
     }
 
     /// How many are free.
     pub(super) fn available(&self) -> usize {
-        (self.limit - self.untouched) as usize + self.free.len()
+        (self.limit - self.next_unused) as usize + self.free.len()
     }
 
     /// Takes one.
@@ -58,15 +58,15 @@ impl Pool {
         if let Some(number) = self.free.pop() {
             return Some(number);
         }
-        if self.untouched == self.limit {
+        if self.next_unused == self.limit {
             return None;
         }
-        self.untouched += 1;
-        Some(self.untouched - 1)
+        self.next_unused += 1;
+        Some(self.next_unused - 1)
     }
 
     /// Gives one back.
-    pub(super) fn give_back(&mut self, number: u32) {
+    pub(super) fn release(&mut self, number: u32) {
         self.free.push(number);
     }
 }
@@ -74,7 +74,7 @@ impl Pool {
 /// A backend whose life has ended, and connections to which may have to be reset. Its index
 /// is given to another one where no other is free.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Resting {
+pub(super) struct QuarantinedBackend {
     pub(super) since: Instant,
     pub(super) index: u32,
     pub(super) endpoint: SocketAddr,
@@ -83,19 +83,19 @@ pub(super) struct Resting {
 /// The backends of one IP version: indices, and how often each has been used.
 #[derive(Debug)]
 pub(super) struct Backends {
-    indices: Pool,
+    indices: IdAllocator,
     /// By index; odd while the index is in use.
     generations: Vec<u32>,
     /// The one that rests for longest first.
-    resting: VecDeque<Resting>,
+    quarantine: VecDeque<QuarantinedBackend>,
 }
 
 impl Backends {
     pub(super) fn new(limit: u32) -> Self {
         Self {
-            indices: Pool::new(limit),
+            indices: IdAllocator::new(limit),
             generations: Vec::new(),
-            resting: VecDeque::new(),
+            quarantine: VecDeque::new(),
         }
     }
 
@@ -104,10 +104,10 @@ impl Backends {
     pub(super) fn holding(
         limit: u32,
         lives: impl IntoIterator<Item = (u32, u32)>,
-        resting: VecDeque<Resting>,
+        quarantine: VecDeque<QuarantinedBackend>,
     ) -> Option<Self> {
         let mut backends = Self::new(limit);
-        let mut taken: BTreeSet<u32> = resting.iter().map(|it| it.index).collect();
+        let mut taken: BTreeSet<u32> = quarantine.iter().map(|it| it.index).collect();
         for (index, generation) in lives {
             let at = usize::try_from(index).ok().filter(|_| index < limit)?;
             if at >= backends.generations.len() {
@@ -118,23 +118,23 @@ impl Backends {
                 taken.insert(index);
             }
         }
-        backends.indices = Pool::holding(limit, &taken)?;
-        backends.resting = resting;
+        backends.indices = IdAllocator::holding(limit, &taken)?;
+        backends.quarantine = quarantine;
         Some(backends)
     }
 
     pub(super) fn available(&self) -> usize {
-        self.indices.available() + self.resting.len()
+        self.indices.available() + self.quarantine.len()
     }
 
     pub(super) fn used(&self) -> usize {
-        self.indices.used() - self.resting.len()
+        self.indices.used() - self.quarantine.len()
     }
 
     /// Begins a life: an index and its new generation, odd.
     pub(super) fn begin(&mut self) -> Option<(u32, u32)> {
         let free = self.indices.take();
-        let index = free.or_else(|| Some(self.resting.pop_front()?.index))?;
+        let index = free.or_else(|| Some(self.quarantine.pop_front()?.index))?;
         let at = index as usize;
         if at >= self.generations.len() {
             self.generations.resize(at + 1, 0);
@@ -155,31 +155,31 @@ impl Backends {
     }
 
     /// Ends a life: the generation that nobody's record matches, even. The index
-    /// is not free before [`Self::give_back`].
+    /// is not free before [`Self::release`].
     pub(super) fn end(&mut self, index: u32) -> u32 {
         let generation = &mut self.generations[index as usize];
         *generation = generation.wrapping_add(1);
         *generation
     }
 
-    pub(super) fn give_back(&mut self, index: u32) {
-        self.indices.give_back(index);
+    pub(super) fn release(&mut self, index: u32) {
+        self.indices.release(index);
     }
 
-    /// Lets a backend rest whose life has ended, in the place of [`Self::give_back`].
-    pub(super) fn rest(&mut self, resting: Resting) {
-        self.resting.push_back(resting);
+    /// Lets a backend rest whose life has ended, in the place of [`Self::release`].
+    pub(super) fn add_to_quarantine(&mut self, quarantine: QuarantinedBackend) {
+        self.quarantine.push_back(quarantine);
     }
 
     /// Since when the one has rested that rests for longest.
-    pub(super) fn resting_since(&self) -> Option<Instant> {
-        self.resting.front().map(|resting| resting.since)
+    pub(super) fn oldest_quarantine(&self) -> Option<Instant> {
+        self.quarantine.front().map(|quarantine| quarantine.since)
     }
 
     /// Takes those that have rested since `then` or for longer.
-    pub(super) fn take_rested(&mut self, then: Instant) -> Vec<Resting> {
-        let count = self.resting.partition_point(|it| it.since <= then);
-        self.resting.drain(..count).collect()
+    pub(super) fn take_expired(&mut self, then: Instant) -> Vec<QuarantinedBackend> {
+        let count = self.quarantine.partition_point(|it| it.since <= then);
+        self.quarantine.drain(..count).collect()
     }
 
     /// Ends a rest: the generation, even, that has connections reset. The index is free.
@@ -187,7 +187,7 @@ impl Backends {
         let generation = &mut self.generations[index as usize];
         *generation = generation.wrapping_add(RESET_STEP);
         let generation = *generation;
-        self.give_back(index);
+        self.release(index);
         generation
     }
 }

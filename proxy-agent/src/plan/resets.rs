@@ -9,19 +9,19 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::planner::{Planner, at};
-use super::pool::{Backends, Resting};
+use super::pool::{Backends, QuarantinedBackend};
 use super::write::Write;
 use crate::model::object::Family;
 
 impl Planner {
     /// Takes back the index of a backend whose life has ended, when nobody looks at it any
     /// more.
-    pub(super) fn take_back(&mut self, endpoint: SocketAddr, index: u32, now: Instant) {
+    pub(super) fn retire_index(&mut self, endpoint: SocketAddr, index: u32, now: Instant) {
         let pool = &mut self.backends[at(Family::of(endpoint.ip()))];
         if self.reset_after.is_none() {
-            return pool.give_back(index);
+            return pool.release(index);
         }
-        pool.rest(Resting {
+        pool.add_to_quarantine(QuarantinedBackend {
             since: now,
             index,
             endpoint,
@@ -30,7 +30,7 @@ impl Planner {
 
     /// When [`Self::reset_gone`] has something to do next.
     pub fn next_reset(&self) -> Option<Instant> {
-        let since = self.backends.iter().filter_map(Backends::resting_since);
+        let since = self.backends.iter().filter_map(Backends::oldest_quarantine);
         since.min()?.checked_add(self.reset_after?)
     }
 
@@ -41,7 +41,7 @@ impl Planner {
             return;
         };
         for family in Family::ALL {
-            let rested = self.backends[at(family)].take_rested(then);
+            let rested = self.backends[at(family)].take_expired(then);
             if rested.is_empty() {
                 continue;
             }
@@ -49,7 +49,7 @@ impl Planner {
             let pool = &mut self.backends[at(family)];
             for resting in rested {
                 if serving.contains(&resting.endpoint) {
-                    pool.rest(Resting {
+                    pool.add_to_quarantine(QuarantinedBackend {
                         since: now,
                         ..resting
                     });
@@ -66,7 +66,7 @@ impl Planner {
     }
 
     /// The endpoints among these that serve.
-    fn serving_among(&self, rested: &[Resting]) -> HashSet<SocketAddr> {
+    fn serving_among(&self, rested: &[QuarantinedBackend]) -> HashSet<SocketAddr> {
         let asked: HashSet<SocketAddr> = rested.iter().map(|it| it.endpoint).collect();
         let living = self.ports.values().flat_map(|port| &port.backends);
         let living = living.map(|(endpoint, _)| endpoint.socket());

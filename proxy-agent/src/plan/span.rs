@@ -8,14 +8,14 @@ use super::adopt::IncompatibleMaps;
 
 /// Allocates runs of a fixed number of slots.
 #[derive(Debug)]
-pub(super) struct Spans {
+pub(super) struct SlotAllocator {
     /// Free runs by start.
     by_start: BTreeMap<u32, u32>,
     /// The same as (length, start): the first that is long enough fits best.
     by_length: BTreeSet<(u32, u32)>,
 }
 
-impl Spans {
+impl SlotAllocator {
     /// An allocator of `slots` free slots.
     pub(super) fn new(slots: u32) -> Self {
         let mut spans = Self {
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn all_of_it_can_be_taken_and_given_back() {
-        let mut spans = Spans::new(10);
+        let mut spans = SlotAllocator::new(10);
         let a = spans.allocate(4).unwrap();
         let b = spans.allocate(6).unwrap();
         assert_eq!(spans.allocate(1), None);
@@ -120,7 +120,7 @@ mod tests {
         fn runs_never_overlap_and_nothing_is_lost(
             steps in prop::collection::vec((any::<bool>(), 1u32..9, any::<prop::sample::Index>()), 1..80)
         ) {
-            let mut spans = Spans::new(64);
+            let mut spans = SlotAllocator::new(64);
             let mut taken: Vec<Span> = Vec::new();
             for (take, len, which) in steps {
                 if take {

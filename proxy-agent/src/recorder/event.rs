@@ -2,20 +2,20 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 
-use crate::model::Refusal;
+use crate::model::ServiceWarning;
 use crate::model::object::ObjectName;
-use crate::plan::Refused;
+use crate::plan::CapacityError;
 
 /// The API server's limit for a note, in bytes.
-const LONGEST_NOTE: usize = 1024;
+const MAX_NOTE_BYTES: usize = 1024;
 
 /// An Event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Event {
     /// The object that it is about.
-    pub subject: Subject,
+    pub regarding: Regarding,
     /// How serious it is.
-    pub level: Level,
+    pub event_type: EventType,
     /// Why, in one word for machines.
     pub reason: &'static str,
     /// What the agent was doing, in one word for machines.
@@ -26,7 +26,7 @@ pub struct Event {
 
 /// An object that Events are about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Subject {
+pub enum Regarding {
     /// This node.
     Node(String),
     /// A Service.
@@ -35,7 +35,7 @@ pub enum Subject {
 
 /// How serious an Event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Level {
+pub enum EventType {
     /// All is well.
     Normal,
     /// Somebody should look at it.
@@ -46,8 +46,8 @@ impl Event {
     /// The agent starts on a node.
     pub fn starting(node_name: &str) -> Self {
         Self {
-            subject: Subject::Node(node_name.to_owned()),
-            level: Level::Normal,
+            regarding: Regarding::Node(node_name.to_owned()),
+            event_type: EventType::Normal,
             reason: "Starting",
             action: "Start",
             note: format!("proxy-agent {} starts", env!("CARGO_PKG_VERSION")),
@@ -60,10 +60,10 @@ impl Event {
         action: &'static str,
         mut note: String,
     ) -> Self {
-        note.truncate(note.floor_char_boundary(LONGEST_NOTE));
+        note.truncate(note.floor_char_boundary(MAX_NOTE_BYTES));
         Self {
-            subject: Subject::Service(service),
-            level: Level::Warning,
+            regarding: Regarding::Service(service),
+            event_type: EventType::Warning,
             reason,
             action,
             note,
@@ -82,9 +82,9 @@ impl Event {
     }
 }
 
-impl From<&Refusal> for Event {
-    fn from(refusal: &Refusal) -> Self {
-        let Refusal { service, reason } = refusal;
+impl From<&ServiceWarning> for Event {
+    fn from(warning: &ServiceWarning) -> Self {
+        let ServiceWarning { service, reason } = warning;
         Self::warning(
             service.clone(),
             reason.name(),
@@ -94,15 +94,15 @@ impl From<&Refusal> for Event {
     }
 }
 
-impl From<&Refused> for Event {
-    fn from(refused: &Refused) -> Self {
-        let Refused { port, full } = refused;
+impl From<&CapacityError> for Event {
+    fn from(refused: &CapacityError) -> Self {
+        let CapacityError { port, full } = refused;
         let note = format!("the port {port} ({:?}): {full}", port.family);
         Self::warning(port.service.clone(), "MapFull", "Program", note)
     }
 }
 
-impl Subject {
+impl Regarding {
     /// The namespace of its Events; that of Nodes' Events is `default`.
     pub(super) fn namespace(&self) -> &str {
         match self {
@@ -136,7 +136,7 @@ impl Subject {
     }
 }
 
-impl Level {
+impl EventType {
     /// `type` of the object.
     pub(super) fn as_str(self) -> &'static str {
         match self {

@@ -1,15 +1,15 @@
 //! Events: what an operator should know of an object, reported at the object.
 //!
 //! ```text
-//!  record ─► queue ─► ledger ─► writer ─► API server (events.k8s.io/v1)
+//!  record ─► queue ─► correlator ─► writer ─► API server (events.k8s.io/v1)
 //!           (bounded) (series, limits)
 //! ```
 //!
 //! Recording never waits and nothing here grows: where the queue is full or the limits
 //! are reached an Event is not sent. All of them are in the log too.
 
+mod correlator;
 mod event;
-mod ledger;
 mod writer;
 
 use std::time::SystemTime;
@@ -20,8 +20,8 @@ use tracing::debug;
 
 use crate::source::kube::KubeSettings;
 
-pub use event::{Event, Level, Subject};
-pub use writer::RecorderPace;
+pub use event::{Event, EventType, Regarding};
+pub use writer::RecorderPolicy;
 
 /// Events that may wait to be sent.
 const WAITING: usize = 256;
@@ -48,11 +48,15 @@ impl Recorder {
 
     /// A recorder that sends Events to an API server, in the name of a node's agent.
     pub fn start(settings: KubeSettings, node_name: &str) -> Self {
-        Self::start_at_pace(settings, node_name, RecorderPace::default())
+        Self::start_with_policy(settings, node_name, RecorderPolicy::default())
     }
 
     /// [`Self::start`] with another patience than the default one.
-    pub fn start_at_pace(settings: KubeSettings, node_name: &str, pace: RecorderPace) -> Self {
+    pub fn start_with_policy(
+        settings: KubeSettings,
+        node_name: &str,
+        pace: RecorderPolicy,
+    ) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
         tokio::spawn(writer::write(
             settings,

@@ -12,31 +12,31 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, warn};
 
-use super::event::Subject;
-use super::ledger::{Due, Ledger, Verdict};
+use super::correlator::{Decision, Due, EventCorrelator};
+use super::event::Regarding;
 use super::{Event, Recorded};
-use crate::source::kube::{Backoff, Connection, KubeSettings, Pace, WatchError};
+use crate::source::kube::{Backoff, Connection, KubeSettings, RetryPolicy, WatchError};
 
 /// Who the Events are from.
 const CONTROLLER: &str = "proxy-agent";
 
 /// How patient the recorder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RecorderPace {
+pub struct RecorderPolicy {
     /// How often series that have grown are sent to the server.
     pub flush: Duration,
     /// How long it is tried to send an Event: after that it is of little use.
-    pub patience: Duration,
+    pub retry_for: Duration,
     /// Waits between trials.
-    pub server: Pace,
+    pub server: RetryPolicy,
 }
 
-impl Default for RecorderPace {
+impl Default for RecorderPolicy {
     fn default() -> Self {
         Self {
             flush: Duration::from_mins(1),
-            patience: Duration::from_mins(10),
-            server: Pace::default(),
+            retry_for: Duration::from_mins(10),
+            server: RetryPolicy::default(),
         }
     }
 }
@@ -45,13 +45,13 @@ impl Default for RecorderPace {
 pub(super) async fn write(
     settings: KubeSettings,
     node_name: String,
-    pace: RecorderPace,
+    pace: RecorderPolicy,
     mut queue: mpsc::Receiver<Recorded>,
 ) {
     let connection = match Connection::open(&settings).await {
         Ok(connection) => connection,
         Err(error) => {
-            warn!("no Events are sent: {:#}", anyhow::Error::from(error));
+            warn!("Events are disabled: {:#}", anyhow::Error::from(error));
             return;
         }
     };
@@ -60,25 +60,25 @@ pub(super) async fn write(
         node_name,
         pace,
     };
-    let mut ledger = Ledger::new(Instant::now());
+    let mut correlator = EventCorrelator::new(Instant::now());
     let mut flush = interval(pace.flush);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             recorded = queue.recv() => {
                 let Some(recorded) = recorded else { return };
-                match ledger.judge(&recorded) {
-                    Verdict::Send => {
+                match correlator.correlate(&recorded) {
+                    Decision::Send => {
                         if let Some(name) = writer.create(&recorded).await {
-                            ledger.sent(recorded, name);
+                            correlator.sent(recorded, name);
                         }
                     }
-                    Verdict::Counted => {}
-                    Verdict::Leave => debug!("too many Events; left out: {:?}", recorded.event),
+                    Decision::Aggregated => {}
+                    Decision::Discard => debug!("too many Events; left out: {:?}", recorded.event),
                 }
             }
             _ = flush.tick() => {
-                for due in ledger.due(Instant::now()) {
+                for due in correlator.due(Instant::now()) {
                     writer.count(&due).await;
                 }
             }
@@ -89,7 +89,7 @@ pub(super) async fn write(
 struct Writer {
     connection: Connection,
     node_name: String,
-    pace: RecorderPace,
+    pace: RecorderPolicy,
 }
 
 impl Writer {
@@ -100,12 +100,12 @@ impl Writer {
         loop {
             let error = match self
                 .attempt(async |client| {
-                    let Some(uid) = uid(&client, &recorded.event.subject).await? else {
+                    let Some(uid) = uid(&client, &recorded.event.regarding).await? else {
                         return Ok(None);
                     };
                     let object = self.object(recorded, uid);
                     let name = object.metadata.name.clone();
-                    let namespace = recorded.event.subject.namespace();
+                    let namespace = recorded.event.regarding.namespace();
                     let api = Api::<v1::Event>::namespaced(client, namespace);
                     api.create(&PostParams::default(), &object).await?;
                     Ok(name)
@@ -115,12 +115,12 @@ impl Writer {
                 Ok(name) => return name,
                 Err(error) => error,
             };
-            let subject = &recorded.event.subject;
-            if !error.may_pass() || recorded.at.elapsed() > self.pace.patience {
-                warn!("an Event of {:?} is not sent: {error}", subject.name());
+            let regarding = &recorded.event.regarding;
+            if !error.is_retryable() || recorded.at.elapsed() > self.pace.retry_for {
+                warn!("an Event of {:?} is not sent: {error}", regarding.name());
                 return None;
             }
-            debug!("an Event of {:?} waits: {error}", subject.name());
+            debug!("an Event of {:?} waits: {error}", regarding.name());
             sleep(backoff.next()).await;
         }
     }
@@ -154,7 +154,7 @@ impl Writer {
             Ok(Err(error)) => WatchError::from(error),
             Err(_) => WatchError::Silent(answer),
         };
-        if error.may_be_of_credentials() {
+        if error.may_be_stale_credentials() {
             self.connection.renew(number).await;
         }
         Err(error)
@@ -163,26 +163,26 @@ impl Writer {
     fn object(&self, recorded: &Recorded, uid: String) -> v1::Event {
         let Recorded { event, time, .. } = recorded;
         let Event {
-            subject,
-            level,
+            regarding,
+            event_type,
             reason,
             action,
             note,
         } = event;
         // As client-go names them: the object, and the time in hexadecimal.
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let name = format!("{}.{:x}", subject.name(), since.as_nanos());
+        let name = format!("{}.{:x}", regarding.name(), since.as_nanos());
         v1::Event {
             metadata: ObjectMeta {
                 name: Some(name),
-                namespace: Some(subject.namespace().to_owned()),
+                namespace: Some(regarding.namespace().to_owned()),
                 ..ObjectMeta::default()
             },
             event_time: micro_time(*time),
             reporting_controller: Some(CONTROLLER.to_owned()),
             reporting_instance: Some(self.node_name.clone()),
-            regarding: Some(subject.reference(uid)),
-            type_: Some(level.as_str().to_owned()),
+            regarding: Some(regarding.reference(uid)),
+            type_: Some(event_type.as_str().to_owned()),
             reason: Some((*reason).to_owned()),
             action: Some((*action).to_owned()),
             note: Some(note.clone()),
@@ -194,10 +194,10 @@ impl Writer {
 /// The id by which `kubectl describe` finds an object's Events: the model does not keep
 /// it. That of a Node is its name, as the kubelet has it. `None` where the object is
 /// gone.
-async fn uid(client: &kube::Client, subject: &Subject) -> kube::Result<Option<String>> {
-    match subject {
-        Subject::Node(name) => Ok(Some(name.clone())),
-        Subject::Service(name) => {
+async fn uid(client: &kube::Client, regarding: &Regarding) -> kube::Result<Option<String>> {
+    match regarding {
+        Regarding::Node(name) => Ok(Some(name.clone())),
+        Regarding::Service(name) => {
             let api = Api::<Service>::namespaced(client.clone(), &name.namespace);
             let found = api.get_metadata_opt(&name.name).await?;
             Ok(found.map(|found| found.metadata.uid.unwrap_or_default()))

@@ -85,7 +85,7 @@ impl Configuration {
             if self.logged.insert(path) {
                 info!(
                     field = path,
-                    line, "a field of the configuration has no effect here: {reason}"
+                    line, "configuration field has no effect: {reason}"
                 );
             }
         }
@@ -111,7 +111,7 @@ impl Configuration {
         let Parsed { settings, ignored } = match read {
             Ok(parsed) => parsed,
             Err(error) => {
-                warn!("{error}; the settings stay as they are");
+                warn!("{error}; keeping the current settings");
                 return false;
             }
         };

@@ -1,19 +1,19 @@
-//! Taking over from a proxy that works in netfilter: its connections stay its own.
+//! Takeover from kube-proxy: connections that netfilter already translates are left to it.
 
 use tracing::info;
 
 use crate::host::translated_by_netfilter;
-use crate::maps::ForeignFlows;
+use crate::maps::NetfilterFlows;
 
 /// Notes the connections that netfilter translates, around the moment in which the
 /// programs are attached for the first time.
 pub(super) struct Handover {
-    flows: Option<ForeignFlows>,
+    flows: Option<NetfilterFlows>,
 }
 
 impl Handover {
     /// A handover into these tables; none where an agent has served before.
-    pub(super) fn new(flows: Option<ForeignFlows>) -> Self {
+    pub(super) fn new(flows: Option<NetfilterFlows>) -> Self {
         Self { flows }
     }
 
@@ -22,10 +22,7 @@ impl Handover {
         if let Some(flows) = &self.flows {
             let noted = note(flows).await;
             if noted > 0 {
-                info!(
-                    connections = noted,
-                    "left to netfilter, which translates them"
-                );
+                info!(connections = noted, "connections left to netfilter");
             }
         }
     }
@@ -39,14 +36,14 @@ impl Handover {
 }
 
 /// How many connections were noted.
-async fn note(flows: &ForeignFlows) -> usize {
+async fn note(flows: &NetfilterFlows) -> usize {
     let noted = translated_by_netfilter().await.and_then(|connections| {
         flows.note(&connections)?;
         Ok(connections.len())
     });
     noted.unwrap_or_else(|error| {
         // Mostly there is no connection tracking, and so nobody to take over from.
-        info!("connections that netfilter translates, if any, cannot be listed: {error}");
+        info!("cannot list netfilter's connections: {error}");
         0
     })
 }

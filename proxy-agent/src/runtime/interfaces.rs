@@ -5,7 +5,7 @@ use tracing::{error, info, warn};
 use super::handover::Handover;
 use crate::agent::Agent;
 use crate::attach::device::local_addresses;
-use crate::attach::{Attacher, DeviceWatch, DeviceWatchError, Look, Outcome};
+use crate::attach::{Attacher, DeviceWatch, DeviceWatchError, ReconcileOutcome, ReconcileScope};
 use crate::maps::KernelMaps;
 use crate::status::DevicesReport;
 
@@ -38,11 +38,11 @@ impl Interfaces {
 
     /// Passes the addresses of the node's devices to the agent, and makes the served devices
     /// the edge devices that there are.
-    pub(super) async fn reconcile(&mut self, agent: &mut Agent<KernelMaps>, look: Look) {
+    pub(super) async fn reconcile(&mut self, agent: &mut Agent<KernelMaps>, look: ReconcileScope) {
         let present = match self.devices.list().await {
             Ok(present) => present,
             Err(error) => {
-                warn!("{:#}; to be tried again", anyhow::Error::from(error));
+                warn!("{:#}; will retry", anyhow::Error::from(error));
                 match DeviceWatch::open() {
                     Ok(fresh) => self.devices = fresh,
                     Err(error) => error!("{:#}", anyhow::Error::from(error)),
@@ -75,7 +75,7 @@ impl Interfaces {
     /// Ends; what is pinned is left to the next agent.
     pub(super) fn stop(self) {
         if self.attacher.is_lasting() {
-            info!("stopped; what is pinned goes on serving");
+            info!("stopped; pinned programs keep serving");
         } else {
             info!("stopped; the programs are detached");
         }
@@ -83,8 +83,8 @@ impl Interfaces {
 }
 
 /// Logs what was done.
-fn log(outcome: Outcome) {
-    let Outcome {
+fn log(outcome: ReconcileOutcome) {
+    let ReconcileOutcome {
         attached,
         restored,
         detached,
@@ -96,10 +96,7 @@ fn log(outcome: Outcome) {
         info!(device, ?role, "attached");
     }
     for device in restored {
-        warn!(
-            device,
-            "somebody had removed a program from the device; it is attached again"
-        );
+        warn!(device, "a program was detached by someone else; reattached");
     }
     for device in detached {
         info!(device, "detached");

@@ -18,7 +18,7 @@
 //! take over from the proxy that served before.
 
 mod configuration;
-mod grace;
+mod grace_period;
 mod handover;
 mod interfaces;
 mod notifiers;
@@ -41,20 +41,20 @@ use tokio::time::Interval;
 pub use configuration::Configuration;
 
 use crate::agent::Agent;
-use crate::attach::Look;
+use crate::attach::ReconcileScope;
 use crate::config::kube_proxy::Parsed;
 use crate::config::{FileError, LogLevel, Source};
 use crate::host::HostPorts;
 use crate::maps::KernelMaps;
 
-use grace::GracePeriod;
+use grace_period::GracePeriod;
 use interfaces::Interfaces;
 use notifiers::Notifiers;
 use objects::{Changes, SourceTask};
-use pace::Pace;
+use pace::SyncPacer;
 use reports::Reports;
 use signals::Signals;
-use sockets::Sockets;
+use sockets::SocketPathController;
 
 /// Sets the level of the log.
 pub type SetLogLevel = Box<dyn Fn(LogLevel)>;
@@ -84,13 +84,13 @@ struct Runtime {
     source: SourceTask,
     reports: Reports,
     grace: GracePeriod,
-    pace: Pace,
+    pace: SyncPacer,
     changes: Changes,
     configuration: Configuration,
     set_log_level: SetLogLevel,
     interfaces: Interfaces,
     host_ports: watch::Receiver<HostPorts>,
-    sockets: Sockets,
+    sockets: SocketPathController,
     notifiers: Notifiers,
     review: Interval,
     audit: Interval,
@@ -99,7 +99,7 @@ struct Runtime {
 impl Runtime {
     async fn run_until_signal(mut self) -> Result<()> {
         self.interfaces
-            .reconcile(&mut self.agent, Look::AtAll)
+            .reconcile(&mut self.agent, ReconcileScope::All)
             .await;
         loop {
             self.grace.begin(&mut self.agent);
@@ -121,7 +121,7 @@ impl Runtime {
                     self.pace.request();
                 }
                 Some(read) = self.configuration.next() => self.configure(read),
-                () = self.interfaces.next() => self.reconcile(Look::AtChanges).await,
+                () = self.interfaces.next() => self.reconcile(ReconcileScope::Changed).await,
                 Ok(()) = self.host_ports.changed() => self.reserve_host_ports(),
                 () = resets::next(&self.agent) => {
                     resets::reset(&mut self.agent, &mut self.sockets).await;
@@ -143,7 +143,7 @@ impl Runtime {
             .await;
         if self.agent.take_node_change() {
             self.interfaces
-                .reconcile(&mut self.agent, Look::AtAll)
+                .reconcile(&mut self.agent, ReconcileScope::All)
                 .await;
         }
         self.notifiers.update_health_checks(&mut self.agent).await;
@@ -162,7 +162,7 @@ impl Runtime {
     }
 
     /// Brings the devices up to date, and then the maps: addresses may be others.
-    async fn reconcile(&mut self, look: Look) {
+    async fn reconcile(&mut self, look: ReconcileScope) {
         self.interfaces.reconcile(&mut self.agent, look).await;
         self.pace.request();
     }
@@ -180,6 +180,6 @@ impl Runtime {
         self.sockets
             .review(&mut self.agent, self.interfaces.attacher_mut())
             .await;
-        self.reconcile(Look::AtAll).await;
+        self.reconcile(ReconcileScope::All).await;
     }
 }

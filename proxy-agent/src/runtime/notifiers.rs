@@ -7,7 +7,7 @@ use crate::agent::Agent;
 use crate::config::Source;
 use crate::maps::KernelMaps;
 use crate::recorder::{Event, Recorder};
-use crate::serve::{Asker, ListenError, ServiceHealth};
+use crate::serve::{ListenError, ReportClient, ServiceHealth};
 
 /// Where the agent reports on Services.
 pub(super) struct Notifiers {
@@ -18,7 +18,7 @@ pub(super) struct Notifiers {
 
 impl Notifiers {
     /// Notifiers that have recorded the start.
-    pub(super) fn new(node_name: &str, source: &Source, asker: Asker) -> Self {
+    pub(super) fn new(node_name: &str, source: &Source, reports: ReportClient) -> Self {
         let recorder = match source {
             Source::Kube(settings) => Recorder::start(settings.clone(), node_name),
             Source::Files(_) => Recorder::off(),
@@ -27,7 +27,7 @@ impl Notifiers {
         Self {
             node_name: node_name.to_owned(),
             recorder,
-            service_health: ServiceHealth::new(asker),
+            service_health: ServiceHealth::new(reports),
         }
     }
 
@@ -57,7 +57,7 @@ impl Notifiers {
             let ListenError {
                 service, source, ..
             } = error;
-            warn!(%service, "{error}, to be tried again: {source}");
+            warn!(%service, "{error}, will retry: {source}");
             let reason = format!("{error}: {source}");
             let event = Event::no_health_check(&self.node_name, service.clone(), &reason);
             self.recorder.record(event);

@@ -6,13 +6,13 @@ use tokio::time::{Instant, sleep_until};
 
 /// Keeps rounds of programming `minSyncPeriod` apart.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct SyncPacer {
     period: Duration,
     last: Option<Instant>,
     is_requested: bool,
 }
 
-impl Pace {
+impl SyncPacer {
     /// No round yet, and none requested.
     pub(super) fn new(period: Duration) -> Self {
         Self {
@@ -59,7 +59,7 @@ mod tests {
     const PERIOD: Duration = Duration::from_secs(5);
 
     /// How long it takes until a round is due.
-    async fn wait(pace: &Pace) -> Duration {
+    async fn wait(pace: &SyncPacer) -> Duration {
         let start = Instant::now();
         pace.next().await;
         start.elapsed()
@@ -67,7 +67,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn rounds_with_work_are_a_period_apart() {
-        let mut pace = Pace::new(PERIOD);
+        let mut pace = SyncPacer::new(PERIOD);
         pace.request();
         assert_eq!(wait(&pace).await, Duration::ZERO);
         pace.done(false);
@@ -82,7 +82,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_due_that_is_not_requested() {
-        let pace = Pace::new(Duration::ZERO);
+        let pace = SyncPacer::new(Duration::ZERO);
         let due = tokio::time::timeout(Duration::from_hours(1), pace.next());
         assert!(due.await.is_err());
     }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use tracing::{info, warn};
 
 use super::handover::Handover;
-use super::sockets::{self, Sockets};
+use super::sockets::{self, SocketPathController};
 use crate::agent::Agent;
 use crate::attach::{Attacher, Uplinks};
 use crate::config::Settings;
@@ -26,12 +26,12 @@ pub(super) async fn open(settings: &Settings) -> Result<Option<Pins>, PinError> 
             Ok(pins) => return Ok(Some(pins)),
             Err(error @ PinError::InUse(_)) => {
                 if !std::mem::replace(&mut is_logged, true) {
-                    info!("{error}: waiting for its end");
+                    info!("{error}; waiting for it to exit");
                 }
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error @ PinError::NoFileSystem(_)) => {
-                warn!("{error}: nothing is pinned, and a stop of the agent stops its service");
+                warn!("{error}: nothing is pinned; Services stop working when the agent stops");
                 return Ok(None);
             }
             Err(error) => return Err(error),
@@ -45,7 +45,7 @@ pub(super) struct Takeover {
     pub(super) attacher: Attacher,
     pub(super) records: RecordTables,
     pub(super) handover: Handover,
-    pub(super) sockets: Sockets,
+    pub(super) sockets: SocketPathController,
 }
 
 /// An agent that goes on from what is pinned where that can be used.
@@ -61,12 +61,12 @@ pub(super) fn take_over(
     if loaded.origin == Origin::Adopted
         && let Err(error) = agent.adopt()
     {
-        warn!("{error}; new maps are made, and connections may break");
+        warn!("{error}; creating new maps, connections may break");
         loaded = maps::load_new(sizes, scope, pins.as_ref())?;
         agent = Agent::new(node_name, settings, loaded.maps);
     }
-    let foreign = (loaded.origin == Origin::New).then_some(loaded.foreign);
-    let sockets = Sockets::new(loaded.left_out, &settings.own);
+    let foreign = (loaded.origin == Origin::New).then_some(loaded.netfilter_flows);
+    let sockets = SocketPathController::new(loaded.opt_out, &settings.own);
     let attacher = Attacher::new(
         loaded.programs,
         settings.own.attach,

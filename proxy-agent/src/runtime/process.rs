@@ -34,7 +34,7 @@ pub(super) fn raise_file_limit() {
         Ok(())
     });
     if let Err(error) = raised {
-        warn!("the limit of open files stays as it is: {error}");
+        warn!("cannot raise RLIMIT_NOFILE: {error}");
     }
 }
 
@@ -47,14 +47,14 @@ pub(super) fn raise_memory_limit() {
         setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard)
     });
     if let Err(error) = raised {
-        warn!("the limit of locked memory stays as it is: {error}");
+        warn!("cannot raise RLIMIT_MEMLOCK: {error}");
     }
 }
 
 /// Gives freed memory back to the kernel, of which loading the programs leaves some 13 MiB
 /// behind. (`malloc_trim(3)`, of the GNU C library.)
 #[expect(unsafe_code, reason = "a call of the allocator's")]
-pub(super) fn give_memory_back() {
+pub(super) fn trim_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes a number, and may be called at any time.
     unsafe {

@@ -7,32 +7,32 @@ use super::interfaces::Interfaces;
 use super::traffic;
 use crate::agent::Agent;
 use crate::maps::{KernelMaps, RecordUsage};
-use crate::serve::Query;
+use crate::serve::ReportRequest;
 use crate::status::{CounterValue, Detail, Report};
 
 /// The requests, and what the agent itself does not know.
 pub(super) struct Reports {
-    queries: mpsc::Receiver<Query>,
+    requests: mpsc::Receiver<ReportRequest>,
     records: watch::Receiver<RecordUsage>,
 }
 
 impl Reports {
     pub(super) fn new(
-        queries: mpsc::Receiver<Query>,
+        requests: mpsc::Receiver<ReportRequest>,
         records: watch::Receiver<RecordUsage>,
     ) -> Self {
-        Self { queries, records }
+        Self { requests, records }
     }
 
     /// A request. Safe to cancel.
-    pub(super) async fn next(&mut self) -> Option<Query> {
-        self.queries.recv().await
+    pub(super) async fn next(&mut self) -> Option<ReportRequest> {
+        self.requests.recv().await
     }
 
     /// Answers a request.
     pub(super) fn answer(
         &self,
-        query: Query,
+        query: ReportRequest,
         agent: &mut Agent<KernelMaps>,
         interfaces: &Interfaces,
     ) {

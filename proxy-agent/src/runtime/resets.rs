@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tokio::time::sleep_until;
 
-use super::sockets::Sockets;
+use super::sockets::SocketPathController;
 use crate::agent::Agent;
 use crate::maps::KernelMaps;
 
@@ -18,8 +18,8 @@ pub(super) async fn next(agent: &Agent<KernelMaps>) {
 
 /// Resets them: the packet path does when it sees their next packet, and the host's sockets
 /// are ended.
-pub(super) async fn reset(agent: &mut Agent<KernelMaps>, sockets: &mut Sockets) {
+pub(super) async fn reset(agent: &mut Agent<KernelMaps>, sockets: &mut SocketPathController) {
     if agent.reset_gone(Instant::now()) {
-        sockets.end_gone(agent.maps_mut()).await;
+        sockets.destroy_gone(agent.maps_mut()).await;
     }
 }

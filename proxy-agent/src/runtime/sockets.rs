@@ -11,28 +11,28 @@ use tracing::{error, info, warn};
 
 use crate::agent::Agent;
 use crate::attach::{Attacher, SocketPath, pod_cgroups, scope};
-use crate::config::{OwnSettings, SocketPathMode};
-use crate::host::{self, Connected};
-use crate::maps::{BackendState, KernelMaps, LeftOut, SocketScope};
+use crate::config::{ProxyAgentSettings, SocketPathMode};
+use crate::host::{self, ConnectedSocket};
+use crate::maps::{BackendState, KernelMaps, OptOutCgroups, SocketScope};
 
 /// How often the cgroup of a Pod is looked for that is not there yet.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whose sockets are to be served; nobody's where the kernel cannot distinguish them: then
 /// nothing is attached either, which is logged.
-pub(super) fn scope_of(settings: &OwnSettings) -> SocketScope {
+pub(super) fn scope_of(settings: &ProxyAgentSettings) -> SocketScope {
     scope(settings.socket_path).unwrap_or_default()
 }
 
 /// The socket path, as far as it is wanted and possible.
-pub(super) struct Sockets {
-    /// What is to be attached, until the first state is programmed: whoever finds his
-    /// Services by the programs that another agent has left shall not lose them meanwhile.
+pub(super) struct SocketPathController {
+    /// What to attach once the first state is programmed. Until then the previous agent's
+    /// programs stay attached and keep serving.
     wanted: Option<Wanted>,
     /// What could not be attached, and is retried.
     pending: Option<Wanted>,
     path: Option<SocketPath>,
-    left_out: LeftOut,
+    left_out: OptOutCgroups,
     /// The Pods that want to be left out.
     pods: BTreeSet<Arc<str>>,
     /// How many of their cgroups were found.
@@ -53,9 +53,9 @@ struct Wanted {
     reason: Option<String>,
 }
 
-impl Sockets {
+impl SocketPathController {
     /// Nothing is attached yet.
-    pub(super) fn new(left_out: LeftOut, settings: &OwnSettings) -> Self {
+    pub(super) fn new(left_out: OptOutCgroups, settings: &ProxyAgentSettings) -> Self {
         Self {
             wanted: Some(Wanted {
                 mode: settings.socket_path,
@@ -76,7 +76,7 @@ impl Sockets {
     /// Does what follows from what was programmed. To be called before the programs of
     /// devices are attached, behind which nothing of an agent's before is looked at.
     pub(super) async fn follow(&mut self, agent: &mut Agent<KernelMaps>, attacher: &mut Attacher) {
-        if let Some(pods) = agent.take_left_out_pods() {
+        if let Some(pods) = agent.take_opted_out_pods() {
             self.pods = pods;
             self.is_logged = false;
             self.find_pods();
@@ -87,7 +87,7 @@ impl Sockets {
             self.attach(wanted, attacher);
         }
         if agent.take_backend_ended() {
-            self.end_stale(agent.maps_mut()).await;
+            self.destroy_stale(agent.maps_mut()).await;
         }
     }
 
@@ -95,19 +95,19 @@ impl Sockets {
     /// before are detached.
     fn attach(&mut self, mut wanted: Wanted, attacher: &mut Attacher) {
         if wanted.mode == SocketPathMode::Off {
-            info!("sockets are not served; the host's own processes reach no Service");
+            info!("socket path is off; processes of the host cannot reach Services");
         } else {
             match attacher.attach_to_sockets(wanted.cgroup.as_deref()) {
                 Ok(path) => {
                     let cgroup = path.cgroup().display();
-                    info!(whose = wanted.mode.name(), %cgroup, "sockets are served");
+                    info!(whose = wanted.mode.name(), %cgroup, "socket path attached");
                     self.path = Some(path);
                     return self.find_pods();
                 }
                 Err(error) => {
-                    let may_pass = error.may_pass();
+                    let is_retryable = error.is_retryable();
                     wanted.log(format!("{:#}", anyhow::Error::from(error)));
-                    self.pending = may_pass.then_some(wanted);
+                    self.pending = is_retryable.then_some(wanted);
                 }
             }
         }
@@ -133,10 +133,7 @@ impl Sockets {
         let found = pod_cgroups(path.cgroup(), &self.pods);
         if found.len() != self.found {
             self.found = found.len();
-            info!(
-                pods = self.found,
-                "the sockets of Pods are left alone, as they wish"
-            );
+            info!(pods = self.found, "Pods opted out of the socket path");
         }
         let cgroups = found.into_values().collect();
         if let Err(error) = self.left_out.set(&cgroups) {
@@ -159,14 +156,14 @@ impl Sockets {
                 let missing = self.pods.len() - self.found;
                 warn!(
                     pods = missing,
-                    "Pods want their sockets left alone and have no cgroup that the agent \
-                     can see; until then they are served"
+                    "cannot find the cgroups of Pods that opted out of the socket path; it \
+                     serves them until then"
                 );
             }
         }
-        self.end_stale(agent.maps_mut()).await;
+        self.destroy_stale(agent.maps_mut()).await;
         if self.may_have_missed {
-            self.end_gone(agent.maps_mut()).await;
+            self.destroy_gone(agent.maps_mut()).await;
             self.may_have_missed = false;
         }
     }
@@ -177,19 +174,19 @@ impl Sockets {
     ///
     /// A connection that is being made meanwhile may escape; so this is also done now and
     /// again without a cause.
-    async fn end_stale(&self, maps: &mut KernelMaps) {
+    async fn destroy_stale(&self, maps: &mut KernelMaps) {
         if self.path.is_some() {
-            let is_stale = |it| matches!(it, BackendState::Ended | BackendState::Gone);
-            end_where(is_stale, host::connected_udp().await, maps).await;
+            let is_stale = |it| matches!(it, BackendState::Removed | BackendState::ResetDue);
+            destroy_where(is_stale, host::connected_udp().await, maps).await;
         }
     }
 
     /// Ends the host's TCP connections to endpoints that are gone.
-    pub(super) async fn end_gone(&mut self, maps: &mut KernelMaps) {
+    pub(super) async fn destroy_gone(&mut self, maps: &mut KernelMaps) {
         if self.path.is_some() {
             self.may_have_missed = true;
-            end_where(
-                |it| it == BackendState::Gone,
+            destroy_where(
+                |it| it == BackendState::ResetDue,
                 host::connected_tcp().await,
                 maps,
             )
@@ -200,9 +197,9 @@ impl Sockets {
 
 /// Ends those of the host's sockets whose connection was translated to an endpoint in such
 /// a state. Who has connected to an endpoint by its own address is left alone.
-async fn end_where(
+async fn destroy_where(
     is_to_end: impl Fn(BackendState) -> bool,
-    sockets: io::Result<Vec<Connected>>,
+    sockets: io::Result<Vec<ConnectedSocket>>,
     maps: &mut KernelMaps,
 ) {
     let sockets = match sockets {
@@ -217,10 +214,10 @@ async fn end_where(
         {
             continue;
         }
-        match host::end(socket).await {
-            Ok(true) => info!(%peer, "ended a socket of the host, whose endpoint is gone"),
+        match host::destroy(socket).await {
+            Ok(true) => info!(%peer, "destroyed a host socket, its endpoint was removed"),
             Ok(false) => {}
-            Err(error) => warn!(%peer, "cannot end a socket: {error}"),
+            Err(error) => warn!(%peer, "cannot destroy a socket: {error}"),
         }
     }
 }
@@ -230,8 +227,8 @@ impl Wanted {
     fn log(&mut self, reason: String) {
         if self.reason.as_ref() != Some(&reason) {
             warn!(
-                "sockets are not served: {reason}. Packets are; the host's own processes reach \
-                 no Service"
+                "cannot attach the socket path: {reason}. Pods are served by the packet path; \
+                 processes of the host cannot reach Services"
             );
         }
         self.reason = Some(reason);

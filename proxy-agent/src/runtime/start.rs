@@ -8,10 +8,10 @@ use tokio::sync::mpsc;
 use tokio::time::interval;
 use tracing::info;
 
-use super::grace::GracePeriod;
+use super::grace_period::GracePeriod;
 use super::interfaces::Interfaces;
 use super::notifiers::Notifiers;
-use super::pace::Pace;
+use super::pace::SyncPacer;
 use super::pinned_state::{self, Takeover};
 use super::reports::Reports;
 use super::signals::Signals;
@@ -21,7 +21,7 @@ use crate::attach::Features;
 use crate::config::{Settings, Source};
 use crate::host::{self, HostPorts};
 use crate::metrics::Metrics;
-use crate::serve::{self, Asker};
+use crate::serve::{self, ReportClient};
 
 /// Requests for a report that may wait.
 const WAITING_QUERIES: usize = 16;
@@ -53,15 +53,15 @@ pub(super) async fn start(
         handover,
         sockets,
     } = pinned_state::take_over(&node_name, settings, pins)?;
-    process::give_memory_back();
+    process::trim_heap();
     let records = sweep::watch(records);
     let interfaces = Interfaces::new(attacher, handover)?;
     agent.set_host_ports(host_ports.borrow_and_update().clone());
-    let (asker, queries) = mpsc::channel(WAITING_QUERIES);
-    let asker = Asker::new(asker);
-    listen(&configuration, &asker, agent.metrics());
-    let notifiers = Notifiers::new(&node_name, &source, asker);
-    let pace = Pace::new(settings.min_sync_period);
+    let (reports, requests) = mpsc::channel(WAITING_QUERIES);
+    let reports = ReportClient::new(reports);
+    listen(&configuration, &reports, agent.metrics());
+    let notifiers = Notifiers::new(&node_name, &source, reports);
+    let pace = SyncPacer::new(settings.min_sync_period);
     let audit = interval(settings.own.audit_period);
     configuration.follow_file();
     info!(node = node_name, "started");
@@ -70,7 +70,7 @@ pub(super) async fn start(
         agent,
         signals,
         source,
-        reports: Reports::new(queries, records),
+        reports: Reports::new(requests, records),
         grace: GracePeriod::default(),
         pace,
         changes,
@@ -112,11 +112,11 @@ fn log_features(features: &Features) {
 }
 
 /// Answers requests over HTTP, for as long as the process runs.
-fn listen(configuration: &Configuration, asker: &Asker, metrics: &Metrics) {
+fn listen(configuration: &Configuration, reports: &ReportClient, metrics: &Metrics) {
     let settings = configuration.settings();
     let (health_at, metrics_at) = (settings.health_address, settings.metrics_address);
-    tokio::spawn(serve::health(health_at, asker.clone(), metrics.clone()));
+    tokio::spawn(serve::health(health_at, reports.clone(), metrics.clone()));
     let configz = configuration.configz();
-    let metrics = serve::metrics(metrics_at, asker.clone(), metrics.clone(), configz);
+    let metrics = serve::metrics(metrics_at, reports.clone(), metrics.clone(), configz);
     tokio::spawn(metrics);
 }

@@ -11,21 +11,21 @@ use axum::routing::get;
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
-use super::Asker;
+use super::ReportClient;
 use crate::metrics::Metrics;
 use crate::model::object::Family;
 use crate::status::{Detail, Report};
 
-pub(super) fn router(asker: Asker, metrics: Metrics) -> Router {
+pub(super) fn router(reports: ReportClient, metrics: Metrics) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/livez", get(livez))
-        .with_state((asker, metrics))
+        .with_state((reports, metrics))
 }
 
 /// 200 while this node should get traffic from a load balancer.
-async fn healthz(State((asker, metrics)): State<(Asker, Metrics)>) -> Response {
-    let response = match asker.ask(Detail::Health).await {
+async fn healthz(State((reports, metrics)): State<(ReportClient, Metrics)>) -> Response {
+    let response = match reports.request(Detail::Health).await {
         Ok(report) => answer(&report, report.is_healthy() && report.node_eligible),
         Err(late) => late,
     };
@@ -36,8 +36,8 @@ async fn healthz(State((asker, metrics)): State<(Asker, Metrics)>) -> Response {
 }
 
 /// 200 while there is no reason to restart the agent.
-async fn livez(State((asker, metrics)): State<(Asker, Metrics)>) -> Response {
-    let response = match asker.ask(Detail::Health).await {
+async fn livez(State((reports, metrics)): State<(ReportClient, Metrics)>) -> Response {
+    let response = match reports.request(Detail::Health).await {
         Ok(report) => answer(&report, report.is_healthy()),
         Err(late) => late,
     };
@@ -140,7 +140,7 @@ mod tests {
             ],
             node_eligible,
             devices: DevicesReport::default(),
-            patience: Duration::from_mins(1),
+            health_timeout: Duration::from_mins(1),
             ports: 1,
             maps: Vec::new(),
             counters: Vec::new(),

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 /// Connections that one listener serves at a time; others wait in the kernel's queue.
 /// Load balancers and probes ask one at a time each, and who opens more must not use
 /// up the agent's memory and descriptors.
-const MOST_CONNECTIONS: usize = 1024;
+const MAX_CONNECTIONS: usize = 1024;
 
 /// How long a client may take for the head of a request, or be silent before it.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => {
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => {
                 match accepted {
                     Ok((stream, _)) => {
                         connections.spawn(connection(stream, router.clone()));

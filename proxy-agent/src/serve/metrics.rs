@@ -9,11 +9,15 @@ use prometheus::TEXT_FORMAT;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::Asker;
+use super::ReportClient;
 use crate::metrics::Metrics;
 use crate::status::Detail;
 
-pub(super) fn router(asker: Asker, metrics: Metrics, configz: watch::Receiver<Value>) -> Router {
+pub(super) fn router(
+    reports: ReportClient,
+    metrics: Metrics,
+    configz: watch::Receiver<Value>,
+) -> Router {
     let configz = Router::new()
         .route("/configz", get(show))
         .with_state(configz);
@@ -21,7 +25,7 @@ pub(super) fn router(asker: Asker, metrics: Metrics, configz: watch::Receiver<Va
         .route("/metrics", get(answer))
         .route("/healthz", get(async || "ok"))
         .route("/proxyMode", get(async || "ebpf"))
-        .with_state((asker, metrics))
+        .with_state((reports, metrics))
         .merge(configz)
 }
 
@@ -32,8 +36,8 @@ async fn show(State(configz): State<watch::Receiver<Value>>) -> Response {
     ([(header::CONTENT_TYPE, json)], text).into_response()
 }
 
-async fn answer(State((asker, metrics)): State<(Asker, Metrics)>) -> Response {
-    match asker.ask(Detail::Metrics).await {
+async fn answer(State((reports, metrics)): State<(ReportClient, Metrics)>) -> Response {
+    match reports.request(Detail::Metrics).await {
         Ok(report) => metrics.own.take(&report),
         Err(late) => return late,
     }

@@ -32,7 +32,7 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 const LISTEN_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A request for a report.
-pub struct Query {
+pub struct ReportRequest {
     /// What it is to have.
     pub detail: Detail,
     /// Where it is awaited.
@@ -41,22 +41,22 @@ pub struct Query {
 
 /// Where requests go to ask the agent's loop.
 #[derive(Clone)]
-pub struct Asker(mpsc::Sender<Query>);
+pub struct ReportClient(mpsc::Sender<ReportRequest>);
 
-impl Asker {
+impl ReportClient {
     /// Asks by a channel that the agent's loop reads.
-    pub fn new(queries: mpsc::Sender<Query>) -> Self {
+    pub fn new(queries: mpsc::Sender<ReportRequest>) -> Self {
         Self(queries)
     }
 
     /// The agent's report, or the answer to a request that cannot have one.
-    async fn ask(&self, detail: Detail) -> Result<Report, Response> {
+    async fn request(&self, detail: Detail) -> Result<Report, Response> {
         let late = || {
             let text = "the agent does not report in time\n";
             (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
         };
         let (answer, report) = oneshot::channel();
-        let query = Query { detail, answer };
+        let query = ReportRequest { detail, answer };
         self.0.send(query).await.map_err(|_| late())?;
         match tokio::time::timeout(REPORT_TIMEOUT, report).await {
             Ok(Ok(report)) => Ok(report),
@@ -66,19 +66,19 @@ impl Asker {
 }
 
 /// Serves `/healthz` and `/livez` on `address`, for as long as the agent runs.
-pub async fn health(address: SocketAddr, asker: Asker, metrics: Metrics) {
-    serve("health", address, health::router(asker, metrics)).await;
+pub async fn health(address: SocketAddr, reports: ReportClient, metrics: Metrics) {
+    serve("health", address, health::router(reports, metrics)).await;
 }
 
 /// Serves `/metrics`, `/configz`, `/healthz` and `/proxyMode` on `address`, for as long
 /// as the agent runs.
 pub async fn metrics(
     address: SocketAddr,
-    asker: Asker,
+    reports: ReportClient,
     metrics: Metrics,
     configz: watch::Receiver<Value>,
 ) {
-    let router = metrics::router(asker, metrics, configz);
+    let router = metrics::router(reports, metrics, configz);
     serve("metrics", address, router).await;
 }
 
@@ -91,7 +91,7 @@ async fn serve(what: &'static str, address: SocketAddr, router: Router) {
             Ok(listener) => break listener,
             Err(error) if !is_logged => {
                 is_logged = true;
-                error!(what, %address, "cannot serve (is the port taken?), to be tried again: {error}");
+                error!(what, %address, "cannot listen (is the port in use?), will retry: {error}");
             }
             Err(_) => {}
         }

@@ -16,14 +16,14 @@ use serde_json::ser::PrettyFormatter;
 use tokio::task::JoinHandle;
 use tracing::{debug, info};
 
-use super::{Asker, listener};
+use super::{ReportClient, listener};
 use crate::model::object::Family;
 use crate::model::{HealthCheck, ObjectName};
 use crate::status::Detail;
 
 /// The servers of all Services' health checks: one for each address.
 pub struct ServiceHealth {
-    asker: Asker,
+    reports: ReportClient,
     addresses: BTreeSet<IpAddr>,
     services: HashMap<ObjectName, Service>,
 }
@@ -42,9 +42,9 @@ pub struct ListenError {
 
 impl ServiceHealth {
     /// No servers yet; each will ask how the agent is.
-    pub fn new(asker: Asker) -> Self {
+    pub fn new(reports: ReportClient) -> Self {
         Self {
-            asker,
+            reports,
             addresses: BTreeSet::new(),
             services: HashMap::new(),
         }
@@ -87,7 +87,7 @@ impl ServiceHealth {
         let mut errors = Vec::new();
         for name in concerned {
             if let Some(service) = self.services.get_mut(&name) {
-                errors.extend(service.open(&name, &self.addresses, &self.asker).await);
+                errors.extend(service.open(&name, &self.addresses, &self.reports).await);
                 if service.check.is_none() {
                     self.services.remove(&name);
                 }
@@ -143,7 +143,7 @@ impl Service {
         &mut self,
         name: &ObjectName,
         addresses: &BTreeSet<IpAddr>,
-        asker: &Asker,
+        reports: &ReportClient,
     ) -> Vec<ListenError> {
         let mut errors = Vec::new();
         for (address, count) in self.wanted(addresses) {
@@ -157,7 +157,7 @@ impl Service {
                     let router = router(Answers {
                         service: name.clone(),
                         local_endpoints: Arc::clone(&local_endpoints),
-                        asker: asker.clone(),
+                        reports: reports.clone(),
                     });
                     let task = tokio::spawn(listener::serve(listener, router));
                     let server = Server {
@@ -189,7 +189,7 @@ impl Service {
 struct Answers {
     service: ObjectName,
     local_endpoints: Arc<AtomicUsize>,
-    asker: Asker,
+    reports: ReportClient,
 }
 
 /// Any path and any method gets the same answer.
@@ -199,7 +199,7 @@ fn router(answers: Answers) -> Router {
 
 async fn respond(State(answers): State<Answers>) -> Response {
     // An agent that does not report is not healthy.
-    let is_healthy = match answers.asker.ask(Detail::Health).await {
+    let is_healthy = match answers.reports.request(Detail::Health).await {
         Ok(report) => report.is_healthy(),
         Err(_) => false,
     };

@@ -19,7 +19,7 @@ pub struct Report {
     /// The edge devices.
     pub devices: DevicesReport,
     /// How long that, or a change, may last: twice `syncPeriod`, as in kube-proxy.
-    pub patience: Duration,
+    pub health_timeout: Duration,
     /// Service ports in the kernel.
     pub ports: usize,
     /// How full the maps are.
@@ -111,7 +111,7 @@ impl Report {
     }
 
     fn is_bearable(&self, failing_for: Option<Duration>) -> bool {
-        failing_for.is_none_or(|time| time <= self.patience)
+        failing_for.is_none_or(|time| time <= self.health_timeout)
     }
 
     /// When any family was last brought up to date.

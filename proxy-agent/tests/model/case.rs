@@ -202,15 +202,15 @@ fn lines(text: &str) -> Vec<String> {
 
 fn outcome(model: &Model) -> Vec<String> {
     let ports: BTreeMap<_, _> = model.desired().collect();
-    let mut refusals: Vec<_> = model.refusals().collect();
-    refusals.sort();
-    let refusals = refusals
+    let mut warnings: Vec<_> = model.warnings().collect();
+    warnings.sort();
+    let warnings = warnings
         .into_iter()
         .map(|refusal| format!("! {}: {}", refusal.service, refusal.reason));
     ports
         .iter()
         .map(|(name, port)| line(name, port))
-        .chain(refusals)
+        .chain(warnings)
         .collect()
 }
 

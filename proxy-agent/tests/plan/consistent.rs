@@ -10,7 +10,7 @@ use proxy_agent::model::desired::{
 use proxy_agent::model::object::{
     Algorithm, Family, Forwarding, ObjectName, Protocol, TrafficPolicy,
 };
-use proxy_agent::plan::{Capacity, Full, Planner};
+use proxy_agent::plan::{Capacity, FullMap, Planner};
 use proxy_ebpf::layout::{Frontend as Value, FrontendKey, Port, Span, V4, frontend_flags};
 
 const TCP: u8 = 6;
@@ -36,7 +36,7 @@ impl Node {
     }
 
     /// Programs these endpoints, of which those with an odd number run here.
-    fn serve(&mut self, algorithm: Algorithm, hosts: &[u8]) -> Option<Full> {
+    fn serve(&mut self, algorithm: Algorithm, hosts: &[u8]) -> Option<FullMap> {
         self.serve_by_weight(algorithm, hosts, &[])
     }
 
@@ -46,7 +46,7 @@ impl Node {
         algorithm: Algorithm,
         hosts: &[u8],
         weights: &[u16],
-    ) -> Option<Full> {
+    ) -> Option<FullMap> {
         let endpoints: Vec<_> = hosts.iter().map(|host| endpoint(*host)).collect();
         let is_local = |at: &usize| endpoints[*at].local;
         let frontend = |address: [u8; 4], kind| Frontend {
@@ -80,13 +80,13 @@ impl Node {
         let changes = [(name, Some(desired))];
         let maps = &mut self.maps;
         let plan = self.planner.plan(changes, |it| write(maps, it));
-        let refused = plan.refused.first().map(|refused| refused.full);
+        let refused = plan.capacity_errors.first().map(|refused| refused.full);
         let again = self
             .planner
             .reclaim(plan.retired, std::time::Instant::now(), |it| {
                 write(maps, it);
             });
-        assert!(again.refused.is_empty());
+        assert!(again.capacity_errors.is_empty());
         refused
     }
 
@@ -204,7 +204,7 @@ fn slots_of_tables_are_counted_and_refused_where_there_is_no_room() {
     assert_eq!(used(&node), 2039);
     let before = node.frontend([198, 51, 100, 1]);
     // What is in use, and two tables more, are too much.
-    assert_eq!(node.serve(Algorithm::Maglev, &[2, 3]), Some(Full::Slots));
+    assert_eq!(node.serve(Algorithm::Maglev, &[2, 3]), Some(FullMap::Slots));
     assert_eq!(node.frontend([198, 51, 100, 1]), before);
     assert_eq!(used(&node), 2039);
 }

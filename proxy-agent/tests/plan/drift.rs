@@ -1,4 +1,4 @@
-//! Maps that somebody else has written to: what is found and mended.
+//! Maps that somebody else has written to: what is found and reconciled.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -153,7 +153,7 @@ fn what_somebody_else_wrote_is_mended() {
             maps.v4.node_addresses.insert(V4([7]));
         }),
         ("the settings", |maps| {
-            maps.v4.settings.service_ranges[0] = Range {
+            maps.v4.settings.service_cidrs[0] = Range {
                 first: V4([7]),
                 mask: V4([u32::MAX]),
             };

@@ -1,4 +1,4 @@
-//! Full maps: one Service is refused and stays as it was, the others work, and
+//! FullMap maps: one Service is refused and stays as it was, the others work, and
 //! it is served once there is room.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use proxy_agent::model::desired::{DesiredPort, Endpoint, Frontend, FrontendKind,
 use proxy_agent::model::object::{
     Algorithm, Family, Forwarding, ObjectName, Protocol, TrafficPolicy,
 };
-use proxy_agent::plan::{Capacity, Full, Planner, Write};
+use proxy_agent::plan::{Capacity, FullMap, Planner, Write};
 
 use crate::view::{View, view};
 
@@ -63,7 +63,7 @@ fn sizes(view: &View) -> Vec<(u8, usize)> {
 }
 
 #[track_caller]
-fn refused_and_served_later(capacity: Capacity, full: Full) {
+fn refused_and_served_later(capacity: Capacity, full: FullMap) {
     let mut planner = Planner::new(capacity);
     let mut maps = FakeMaps::default();
     let changes = [
@@ -72,15 +72,15 @@ fn refused_and_served_later(capacity: Capacity, full: Full) {
     ];
     let first = planner.plan(changes, write(&mut maps));
     assert_eq!(sizes(&view(&maps)), [(1, 3)], "only the first fits");
-    assert_eq!(first.refused.len(), 1);
-    assert_eq!(first.refused[0].port, port("b"));
-    assert_eq!(first.refused[0].full, full);
+    assert_eq!(first.capacity_errors.len(), 1);
+    assert_eq!(first.capacity_errors[0].port, port("b"));
+    assert_eq!(first.capacity_errors[0].full, full);
 
     let removal = planner.plan([(port("a"), None)], write(&mut maps));
     let _ = planner.reclaim(first.retired, Instant::now(), write(&mut maps));
     let last = planner.reclaim(removal.retired, Instant::now(), write(&mut maps));
     assert_eq!(sizes(&view(&maps)), [(2, 3)], "served once there is room");
-    assert_eq!(last.refused, []);
+    assert_eq!(last.capacity_errors, []);
 }
 
 const ROOMY: Capacity = Capacity {
@@ -95,7 +95,7 @@ fn no_room_for_a_frontend() {
         frontends: 1,
         ..ROOMY
     };
-    refused_and_served_later(capacity, Full::Frontends);
+    refused_and_served_later(capacity, FullMap::Frontends);
 }
 
 #[test]
@@ -104,13 +104,13 @@ fn no_room_for_backends() {
         backends: 5,
         ..ROOMY
     };
-    refused_and_served_later(capacity, Full::Backends);
+    refused_and_served_later(capacity, FullMap::Backends);
 }
 
 #[test]
 fn no_room_for_slots() {
     let capacity = Capacity { slots: 5, ..ROOMY };
-    refused_and_served_later(capacity, Full::Slots);
+    refused_and_served_later(capacity, FullMap::Slots);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_port_that_cannot_grow_keeps_what_it_has() {
     let mut maps = FakeMaps::default();
     let _ = planner.plan([(port("a"), Some(desired(1, 3)))], write(&mut maps));
     let plan = planner.plan([(port("a"), Some(desired(1, 4)))], write(&mut maps));
-    assert_eq!(plan.refused.len(), 1);
+    assert_eq!(plan.capacity_errors.len(), 1);
     assert_eq!(sizes(&view(&maps)), [(1, 3)]);
 }
 

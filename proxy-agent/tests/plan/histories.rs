@@ -341,8 +341,8 @@ proptest! {
 
         agent.maps().film.borrow_mut().clear();
         agent.audit();
-        let mending = agent.maps().film.borrow().iter().map(|(write, _)| write.clone()).collect::<Vec<_>>();
-        prop_assert_eq!(mending, [], "the maps hold what was planned");
+        let repairs = agent.maps().film.borrow().iter().map(|(write, _)| write.clone()).collect::<Vec<_>>();
+        prop_assert_eq!(repairs, [], "the maps hold what was planned");
 
         let mut fresh = agent_on(FakeMaps::default(), resets);
         fresh.apply(objects.all());

@@ -94,7 +94,7 @@ impl Scene {
             endpoints.map(|it| desired(name, it)),
         );
         let plan = self.planner.plan([change], &mut write);
-        let refused = plan.refused.len();
+        let refused = plan.capacity_errors.len();
         let again = self.planner.reclaim(plan.retired, self.now, &mut write);
         assert!(again.retired.is_empty());
         refused
@@ -127,8 +127,8 @@ impl Scene {
     fn restart(&mut self, reset_after: Option<Duration>) {
         self.planner = planner(64, reset_after);
         let content = self.maps.read().unwrap();
-        let mending = self.planner.adopt(&content, self.now).unwrap();
-        assert_eq!(mending, []);
+        let repairs = self.planner.adopt(&content, self.now).unwrap();
+        assert_eq!(repairs, []);
     }
 
     /// Whether the maps hold what is planned.
@@ -306,5 +306,5 @@ fn an_audit_leaves_resets_as_they_are() {
     for write in scene.planner.audit(&content) {
         scene.maps.write(&write).unwrap();
     }
-    assert!(scene.resets(connection), "mended");
+    assert!(scene.resets(connection), "reconciled");
 }

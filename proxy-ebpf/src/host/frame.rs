@@ -1,22 +1,22 @@
 //! A packet in plain memory.
 
 use crate::layout::Bytes;
-use crate::pipeline::{Covers, Delta, Packet};
+use crate::pipeline::{ChecksumScope, Delta, Packet};
 
 /// A packet in plain memory, with complete checksums, of whose IPv6 extension headers so
 /// many are walked through.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Frame<const MOST_EXTENSIONS: usize = 5>(pub Vec<u8>);
+pub struct Frame<const MAX_EXTENSION_HEADERS: usize = 5>(pub Vec<u8>);
 
-impl<const MOST_EXTENSIONS: usize> Frame<MOST_EXTENSIONS> {
+impl<const MAX_EXTENSION_HEADERS: usize> Frame<MAX_EXTENSION_HEADERS> {
     fn adjust(&mut self, offset: usize, change: impl FnOnce(u16) -> u16) -> Option<()> {
         let old: u16 = self.read(offset)?;
         self.write(offset, &change(old))
     }
 }
 
-impl<const MOST_EXTENSIONS: usize> Packet for Frame<MOST_EXTENSIONS> {
-    const MOST_EXTENSIONS: usize = MOST_EXTENSIONS;
+impl<const MAX_EXTENSION_HEADERS: usize> Packet for Frame<MAX_EXTENSION_HEADERS> {
+    const MAX_EXTENSION_HEADERS: usize = MAX_EXTENSION_HEADERS;
 
     fn len(&self) -> usize {
         self.0.len()
@@ -43,7 +43,7 @@ impl<const MOST_EXTENSIONS: usize> Packet for Frame<MOST_EXTENSIONS> {
         self.adjust(offset, |sum| delta.apply(sum))
     }
 
-    fn adjust_tcp_checksum(&mut self, offset: usize, delta: Delta, _: Covers) -> Option<()> {
+    fn adjust_tcp_checksum(&mut self, offset: usize, delta: Delta, _: ChecksumScope) -> Option<()> {
         self.adjust(offset, |sum| delta.apply(sum))
     }
 
@@ -52,7 +52,7 @@ impl<const MOST_EXTENSIONS: usize> Packet for Frame<MOST_EXTENSIONS> {
         self.write(offset, &(old ^ change))
     }
 
-    fn is_checksum_pending(&mut self, _: usize, _: u16) -> bool {
+    fn is_checksum_partial(&mut self, _: usize, _: u16) -> bool {
         false
     }
 
@@ -89,7 +89,7 @@ impl<const MOST_EXTENSIONS: usize> Packet for Frame<MOST_EXTENSIONS> {
         Some(())
     }
 
-    fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, _: Covers) -> Option<()> {
+    fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, _: ChecksumScope) -> Option<()> {
         self.adjust(offset, |sum| delta.apply_to_udp(sum))
     }
 }

@@ -3,8 +3,8 @@
 use super::{Frame, Memory};
 use crate::layout::{Address, Counter, Stage, Tuple, V4, V6};
 use crate::pipeline::{
-    self, Client, EveryWay, Headers, Onward, Reason, Tables as _, Verdict, Version, answer, egress,
-    encapsulate, ethernet, ingress, open_tunnelled,
+    self, AllCapabilities, Client, Headers, HookCapabilities, IpVersion, Reason, Tables as _,
+    Verdict, answer, egress, encapsulate, ethernet, ingress, open_tunnelled,
 };
 
 /// Where a packet is seen.
@@ -33,14 +33,14 @@ pub enum Link {
 /// What becomes of a packet, whatever its IP version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// [`Verdict::Pass`] or [`Verdict::Deliver`]
+    /// [`Verdict::Pass`] or [`Verdict::PassTranslated`]
     Pass,
     /// [`Verdict::Drop`]
     Drop,
-    /// [`Verdict::Again`]
-    Again,
-    /// [`Verdict::Return`]
-    Return,
+    /// [`Verdict::Reinject`]
+    Reinject,
+    /// [`Verdict::Bounce`]
+    Bounce,
     /// [`Verdict::Forward`]
     Forward,
 }
@@ -102,10 +102,15 @@ fn network_header(frame: &Frame, link: Link) -> Option<(usize, u16)> {
     }
 }
 
-fn run_at<A: Version>(frame: &mut Frame, network: usize, hook: Hook, memory: &Memory<A>) -> Action {
+fn run_at<A: IpVersion>(
+    frame: &mut Frame,
+    network: usize,
+    hook: Hook,
+    memory: &Memory<A>,
+) -> Action {
     let (verdict, client) = match hook {
         Hook::Ingress(client) => (
-            ingress(frame, network, memory, client, &mut EveryWay),
+            ingress(frame, network, memory, client, &mut AllCapabilities),
             client,
         ),
         Hook::Xdp { .. } => (Verdict::Pass, Client::Outside),
@@ -115,7 +120,7 @@ fn run_at<A: Version>(frame: &mut Frame, network: usize, hook: Hook, memory: &Me
 }
 
 /// Runs the stages that a packet is to go through.
-fn go_through<A: Version>(
+fn go_through<A: IpVersion>(
     mut verdict: Verdict<A>,
     frame: &mut Frame,
     network: usize,
@@ -152,13 +157,13 @@ macro_rules! call {
         pipeline::$function($frame, $network, $memory, $client)
     };
     (sources($function:ident), $frame:ident $network:ident $memory:ident $client:ident) => {
-        pipeline::$function($frame, $network, $memory, &EveryWay)
+        pipeline::$function($frame, $network, $memory, &AllCapabilities)
     };
     (
         client_and_sources($function:ident),
         $frame:ident $network:ident $memory:ident $client:ident
     ) => {
-        pipeline::$function($frame, $network, $memory, $client, &EveryWay)
+        pipeline::$function($frame, $network, $memory, $client, &AllCapabilities)
     };
     // Of these the hooks decide.
     (hook($function:ident), $frame:ident $network:ident $memory:ident $client:ident) => {
@@ -171,7 +176,7 @@ macro_rules! stages {
         $(#[$_does:meta])* $stage:ident = $_number:literal: $_v4:ident $_v6:ident,
             $_absent:ident, $form:ident($function:ident);
     )*) => {
-        fn run_stage<A: Version>(
+        fn run_stage<A: IpVersion>(
             stage: Stage,
             frame: &mut Frame,
             network: usize,
@@ -190,10 +195,10 @@ crate::for_each_stage!(stages);
 /// What is left to do; the stages have been gone through.
 fn action<A>(verdict: &Verdict<A>) -> Action {
     match verdict {
-        Verdict::Pass | Verdict::Deliver => Action::Pass,
+        Verdict::Pass | Verdict::PassTranslated => Action::Pass,
         Verdict::Drop | Verdict::Continue(_) | Verdict::OpenTunnelled(_) => Action::Drop,
-        Verdict::Again => Action::Again,
-        Verdict::Return => Action::Return,
+        Verdict::Reinject => Action::Reinject,
+        Verdict::Bounce => Action::Bounce,
         Verdict::Forward(_) | Verdict::Encapsulate(_) => Action::Forward,
     }
 }
@@ -202,16 +207,24 @@ fn action<A>(verdict: &Verdict<A>) -> Action {
 /// packet as it came.
 fn run_xdp(frame: &mut Frame, can_send: bool, v4: &Memory<V4>, v6: &Memory<V6>) -> Option<Action> {
     let mut early = Frame::<0>(std::mem::take(&mut frame.0));
-    let mut ways = XdpWays { can_send };
+    let mut capabilities = FakeXdpCapabilities { can_send };
     let outside = Client::Outside;
     let (action, counter) = match ethernet(&early) {
         // Without VLAN tags.
-        Some((network @ 14, V4::ETHERTYPE)) => {
-            xdp_action(&ingress(&mut early, network, v4, outside, &mut ways))
-        }
-        Some((network @ 14, V6::ETHERTYPE)) => {
-            xdp_action(&ingress(&mut early, network, v6, outside, &mut ways))
-        }
+        Some((network @ 14, V4::ETHERTYPE)) => xdp_action(&ingress(
+            &mut early,
+            network,
+            v4,
+            outside,
+            &mut capabilities,
+        )),
+        Some((network @ 14, V6::ETHERTYPE)) => xdp_action(&ingress(
+            &mut early,
+            network,
+            v6,
+            outside,
+            &mut capabilities,
+        )),
         _ => (None, None),
     };
     frame.0 = early.0;
@@ -225,29 +238,29 @@ fn xdp_action<A>(verdict: &Verdict<A>) -> (Option<Action>, Option<Counter>) {
     match verdict {
         Verdict::Pass
         | Verdict::Continue(_)
-        | Verdict::Again
+        | Verdict::Reinject
         | Verdict::Encapsulate(_)
         | Verdict::OpenTunnelled(_) => (None, None),
-        Verdict::Deliver => (Some(Action::Pass), Some(Counter::XdpDelivered)),
+        Verdict::PassTranslated => (Some(Action::Pass), Some(Counter::XdpDelivered)),
         Verdict::Drop => (Some(Action::Drop), None),
-        Verdict::Return => (Some(Action::Return), Some(Counter::XdpSent)),
+        Verdict::Bounce => (Some(Action::Bounce), Some(Counter::XdpSent)),
         Verdict::Forward(_) => (Some(Action::Forward), Some(Counter::XdpSent)),
     }
 }
 
 /// What XDP can do with packets here.
-struct XdpWays {
+struct FakeXdpCapabilities {
     can_send: bool,
 }
 
-impl<A> Onward<A> for XdpWays {
-    const HAS_NEXT: bool = true;
+impl<A> HookCapabilities<A> for FakeXdpCapabilities {
+    const HAS_NEXT_HOOK: bool = true;
 
     fn can_pass(&mut self) -> bool {
         true
     }
 
-    fn can_return(&mut self) -> bool {
+    fn can_bounce(&mut self) -> bool {
         self.can_send
     }
 

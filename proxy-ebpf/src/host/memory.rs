@@ -9,7 +9,7 @@ use crate::layout::{
     FragmentKey, Frontend, FrontendKey, NatPort, Port, Settings, SocketKey, SocketRecord,
     SourceRange, Traffic, flow_flags,
 };
-use crate::pipeline::{Make, MakeError, Sockets, Tables};
+use crate::pipeline::{InsertError, InsertMode, SocketTables, Tables};
 
 /// Flow records.
 pub(crate) type FlowTable<A> = HashMap<FlowKey<A>, Rc<Flow<A>>>;
@@ -30,7 +30,7 @@ pub struct Memory<A> {
     /// `FLOWS_*`
     pub flows: RefCell<FlowTable<A>>,
     /// `OPENING_*`
-    pub opening: RefCell<FlowTable<A>>,
+    pub embryonic: RefCell<FlowTable<A>>,
     /// The bits of `FILTER` that flows need, those that have ended included.
     pub flow_bits: RefCell<HashSet<FilterBits>>,
     /// `CLUSTER_IPS_*`
@@ -182,7 +182,7 @@ fn matches<A: Address>(prefix: u32, range: &SourceRange<A>, source: &SourceRange
 impl<A: Address> Tables<A> for Memory<A> {
     type Flow<'a> = Rc<Flow<A>>;
 
-    fn are_set(&self, bits: FilterBits) -> bool {
+    fn filter_matches(&self, bits: FilterBits) -> bool {
         self.call(Call::Array);
         match &*self.shared.filter.borrow() {
             Some(kept) => kept.contains(&bits),
@@ -244,35 +244,40 @@ impl<A: Address> Tables<A> for Memory<A> {
     }
 
     fn find(&self, key: &FlowKey<A>) -> Option<Rc<Flow<A>>> {
-        let opening = || {
+        let embryonic = || {
             self.call(Call::Lookup);
-            self.opening.borrow().get(key).cloned()
+            self.embryonic.borrow().get(key).cloned()
         };
         self.call(Call::Lookup);
-        self.flows.borrow().get(key).cloned().or_else(opening)
+        self.flows.borrow().get(key).cloned().or_else(embryonic)
     }
 
-    fn make(&self, key: &FlowKey<A>, flow: &Flow<A>, how: Make) -> Result<(), MakeError> {
-        let is_opening = flow.flags() & flow_flags::OPENING != 0;
-        if is_opening && how == Make::Replace {
+    fn insert_flow(
+        &self,
+        key: &FlowKey<A>,
+        flow: &Flow<A>,
+        how: InsertMode,
+    ) -> Result<(), InsertError> {
+        let is_embryonic = flow.flags() & flow_flags::EMBRYONIC != 0;
+        if is_embryonic && how == InsertMode::Any {
             self.remove(&self.flows, key);
         }
         self.call(Call::Update);
-        let table = if is_opening {
-            &self.opening
+        let table = if is_embryonic {
+            &self.embryonic
         } else {
             &self.flows
         };
         let mut flows = table.borrow_mut();
         let is_there = flows.contains_key(key);
-        if how == Make::IfAbsent && is_there {
-            return Err(MakeError::Exists);
+        if how == InsertMode::NoExist && is_there {
+            return Err(InsertError::Exists);
         }
         if is_there {
             self.call(Call::Update);
         }
         if flows.len() >= self.shared.flow_capacity.get() && !is_there {
-            return Err(MakeError::Full);
+            return Err(InsertError::Full);
         }
         flows.insert(*key, Rc::new(flow.clone()));
         self.flow_bits.borrow_mut().insert(key.filter());
@@ -282,9 +287,9 @@ impl<A: Address> Tables<A> for Memory<A> {
         Ok(())
     }
 
-    fn forget(&self, key: &FlowKey<A>) {
+    fn remove_flow(&self, key: &FlowKey<A>) {
         self.remove(&self.flows, key);
-        self.remove(&self.opening, key);
+        self.remove(&self.embryonic, key);
     }
 
     fn affinity(&self, key: &AffinityKey<A>) -> Option<Affinity> {
@@ -292,7 +297,7 @@ impl<A: Address> Tables<A> for Memory<A> {
         self.affinity.borrow().get(key).copied()
     }
 
-    fn remember(&self, key: &AffinityKey<A>, affinity: &Affinity) {
+    fn set_affinity(&self, key: &AffinityKey<A>, affinity: &Affinity) {
         self.call(Call::Update);
         self.affinity.borrow_mut().insert(*key, *affinity);
     }
@@ -302,7 +307,7 @@ impl<A: Address> Tables<A> for Memory<A> {
         self.fragments.borrow().get(key).copied()
     }
 
-    fn remember_fragments(&self, key: &FragmentKey<A>, fragment: &Fragment<A>) {
+    fn insert_fragment(&self, key: &FragmentKey<A>, fragment: &Fragment<A>) {
         self.call(Call::Update);
         self.fragments.borrow_mut().insert(*key, *fragment);
     }
@@ -330,7 +335,7 @@ impl<A: Address> Tables<A> for Memory<A> {
         add(&self.backend_traffic, backend, traffic);
     }
 
-    fn may_answer(&self) -> bool {
+    fn take_reply_token(&self) -> bool {
         self.call(Call::Array);
         self.call(Call::Clock);
         let mut answers = self.shared.answers.get();
@@ -349,18 +354,18 @@ impl<A: Address> Tables<A> for Memory<A> {
     }
 }
 
-impl<A: Address> Sockets<A> for Memory<A> {
+impl<A: Address> SocketTables<A> for Memory<A> {
     fn socket(&self, key: &SocketKey<A>) -> Option<SocketRecord<A>> {
         self.call(Call::Lookup);
         self.sockets.borrow().get(key).copied()
     }
 
-    fn remember_socket(&self, key: &SocketKey<A>, record: &SocketRecord<A>) {
+    fn insert_socket(&self, key: &SocketKey<A>, record: &SocketRecord<A>) {
         self.call(Call::Update);
         self.sockets.borrow_mut().insert(*key, *record);
     }
 
-    fn forget_socket(&self, key: &SocketKey<A>) {
+    fn remove_socket(&self, key: &SocketKey<A>) {
         self.call(Call::Delete);
         self.sockets.borrow_mut().remove(key);
     }

@@ -38,5 +38,5 @@ pub struct Affinity {
     /// The backend's generation then.
     pub generation: u32,
     /// When that was, in [`ticks`](super::ticks).
-    pub seen: u32,
+    pub last_seen: u32,
 }

@@ -42,9 +42,9 @@ impl<A> Backend<A> {
     }
 }
 
-/// What a backend's generation is raised by when its endpoint has been gone for so long
-/// that TCP connections to it are reset. Even, as it begins no life; and more lives than
-/// an index has between two such steps.
+/// Added to a backend's generation when TCP connections to its removed endpoint are to be
+/// reset. Even, so that the backend stays removed, and larger than the number of times that an
+/// index is reused in between.
 pub const RESET_STEP: u32 = 1 << 24;
 
 /// Bits of [`Backend::flags`].

@@ -49,8 +49,8 @@ pub enum Counter {
     /// Flow records that were removed: what was made and neither removed nor there was
     /// evicted.
     RecordsRemoved = 13,
-    /// Packets whose sender would have been told what became of them, but many had
-    /// just been told such things; dropped.
+    /// Packets that were dropped without an answer, because the rate limit of resets and ICMP
+    /// errors was reached.
     AnswersLimited = 14,
     /// Packets that were too big for the way on; dropped, and their sender is told.
     TooBig = 15,
@@ -74,7 +74,7 @@ pub const COUNTERS: u32 = Counter::ALL.len() as u32;
 impl Counter {
     /// Every counter with its name, in order of its index.
     pub const ALL: [(Self, &'static str); 21] = [
-        (Self::FlowsMade, "flows_made"),
+        (Self::FlowsMade, "flows_created"),
         (Self::FlowTableFull, "flow_table_full"),
         (Self::PortsExhausted, "ports_exhausted"),
         (Self::Malformed, "malformed"),
@@ -86,12 +86,12 @@ impl Counter {
         (Self::SourceNotAllowed, "source_not_allowed"),
         (Self::NoSuchPort, "no_such_port"),
         (Self::NoSuchService, "no_such_service"),
-        (Self::RecordsMade, "records_made"),
+        (Self::RecordsMade, "records_inserted"),
         (Self::RecordsRemoved, "records_removed"),
-        (Self::AnswersLimited, "answers_limited"),
+        (Self::AnswersLimited, "rate_limited"),
         (Self::TooBig, "too_big"),
-        (Self::XdpDelivered, "xdp_delivered"),
-        (Self::XdpSent, "xdp_sent"),
+        (Self::XdpDelivered, "xdp_pass"),
+        (Self::XdpSent, "xdp_transmit"),
         (Self::EndpointGone, "endpoint_gone"),
         (Self::Encapsulated, "encapsulated"),
         (Self::Decapsulated, "decapsulated"),

@@ -1,10 +1,9 @@
-//! Which packets a Service may concern, in bits: where one is clear, a packet goes without any
-//! lookup.
+//! The filter: a Bloom filter of the addresses that a Service can concern. Packets whose bits
+//! are clear pass without a lookup.
 //!
-//! Two bits stand for each address, in one word, so that one look tells (a blocked Bloom
-//! filter: F. Putze et al., Cache-, Hash- and Space-Efficient Bloom Filters, 2007). Others may
-//! have set them, so that they mean little; and the agent clears them long after what they
-//! stood for has gone, since flows may go on.
+//! Each address sets two bits of one word, so that a test reads one word (a blocked Bloom
+//! filter: F. Putze et al., Cache-, Hash- and Space-Efficient Bloom Filters, 2007). False
+//! positives cost a lookup. The agent clears bits late, since flows outlive their Service.
 
 use super::{Address, Port};
 

@@ -106,14 +106,14 @@ impl<A: Copy> Tuple<A> {
 /// relaxed ones of 32 bits would compile to.)
 #[derive(Debug, Default)]
 #[repr(transparent)]
-pub struct Racy(Cell<u32>);
+pub struct RelaxedU32(Cell<u32>);
 
 // SAFETY: only aligned loads and stores of one word, which do not tear on the
 // machines that eBPF runs on; on the host a record never leaves its thread.
 #[expect(unsafe_code, reason = "a map's values are shared by all CPUs")]
-unsafe impl Sync for Racy {}
+unsafe impl Sync for RelaxedU32 {}
 
-impl Racy {
+impl RelaxedU32 {
     /// A number.
     #[inline(always)]
     pub const fn new(value: u32) -> Self {
@@ -146,11 +146,11 @@ pub struct Flow<A> {
     /// The Service port's id.
     pub service: u32,
     /// When a packet last used this record, in [`ticks`](super::ticks).
-    pub seen: Racy,
+    pub last_seen: RelaxedU32,
     /// Bits of [`flow_flags`].
-    pub flags: Racy,
+    pub flags: RelaxedU32,
     /// Packets that this record has translated; begins anew after 2^32.
-    pub packets: Racy,
+    pub packets: RelaxedU32,
 }
 
 impl<A: Copy> Clone for Flow<A> {
@@ -161,9 +161,9 @@ impl<A: Copy> Clone for Flow<A> {
             backend: self.backend,
             generation: self.generation,
             service: self.service,
-            seen: Racy::new(self.seen.get()),
-            flags: Racy::new(self.flags.get()),
-            packets: Racy::new(self.packets.get()),
+            last_seen: RelaxedU32::new(self.last_seen.get()),
+            flags: RelaxedU32::new(self.flags.get()),
+            packets: RelaxedU32::new(self.packets.get()),
         }
     }
 }
@@ -197,19 +197,19 @@ pub mod flow_flags {
     /// A RST went this way; in the record of the replies, either way.
     pub const RESET: u32 = 1 << 4;
     /// A packet went this way; only in the record of the replies.
-    pub const ANSWERED: u32 = 1 << 5;
+    pub const SEEN_REPLY: u32 = 1 << 5;
     /// The client has sent a FIN; only in the record of the replies, which by itself
     /// says how its flow is.
     pub const CLIENT_FIN: u32 = 1 << 7;
     /// Both sides' FINs were acknowledged; only in the record of the replies.
-    pub const FINISHED: u32 = 1 << 8;
+    pub const CLOSED: u32 = 1 << 8;
     /// Netfilter translates the flow, which began before these programs: its packets
     /// pass as they are. Together with [`REPLY`]: there is no other half.
-    pub const FOREIGN: u32 = 1 << 9;
-    /// The flow is opening: the client has not been heard again after an answer. Its
-    /// records lie in `OPENING_*`, where a flood of such flows pushes out only its
-    /// like; those of an open flow lie in `FLOWS_*`.
-    pub const OPENING: u32 = 1 << 6;
+    pub const NETFILTER: u32 = 1 << 9;
+    /// The flow is unestablished: no packet of the client since the first reply. Its records
+    /// are in `OPENING_*`, where a flood of such flows evicts only its own kind; records of
+    /// established flows are in `FLOWS_*`.
+    pub const EMBRYONIC: u32 = 1 << 6;
     /// Together with [`REDIRECT`]: the packet stays as it is and leaves in a tunnel, whose
     /// ends, and the endpoint's port, are the record's tuple. Answers do not pass here, so
     /// that there is no record of replies.

@@ -29,7 +29,7 @@ pub struct Fragment<A> {
     /// Bits of [`flow_flags`](super::flow_flags).
     pub flags: u32,
     /// When that was, in [`ticks`](super::ticks).
-    pub seen: u32,
+    pub last_seen: u32,
 }
 
 /// Elements of `FRAGMENTS_*`: packets in fragments that are on their way at one time.

@@ -62,7 +62,7 @@ macro_rules! for_each_map {
                 left_out_levels: LEFT_OUT_LEVELS = Array(u32), Size::Fixed(1), Carried;
                 /// device → whether XDP can send packets back by it, or redirect them to it. XDP
                 /// ends with its agent
-                xdp_devices: XDP_DEVICES = Hash(u32 => XdpWays),
+                xdp_devices: XDP_DEVICES = Hash(u32 => XdpDeviceFlags),
                     Size::Fixed(layout::XDP_DEVICES), Passing;
             }
             // Written by the programs, one map for each IP version.
@@ -97,7 +97,7 @@ macro_rules! for_each_map {
                 /// resets and ICMP errors sent in this second
                 answers: ANSWERS = PerCpuArray(Answers), Size::Fixed(1), Anew;
                 /// room for a FIB lookup, which the stack has not
-                lookup: LOOKUP = PerCpuArray(Lookup), Size::Fixed(1), Passing;
+                lookup: LOOKUP = PerCpuArray(FibLookup), Size::Fixed(1), Passing;
                 /// what the hooks' programs call
                 stages: STAGES = ProgramArray(), Size::OneEach(layout::STAGES), Anew;
             }

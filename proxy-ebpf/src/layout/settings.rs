@@ -15,7 +15,7 @@ pub struct Range<A> {
 impl<A: Address> Range<A> {
     /// Whether there is such a range.
     #[inline(always)]
-    pub fn is_there(&self) -> bool {
+    pub fn is_set(&self) -> bool {
         self.mask != A::default()
     }
 
@@ -34,7 +34,7 @@ impl<A: Address> Range<A> {
 }
 
 /// How many ranges of ClusterIPs of one IP version are looked after.
-pub const SERVICE_RANGES: usize = 2;
+pub const SERVICE_CIDRS: usize = 2;
 
 /// The one element of `SETTINGS_*`: what may change while the programs run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -47,7 +47,7 @@ pub struct Settings<A> {
     /// Bits of [`settings_flags`].
     pub flags: u32,
     /// Where ClusterIPs are: what is sent to another one leads nowhere.
-    pub service_ranges: [Range<A>; SERVICE_RANGES],
+    pub service_cidrs: [Range<A>; SERVICE_CIDRS],
 }
 
 /// Bits of [`Settings::flags`].

@@ -19,11 +19,11 @@ impl From<u64> for SocketCookie {
 /// What the peer in a [`SocketKey`] is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 #[repr(u16)]
-pub enum Towards {
+pub enum NatDirection {
     /// The frontend, to which the application sends; the record has the endpoint.
-    Endpoint = 0,
+    Forward = 0,
     /// The endpoint, from which the socket hears; the record has the frontend.
-    Frontend = 1,
+    Reverse = 1,
 }
 
 /// Key of `SOCKETS_*`.
@@ -36,19 +36,24 @@ pub struct SocketKey<A> {
     pub address: A,
     /// Its peer's port.
     pub port: Port,
-    /// A [`Towards`].
-    pub towards: u16,
+    /// A [`NatDirection`].
+    pub direction: u16,
 }
 
 impl<A> SocketKey<A> {
     /// A key from its parts.
     #[inline(always)]
-    pub const fn new(cookie: SocketCookie, address: A, port: Port, towards: Towards) -> Self {
+    pub const fn new(
+        cookie: SocketCookie,
+        address: A,
+        port: Port,
+        direction: NatDirection,
+    ) -> Self {
         Self {
             cookie,
             address,
             port,
-            towards: towards as u16,
+            direction: direction as u16,
         }
     }
 }
@@ -59,13 +64,13 @@ impl<A: Address> SocketKey<A> {
     /// one, or whose connection came to nothing.
     #[inline(always)]
     pub fn connected(cookie: SocketCookie) -> Self {
-        Self::new(cookie, A::default(), Port::new(0), Towards::Frontend)
+        Self::new(cookie, A::default(), Port::new(0), NatDirection::Reverse)
     }
 
     /// The key under which the frontend is to which a socket's last flow of datagrams goes.
     #[inline(always)]
     pub fn last_flow(cookie: SocketCookie) -> Self {
-        Self::new(cookie, A::default(), Port::new(0), Towards::Endpoint)
+        Self::new(cookie, A::default(), Port::new(0), NatDirection::Forward)
     }
 }
 
@@ -85,7 +90,7 @@ pub struct SocketRecord<A> {
     pub generation: u32,
     /// When a datagram was last sent with this record, in [`super::ticks`]; of a connected
     /// socket, for which this does not expire, its endpoint's address, folded.
-    pub seen: u32,
+    pub last_seen: u32,
 }
 
 impl<A: Address> SocketRecord<A> {
@@ -95,7 +100,7 @@ impl<A: Address> SocketRecord<A> {
     pub fn connected_to(self, address: &A, port: Port) -> Self {
         Self {
             peer_port: port,
-            seen: folded(address),
+            last_seen: address_hash(address),
             ..self
         }
     }
@@ -104,13 +109,13 @@ impl<A: Address> SocketRecord<A> {
     /// be connected to somebody else: the last attempt failed, or it was to none of ours.
     #[inline(always)]
     pub fn is_connected_to(&self, address: &A, port: Port) -> bool {
-        self.peer_port == port && self.seen == folded(address)
+        self.peer_port == port && self.last_seen == address_hash(address)
     }
 }
 
 /// An address in 32 bits: an IPv4 one as it is.
 #[inline(always)]
-fn folded<A: Address>(address: &A) -> u32 {
+fn address_hash<A: Address>(address: &A) -> u32 {
     let words = address.words().iter();
     words.fold(0, |sum: u32, word| sum.rotate_left(7) ^ word)
 }

@@ -4,13 +4,13 @@
 //! frontend, and translates the destination (DNAT); where the reply would not
 //! come back this way by itself it also translates the source (SNAT) and asks
 //! the hook to send the packet on. [`egress()`] gives the replies of the other
-//! flows the frontend's address back. A hook says in [`Onward`] what it can do with
+//! flows the frontend's address back. A hook says in [`HookCapabilities`] what it can do with
 //! a packet, so that an early one leaves the rest to the next.
 //!
 //! A packet that is not for us, or that is malformed, leaves untouched.
 //!
-//! The same frontends are served earlier still, at the client's socket: [`connect`],
-//! [`send`] and their like in `hooks::socket`.
+//! The same frontends are served earlier still, at the client's socket: [`on_connect`],
+//! [`on_sendmsg`] and their like in `hooks::socket`.
 //!
 //! The layers, each of which knows only those below it:
 //!
@@ -33,19 +33,20 @@ mod tables;
 mod verdict;
 
 pub use answer::{Reason, answer, expire, refuse};
-pub use flow::capabilities::{EveryWay, Onward, Sources};
+pub use flow::capabilities::{AllCapabilities, HookCapabilities, MasqueradeSource};
 pub use hooks::{
-    End, Reach, Socket, Sockets, bind, connect, decapsulate, egress, egress_error, egress_fragment,
-    encapsulate, forget, forget_flow, hear, ingress, ingress_error, ingress_fragment, open,
-    open_direct, open_tunnelled, reveal, send, tunnel_error,
+    SockAddr, Socket, SocketTables, SocketVerdict, decapsulate, egress, egress_error,
+    egress_fragment, encapsulate, ingress, ingress_error, ingress_fragment, on_bind, on_connect,
+    on_getpeername, on_recvmsg, on_release, on_release_udp, on_sendmsg, open, open_direct,
+    open_tunnelled, tunnel_error,
 };
-pub use packet::access::{Covers, Packet};
+pub use packet::access::{ChecksumScope, Packet};
 pub use packet::checksum::Delta;
 pub use packet::hash::Hash;
-pub use packet::headers::{Headers, Network, Part, Skip};
-pub use packet::icmp::{Message, Quote, Quoted};
+pub use packet::headers::{FragmentHeader, Headers, IpHeaderFields, Skip};
+pub use packet::icmp::{IcmpMessage, Quote, Quoted};
 pub use packet::parse::{ethernet, parse};
 pub use packet::verifier::hide_offset;
-pub use packet::version::Version;
-pub use tables::{Make, MakeError, Tables};
+pub use packet::version::IpVersion;
+pub use tables::{InsertError, InsertMode, Tables};
 pub use verdict::{Client, Verdict};

@@ -9,27 +9,27 @@ use crate::layout::{
 
 /// How [`Tables::make`] treats a record that is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Make {
-    /// Fail with [`MakeError::Exists`].
-    IfAbsent,
+pub enum InsertMode {
+    /// Fail with [`InsertError::Exists`].
+    NoExist,
     /// Take its place, whatever the phase of its flow.
-    Replace,
+    Any,
 }
 
 /// Why a record was not made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum MakeError {
+pub enum InsertError {
     /// There is one.
     Exists,
     /// There is no room.
     Full,
 }
 
-/// The maps of one IP version, a clock, a source of chance, and the counters.
+/// The maps of one IP version, the clock, the random numbers and the counters.
 ///
-/// The flow table's part is `find`, `make` and `forget`; a record that was found
-/// is touched through its own atomic fields. Inside it is two: flows that are opening
-/// have one of their own, so that they push out only each other.
+/// The flow table's interface is `find`, `make` and `forget`; a record is updated in place,
+/// by its atomic fields. Unestablished flows have a table of their own, so that they evict
+/// only each other.
 pub trait Tables<A: Address> {
     /// A flow record in place.
     type Flow<'a>: Deref<Target = Flow<A>>
@@ -37,7 +37,7 @@ pub trait Tables<A: Address> {
         Self: 'a;
 
     /// Whether bits of `FILTER` are set: if not, no Service is concerned.
-    fn are_set(&self, bits: FilterBits) -> bool;
+    fn filter_matches(&self, bits: FilterBits) -> bool;
     /// The frontend under `key`.
     fn frontend(&self, key: &FrontendKey<A>) -> Option<Frontend>;
     /// Whether NodePorts answer on `address`.
@@ -58,20 +58,25 @@ pub trait Tables<A: Address> {
     /// The flow record under `key`; that of an open flow where there are two.
     fn find(&self, key: &FlowKey<A>) -> Option<Self::Flow<'_>>;
     /// Makes a flow record, among those of flows in its phase
-    /// ([`OPENING`](crate::layout::flow_flags::OPENING)).
-    fn make(&self, key: &FlowKey<A>, flow: &Flow<A>, how: Make) -> Result<(), MakeError>;
+    /// ([`EMBRYONIC`](crate::layout::flow_flags::EMBRYONIC)).
+    fn insert_flow(
+        &self,
+        key: &FlowKey<A>,
+        flow: &Flow<A>,
+        how: InsertMode,
+    ) -> Result<(), InsertError>;
     /// Removes the flow records under `key`, whatever their phase.
-    fn forget(&self, key: &FlowKey<A>);
+    fn remove_flow(&self, key: &FlowKey<A>);
 
     /// What is remembered of a client.
     fn affinity(&self, key: &AffinityKey<A>) -> Option<Affinity>;
     /// Remembers it; a full table forgets somebody else.
-    fn remember(&self, key: &AffinityKey<A>, affinity: &Affinity);
+    fn set_affinity(&self, key: &AffinityKey<A>, affinity: &Affinity);
 
     /// What became of the first fragment of a packet.
     fn fragments(&self, key: &FragmentKey<A>) -> Option<Fragment<A>>;
     /// Remembers it; a full table forgets another packet's.
-    fn remember_fragments(&self, key: &FragmentKey<A>, fragment: &Fragment<A>);
+    fn insert_fragment(&self, key: &FragmentKey<A>, fragment: &Fragment<A>);
 
     /// The time in [`crate::layout::ticks`].
     fn now(&self) -> u32;
@@ -81,7 +86,7 @@ pub trait Tables<A: Address> {
     fn add_traffic(&self, service: u32, backend: u32, traffic: Traffic);
     /// Whether one more reset or ICMP error may be sent now, by
     /// [`Answers`](crate::layout::Answers).
-    fn may_answer(&self) -> bool;
+    fn take_reply_token(&self) -> bool;
     /// Adds one to a counter.
     fn count(&self, counter: Counter);
 }

@@ -13,28 +13,28 @@ pub enum Client {
     Outside,
 }
 
-/// What the hook shall do with the packet.
+/// What the hook does with the packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict<A> {
-    /// Let it go on through the stack, as it came.
+    /// Continue through the stack, unmodified.
     Pass,
-    /// Let it go on through the stack, translated.
-    Deliver,
+    /// Continue through the stack, translated.
+    PassTranslated,
     /// Drop it; the reason has been counted.
     Drop,
-    /// Let the program of this part of the pipeline go on with it.
+    /// Tail-call the program of this stage.
     Continue(Stage),
-    /// Let it come in again at the device that it came from.
-    Again,
-    /// Send it out again through the device that it came from; its link-layer
-    /// addresses have been swapped.
-    Return,
-    /// Send it on by a FIB lookup for this tuple, which the packet now has.
+    /// Receive it again at its ingress device.
+    Reinject,
+    /// Send it back out of its ingress device; its link-layer addresses have been
+    /// swapped.
+    Bounce,
+    /// Forward it by a FIB lookup for this tuple, which the packet already has.
     Forward(Tuple<A>),
-    /// Send it to an endpoint's node in a tunnel with these ends, by a FIB lookup for them;
+    /// Encapsulate it with these outer addresses and forward it by a FIB lookup for them;
     /// the destination port is the endpoint's.
     Encapsulate(Tuple<A>),
-    /// It came in a tunnel, and opens a flow to one of these endpoints of this node; a stage
-    /// goes on with it.
+    /// A decapsulated packet of no flow: a stage creates one to one of these local
+    /// endpoints.
     OpenTunnelled(Span),
 }

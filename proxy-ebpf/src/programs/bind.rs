@@ -4,66 +4,67 @@
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use proxy_ebpf::layout::V4;
-use proxy_ebpf::pipeline::{End, Socket, bind};
+use proxy_ebpf::pipeline::{SockAddr, Socket, on_bind};
 
-use crate::call::{ALLOW, Call, Denial, Either};
+use crate::call::{ALLOW, Call, ErrnoMode, V6Peer};
 use crate::maps::Maps;
 
 #[cgroup_sock_addr(bind4)]
 pub(crate) fn bind4(ctx: SockAddrContext) -> i32 {
-    on_v4(&Call::new(&ctx), Denial::Code)
+    on_v4(&Call::new(&ctx), ErrnoMode::SetRetval)
 }
 
 #[cgroup_sock_addr(bind6)]
 pub(crate) fn bind6(ctx: SockAddrContext) -> i32 {
-    on_v6(&Call::new(&ctx), Denial::Code)
+    on_v6(&Call::new(&ctx), ErrnoMode::SetRetval)
 }
 
 #[cgroup_sock_addr(bind4)]
 pub(crate) fn bind4_eperm(ctx: SockAddrContext) -> i32 {
-    on_v4(&Call::new(&ctx), Denial::Eperm)
+    on_v4(&Call::new(&ctx), ErrnoMode::Eperm)
 }
 
 #[cgroup_sock_addr(bind6)]
 pub(crate) fn bind6_eperm(ctx: SockAddrContext) -> i32 {
-    on_v6(&Call::new(&ctx), Denial::Eperm)
+    on_v6(&Call::new(&ctx), ErrnoMode::Eperm)
 }
 
 #[inline(always)]
-fn on_v4(call: &Call, denial: Denial) -> i32 {
-    call.socket()
-        .map_or(ALLOW, |socket| end(bind(&socket, call.v4(), &Maps), denial))
+fn on_v4(call: &Call, errno_mode: ErrnoMode) -> i32 {
+    call.socket().map_or(ALLOW, |socket| {
+        end(on_bind(&socket, call.v4(), &Maps), errno_mode)
+    })
 }
 
 #[inline(always)]
-fn on_v6(call: &Call, denial: Denial) -> i32 {
+fn on_v6(call: &Call, errno_mode: ErrnoMode) -> i32 {
     let Some(socket) = call.socket() else {
         return ALLOW;
     };
     match call.v6() {
-        Either::Mapped(at) => end(bind(&socket, at, &Maps), denial),
-        Either::V6(at) => {
-            let is_free = bind(&socket, at, &Maps) && is_free_of_v4(&socket, at);
-            end(is_free, denial)
+        V6Peer::Mapped(at) => end(on_bind(&socket, at, &Maps), errno_mode),
+        V6Peer::V6(at) => {
+            let is_free = on_bind(&socket, at, &Maps) && is_free_of_v4(&socket, at);
+            end(is_free, errno_mode)
         }
     }
 }
 
 /// A socket that is bound to no address in particular mostly serves IPv4 as well.
 #[inline(always)]
-fn is_free_of_v4(socket: &Socket, at: End<proxy_ebpf::layout::V6>) -> bool {
-    let any = End {
+fn is_free_of_v4(socket: &Socket, at: SockAddr<proxy_ebpf::layout::V6>) -> bool {
+    let any = SockAddr {
         address: V4::default(),
         port: at.port,
     };
-    at.address.0 != [0; 4] || bind(socket, any, &Maps)
+    at.address.0 != [0; 4] || on_bind(socket, any, &Maps)
 }
 
 #[inline(always)]
-fn end(is_free: bool, denial: Denial) -> i32 {
+fn end(is_free: bool, errno_mode: ErrnoMode) -> i32 {
     if is_free {
         ALLOW
     } else {
-        denial.address_in_use()
+        errno_mode.address_in_use()
     }
 }

@@ -7,10 +7,10 @@ use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval};
 use aya_ebpf::programs::SockAddrContext;
 use proxy_ebpf::layout::{Port, SocketCookie, V4, V6};
-use proxy_ebpf::pipeline::{Client, End, Reach, Socket};
+use proxy_ebpf::pipeline::{Client, SockAddr, Socket, SocketVerdict};
 
 use crate::sock::{peer_v4, peer_v6};
-use crate::sockets::{HOST_NETNS, SERVES_PODS, is_left_out};
+use crate::sockets::{HOST_NETNS, SERVES_PODS, is_opted_out};
 
 /// The call goes on.
 pub(crate) const ALLOW: i32 = 1;
@@ -21,22 +21,22 @@ const ECONNREFUSED: i32 = 111;
 const ETIMEDOUT: i32 = 110;
 const EADDRINUSE: i32 = 98;
 
-/// The third word of an IPv4 address in IPv6's clothes, `::ffff:192.0.2.1`.
+/// The third word of an IPv4-mapped IPv6 address, `::ffff:192.0.2.1` (RFC 4291, 2.5.5.2).
 const MAPPED: u32 = 0xffff_u32.to_be();
 
 /// How a call can be made to fail.
 #[derive(Clone, Copy)]
-pub(crate) enum Denial {
+pub(crate) enum ErrnoMode {
     /// With any error (Linux 6.1).
-    Code,
+    SetRetval,
     /// Only with EPERM.
     Eperm,
 }
 
-impl Denial {
+impl ErrnoMode {
     #[inline(always)]
     fn with(self, error: i32) -> i32 {
-        if let Denial::Code = self {
+        if let ErrnoMode::SetRetval = self {
             // SAFETY: sets what the call returns.
             unsafe { bpf_set_retval(-error) };
         }
@@ -56,22 +56,22 @@ pub(crate) struct Call {
 }
 
 /// An address of a socket for IPv6.
-pub(crate) enum Either {
+pub(crate) enum V6Peer {
     /// IPv4's, in IPv6's clothes.
-    Mapped(End<V4>),
+    Mapped(SockAddr<V4>),
     /// IPv6's own.
-    V6(End<V6>),
+    V6(SockAddr<V6>),
 }
 
 /// An address and a port of a socket for IPv6.
 #[inline(always)]
-pub(crate) fn either(address: V6, port: Port) -> Either {
+pub(crate) fn classify_v6(address: V6, port: Port) -> V6Peer {
     match address.0 {
-        [0, 0, MAPPED, address] => Either::Mapped(End {
+        [0, 0, MAPPED, address] => V6Peer::Mapped(SockAddr {
             address: V4([address]),
             port,
         }),
-        _ => Either::V6(End { address, port }),
+        _ => V6Peer::V6(SockAddr { address, port }),
     }
 }
 
@@ -91,7 +91,7 @@ impl Call {
         };
         let client = if netns == HOST_NETNS.load() {
             Client::Host
-        } else if SERVES_PODS.load() == 1 && !is_left_out() {
+        } else if SERVES_PODS.load() == 1 && !is_opted_out() {
             Client::Pod
         } else {
             return None;
@@ -120,10 +120,10 @@ impl Call {
 
     /// The address, at a hook for IPv4.
     #[inline(always)]
-    pub(crate) fn v4(&self) -> End<V4> {
+    pub(crate) fn v4(&self) -> SockAddr<V4> {
         // SAFETY: a field of the context.
         let address = unsafe { addr_of!((*self.raw).user_ip4).read_volatile() };
-        End {
+        SockAddr {
             address: V4([address]),
             port: self.port(),
         }
@@ -131,23 +131,23 @@ impl Call {
 
     /// The address, at a hook for IPv6.
     #[inline(always)]
-    pub(crate) fn v6(&self) -> Either {
+    pub(crate) fn v6(&self) -> V6Peer {
         // SAFETY: fields of the context.
         let words =
             [0, 1, 2, 3].map(|at| unsafe { addr_of!((*self.raw).user_ip6[at]).read_volatile() });
-        either(V6(words), self.port())
+        classify_v6(V6(words), self.port())
     }
 
     /// What the socket of this call is connected to, at a hook for IPv4.
     #[inline(always)]
-    pub(crate) fn peer_v4(&self) -> Option<End<V4>> {
+    pub(crate) fn peer_v4(&self) -> Option<SockAddr<V4>> {
         // SAFETY: the socket is a field of the context.
         unsafe { peer_v4(self.sock()?) }
     }
 
     /// What the socket of this call is connected to, at a hook for IPv6.
     #[inline(always)]
-    pub(crate) fn peer_v6(&self) -> Option<Either> {
+    pub(crate) fn peer_v6(&self) -> Option<V6Peer> {
         // SAFETY: the socket is a field of the context.
         unsafe { peer_v6(self.sock()?) }
     }
@@ -176,7 +176,7 @@ impl Call {
 
     /// Sets the address, at a hook for IPv4.
     #[inline(always)]
-    pub(crate) fn set_v4(&self, end: End<V4>) {
+    pub(crate) fn set_v4(&self, end: SockAddr<V4>) {
         let raw = self.for_write();
         // SAFETY: a field of the context.
         unsafe { addr_of_mut!((*raw).user_ip4).write_volatile(end.address.0[0]) };
@@ -185,7 +185,7 @@ impl Call {
 
     /// Sets the address, where there was a mapped one.
     #[inline(always)]
-    pub(crate) fn set_mapped(&self, end: End<V4>) {
+    pub(crate) fn set_mapped(&self, end: SockAddr<V4>) {
         let raw = self.for_write();
         // SAFETY: a field of the context.
         unsafe { addr_of_mut!((*raw).user_ip6[3]).write_volatile(end.address.0[0]) };
@@ -194,7 +194,7 @@ impl Call {
 
     /// Sets the address, at a hook for IPv6.
     #[inline(always)]
-    pub(crate) fn set_v6(&self, end: End<V6>) {
+    pub(crate) fn set_v6(&self, end: SockAddr<V6>) {
         let raw = self.for_write();
         let [first, second, third, last] = end.address.0;
         for (at, word) in [(0, first), (1, second), (2, third), (3, last)] {
@@ -207,53 +207,55 @@ impl Call {
 
 /// Does with the destination of a call, at a hook for IPv4, what is decided for its socket.
 #[inline(always)]
-pub(crate) fn reach_v4(
+pub(crate) fn apply_v4(
     call: &Call,
-    denial: Denial,
-    decide: impl FnOnce(&Socket, End<V4>) -> Reach<V4>,
+    errno_mode: ErrnoMode,
+    decide: impl FnOnce(&Socket, SockAddr<V4>) -> SocketVerdict<V4>,
 ) -> i32 {
     let Some(socket) = call.socket() else {
         return ALLOW;
     };
-    end(decide(&socket, call.v4()), denial, |to| call.set_v4(to))
+    end(decide(&socket, call.v4()), errno_mode, |to| call.set_v4(to))
 }
 
 /// The same at a hook for IPv6, where the destination may be an IPv4 one.
 #[inline(always)]
-pub(crate) fn reach_v6(
+pub(crate) fn apply_v6(
     call: &Call,
-    denial: Denial,
-    decide_mapped: impl FnOnce(&Socket, End<V4>) -> Reach<V4>,
-    decide: impl FnOnce(&Socket, End<V6>) -> Reach<V6>,
+    errno_mode: ErrnoMode,
+    decide_mapped: impl FnOnce(&Socket, SockAddr<V4>) -> SocketVerdict<V4>,
+    decide: impl FnOnce(&Socket, SockAddr<V6>) -> SocketVerdict<V6>,
 ) -> i32 {
     let Some(socket) = call.socket() else {
         return ALLOW;
     };
     match call.v6() {
-        Either::Mapped(to) => end(decide_mapped(&socket, to), denial, |to| call.set_mapped(to)),
-        Either::V6(to) => end(decide(&socket, to), denial, |to| call.set_v6(to)),
+        V6Peer::Mapped(to) => end(decide_mapped(&socket, to), errno_mode, |to| {
+            call.set_mapped(to)
+        }),
+        V6Peer::V6(to) => end(decide(&socket, to), errno_mode, |to| call.set_v6(to)),
     }
 }
 
 /// Ends a call as was decided about its destination.
 #[inline(always)]
-fn end<A>(reach: Reach<A>, denial: Denial, set: impl FnOnce(End<A>)) -> i32 {
+fn end<A>(reach: SocketVerdict<A>, errno_mode: ErrnoMode, set: impl FnOnce(SockAddr<A>)) -> i32 {
     match reach {
-        Reach::Unchanged => ALLOW,
-        Reach::Endpoint(end) => {
+        SocketVerdict::Unchanged => ALLOW,
+        SocketVerdict::Endpoint(end) => {
             set(end);
             ALLOW
         }
-        Reach::Refused => denial.with(ECONNREFUSED),
-        Reach::TimedOut => denial.with(ETIMEDOUT),
+        SocketVerdict::Refused => errno_mode.with(ECONNREFUSED),
+        SocketVerdict::TimedOut => errno_mode.with(ETIMEDOUT),
     }
 }
 
 /// Tells the process of a call about a peer, at a hook for IPv4, the frontend that it named.
 #[inline(always)]
-pub(crate) fn tell_v4(
+pub(crate) fn reverse_nat_v4(
     call: &Call,
-    frontend: impl FnOnce(SocketCookie, End<V4>) -> Option<End<V4>>,
+    frontend: impl FnOnce(SocketCookie, SockAddr<V4>) -> Option<SockAddr<V4>>,
 ) -> i32 {
     if let Some(frontend) = frontend(call.cookie(), call.v4()) {
         call.set_v4(frontend);
@@ -263,18 +265,18 @@ pub(crate) fn tell_v4(
 
 /// The same at a hook for IPv6, where the peer may be an IPv4 one.
 #[inline(always)]
-pub(crate) fn tell_v6(
+pub(crate) fn reverse_nat_v6(
     call: &Call,
-    frontend_of_mapped: impl FnOnce(SocketCookie, End<V4>) -> Option<End<V4>>,
-    frontend: impl FnOnce(SocketCookie, End<V6>) -> Option<End<V6>>,
+    frontend_of_mapped: impl FnOnce(SocketCookie, SockAddr<V4>) -> Option<SockAddr<V4>>,
+    frontend: impl FnOnce(SocketCookie, SockAddr<V6>) -> Option<SockAddr<V6>>,
 ) -> i32 {
     match call.v6() {
-        Either::Mapped(peer) => {
+        V6Peer::Mapped(peer) => {
             if let Some(frontend) = frontend_of_mapped(call.cookie(), peer) {
                 call.set_mapped(frontend);
             }
         }
-        Either::V6(peer) => {
+        V6Peer::V6(peer) => {
             if let Some(frontend) = frontend(call.cookie(), peer) {
                 call.set_v6(frontend);
             }

@@ -10,7 +10,7 @@ use crate::statics::LOOKUP;
 /// used here.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-pub(crate) struct Lookup {
+pub(crate) struct FibLookup {
     pub(crate) family: u8,
     pub(crate) protocol: u8,
     pub(crate) source_port: u16,
@@ -26,17 +26,17 @@ pub(crate) struct Lookup {
     pub(crate) destination_link: [u16; 3],
 }
 
-const _: () = assert!(size_of::<Lookup>() == size_of::<aya_ebpf::bindings::bpf_fib_lookup>());
+const _: () = assert!(size_of::<FibLookup>() == size_of::<aya_ebpf::bindings::bpf_fib_lookup>());
 
 /// Looks up the next hop; returns one of `BPF_FIB_LKUP_RET_*`.
 #[inline(always)]
-pub(crate) fn look_up(context: *mut c_void, lookup: &mut Lookup) -> i64 {
+pub(crate) fn fib_lookup(context: *mut c_void, lookup: &mut FibLookup) -> i64 {
     // SAFETY: `lookup` has the layout and the size of the helper's argument.
     unsafe {
         bpf_fib_lookup(
             context,
             core::ptr::from_mut(lookup).cast(),
-            size_of::<Lookup>() as i32,
+            size_of::<FibLookup>() as i32,
             0,
         )
     }
@@ -44,7 +44,7 @@ pub(crate) fn look_up(context: *mut c_void, lookup: &mut Lookup) -> i64 {
 
 /// The device by which a packet leaves that came in by `device`; if it has no way, any.
 #[inline(always)]
-pub(crate) fn device_towards<A: Route>(
+pub(crate) fn output_device<A: Route>(
     context: *mut c_void,
     device: u32,
     source: &A,
@@ -55,15 +55,15 @@ pub(crate) fn device_towards<A: Route>(
     let lookup = LOOKUP.get_ptr_mut(0)?;
     // SAFETY: this CPU's own element, which nothing else uses until this function ends.
     let lookup = unsafe { &mut *lookup };
-    *lookup = Lookup {
+    *lookup = FibLookup {
         family: A::FAMILY,
         // One that is never too long.
         length: 1,
         device,
-        source: source.widened(),
-        destination: destination.widened(),
-        ..Lookup::default()
+        source: source.to_fib_words(),
+        destination: destination.to_fib_words(),
+        ..FibLookup::default()
     };
-    look_up(context, lookup);
+    fib_lookup(context, lookup);
     Some(lookup.device)
 }

@@ -6,11 +6,11 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::bpf_redirect_neigh;
 use proxy_ebpf::layout::{Address, Counter, Stage, V4, V6, protocol};
-use proxy_ebpf::pipeline::{Packet as _, Version};
+use proxy_ebpf::pipeline::{IpVersion, Packet as _};
 
-use crate::fib::{Lookup, look_up};
+use crate::fib::{FibLookup, fib_lookup};
 use crate::skb::Skb;
-use crate::stages::enter;
+use crate::stages::tail_call;
 use crate::statics::VersionMaps;
 
 /// What a FIB lookup needs to know of an IP version.
@@ -20,7 +20,7 @@ pub(crate) trait Route: Address + VersionMaps<Self> {
     /// What a stage's program for this version is under, of two.
     const VERSION: u32;
     /// The address as the lookup has it.
-    fn widened(self) -> [u32; 4];
+    fn to_fib_words(self) -> [u32; 4];
     /// The length of the headers of a packet that will be cut into segments.
     fn header_length(skb: &Skb, network: usize) -> u16;
 }
@@ -30,7 +30,7 @@ impl Route for V4 {
     const VERSION: u32 = 0;
 
     #[inline(always)]
-    fn widened(self) -> [u32; 4] {
+    fn to_fib_words(self) -> [u32; 4] {
         [self.0[0], 0, 0, 0]
     }
 
@@ -50,7 +50,7 @@ impl Route for V6 {
     const VERSION: u32 = 1;
 
     #[inline(always)]
-    fn widened(self) -> [u32; 4] {
+    fn to_fib_words(self) -> [u32; 4] {
         self.0
     }
 
@@ -68,9 +68,9 @@ impl Route for V6 {
 #[inline(always)]
 pub(crate) fn forward<A>(skb: &mut Skb) -> i32
 where
-    A: Route + Version,
+    A: Route + IpVersion,
 {
-    let (network, _) = skb.left();
+    let (network, _) = skb.load_cb();
     let addresses = network + A::ADDRESSES;
     let Some(source) = skb.read::<A>(addresses) else {
         return TC_ACT_SHOT;
@@ -78,17 +78,17 @@ where
     let Some(destination) = skb.read::<A>(addresses + size_of::<A>()) else {
         return TC_ACT_SHOT;
     };
-    let mut lookup = Lookup {
+    let mut lookup = FibLookup {
         family: A::FAMILY,
         length: length::<A>(skb, network),
         device: skb.device(),
-        source: source.widened(),
-        destination: destination.widened(),
-        ..Lookup::default()
+        source: source.to_fib_words(),
+        destination: destination.to_fib_words(),
+        ..FibLookup::default()
     };
-    let found = look_up(skb.raw().cast(), &mut lookup);
+    let found = fib_lookup(skb.raw().cast(), &mut lookup);
     if found == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED) {
-        return enter::<A>(skb, Stage::TooBig, network, lookup.length);
+        return tail_call::<A>(skb, Stage::TooBig, network, lookup.length);
     }
     if found != i64::from(BPF_FIB_LKUP_RET_SUCCESS) && found != i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
     {
@@ -100,9 +100,9 @@ where
 
 /// Sends the packet to the next hop that a lookup has found.
 #[inline(always)]
-pub(crate) fn redirect(skb: &mut Skb, lookup: &Lookup) -> i32 {
+pub(crate) fn redirect(skb: &mut Skb, lookup: &FibLookup) -> i32 {
     // By the device that leads on it gets that one's tag, if any.
-    if !skb.leave_vlan() {
+    if !skb.pop_vlan() {
         crate::maps::count(Counter::RewriteFailed);
         return TC_ACT_SHOT;
     }

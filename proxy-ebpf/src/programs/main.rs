@@ -27,7 +27,7 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod mark;
 #[cfg(target_arch = "bpf")]
-mod onward;
+mod masquerade;
 #[cfg(target_arch = "bpf")]
 mod recvmsg;
 #[cfg(target_arch = "bpf")]

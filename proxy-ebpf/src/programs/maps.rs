@@ -8,10 +8,10 @@ use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::maps::lpm_trie::Key;
 use proxy_ebpf::layout::{
     Address, Affinity, AffinityKey, Backend, Counter, FilterBits, Flow, FlowKey, Fragment,
-    FragmentKey, Frontend, FrontendKey, Port, Settings, SlotPair, SourceRange, Traffic, XdpWays,
-    flow_flags, ticks,
+    FragmentKey, Frontend, FrontendKey, Port, Settings, SlotPair, SourceRange, Traffic,
+    XdpDeviceFlags, flow_flags, ticks,
 };
-use proxy_ebpf::pipeline::{Make, MakeError, Tables};
+use proxy_ebpf::pipeline::{InsertError, InsertMode, Tables};
 
 use crate::statics::{
     ANSWERS, COUNTERS, FILTER, NAT_PORTS, SERVICE_TRAFFIC, SLOTS, VersionMaps, XDP_DEVICES,
@@ -26,7 +26,7 @@ impl<A: Address + VersionMaps<A>> Tables<A> for Maps {
     type Flow<'a> = &'a Flow<A>;
 
     #[inline(always)]
-    fn are_set(&self, bits: FilterBits) -> bool {
+    fn filter_matches(&self, bits: FilterBits) -> bool {
         FILTER.get(bits.word).is_some_and(|word| bits.are_in(*word))
     }
 
@@ -82,28 +82,37 @@ impl<A: Address + VersionMaps<A>> Tables<A> for Maps {
     }
 
     #[inline(always)]
-    fn make(&self, key: &FlowKey<A>, flow: &Flow<A>, how: Make) -> Result<(), MakeError> {
-        let is_opening = flow.flags() & flow_flags::OPENING != 0;
-        if is_opening && how == Make::Replace {
+    fn insert_flow(
+        &self,
+        key: &FlowKey<A>,
+        flow: &Flow<A>,
+        how: InsertMode,
+    ) -> Result<(), InsertError> {
+        let is_embryonic = flow.flags() & flow_flags::EMBRYONIC != 0;
+        if is_embryonic && how == InsertMode::Any {
             remove(A::flows(), key);
         }
-        let table = if is_opening { A::opening() } else { A::flows() };
+        let table = if is_embryonic {
+            A::opening()
+        } else {
+            A::flows()
+        };
         match table.insert(key, flow, BPF_NOEXIST.into()) {
             Ok(()) => {
                 count(Counter::RecordsMade);
                 Ok(())
             }
-            Err(EEXIST) if how == Make::IfAbsent => Err(MakeError::Exists),
+            Err(EEXIST) if how == InsertMode::NoExist => Err(InsertError::Exists),
             Err(EEXIST) => {
                 let replaced = table.insert(key, flow, BPF_ANY.into());
-                replaced.map_err(|_| MakeError::Full)
+                replaced.map_err(|_| InsertError::Full)
             }
-            Err(_) => Err(MakeError::Full),
+            Err(_) => Err(InsertError::Full),
         }
     }
 
     #[inline(always)]
-    fn forget(&self, key: &FlowKey<A>) {
+    fn remove_flow(&self, key: &FlowKey<A>) {
         remove(A::flows(), key);
         remove(A::opening(), key);
     }
@@ -116,7 +125,7 @@ impl<A: Address + VersionMaps<A>> Tables<A> for Maps {
     }
 
     #[inline(always)]
-    fn remember(&self, key: &AffinityKey<A>, affinity: &Affinity) {
+    fn set_affinity(&self, key: &AffinityKey<A>, affinity: &Affinity) {
         let _ = A::affinity().insert(key, affinity, BPF_ANY.into());
     }
 
@@ -127,7 +136,7 @@ impl<A: Address + VersionMaps<A>> Tables<A> for Maps {
     }
 
     #[inline(always)]
-    fn remember_fragments(&self, key: &FragmentKey<A>, fragment: &Fragment<A>) {
+    fn insert_fragment(&self, key: &FragmentKey<A>, fragment: &Fragment<A>) {
         let _ = A::fragments().insert(key, fragment, BPF_ANY.into());
     }
 
@@ -150,7 +159,7 @@ impl<A: Address + VersionMaps<A>> Tables<A> for Maps {
     }
 
     #[inline(always)]
-    fn may_answer(&self) -> bool {
+    fn take_reply_token(&self) -> bool {
         let Some(answers) = ANSWERS.get_ptr_mut(0) else {
             return false;
         };
@@ -171,9 +180,9 @@ fn slot(position: u32) -> Option<u32> {
     Some(if position & 1 == 0 { even } else { odd })
 }
 
-/// What XDP can do with a device, in bits of `xdp_ways`.
+/// What XDP can do with a device, in bits of `xdp_device_flags`.
 #[inline(always)]
-pub(crate) fn xdp_ways_of(device: u32) -> XdpWays {
+pub(crate) fn xdp_flags_of(device: u32) -> XdpDeviceFlags {
     // SAFETY: not preallocated, so a deleted element is not reused while this program
     // runs.
     unsafe { XDP_DEVICES.get(device) }.copied().unwrap_or(0)
@@ -194,7 +203,7 @@ fn add(traffic: Option<*mut Traffic>, more: Traffic) {
     };
     // SAFETY: an element of an array, aligned to 8 bytes; no program accesses it otherwise.
     unsafe {
-        // Known when this is compiled.
+        // FragmentKind when this is compiled.
         if more.connections != 0 {
             atomic_add(&raw mut (*traffic).connections, more.connections);
         }

@@ -1,10 +1,8 @@
-//! The mark by which TC knows that XDP has translated a packet: to translate it a
-//! second time would be wrong, and it is no plain connection either.
+//! The mark by which TC recognizes packets that XDP has already translated.
 //!
-//! It lies in the packet's metadata, which the driver hands on to the socket buffer
-//! (Linux 4.15). There it may outlive this node's stack, so that it must not mean
-//! anything to a node behind a pod's device: the agent sets its value, which is of this
-//! network namespace only.
+//! It is stored in the XDP metadata, which the driver copies to the skb (Linux 4.15). The skb
+//! can carry it into a Pod that runs such a proxy itself, so the value is specific to this
+//! network namespace; the agent sets it.
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_meta;

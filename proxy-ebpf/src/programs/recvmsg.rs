@@ -2,21 +2,23 @@
 
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
-use proxy_ebpf::pipeline::hear;
+use proxy_ebpf::pipeline::on_recvmsg;
 
-use crate::call::{Call, tell_v4, tell_v6};
+use crate::call::{Call, reverse_nat_v4, reverse_nat_v6};
 use crate::maps::Maps;
 
 #[cgroup_sock_addr(recvmsg4)]
 pub(crate) fn recvmsg4(ctx: SockAddrContext) -> i32 {
-    tell_v4(&Call::new(&ctx), |cookie, peer| hear(cookie, peer, &Maps))
+    reverse_nat_v4(&Call::new(&ctx), |cookie, peer| {
+        on_recvmsg(cookie, peer, &Maps)
+    })
 }
 
 #[cgroup_sock_addr(recvmsg6)]
 pub(crate) fn recvmsg6(ctx: SockAddrContext) -> i32 {
-    tell_v6(
+    reverse_nat_v6(
         &Call::new(&ctx),
-        |cookie, peer| hear(cookie, peer, &Maps),
-        |cookie, peer| hear(cookie, peer, &Maps),
+        |cookie, peer| on_recvmsg(cookie, peer, &Maps),
+        |cookie, peer| on_recvmsg(cookie, peer, &Maps),
     )
 }

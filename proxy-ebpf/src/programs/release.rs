@@ -7,7 +7,7 @@ use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
 use aya_ebpf::macros::cgroup_sock;
 use aya_ebpf::programs::SockContext;
 use proxy_ebpf::layout::{V4, V6, protocol};
-use proxy_ebpf::pipeline::{forget, forget_flow};
+use proxy_ebpf::pipeline::{on_release, on_release_udp};
 
 use crate::maps::Maps;
 
@@ -15,12 +15,12 @@ const AF_INET: u32 = 2;
 
 #[cgroup_sock(sock_release)]
 pub(crate) fn release(ctx: SockContext) -> i32 {
-    on_release(ctx.sock);
+    release_socket(ctx.sock);
     1
 }
 
 #[inline(always)]
-fn on_release(sock: *mut bpf_sock) {
+fn release_socket(sock: *mut bpf_sock) {
     // SAFETY: the socket is the context; a helper, and fields of it.
     let (cookie, family, protocol) = unsafe {
         (
@@ -31,14 +31,14 @@ fn on_release(sock: *mut bpf_sock) {
     };
     let is_v4 = family == AF_INET;
     // A socket for IPv6 may have been used with IPv4.
-    forget::<V4, _>(cookie, &Maps);
+    on_release::<V4, _>(cookie, &Maps);
     if !is_v4 {
-        forget::<V6, _>(cookie, &Maps);
+        on_release::<V6, _>(cookie, &Maps);
     }
     if protocol == u32::from(protocol::UDP) {
-        forget_flow::<V4, _>(cookie, &Maps);
+        on_release_udp::<V4, _>(cookie, &Maps);
         if !is_v4 {
-            forget_flow::<V6, _>(cookie, &Maps);
+            on_release_udp::<V6, _>(cookie, &Maps);
         }
     }
 }

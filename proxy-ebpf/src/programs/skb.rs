@@ -15,7 +15,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Bytes, Span};
-use proxy_ebpf::pipeline::{Client, Covers, Delta, Packet};
+use proxy_ebpf::pipeline::{ChecksumScope, Client, Delta, Packet};
 
 /// Headers are read from the buffer's linear part. A stage fills one up that is shorter than
 /// this: Ethernet, two VLAN tags, IPv6, extension headers and TCP fit.
@@ -23,7 +23,7 @@ const LINEAR: u32 = 192;
 
 /// No offset of a header exceeds this; the verifier wants a bound, and IPv6
 /// extension headers can claim any length.
-const FARTHEST: usize = 0x7fff;
+const MAX_OFFSET: usize = 0x7fff;
 
 /// The length of an IPv4 header without options.
 const IPV4_HEADER: usize = 20;
@@ -33,11 +33,11 @@ const IPV4_HEADER: usize = 20;
 const BPF_F_IPV6: u64 = 1 << 7;
 
 /// A socket buffer, of whose IPv6 extension headers so many are walked through.
-pub(crate) struct Skb<const MOST_EXTENSIONS: usize = 5> {
+pub(crate) struct Skb<const MAX_EXTENSION_HEADERS: usize = 5> {
     raw: *mut __sk_buff,
 }
 
-impl<const MOST_EXTENSIONS: usize> Skb<MOST_EXTENSIONS> {
+impl<const MAX_EXTENSION_HEADERS: usize> Skb<MAX_EXTENSION_HEADERS> {
     #[inline(always)]
     pub(crate) fn new(ctx: &TcContext) -> Self {
         Self {
@@ -67,7 +67,7 @@ impl<const MOST_EXTENSIONS: usize> Skb<MOST_EXTENSIONS> {
     /// What a program leaves to the program of a stage: where the network header is, and
     /// how long a packet may be.
     #[inline(always)]
-    pub(crate) fn leave(&mut self, network: usize, mtu: u16) {
+    pub(crate) fn store_cb(&mut self, network: usize, mtu: u16) {
         // SAFETY: fields of the context that belong to its programs.
         unsafe {
             (*self.raw).cb[0] = network as u32;
@@ -75,9 +75,9 @@ impl<const MOST_EXTENSIONS: usize> Skb<MOST_EXTENSIONS> {
         }
     }
 
-    /// What [`Self::leave`] has left.
+    /// What [`Self::store_cb`] has left.
     #[inline(always)]
-    pub(crate) fn left(&self) -> (usize, u16) {
+    pub(crate) fn load_cb(&self) -> (usize, u16) {
         // SAFETY: as above.
         let (network, mtu) = unsafe { ((*self.raw).cb[0], (*self.raw).cb[1]) };
         (network as usize & 0xff, mtu as u16)
@@ -85,14 +85,14 @@ impl<const MOST_EXTENSIONS: usize> Skb<MOST_EXTENSIONS> {
 
     /// Leaves who the client is to the programs of stages.
     #[inline(always)]
-    pub(crate) fn leave_client(&mut self, client: Client) {
+    pub(crate) fn store_client(&mut self, client: Client) {
         // SAFETY: as above.
         unsafe { (*self.raw).cb[4] = u32::from(client == Client::Pod) };
     }
 
-    /// What [`Self::leave_client`] has left.
+    /// What [`Self::store_client`] has left.
     #[inline(always)]
-    pub(crate) fn left_client(&self) -> Client {
+    pub(crate) fn load_client(&self) -> Client {
         // SAFETY: as above.
         match unsafe { (*self.raw).cb[4] } {
             1 => Client::Pod,
@@ -102,7 +102,7 @@ impl<const MOST_EXTENSIONS: usize> Skb<MOST_EXTENSIONS> {
 
     /// Leaves a set of endpoints as well.
     #[inline(always)]
-    pub(crate) fn leave_endpoints(&mut self, Span { start, len }: Span) {
+    pub(crate) fn store_endpoints(&mut self, Span { start, len }: Span) {
         // SAFETY: as above.
         unsafe {
             (*self.raw).cb[2] = start;
@@ -110,9 +110,9 @@ impl<const MOST_EXTENSIONS: usize> Skb<MOST_EXTENSIONS> {
         }
     }
 
-    /// What [`Self::leave_endpoints`] has left.
+    /// What [`Self::store_endpoints`] has left.
     #[inline(always)]
-    pub(crate) fn left_endpoints(&self) -> Span {
+    pub(crate) fn load_endpoints(&self) -> Span {
         // SAFETY: as above.
         let (start, len) = unsafe { ((*self.raw).cb[2], (*self.raw).cb[3]) };
         Span { start, len }
@@ -136,7 +136,7 @@ impl<const MOST_EXTENSIONS: usize> Skb<MOST_EXTENSIONS> {
     /// Takes the tag of the VLAN off by which the packet came. The kernel keeps it beside the
     /// bytes, so that these stay where they are. False if it is still there.
     #[inline(always)]
-    pub(crate) fn leave_vlan(&mut self) -> bool {
+    pub(crate) fn pop_vlan(&mut self) -> bool {
         // SAFETY: a field of the context, and a helper.
         unsafe { (*self.raw).vlan_present == 0 || bpf_skb_vlan_pop(self.raw) == 0 }
     }
@@ -192,19 +192,21 @@ impl<const MOST_EXTENSIONS: usize> Skb<MOST_EXTENSIONS> {
         &mut self,
         offset: usize,
         delta: Delta,
-        covers: Covers,
+        covers: ChecksumScope,
         more: u64,
     ) -> Option<()> {
         let (offset, to) = (offset as u32, u64::from(delta.raw()));
         // SAFETY: the helpers check the offset.
         unsafe {
             match covers {
-                Covers::Header => succeeded(bpf_l4_csum_replace(self.raw, offset, 0, to, more)),
-                Covers::Ipv4PseudoHeader => {
+                ChecksumScope::Header => {
+                    succeeded(bpf_l4_csum_replace(self.raw, offset, 0, to, more))
+                }
+                ChecksumScope::Ipv4PseudoHeader => {
                     let flags = more | u64::from(BPF_F_PSEUDO_HDR);
                     succeeded(bpf_l4_csum_replace(self.raw, offset, 0, to, flags))
                 }
-                Covers::Ipv6PseudoHeader => {
+                ChecksumScope::Ipv6PseudoHeader => {
                     let flags = more | u64::from(BPF_F_PSEUDO_HDR);
                     if bpf_l4_csum_replace(self.raw, offset, 0, to, flags | BPF_F_IPV6) == 0 {
                         return Some(());
@@ -225,8 +227,8 @@ fn succeeded(result: i64) -> Option<()> {
     (result == 0).then_some(())
 }
 
-impl<const MOST_EXTENSIONS: usize> Packet for Skb<MOST_EXTENSIONS> {
-    const MOST_EXTENSIONS: usize = MOST_EXTENSIONS;
+impl<const MAX_EXTENSION_HEADERS: usize> Packet for Skb<MAX_EXTENSION_HEADERS> {
+    const MAX_EXTENSION_HEADERS: usize = MAX_EXTENSION_HEADERS;
 
     #[inline(always)]
     fn len(&self) -> usize {
@@ -236,7 +238,7 @@ impl<const MOST_EXTENSIONS: usize> Packet for Skb<MOST_EXTENSIONS> {
 
     #[inline(always)]
     fn read<T: Bytes>(&self, offset: usize) -> Option<T> {
-        if offset > FARTHEST {
+        if offset > MAX_OFFSET {
             return None;
         }
         // SAFETY: the verifier proves the bounds from this very check. The targets
@@ -273,17 +275,27 @@ impl<const MOST_EXTENSIONS: usize> Packet for Skb<MOST_EXTENSIONS> {
     }
 
     #[inline(always)]
-    fn adjust_tcp_checksum(&mut self, offset: usize, delta: Delta, covers: Covers) -> Option<()> {
+    fn adjust_tcp_checksum(
+        &mut self,
+        offset: usize,
+        delta: Delta,
+        covers: ChecksumScope,
+    ) -> Option<()> {
         self.adjust_transport(offset, delta, covers, 0)
     }
 
     #[inline(always)]
-    fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, covers: Covers) -> Option<()> {
+    fn adjust_udp_checksum(
+        &mut self,
+        offset: usize,
+        delta: Delta,
+        covers: ChecksumScope,
+    ) -> Option<()> {
         self.adjust_transport(offset, delta, covers, u64::from(BPF_F_MARK_MANGLED_0))
     }
 
     #[inline(always)]
-    fn adjust_whole(&mut self, delta: Delta) {
+    fn adjust_checksum_complete(&mut self, delta: Delta) {
         // SAFETY: fails, and changes nothing, where there is no such sum.
         unsafe { bpf_csum_update(self.raw, delta.raw()) };
     }
@@ -291,17 +303,17 @@ impl<const MOST_EXTENSIONS: usize> Packet for Skb<MOST_EXTENSIONS> {
     #[inline(always)]
     fn adjust_sctp_checksum(&mut self, offset: usize, change: u32) -> Option<()> {
         let old: u32 = self.load(offset)?;
-        if old == 0 && self.is_checksum_pending(offset, 0) {
+        if old == 0 && self.is_checksum_partial(offset, 0) {
             return Some(());
         }
         let new = old ^ change;
         self.write(offset, &new)?;
-        self.adjust_whole(Delta::between(&[old], &[new]));
+        self.adjust_checksum_complete(Delta::between(&[old], &[new]));
         Some(())
     }
 
     #[inline(always)]
-    fn is_checksum_pending(&mut self, offset: usize, present: u16) -> bool {
+    fn is_checksum_partial(&mut self, offset: usize, present: u16) -> bool {
         // The helper leaves a checksum that is yet to be completed alone, as the change
         // is none of the pseudo header's.
         // SAFETY: the helper checks the offset.

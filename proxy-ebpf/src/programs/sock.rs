@@ -4,9 +4,9 @@ use core::ptr::addr_of;
 
 use aya_ebpf::bindings::bpf_sock;
 use proxy_ebpf::layout::{Port, V4, V6};
-use proxy_ebpf::pipeline::End;
+use proxy_ebpf::pipeline::SockAddr;
 
-use crate::call::{Either, either};
+use crate::call::{V6Peer, classify_v6};
 
 /// The port of the peer of a connected socket.
 #[inline(always)]
@@ -24,12 +24,12 @@ unsafe fn peer_port(sock: *const bpf_sock) -> Option<Port> {
 ///
 /// `sock` is one that the kernel gave to the program.
 #[inline(always)]
-pub(crate) unsafe fn peer_v4(sock: *const bpf_sock) -> Option<End<V4>> {
+pub(crate) unsafe fn peer_v4(sock: *const bpf_sock) -> Option<SockAddr<V4>> {
     // SAFETY: as above.
     let port = unsafe { peer_port(sock) }?;
     // SAFETY: as above.
     let address = V4([unsafe { addr_of!((*sock).dst_ip4).read_volatile() }]);
-    Some(End { address, port })
+    Some(SockAddr { address, port })
 }
 
 /// The peer of a connected socket for IPv6.
@@ -38,10 +38,10 @@ pub(crate) unsafe fn peer_v4(sock: *const bpf_sock) -> Option<End<V4>> {
 ///
 /// `sock` is one that the kernel gave to the program.
 #[inline(always)]
-pub(crate) unsafe fn peer_v6(sock: *const bpf_sock) -> Option<Either> {
+pub(crate) unsafe fn peer_v6(sock: *const bpf_sock) -> Option<V6Peer> {
     // SAFETY: as above.
     let port = unsafe { peer_port(sock) }?;
     // SAFETY: as above.
     let words = [0, 1, 2, 3].map(|at| unsafe { addr_of!((*sock).dst_ip6[at]).read_volatile() });
-    Some(either(V6(words), port))
+    Some(classify_v6(V6(words), port))
 }

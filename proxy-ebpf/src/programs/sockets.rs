@@ -4,7 +4,7 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
 use proxy_ebpf::layout::{Address, CGROUP_LEVELS, SocketKey, SocketRecord};
-use proxy_ebpf::pipeline::Sockets;
+use proxy_ebpf::pipeline::SocketTables;
 
 use crate::maps::Maps;
 use crate::statics::{LEFT_OUT, LEFT_OUT_LEVELS, VersionMaps};
@@ -20,7 +20,7 @@ pub(crate) static SERVES_PODS: Global<u8> = Global::new(0);
 
 /// Whether the calling process belongs to a Pod whose sockets are left alone.
 #[inline(always)]
-pub(crate) fn is_left_out() -> bool {
+pub(crate) fn is_opted_out() -> bool {
     let levels = LEFT_OUT_LEVELS.get(0).copied().unwrap_or_default();
     if levels == 0 {
         return false;
@@ -38,7 +38,7 @@ pub(crate) fn is_left_out() -> bool {
     false
 }
 
-impl<A: Address + VersionMaps<A>> Sockets<A> for Maps {
+impl<A: Address + VersionMaps<A>> SocketTables<A> for Maps {
     #[inline(always)]
     fn socket(&self, key: &SocketKey<A>) -> Option<SocketRecord<A>> {
         // SAFETY: the kernel may give an evicted record's memory to another socket while it
@@ -48,12 +48,12 @@ impl<A: Address + VersionMaps<A>> Sockets<A> for Maps {
     }
 
     #[inline(always)]
-    fn remember_socket(&self, key: &SocketKey<A>, record: &SocketRecord<A>) {
+    fn insert_socket(&self, key: &SocketKey<A>, record: &SocketRecord<A>) {
         let _ = A::sockets().insert(key, record, BPF_ANY.into());
     }
 
     #[inline(always)]
-    fn forget_socket(&self, key: &SocketKey<A>) {
+    fn remove_socket(&self, key: &SocketKey<A>) {
         let _ = A::sockets().remove(key);
     }
 }

@@ -5,22 +5,22 @@ use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Stage, V4, V6};
-use proxy_ebpf::pipeline::{self, Reason, Tables, Version, answer, open_tunnelled};
+use proxy_ebpf::pipeline::{self, IpVersion, Reason, Tables, answer, open_tunnelled};
 
 use crate::forward::{Route, forward};
 use crate::maps::Maps;
-use crate::onward::ByRoute;
+use crate::masquerade::OutputDeviceSource;
 use crate::skb::Skb;
 use crate::statics::STAGES;
 use crate::tunnel::send_in_tunnel;
-use crate::verdict::{NEXT, act};
+use crate::verdict::{NEXT, apply};
 
 /// Goes on with a stage, for a packet whose IP header is at `network` and which is too long
 /// for `mtu`, if that is not 0. Only where its program is not there does it come back,
 /// with what to do instead.
 #[inline(always)]
-pub(crate) fn enter<A: Route>(skb: &mut Skb, stage: Stage, network: usize, mtu: u16) -> i32 {
-    skb.leave(network, mtu);
+pub(crate) fn tail_call<A: Route>(skb: &mut Skb, stage: Stage, network: usize, mtu: u16) -> i32 {
+    skb.store_cb(network, mtu);
     let context = TcContext::new(skb.raw());
     // SAFETY: the context of this program, and a map of its kind of programs.
     unsafe { STAGES.tail_call(&context, stage.index(A::VERSION)) };
@@ -35,19 +35,19 @@ macro_rules! program {
     };
     ($name:ident: $address:ident = client($function:ident)) => {
         program! { $name, |skb, network| {
-            let client = skb.left_client();
+            let client = skb.load_client();
             pipeline::$function::<$address, _, _>(skb, network, &Maps, client)
         } }
     };
     ($name:ident: $address:ident = sources($function:ident)) => {
         program! { $name, |skb, network| {
-            let sources = ByRoute::from(skb);
+            let sources = OutputDeviceSource::from(skb);
             pipeline::$function::<$address, _, _, _>(skb, network, &Maps, &sources)
         } }
     };
     ($name:ident: $address:ident = client_and_sources($function:ident)) => {
         program! { $name, |skb, network| {
-            let (client, sources) = (skb.left_client(), ByRoute::from(skb));
+            let (client, sources) = (skb.load_client(), OutputDeviceSource::from(skb));
             pipeline::$function::<$address, _, _, _>(skb, network, &Maps, client, &sources)
         } }
     };
@@ -64,12 +64,12 @@ macro_rules! program {
         pub(crate) fn $name(ctx: TcContext) -> i32 {
             let mut skb = Skb::new(&ctx);
             skb.make_linear();
-            let (network, _) = skb.left();
+            let (network, _) = skb.load_cb();
             let verdict = {
                 let ($skb, $network) = (&mut skb, network);
                 $verdict
             };
-            act(&mut skb, network, verdict)
+            apply(&mut skb, network, verdict)
         }
     };
 }
@@ -106,32 +106,32 @@ macro_rules! programs {
 proxy_ebpf::for_each_stage!(programs);
 
 #[inline(always)]
-fn on_too_big<A: Route + Version>(ctx: &TcContext) -> i32
+fn on_too_big<A: Route + IpVersion>(ctx: &TcContext) -> i32
 where
     Maps: Tables<A>,
 {
     let mut skb = Skb::new(ctx);
-    let (network, mtu) = skb.left();
+    let (network, mtu) = skb.load_cb();
     let verdict = answer::<A, _, _>(&mut skb, network, &Maps, Reason::TooBig(mtu));
-    act(&mut skb, network, verdict)
+    apply(&mut skb, network, verdict)
 }
 
 /// Of a packet without extension headers, as the other node has seen to.
 #[inline(always)]
-fn on_open_tunnelled<A: Route + Version>(ctx: &TcContext) -> i32
+fn on_open_tunnelled<A: Route + IpVersion>(ctx: &TcContext) -> i32
 where
     Maps: Tables<A>,
 {
     let mut skb = Skb::<0>::new(ctx);
     skb.make_linear();
-    let (network, _) = skb.left();
-    let endpoints = skb.left_endpoints();
+    let (network, _) = skb.load_cb();
+    let endpoints = skb.load_endpoints();
     let verdict = open_tunnelled::<A, _, _>(&mut skb, network, &Maps, endpoints);
-    act(&mut Skb::new(ctx), network, verdict)
+    apply(&mut Skb::new(ctx), network, verdict)
 }
 
 #[inline(always)]
-fn on_encapsulate<A: Route + Version>(ctx: &TcContext) -> i32
+fn on_encapsulate<A: Route + IpVersion>(ctx: &TcContext) -> i32
 where
     Maps: Tables<A>,
 {
@@ -139,6 +139,6 @@ where
 }
 
 #[inline(always)]
-fn on_forward<A: Route + Version>(ctx: &TcContext) -> i32 {
+fn on_forward<A: Route + IpVersion>(ctx: &TcContext) -> i32 {
     forward::<A>(&mut Skb::new(ctx))
 }

@@ -7,10 +7,10 @@ use aya_ebpf::maps::{
 use proxy_ebpf::layout::{
     Affinity, AffinityKey, Allowed, Answers, Backend, ClusterIp, Flow, FlowKey, Fragment,
     FragmentKey, Frontend, FrontendKey, NatPort, NodeAddress, Settings, SlotPair, SocketKey,
-    SocketRecord, SourceRange, Traffic, Tuple, V4, V6, XdpWays, maps,
+    SocketRecord, SourceRange, Traffic, Tuple, V4, V6, XdpDeviceFlags, maps,
 };
 
-use crate::fib::Lookup;
+use crate::fib::FibLookup;
 
 /// An array that is mapped into the agent.
 type MappedArray<V> = Array<V>;

@@ -7,12 +7,14 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Address, V4, V6, protocol};
-use proxy_ebpf::pipeline::{Client, EveryWay, Packet as _, egress, ethernet, hide_offset, ingress};
+use proxy_ebpf::pipeline::{
+    AllCapabilities, Client, Packet as _, egress, ethernet, hide_offset, ingress,
+};
 
 use crate::maps::Maps;
 use crate::mark;
 use crate::skb::Skb;
-use crate::verdict::{NEXT, act};
+use crate::verdict::{NEXT, apply};
 
 /// What a device's packets start with.
 #[derive(Clone, Copy)]
@@ -57,15 +59,17 @@ pub(crate) fn egress_any_ip(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn on_ingress(mut skb: Skb, link: Link, client: Client) -> i32 {
-    skb.leave_client(client);
+    skb.store_client(client);
     match network_header(&mut skb, link) {
         Some((network, V4::ETHERTYPE)) => {
-            let verdict = ingress::<V4, _, _, _>(&mut skb, network, &Maps, client, &mut EveryWay);
-            act(&mut skb, network, verdict)
+            let verdict =
+                ingress::<V4, _, _, _>(&mut skb, network, &Maps, client, &mut AllCapabilities);
+            apply(&mut skb, network, verdict)
         }
         Some((network, V6::ETHERTYPE)) => {
-            let verdict = ingress::<V6, _, _, _>(&mut skb, network, &Maps, client, &mut EveryWay);
-            act(&mut skb, network, verdict)
+            let verdict =
+                ingress::<V6, _, _, _>(&mut skb, network, &Maps, client, &mut AllCapabilities);
+            apply(&mut skb, network, verdict)
         }
         _ => NEXT,
     }
@@ -76,11 +80,11 @@ fn on_egress(mut skb: Skb, link: Link) -> i32 {
     match network_header(&mut skb, link) {
         Some((network, V4::ETHERTYPE)) => {
             let verdict = egress::<V4, _, _>(&mut skb, network, &Maps);
-            act(&mut skb, network, verdict)
+            apply(&mut skb, network, verdict)
         }
         Some((network, V6::ETHERTYPE)) => {
             let verdict = egress::<V6, _, _>(&mut skb, network, &Maps);
-            act(&mut skb, network, verdict)
+            apply(&mut skb, network, verdict)
         }
         _ => NEXT,
     }
@@ -92,7 +96,7 @@ fn network_header(skb: &mut Skb, link: Link) -> Option<(usize, u16)> {
     let (network, kind) = match link {
         Link::Ethernet => {
             if !skb.is_linear() {
-                skb.make_linear_up_to(LINK_HEADERS);
+                skb.make_linear_up_to(MAX_LINK_HEADER);
             }
             let (network, kind) = ethernet(skb)?;
             // One of three; the verifier would follow each to the end.
@@ -112,7 +116,7 @@ fn network_header(skb: &mut Skb, link: Link) -> Option<(usize, u16)> {
 }
 
 /// The end of an Ethernet header with two VLAN tags.
-const LINK_HEADERS: u32 = 22;
+const MAX_LINK_HEADER: u32 = 22;
 
 /// How many bytes the headers of a plain packet of TCP or UDP take.
 #[inline(always)]

@@ -4,22 +4,22 @@ use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, TC_ACT_SHOT,
 };
 use proxy_ebpf::layout::{Counter, Tuple};
-use proxy_ebpf::pipeline::{Reason, Tables, Version, answer, encapsulate};
+use proxy_ebpf::pipeline::{IpVersion, Reason, Tables, answer, encapsulate};
 
-use crate::fib::{Lookup, look_up};
+use crate::fib::{FibLookup, fib_lookup};
 use crate::forward::{Route, length, redirect};
 use crate::maps::{Maps, count};
 use crate::skb::Skb;
-use crate::verdict::act;
+use crate::verdict::apply;
 
 /// Leaves a tunnel's ends to the program that puts its packet into it: on this CPU, like the
 /// packet.
 #[inline(always)]
-pub(crate) fn leave_ends<A: Route>(ends: &Tuple<A>) {
-    if let Some(place) = A::tunnel().get_ptr_mut(0) {
+pub(crate) fn store_tunnel<A: Route>(ends: &Tuple<A>) {
+    if let Some(scratch) = A::tunnel().get_ptr_mut(0) {
         // SAFETY: this CPU's own, and no other program runs on it until the next one has
         // read it.
-        unsafe { *place = *ends };
+        unsafe { *scratch = *ends };
     }
 }
 
@@ -28,27 +28,30 @@ pub(crate) fn leave_ends<A: Route>(ends: &Tuple<A>) {
 #[inline(always)]
 pub(crate) fn send_in_tunnel<A>(skb: &mut Skb) -> i32
 where
-    A: Route + Version,
+    A: Route + IpVersion,
     Maps: Tables<A>,
 {
-    let (network, _) = skb.left();
+    let (network, _) = skb.load_cb();
     // SAFETY: as above.
-    let Some(ends) = A::tunnel().get_ptr_mut(0).map(|place| unsafe { *place }) else {
+    let Some(ends) = A::tunnel()
+        .get_ptr_mut(0)
+        .map(|scratch| unsafe { *scratch })
+    else {
         return TC_ACT_SHOT;
     };
-    let mut lookup = Lookup {
+    let mut lookup = FibLookup {
         family: A::FAMILY,
         length: length::<A>(skb, network).saturating_add(A::OUTER as u16),
         device: skb.device(),
-        source: ends.source.widened(),
-        destination: ends.destination.widened(),
-        ..Lookup::default()
+        source: ends.source.to_fib_words(),
+        destination: ends.destination.to_fib_words(),
+        ..FibLookup::default()
     };
-    let found = look_up(skb.raw().cast(), &mut lookup);
+    let found = fib_lookup(skb.raw().cast(), &mut lookup);
     if found == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED) {
         let verdict =
             answer::<A, _, _>(skb, network, &Maps, Reason::TooBigForTunnel(lookup.length));
-        return act(skb, network, verdict);
+        return apply(skb, network, verdict);
     }
     if found != i64::from(BPF_FIB_LKUP_RET_SUCCESS) && found != i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
     {

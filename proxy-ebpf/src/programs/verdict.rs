@@ -7,8 +7,8 @@ use proxy_ebpf::pipeline::Verdict;
 
 use crate::forward::Route;
 use crate::skb::Skb;
-use crate::stages::enter;
-use crate::tunnel::leave_ends;
+use crate::stages::tail_call;
+use crate::tunnel::store_tunnel;
 
 /// Not an action of TC: a tcx program passes the packet to the next one
 /// (`TCX_NEXT`), and a clsact filter in direct-action mode to the next filter
@@ -17,23 +17,23 @@ pub(crate) const NEXT: i32 = -1;
 
 /// The action of TC for a packet whose IP header is at `network`.
 #[inline(always)]
-pub(crate) fn act<A: Route>(skb: &mut Skb, network: usize, verdict: Verdict<A>) -> i32 {
+pub(crate) fn apply<A: Route>(skb: &mut Skb, network: usize, verdict: Verdict<A>) -> i32 {
     match verdict {
-        Verdict::Pass | Verdict::Deliver => NEXT,
+        Verdict::Pass | Verdict::PassTranslated => NEXT,
         Verdict::Drop => TC_ACT_SHOT,
-        Verdict::Continue(stage) => enter::<A>(skb, stage, network, 0),
+        Verdict::Continue(stage) => tail_call::<A>(skb, stage, network, 0),
         Verdict::Encapsulate(ends) => {
-            leave_ends(&ends);
-            enter::<A>(skb, Stage::Encapsulate, network, 0)
+            store_tunnel(&ends);
+            tail_call::<A>(skb, Stage::Encapsulate, network, 0)
         }
         Verdict::OpenTunnelled(endpoints) => {
-            skb.leave_endpoints(endpoints);
-            enter::<A>(skb, Stage::OpenTunnelled, network, 0)
+            skb.store_endpoints(endpoints);
+            tail_call::<A>(skb, Stage::OpenTunnelled, network, 0)
         }
-        Verdict::Forward(_) => enter::<A>(skb, Stage::Forward, network, 0),
+        Verdict::Forward(_) => tail_call::<A>(skb, Stage::Forward, network, 0),
         // SAFETY: gives the packet back to the device that it came from.
-        Verdict::Again => unsafe { bpf_redirect(skb.device(), u64::from(BPF_F_INGRESS)) as i32 },
+        Verdict::Reinject => unsafe { bpf_redirect(skb.device(), u64::from(BPF_F_INGRESS)) as i32 },
         // SAFETY: sends the packet out of the device that it came from.
-        Verdict::Return => unsafe { bpf_redirect(skb.device(), 0) as i32 },
+        Verdict::Bounce => unsafe { bpf_redirect(skb.device(), 0) as i32 },
     }
 }

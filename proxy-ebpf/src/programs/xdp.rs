@@ -7,12 +7,12 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use proxy_ebpf::layout::{Address, Counter, Tuple, V4, V6, XdpWays, xdp_ways};
-use proxy_ebpf::pipeline::{Client, Headers, Onward, Packet, Verdict, ingress};
+use proxy_ebpf::layout::{Address, Counter, Tuple, V4, V6, XdpDeviceFlags, xdp_device_flags};
+use proxy_ebpf::pipeline::{Client, Headers, HookCapabilities, Packet, Verdict, ingress};
 
-use crate::fib::{Lookup, look_up};
+use crate::fib::{FibLookup, fib_lookup};
 use crate::forward::Route;
-use crate::maps::{Maps, count, xdp_ways_of};
+use crate::maps::{Maps, count, xdp_flags_of};
 use crate::mark;
 use crate::xdp_buff::XdpBuff;
 
@@ -35,40 +35,40 @@ pub(crate) fn xdp_outside(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn on_ingress<A>(packet: &mut XdpBuff) -> u32
 where
-    A: Route + proxy_ebpf::pipeline::Version,
+    A: Route + proxy_ebpf::pipeline::IpVersion,
     [A; 2]: proxy_ebpf::layout::Bytes,
     Maps: proxy_ebpf::pipeline::Tables<A>,
 {
-    let mut ways = Ways::from(packet);
-    match ingress(packet, NETWORK, &Maps, Client::Outside, &mut ways) {
+    let mut capabilities = XdpCapabilities::from(packet);
+    match ingress(packet, NETWORK, &Maps, Client::Outside, &mut capabilities) {
         // What has a stage of its own is TC's.
         Verdict::Pass
         | Verdict::Continue(_)
-        | Verdict::Again
+        | Verdict::Reinject
         | Verdict::Encapsulate(_)
         | Verdict::OpenTunnelled(_) => XDP_PASS,
-        Verdict::Deliver => {
+        Verdict::PassTranslated => {
             count(Counter::XdpDelivered);
             XDP_PASS
         }
         Verdict::Drop => XDP_DROP,
-        Verdict::Return => ways.send(),
-        Verdict::Forward(_) => ways.send_on(packet),
+        Verdict::Bounce => capabilities.send(),
+        Verdict::Forward(_) => capabilities.send_on(packet),
     }
 }
 
 /// What XDP can do with a packet.
-struct Ways {
+struct XdpCapabilities {
     packet: *mut aya_ebpf::bindings::xdp_md,
     device: u32,
     /// Where it goes, found before the packet was changed: a device, the way out of it,
     /// and the Ethernet addresses.
     target: u32,
-    way: XdpWays,
+    way: XdpDeviceFlags,
     link: [u16; 6],
 }
 
-impl Ways {
+impl XdpCapabilities {
     #[inline(always)]
     fn from(packet: &XdpBuff) -> Self {
         Self {
@@ -83,14 +83,14 @@ impl Ways {
     /// Finds a way to send the packet out of a device.
     #[inline(always)]
     fn find(&mut self, device: u32) -> bool {
-        let ways = xdp_ways_of(device);
+        let capabilities = xdp_flags_of(device);
         let usable = if device == self.device {
-            xdp_ways::RETURN | xdp_ways::REDIRECT
+            xdp_device_flags::TX | xdp_device_flags::REDIRECT
         } else {
-            xdp_ways::REDIRECT
+            xdp_device_flags::REDIRECT
         };
         self.target = device;
-        self.way = ways & usable;
+        self.way = capabilities & usable;
         self.way != 0
     }
 
@@ -108,7 +108,7 @@ impl Ways {
     #[inline(always)]
     fn send(&self) -> u32 {
         count(Counter::XdpSent);
-        if self.way & xdp_ways::RETURN != 0 {
+        if self.way & xdp_device_flags::TX != 0 {
             return XDP_TX;
         }
         // SAFETY: sends the packet out of a device that can do that.
@@ -116,8 +116,8 @@ impl Ways {
     }
 }
 
-impl<A: Route> Onward<A> for Ways {
-    const HAS_NEXT: bool = true;
+impl<A: Route> HookCapabilities<A> for XdpCapabilities {
+    const HAS_NEXT_HOOK: bool = true;
 
     #[inline(always)]
     fn can_pass(&mut self) -> bool {
@@ -125,23 +125,23 @@ impl<A: Route> Onward<A> for Ways {
     }
 
     #[inline(always)]
-    fn can_return(&mut self) -> bool {
+    fn can_bounce(&mut self) -> bool {
         self.find(self.device)
     }
 
     #[inline(always)]
     fn can_forward(&mut self, headers: &Headers<A>, to: &Tuple<A>) -> bool {
-        let mut lookup = Lookup {
+        let mut lookup = FibLookup {
             family: A::FAMILY,
             length: (headers.end - headers.network) as u16,
             device: self.device,
-            source: to.source.widened(),
-            destination: to.destination.widened(),
-            ..Lookup::default()
+            source: to.source.to_fib_words(),
+            destination: to.destination.to_fib_words(),
+            ..FibLookup::default()
         };
         // Anything else is for TC: to find the neighbour out, to tell the sender of the
         // way's MTU, to drop the packet.
-        if look_up(self.packet.cast(), &mut lookup) != i64::from(BPF_FIB_LKUP_RET_SUCCESS) {
+        if fib_lookup(self.packet.cast(), &mut lookup) != i64::from(BPF_FIB_LKUP_RET_SUCCESS) {
             return false;
         }
         let [d0, d1, d2] = lookup.destination_link;

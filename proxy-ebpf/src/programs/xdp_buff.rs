@@ -3,10 +3,10 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use proxy_ebpf::layout::Bytes;
-use proxy_ebpf::pipeline::{Covers, Delta, Packet};
+use proxy_ebpf::pipeline::{ChecksumScope, Delta, Packet};
 
 /// No offset of a header exceeds this; the verifier wants a bound.
-const FARTHEST: usize = 0x7fff;
+const MAX_OFFSET: usize = 0x7fff;
 
 /// A packet in a driver's memory, whole: the program does not say that it knows
 /// packets of several buffers, so that drivers do not give it any. Its checksums are
@@ -36,7 +36,7 @@ impl XdpBuff {
     /// Where a value lies, if all of it is in the packet.
     #[inline(always)]
     fn at<T: Bytes>(&self, offset: usize) -> Option<*mut T> {
-        if offset > FARTHEST {
+        if offset > MAX_OFFSET {
             return None;
         }
         // SAFETY: fields of the context.
@@ -57,7 +57,7 @@ impl XdpBuff {
 impl Packet for XdpBuff {
     /// Such packets are left to TC: with offsets that depend on what the packet says,
     /// the verifier has to follow three times as much.
-    const MOST_EXTENSIONS: usize = 0;
+    const MAX_EXTENSION_HEADERS: usize = 0;
 
     #[inline(always)]
     fn len(&self) -> usize {
@@ -86,12 +86,12 @@ impl Packet for XdpBuff {
     }
 
     #[inline(always)]
-    fn adjust_tcp_checksum(&mut self, offset: usize, delta: Delta, _: Covers) -> Option<()> {
+    fn adjust_tcp_checksum(&mut self, offset: usize, delta: Delta, _: ChecksumScope) -> Option<()> {
         self.adjust(offset, |sum| delta.apply(sum))
     }
 
     #[inline(always)]
-    fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, _: Covers) -> Option<()> {
+    fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, _: ChecksumScope) -> Option<()> {
         self.adjust(offset, |sum| delta.apply_to_udp(sum))
     }
 
@@ -104,7 +104,7 @@ impl Packet for XdpBuff {
     }
 
     #[inline(always)]
-    fn is_checksum_pending(&mut self, _: usize, _: u16) -> bool {
+    fn is_checksum_partial(&mut self, _: usize, _: u16) -> bool {
         false
     }
 

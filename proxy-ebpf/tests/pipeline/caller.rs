@@ -6,7 +6,8 @@ use super::world::{FromIp, World};
 use crate::host::Memory;
 use crate::layout::{Address, Port, SocketCookie};
 use crate::pipeline::{
-    Client, End, Reach, Socket, bind, connect, forget, forget_flow, hear, reveal, send,
+    Client, SockAddr, Socket, SocketVerdict, on_bind, on_connect, on_getpeername, on_recvmsg,
+    on_release, on_release_udp, on_sendmsg,
 };
 
 /// What becomes of a destination.
@@ -45,46 +46,46 @@ impl Caller {
     }
 
     pub(super) fn connect(&self, world: &World, to: SocketAddr) -> Outcome {
-        in_family!(world, to, it => outcome(connect(&self.0, end_in(it, to), it)))
+        in_family!(world, to, it => outcome(on_connect(&self.0, end_in(it, to), it)))
     }
 
     pub(super) fn send(&self, world: &World, peer: Option<SocketAddr>, to: SocketAddr) -> Outcome {
         in_family!(world, to, it => {
             let peer = peer.map(|peer| end_in(it, peer));
-            outcome(send(&self.0, peer, end_in(it, to), it))
+            outcome(on_sendmsg(&self.0, peer, end_in(it, to), it))
         })
     }
 
-    pub(super) fn reveal(&self, world: &World, from: SocketAddr) -> Option<SocketAddr> {
-        in_family!(world, from, it => reveal(self.0.cookie, end_in(it, from), it).map(ip_end))
+    pub(super) fn on_getpeername(&self, world: &World, from: SocketAddr) -> Option<SocketAddr> {
+        in_family!(world, from, it => on_getpeername(self.0.cookie, end_in(it, from), it).map(ip_end))
     }
 
     /// The same when a datagram comes.
-    pub(super) fn hear(&self, world: &World, from: SocketAddr) -> Option<SocketAddr> {
-        in_family!(world, from, it => hear(self.0.cookie, end_in(it, from), it).map(ip_end))
+    pub(super) fn on_recvmsg(&self, world: &World, from: SocketAddr) -> Option<SocketAddr> {
+        in_family!(world, from, it => on_recvmsg(self.0.cookie, end_in(it, from), it).map(ip_end))
     }
 
     /// Closes the socket, one for IPv6.
     pub(super) fn close(&self, world: &World) {
-        forget(self.0.cookie, &world.v4);
-        forget(self.0.cookie, &world.v6);
-        forget_flow(self.0.cookie, &world.v4);
-        forget_flow(self.0.cookie, &world.v6);
+        on_release(self.0.cookie, &world.v4);
+        on_release(self.0.cookie, &world.v6);
+        on_release_udp(self.0.cookie, &world.v4);
+        on_release_udp(self.0.cookie, &world.v6);
     }
 
     pub(super) fn may_bind(&self, world: &World, at: SocketAddr) -> bool {
-        in_family!(world, at, it => bind(&self.0, end_in(it, at), it))
+        in_family!(world, at, it => on_bind(&self.0, end_in(it, at), it))
     }
 }
 
-fn end_in<A: FromIp>(_: &Memory<A>, address: SocketAddr) -> End<A> {
-    End {
+fn end_in<A: FromIp>(_: &Memory<A>, address: SocketAddr) -> SockAddr<A> {
+    SockAddr {
         address: A::from_ip(address.ip()).unwrap(),
         port: Port::new(address.port()),
     }
 }
 
-fn ip_end<A: Address>(end: End<A>) -> SocketAddr {
+fn ip_end<A: Address>(end: SockAddr<A>) -> SocketAddr {
     let words: Vec<u32> = end
         .address
         .words()
@@ -102,11 +103,11 @@ fn ip_end<A: Address>(end: End<A>) -> SocketAddr {
     (ip, end.port.number()).into()
 }
 
-fn outcome<A: Address>(reach: Reach<A>) -> Outcome {
+fn outcome<A: Address>(reach: SocketVerdict<A>) -> Outcome {
     match reach {
-        Reach::Unchanged => Outcome::Unchanged,
-        Reach::Endpoint(end) => Outcome::Endpoint(ip_end(end)),
-        Reach::Refused => Outcome::Refused,
-        Reach::TimedOut => Outcome::TimedOut,
+        SocketVerdict::Unchanged => Outcome::Unchanged,
+        SocketVerdict::Endpoint(end) => Outcome::Endpoint(ip_end(end)),
+        SocketVerdict::Refused => Outcome::Refused,
+        SocketVerdict::TimedOut => Outcome::TimedOut,
     }
 }

@@ -312,7 +312,7 @@ fn the_client_is_told_what_fits_into_a_tunnel() {
                 &world.v4,
                 &world.v6,
             );
-            assert_eq!(action, Action::Return);
+            assert_eq!(action, Action::Bounce);
             let told = packet.too_big(frontend.ip(), 1500 - header).turned_back();
             assert_eq!(frame.0, told.build());
             assert_eq!(world.counted(), [(Counter::TooBig, 1)]);

@@ -211,8 +211,8 @@ fn a_packet_at_its_last_hop_is_not_sent_on() {
     for (family, protocol) in kinds() {
         let service = at(family, 9, 1, 80);
         for (ttl, action) in [
-            (0, Action::Return),
-            (1, Action::Return),
+            (0, Action::Bounce),
+            (1, Action::Bounce),
             (2, Action::Forward),
             (255, Action::Forward),
         ] {
@@ -224,7 +224,7 @@ fn a_packet_at_its_last_hop_is_not_sent_on() {
             };
             let (got, bytes) = world.send(Hook::FromOutside, &packet);
             assert_eq!(got, action, "{ttl}");
-            if action == Action::Return {
+            if action == Action::Bounce {
                 let told = packet.expired(address(family, 1, 1));
                 assert_eq!(bytes, told.build());
                 assert!(world.counted().contains(&(Counter::Unroutable, 1)));

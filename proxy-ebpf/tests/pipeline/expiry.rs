@@ -11,7 +11,7 @@ use tcp_flags::{ACK, FIN, SYN};
 const UDP: u32 = 240;
 const TCP: u32 = 24 * 60 * 60;
 const TCP_CLOSING: u32 = 120;
-const OPENING: u32 = 60;
+const EMBRYONIC: u32 = 60;
 const MARGIN: u32 = 3;
 
 #[test]
@@ -46,10 +46,10 @@ fn a_flow_that_nobody_answers_is_over_soon() {
         assert_eq!(scene.udp(), scene.first);
         assert_eq!(scene.tcp(SYN), scene.first);
         scene.world.switch_sets(&[1]);
-        scene.world.wait(OPENING - MARGIN);
+        scene.world.wait(EMBRYONIC - MARGIN);
         assert_eq!(scene.udp(), scene.first);
         assert_eq!(scene.tcp(SYN), scene.first, "a SYN that is sent again");
-        scene.world.wait(OPENING + MARGIN);
+        scene.world.wait(EMBRYONIC + MARGIN);
         assert_eq!(scene.udp(), scene.second);
         assert_eq!(scene.tcp(SYN), scene.second);
     }
@@ -157,7 +157,7 @@ fn a_client_that_was_silent_for_long_leaves_an_endpoint_that_has_ended() {
     for mut scene in Scene::all() {
         let syn = Packet::tcp(scene.client, scene.service, SYN);
         let (source, endpoint) = scene.world.ends(scene.hook, &syn);
-        scene.world.wait(OPENING - MARGIN);
+        scene.world.wait(EMBRYONIC - MARGIN);
         let answer = Packet::tcp(scene.client, scene.service, SYN | ACK);
         scene.answer_of(endpoint, source, &answer);
         scene.world.wait(2 * MARGIN);

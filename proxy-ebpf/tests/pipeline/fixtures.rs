@@ -21,7 +21,7 @@ fn run(outside: host::Hook) {
             let outcome = match action {
                 Action::Pass => Outcome::Passed,
                 Action::Drop => Outcome::Dropped,
-                Action::Again | Action::Return | Action::Forward => Outcome::SentOn,
+                Action::Reinject | Action::Bounce | Action::Forward => Outcome::SentOn,
             };
             fixture.check(outcome, &frame.0);
         }

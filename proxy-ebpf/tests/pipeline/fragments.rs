@@ -102,7 +102,7 @@ fn the_sender_of_a_first_one_that_is_too_big_is_told() {
         let (action, sent_on) = world.send(Hook::FromOutside, first);
         assert_eq!(action, Action::Forward);
         let (action, error) = world.too_big(&sent_on, 1400);
-        assert_eq!(action, Action::Again);
+        assert_eq!(action, Action::Reinject);
         let (action, bytes) = world.run(Hook::FromOutside, &error, Link::Ethernet);
         assert_eq!(action, Action::Forward);
         let node = at(family, 1, 1, 0).ip();

@@ -109,7 +109,7 @@ fn write<A: FromIp>(memory: &mut Memory<A>, element: &Element<'_>) {
                 memory.settings = Settings {
                     node_address: node_address.and_then(A::from_ip).unwrap_or_default(),
                     nat_ports: (*nat_ports).into(),
-                    service_ranges: Default::default(),
+                    service_cidrs: Default::default(),
                     flags: if *masquerade_all {
                         settings_flags::MASQUERADE_ALL
                     } else {

@@ -33,7 +33,7 @@ fn look_after<A: FromIp>(memory: &mut Memory<A>, family: Family, mask: std::net:
         return;
     };
     // The first place is left empty: it must contain nothing.
-    memory.settings.service_ranges[1] = Range { first, mask };
+    memory.settings.service_cidrs[1] = Range { first, mask };
     memory
         .cluster_ips
         .extend(A::from_ip(at(family, 9, 1, 0).ip()));
@@ -56,12 +56,12 @@ fn another_port_of_a_cluster_ip_is_refused() {
         for flags in [SYN, ACK] {
             let (action, bytes) =
                 world.send(Hook::FromPod, &Packet::tcp(client(family), to, flags));
-            assert_eq!(action, Action::Return, "a reset");
+            assert_eq!(action, Action::Bounce, "a reset");
             let back = Packet::tcp(to, client(family), 0).endpoints_in(&bytes);
             assert_eq!(back, (to, client(family)));
             assert_eq!(world.counted(), [(Counter::NoSuchPort, 1)]);
         }
-        let expected = (Action::Return, vec![(Counter::NoSuchPort, 1)]);
+        let expected = (Action::Bounce, vec![(Counter::NoSuchPort, 1)]);
         assert_eq!(outcome(&world, &Packet::udp(client(family), to)), expected);
     }
 }
@@ -70,10 +70,10 @@ fn another_port_of_a_cluster_ip_is_refused() {
 fn another_port_is_refused_also_where_no_range_is_known() {
     for family in Family::BOTH {
         let mut world = scene(family);
-        world.v4.settings.service_ranges = Default::default();
-        world.v6.settings.service_ranges = Default::default();
+        world.v4.settings.service_cidrs = Default::default();
+        world.v6.settings.service_cidrs = Default::default();
         let to = at(family, 9, 1, 81);
-        let expected = (Action::Return, vec![(Counter::NoSuchPort, 1)]);
+        let expected = (Action::Bounce, vec![(Counter::NoSuchPort, 1)]);
         assert_eq!(outcome(&world, &Packet::udp(client(family), to)), expected);
         // Of this one nobody knows whether it could be a ClusterIP.
         let (action, _) = outcome(&world, &Packet::udp(client(family), at(family, 9, 2, 80)));

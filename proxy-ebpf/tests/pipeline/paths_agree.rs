@@ -95,7 +95,7 @@ fn complete<A: FromIp + Ord>(memory: &mut Memory<A>, family: Family, choices: &m
         Family::V6 => [0xffff, 0xffff, 0xffff, 0xffff, 0, 0, 0, 0].into(),
     };
     if let (Some(first), Some(mask)) = (A::from_ip(at(family, 9, 0, 0).ip()), A::from_ip(mask)) {
-        memory.settings.service_ranges[0] = Range { first, mask };
+        memory.settings.service_cidrs[0] = Range { first, mask };
         let taken = (1..SERVICES).filter_map(|host| A::from_ip(at(family, 9, host, 0).ip()));
         memory.cluster_ips.extend(taken);
     }

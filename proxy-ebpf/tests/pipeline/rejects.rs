@@ -54,7 +54,7 @@ fn is_answered(packet: &Packet, world: &World, flags: u8, numbers: [u32; 2]) {
             .between(packet.destination, packet.source)
             .turned_back();
         answer.ttl = 64;
-        assert_eq!(action, Action::Return);
+        assert_eq!(action, Action::Bounce);
         assert_eq!(bytes, with_tcp(&answer, flags, numbers).build());
         assert_eq!(world.flow_records(), 0);
     }
@@ -141,7 +141,7 @@ proptest! {
             for hook in [Hook::FromOutside, Hook::FromPod] {
                 let (action, bytes) = world.send(hook, &packet);
                 if let Some(error) = expected(&packet) {
-                    prop_assert_eq!((action, bytes), (Action::Return, error));
+                    prop_assert_eq!((action, bytes), (Action::Bounce, error));
                 } else {
                     prop_assert_eq!(action, Action::Drop);
                 }
@@ -160,7 +160,7 @@ fn so_many_are_answered_and_the_rest_is_dropped() {
         let syn = Packet::tcp(client(family), service, tcp_flags::SYN);
         for number in 0..Answers::LIMIT {
             let packet = if number % 2 == 0 { &datagram } else { &syn };
-            assert_eq!(world.send(Hook::FromOutside, packet).0, Action::Return);
+            assert_eq!(world.send(Hook::FromOutside, packet).0, Action::Bounce);
         }
         world.counted();
         for packet in [&datagram, &syn] {
@@ -171,7 +171,7 @@ fn so_many_are_answered_and_the_rest_is_dropped() {
         }
         world.wait(2);
         let (action, _) = world.send(Hook::FromOutside, &datagram);
-        assert_eq!(action, Action::Return);
+        assert_eq!(action, Action::Bounce);
     }
 }
 
@@ -201,7 +201,7 @@ fn the_sender_of_what_is_too_big_for_the_way_on_is_told() {
 #[track_caller]
 fn is_told(world: &World, sent_on: &[u8], told: &Packet) {
     let (action, error) = world.too_big(sent_on, 1400);
-    assert_eq!(action, Action::Again);
+    assert_eq!(action, Action::Reinject);
     let (action, bytes) = world.run(Hook::FromOutside, &error, Link::Ethernet);
     assert_eq!(action, Action::Forward);
     assert_eq!(bytes, told.build());

@@ -91,7 +91,7 @@ impl Scene {
     fn is_reset(&self, flags: u8) {
         let packet = self.packet(flags);
         let (action, bytes) = self.world.send(self.hook, &packet);
-        assert_eq!(action, Action::Return);
+        assert_eq!(action, Action::Bounce);
         let mut reset = packet
             .between(packet.destination, packet.source)
             .turned_back();

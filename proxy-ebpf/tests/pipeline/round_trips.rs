@@ -103,7 +103,7 @@ fn check(expected: &Packet, travel: Travel, action: Action, bytes: &[u8]) {
     let wanted = match travel {
         Travel::Stack => Action::Pass,
         Travel::SentOn => Action::Forward,
-        Travel::Returned => Action::Return,
+        Travel::Returned => Action::Bounce,
     };
     assert_eq!(action, wanted);
     assert_eq!(bytes, expected.build(), "is not {expected:?}");

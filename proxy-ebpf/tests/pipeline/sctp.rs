@@ -15,7 +15,7 @@ use chunks::{ABORT, COOKIE_ECHO, DATA, INIT, INIT_ACK, SHUTDOWN, SHUTDOWN_ACK, S
 
 /// Seconds around the timeouts, with room for the clock's steps of 1.07 s.
 const OPEN: u32 = 210;
-const OPENING: u32 = 60;
+const EMBRYONIC: u32 = 60;
 const MARGIN: u32 = 3;
 
 impl Scene {
@@ -109,9 +109,9 @@ fn an_association_that_nobody_answers_is_over_soon() {
     for mut scene in Scene::all() {
         assert_eq!(scene.sctp(INIT), scene.first);
         scene.world.switch_sets(&[1]);
-        scene.world.wait(OPENING - MARGIN);
+        scene.world.wait(EMBRYONIC - MARGIN);
         assert_eq!(scene.sctp(INIT), scene.first);
-        scene.world.wait(OPENING + MARGIN);
+        scene.world.wait(EMBRYONIC + MARGIN);
         assert_eq!(scene.sctp(INIT), scene.second);
     }
 }

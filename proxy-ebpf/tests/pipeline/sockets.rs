@@ -67,10 +67,10 @@ fn datagrams_of_a_socket_are_one_flow_until_it_is_silent_for_long() {
             for _ in 0..3 {
                 world.wait(200);
                 assert_eq!(endpoint(caller.send(&world, None, service)), first);
-                assert_eq!(caller.reveal(&world, first), Some(service));
+                assert_eq!(caller.on_getpeername(&world, first), Some(service));
             }
             world.wait(250);
-            assert_eq!(caller.reveal(&world, first), None);
+            assert_eq!(caller.on_getpeername(&world, first), None);
             moved += u8::from(endpoint(caller.send(&world, None, service)) != first);
         }
         assert!(moved > 20, "{moved} of 50 moved");
@@ -86,7 +86,7 @@ fn a_socket_that_only_hears_hears_from_the_frontend() {
         let first = endpoint(caller.send(&world, None, service));
         for _ in 0..100 {
             world.wait(200);
-            assert_eq!(caller.hear(&world, first), Some(service));
+            assert_eq!(caller.on_recvmsg(&world, first), Some(service));
         }
         assert_eq!(endpoint(caller.send(&world, None, service)), first);
     }
@@ -124,15 +124,18 @@ fn what_is_remembered_of_a_connection_lasts_until_it_is_closed() {
         let service = at(family, 9, 1, 80);
         let peer = endpoint(caller.connect(&world, service));
         world.wait(100_000);
-        assert_eq!(caller.reveal(&world, peer), Some(service));
+        assert_eq!(caller.on_getpeername(&world, peer), Some(service));
         // A destination that is named all the same.
         assert_eq!(endpoint(caller.send(&world, Some(peer), service)), peer);
         assert_eq!(caller.send(&world, Some(peer), peer), Outcome::Unchanged);
         let other = at(family, 9, 2, 80);
         assert_eq!(caller.send(&world, Some(peer), other), Outcome::Unchanged);
-        assert_eq!(Caller::new(Client::Host, UDP, 2).reveal(&world, peer), None);
+        assert_eq!(
+            Caller::new(Client::Host, UDP, 2).on_getpeername(&world, peer),
+            None
+        );
         caller.close(&world);
-        assert_eq!(caller.reveal(&world, peer), None);
+        assert_eq!(caller.on_getpeername(&world, peer), None);
         assert!(world.v4.sockets.borrow().is_empty());
         assert!(world.v6.sockets.borrow().is_empty());
     }
@@ -146,8 +149,8 @@ fn what_is_remembered_of_datagrams_goes_with_their_socket() {
         let [one, other] = [1, 2].map(|cookie| Caller::new(Client::Pod, UDP, cookie));
         let peers = [one, other].map(|it| endpoint(it.send(&world, None, service)));
         one.close(&world);
-        assert_eq!(one.reveal(&world, peers[0]), None);
-        assert_eq!(other.reveal(&world, peers[1]), Some(service));
+        assert_eq!(one.on_getpeername(&world, peers[0]), None);
+        assert_eq!(other.on_getpeername(&world, peers[1]), Some(service));
         assert_eq!(endpoint(other.send(&world, None, service)), peers[1]);
         other.close(&world);
         assert!(world.v4.sockets.borrow().is_empty());
@@ -163,9 +166,12 @@ fn only_a_sockets_last_connection_is_remembered() {
         let [one, other] = [1, 2].map(|host| at(family, 9, host, 80));
         for service in [one, other, one, other, one, other] {
             let peer = endpoint(caller.connect(&world, service));
-            assert_eq!(caller.reveal(&world, peer), Some(service));
+            assert_eq!(caller.on_getpeername(&world, peer), Some(service));
             for host in (1..=4).filter(|host| at(family, 2, *host, 8080) != peer) {
-                assert_eq!(caller.reveal(&world, at(family, 2, host, 8080)), None);
+                assert_eq!(
+                    caller.on_getpeername(&world, at(family, 2, host, 8080)),
+                    None
+                );
             }
         }
         assert_eq!(
@@ -183,10 +189,14 @@ fn who_connects_to_the_endpoint_itself_is_told_so() {
         let service = at(family, 9, 1, 80);
         let peer = endpoint(caller.connect(&world, service));
         let neighbour = SocketAddr::new(peer.ip(), 9);
-        assert_eq!(caller.reveal(&world, neighbour), None, "another port");
-        assert_eq!(caller.reveal(&world, peer), Some(service));
+        assert_eq!(
+            caller.on_getpeername(&world, neighbour),
+            None,
+            "another port"
+        );
+        assert_eq!(caller.on_getpeername(&world, peer), Some(service));
         assert_eq!(caller.connect(&world, peer), Outcome::Unchanged);
-        assert_eq!(caller.reveal(&world, peer), None);
+        assert_eq!(caller.on_getpeername(&world, peer), None);
     }
 }
 
@@ -198,11 +208,11 @@ fn an_endpoint_answers_as_whom_it_was_asked() {
             let caller = Caller::new(client, UDP, client as u64);
             let service = at(family, 9, 1, 80);
             let first = endpoint(caller.send(&world, None, service));
-            assert_eq!(caller.reveal(&world, first), Some(service));
+            assert_eq!(caller.on_getpeername(&world, first), Some(service));
             assert_eq!(caller.send(&world, None, first), Outcome::Unchanged);
-            assert_eq!(caller.reveal(&world, first), None);
+            assert_eq!(caller.on_getpeername(&world, first), None);
             let second = endpoint(caller.send(&world, None, service));
-            assert_eq!(caller.reveal(&world, second), Some(service));
+            assert_eq!(caller.on_getpeername(&world, second), Some(service));
         }
     }
 }
@@ -216,12 +226,12 @@ fn a_pods_socket_has_no_endpoint_for_two_services() {
         let pod = Caller::new(Client::Pod, UDP, 1);
         let shared = endpoint(pod.send(&world, None, first));
         assert_eq!(pod.send(&world, None, second), Outcome::Unchanged);
-        assert_eq!(pod.reveal(&world, shared), Some(first));
+        assert_eq!(pod.on_getpeername(&world, shared), Some(first));
         // The host has nobody else to ask: the last one counts.
         let host = Caller::new(Client::Host, UDP, 2);
         assert_eq!(endpoint(host.send(&world, None, first)), shared);
         assert_eq!(endpoint(host.send(&world, None, second)), shared);
-        assert_eq!(host.reveal(&world, shared), Some(second));
+        assert_eq!(host.on_getpeername(&world, shared), Some(second));
     }
 }
 

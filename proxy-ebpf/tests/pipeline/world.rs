@@ -232,13 +232,13 @@ impl World {
 
 fn evict<A: Address>(memory: &Memory<A>, key: &FlowKey<A>) {
     assert!(memory.find(key).is_some(), "there was no such record");
-    memory.forget(key);
+    memory.remove_flow(key);
 }
 
 /// Flow records; one that was copied when its flow opened counts once.
 fn records<A: Address>(memory: &Memory<A>) -> usize {
-    let (flows, opening) = (memory.flows.borrow(), memory.opening.borrow());
-    let keys: HashSet<_> = flows.keys().chain(opening.keys()).collect();
+    let (flows, embryonic) = (memory.flows.borrow(), memory.embryonic.borrow());
+    let keys: HashSet<_> = flows.keys().chain(embryonic.keys()).collect();
     keys.len()
 }
 

@@ -51,7 +51,7 @@ fn a_refusal_is_counted_once() {
     for family in Family::BOTH {
         let world = World::new(&Scenario::usual());
         let packet = Packet::udp(at(family, 7, 7, 50_000), at(family, 9, 3, 80));
-        assert_eq!(send(&world, &packet).0, Action::Return);
+        assert_eq!(send(&world, &packet).0, Action::Bounce);
         assert_eq!(world.counted(), [(Counter::NoEndpoints, 1)]);
     }
 }

@@ -62,7 +62,7 @@ pub(crate) struct Case {
 /// of which a CPU makes no more than some in a second.
 const REPEATED: Runs = Runs::Repeated(20_000);
 const SINGLE: Runs = Runs::Single(2000);
-const ANSWERED: Runs = Runs::Single(50);
+const SEEN_REPLY: Runs = Runs::Single(50);
 
 /// `TCX_NEXT`, `TC_ACT_SHOT` and `TC_ACT_REDIRECT`.
 const NEXT: i32 = -1;
@@ -155,7 +155,7 @@ pub(crate) fn cases(fill: Fill) -> Vec<Case> {
             Ingress,
             Path::Refused,
             "refused by a reset",
-            ANSWERED,
+            SEEN_REPLY,
             REDIRECTED,
         ),
     ];

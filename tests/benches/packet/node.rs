@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result, ensure};
 use proxy_agent::maps::{Loaded, MapSizes, Maps as _, ProgramName, SocketScope, load};
-use proxy_ebpf::layout::xdp_ways;
+use proxy_ebpf::layout::xdp_device_flags;
 use proxy_tests::lab::{Family, Namespace};
 use proxy_tests::packets::{Frontend, Packet, Protocol, Scenario, tcp_flags};
 
@@ -175,7 +175,10 @@ impl Node {
 
     fn let_xdp_send(&mut self) -> Result<()> {
         let uplink = program::index_of(UPLINK)?;
-        Ok(self.kernel.xdp_devices.set(uplink, xdp_ways::REDIRECT)?)
+        Ok(self
+            .kernel
+            .xdp_devices
+            .set(uplink, xdp_device_flags::REDIRECT)?)
     }
 
     /// Opens a flow to the endpoint of this node and one to another node's.

@@ -97,10 +97,10 @@ fn check(step: &Step, action: Action, after: &[u8]) {
         assert_eq!(before, after, "no packet of ours, and touched");
         return;
     };
-    let is_sent_on = matches!(action, Action::Return | Action::Forward);
+    let is_sent_on = matches!(action, Action::Bounce | Action::Forward);
     for at in 0..before.len() {
         // A reset has other numbers and flags than what it answers.
-        let is_of_reset = action == Action::Return
+        let is_of_reset = action == Action::Bounce
             && places.protocol == TCP
             && (places.transport + 4..places.transport + 14).contains(&at);
         let may_change = places.is_of_translation(at)

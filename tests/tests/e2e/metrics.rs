@@ -42,13 +42,13 @@ fn what_happens_to_connections_is_counted_exactly() -> Result<()> {
     let grown = |name, labels: &[_]| -> Result<f64> {
         Ok(value(&after, name, labels)? - value(&before, name, labels)?)
     };
-    assert_eq!(grown("proxy_agent_flows_made_total", &[])?, 5.0);
+    assert_eq!(grown("proxy_agent_flows_created_total", &[])?, 5.0);
     let drops = |reason| grown("proxy_agent_drops_total", &[("reason", reason)]);
     assert!(drops("no_local_endpoints")? >= 1.0);
     assert!(drops("no_endpoints")? >= 1.0);
     assert_eq!(drops("flow_table_full")?, 0.0);
     let refused = [("reason", "ports_exhausted")];
-    assert_eq!(grown("proxy_agent_flows_refused_total", &refused)?, 0.0);
+    assert_eq!(grown("proxy_agent_flows_failed_total", &refused)?, 0.0);
     let pass = [("ip_family", "IPv6")];
     let partial = "kubeproxy_sync_partial_proxy_rules_duration_seconds_count";
     assert!(grown(partial, &pass)? >= 1.0);

@@ -222,7 +222,7 @@ fn other_map_sizes_are_taken_up_by_a_restart_with_all_connections() -> Result<()
     it.end(End::Stopped)?;
     it.start()?;
     it.agent().wait_for(0, |event| {
-        message(event).contains("what the last agent has left cannot be used")
+        message(event).contains("cannot use the pinned maps of the previous agent")
     })?;
     Ok(())
 }
@@ -309,7 +309,7 @@ fn what_somebody_detaches_is_attached_again() -> Result<()> {
     client::http(&it.world.cluster.client, node_port).expect_err("nobody translates");
 
     it.agent().wait_for(mark, |event| {
-        message(event).contains("somebody had removed") && event["fields"]["device"] == "eth0"
+        message(event).contains("was detached by someone else") && event["fields"]["device"] == "eth0"
     })?;
     client::http(&it.world.cluster.client, node_port)?;
     Ok(())
@@ -342,7 +342,7 @@ fn what_somebody_else_writes_to_the_maps_is_mended() -> Result<()> {
     arguments.extend(key.iter().map(String::as_str));
     it.bpftool(&arguments)?;
     it.agent()
-        .wait_for(mark, |event| message(event).contains("they are mended"))?;
+        .wait_for(mark, |event| message(event).contains("were repaired"))?;
     client::http(inside, frontend)?;
     Ok(())
 }

@@ -7,13 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{TestRun as _, TestRunOptions};
 use proxy_agent::maps::{
-    self, FakeMaps, FilterMending, Loaded, MapSizes, Maps as _, ProgramName, Readable as _,
+    self, FakeMaps, FilterRepairs, Loaded, MapSizes, Maps as _, ProgramName, Readable as _,
     RecordTables, SocketScope, load,
 };
 use proxy_agent::model::object;
 use proxy_agent::plan::{FrontendId, Write};
 use proxy_ebpf::host::{self, Action, Frame, Link};
-use proxy_ebpf::layout::{Counter, Range, settings_flags, xdp_ways};
+use proxy_ebpf::layout::{Counter, Range, settings_flags, xdp_device_flags};
 use proxy_ebpf::pipeline::Client;
 use proxy_tests::lab::{Directory, Family, Namespace};
 use proxy_tests::packets::{Hook, Outcome, Scenario, address};
@@ -120,7 +120,10 @@ impl Both {
     /// Lets XDP send: back by the device at which packets come in, which in a test run
     /// is the loopback device, and on by the one that leads nowhere.
     fn let_xdp_send(&mut self) -> Result<()> {
-        for (device, ways) in [(c"lo", xdp_ways::RETURN), (c"nowhere", xdp_ways::REDIRECT)] {
+        for (device, ways) in [
+            (c"lo", xdp_device_flags::TX),
+            (c"nowhere", xdp_device_flags::REDIRECT),
+        ] {
             self.kernel.xdp_devices.set(index_of(device)?, ways)?;
         }
         Ok(())
@@ -141,13 +144,13 @@ impl Both {
         for family in Family::BOTH {
             match address(family, 9, 0) {
                 IpAddr::V4(first) => {
-                    v4.service_ranges[0] = Range {
+                    v4.service_cidrs[0] = Range {
                         first: first.into(),
                         mask: Ipv4Addr::new(255, 255, 255, 0).into(),
                     };
                 }
                 IpAddr::V6(first) => {
-                    v6.service_ranges[0] = Range {
+                    v6.service_cidrs[0] = Range {
                         first: first.into(),
                         mask: Ipv6Addr::from(!u128::from(u64::MAX)).into(),
                     };
@@ -181,9 +184,9 @@ impl Both {
     }
 
     /// What an audit does with the kernel's filter.
-    pub(crate) fn mend_filter(&mut self) -> Result<FilterMending> {
+    pub(crate) fn reconcile_filter(&mut self) -> Result<FilterRepairs> {
         let content = self.kernel.maps.read()?;
-        Ok(self.kernel.maps.mend_filter(&content)?)
+        Ok(self.kernel.maps.reconcile_filter(&content)?)
     }
 
     /// Runs a packet through both sides, which must agree; says what they say.
@@ -334,7 +337,7 @@ impl Both {
         let outcome = match action {
             Action::Pass => Outcome::Passed,
             Action::Drop => Outcome::Dropped,
-            Action::Return | Action::Forward | Action::Again => Outcome::SentOn,
+            Action::Bounce | Action::Forward | Action::Reinject => Outcome::SentOn,
         };
         Ok((outcome, frame.0))
     }

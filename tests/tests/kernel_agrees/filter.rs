@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use proxy_agent::maps::FilterMending;
+use proxy_agent::maps::FilterRepairs;
 use proxy_agent::plan::{BackendEntry, Write};
 use proxy_ebpf::layout::backend_flags;
 use proxy_tests::lab::Family;
@@ -68,12 +68,12 @@ fn forget_endpoints(family: Family) -> Result<()> {
             },
         })?;
     }
-    let nothing = FilterMending::default();
-    assert_eq!(both.mend_filter()?, nothing, "not at once");
-    let mending = both.mend_filter()?;
+    let nothing = FilterRepairs::default();
+    assert_eq!(both.reconcile_filter()?, nothing, "not at once");
+    let mending = both.reconcile_filter()?;
     assert_eq!(mending.set, 0);
     // Two for each; some are shared.
     assert!(mending.cleared > 19_000, "{mending:?}");
-    assert_eq!(both.mend_filter()?, nothing, "all is well again");
+    assert_eq!(both.reconcile_filter()?, nothing, "all is well again");
     ask(&mut both, tcp_flags::ACK)
 }

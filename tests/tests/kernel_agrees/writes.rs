@@ -96,7 +96,7 @@ fn settings<A: Default>(node_address: A, nat_ports: u16, flags: u32) -> Settings
     Settings {
         node_address,
         nat_ports: nat_ports.into(),
-        service_ranges: Default::default(),
+        service_cidrs: Default::default(),
         flags,
     }
 }

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use anyhow::Result;
-use proxy_agent::source::kube::Pace;
+use proxy_agent::source::kube::RetryPolicy;
 use proxy_tests::apiserver::{ApiServer, Expiry, Health, Options, Seen};
 
 use crate::listener::{Listener, PATIENCE, QUICK, acquainted, follow, server};
@@ -60,7 +60,7 @@ fn a_watch_that_broke_in_a_line_goes_on_where_it_stopped() -> Result<()> {
 #[test]
 fn a_watch_whose_time_is_over_goes_on_at_once() -> Result<()> {
     // With such waits, more than one would be past all patience.
-    let pace = Pace {
+    let pace = RetryPolicy {
         watch: Duration::from_secs(1),
         first_wait: PATIENCE,
         longest_wait: PATIENCE,
@@ -147,7 +147,7 @@ fn a_server_that_is_not_there_yet_is_waited_for() -> Result<()> {
 
 #[test]
 fn a_list_that_expires_between_two_pages_is_taken_whole() -> Result<()> {
-    let pace = Pace { page: 1, ..QUICK };
+    let pace = RetryPolicy { page: 1, ..QUICK };
     let server = server(Options {
         streaming_lists: false,
         ..Options::default()

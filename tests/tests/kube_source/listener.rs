@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use proxy_agent::model::object::Change;
-use proxy_agent::source::kube::{KubeSettings, Pace, watch_at_pace};
+use proxy_agent::source::kube::{KubeSettings, RetryPolicy, watch_with_policy};
 use proxy_tests::apiserver::{ApiServer, Options};
 use tokio::sync::oneshot;
 
@@ -16,7 +16,7 @@ use crate::objects::{node, service, service_cidr, slice};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits short enough for a test, and times long enough for a busy machine.
-pub(crate) const QUICK: Pace = Pace {
+pub(crate) const QUICK: RetryPolicy = RetryPolicy {
     watch: Duration::from_mins(4),
     grace: Duration::from_secs(10),
     answer: Duration::from_secs(20),
@@ -50,7 +50,7 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Listens to a server that asks for no credentials.
-    pub(crate) fn of(server: &ApiServer, pace: Pace) -> Self {
+    pub(crate) fn of(server: &ApiServer, pace: RetryPolicy) -> Self {
         let settings = KubeSettings {
             kubeconfig: None,
             master: Some(server.url()),
@@ -61,7 +61,7 @@ impl Listener {
 
     /// Listens, on a thread of its own, so that the source goes on while a test
     /// does other things.
-    pub(crate) fn with(settings: KubeSettings, pace: Pace) -> Self {
+    pub(crate) fn with(settings: KubeSettings, pace: RetryPolicy) -> Self {
         let (sender, batches) = channel();
         let (stop, stopped) = oneshot::channel::<()>();
         std::thread::spawn(move || {
@@ -77,7 +77,7 @@ impl Listener {
                         let _ = sender.send(batch);
                     }
                 };
-                let source = watch_at_pace(&settings, pace, "here", changes);
+                let source = watch_with_policy(&settings, pace, "here", changes);
                 tokio::select! {
                     ended = source => panic!("the source ended: {ended:?}"),
                     () = forward => {}
@@ -190,7 +190,10 @@ pub(crate) fn server(options: Options) -> Result<ApiServer> {
 }
 
 /// A server, and somebody who has heard all of it and follows.
-pub(crate) fn acquainted(streaming_lists: bool, pace: Pace) -> Result<(ApiServer, Listener)> {
+pub(crate) fn acquainted(
+    streaming_lists: bool,
+    pace: RetryPolicy,
+) -> Result<(ApiServer, Listener)> {
     let server = server(Options {
         streaming_lists,
         ..Options::default()

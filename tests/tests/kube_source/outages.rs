@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use proxy_agent::source::kube::Pace;
+use proxy_agent::source::kube::RetryPolicy;
 use proxy_tests::apiserver::{ApiServer, Health, Options, Seen};
 
 use crate::gaps::lists;
@@ -38,7 +38,7 @@ fn no_refusal_takes_anything_away() -> Result<()> {
 }
 
 /// Watches that end silently are noticed: asked for one second, given up soon after.
-const WAKEFUL: Pace = Pace {
+const WAKEFUL: RetryPolicy = RetryPolicy {
     watch: Duration::from_secs(1),
     grace: Duration::from_millis(200),
     answer: Duration::from_millis(500),
@@ -79,7 +79,7 @@ fn a_server_that_is_silent_from_the_start_is_noticed() -> Result<()> {
 
 #[test]
 fn a_slow_server_is_followed() -> Result<()> {
-    let pace = Pace { page: 1, ..WAKEFUL };
+    let pace = RetryPolicy { page: 1, ..WAKEFUL };
     for streaming_lists in [false, true] {
         let server = server(Options {
             streaming_lists,
@@ -97,7 +97,7 @@ fn a_slow_server_is_followed() -> Result<()> {
 
 /// Waits until the source has asked for Services `count` times from now on, and checks
 /// that it waited longer and longer in between.
-fn waits_grow(server: &ApiServer, count: u32, pace: Pace) -> Result<()> {
+fn waits_grow(server: &ApiServer, count: u32, pace: RetryPolicy) -> Result<()> {
     let before = server.requests().len();
     let began = Instant::now();
     let of_services = |seen: &[Seen]| -> u32 {
@@ -119,7 +119,7 @@ fn waits_grow(server: &ApiServer, count: u32, pace: Pace) -> Result<()> {
     Ok(())
 }
 
-const GROWING: Pace = Pace {
+const GROWING: RetryPolicy = RetryPolicy {
     first_wait: Duration::from_millis(40),
     longest_wait: Duration::from_millis(640),
     ..QUICK

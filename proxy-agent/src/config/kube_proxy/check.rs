@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 
 use super::duration::GoDuration;
-use super::error::{Mistake, Place};
+use super::error::{FieldError, Place};
 use super::field::{Checked, Field, Found, Kind};
 use super::tree::{Key, Node, Value};
 
@@ -17,7 +17,7 @@ pub(super) struct Values {
 
 impl Values {
     /// Those of `document`, which may have `fields`.
-    pub(super) fn of(document: &Node, fields: &'static [Field]) -> Result<Self, Mistake> {
+    pub(super) fn of(document: &Node, fields: &'static [Field]) -> Result<Self, FieldError> {
         let mut values = Self::default();
         values.take_group("", document, fields)?;
         Ok(values)
@@ -51,13 +51,13 @@ impl Values {
         group: &str,
         node: &Node,
         fields: &'static [Field],
-    ) -> Result<(), Mistake> {
+    ) -> Result<(), FieldError> {
         let entries = match &node.value {
             Value::Map(entries) => entries,
             Value::Null => return Ok(()),
             other => {
                 let reason = format!("a group of fields is wanted, not {}", other.kind());
-                return Err(Mistake::new(node.place, group, reason));
+                return Err(FieldError::new(node.place, group, reason));
             }
         };
         for (key, node) in entries {
@@ -91,7 +91,7 @@ fn is_in(path: &str, group: &str) -> bool {
         .is_some_and(|rest| rest.starts_with('.'))
 }
 
-fn unknown(group: &str, key: &Key, path: &str, fields: &[Field]) -> Mistake {
+fn unknown(group: &str, key: &Key, path: &str, fields: &[Field]) -> FieldError {
     let mut reason = "there is no such field".to_owned();
     let near = fields.iter().filter_map(|field| {
         let rest = match group {
@@ -106,7 +106,7 @@ fn unknown(group: &str, key: &Key, path: &str, fields: &[Field]) -> Mistake {
     if let Some((_, name)) = near.min() {
         reason = format!("{reason}; is `{name}` meant?");
     }
-    Mistake::new(key.place, path, reason)
+    FieldError::new(key.place, path, reason)
 }
 
 /// How many letters are to be changed, added or removed to get from one to the other.
@@ -132,8 +132,8 @@ fn switch(value: bool) -> &'static str {
 }
 
 /// The value of `node` if it is of `kind`; none for null.
-pub(super) fn check(kind: Kind, node: &Node, path: &str) -> Result<Option<Checked>, Mistake> {
-    let wrong = |reason: String| Err(Mistake::new(node.place, path, reason));
+pub(super) fn check(kind: Kind, node: &Node, path: &str) -> Result<Option<Checked>, FieldError> {
+    let wrong = |reason: String| Err(FieldError::new(node.place, path, reason));
     let unlike = |wanted: &str| wrong(format!("{wanted} is wanted, not {}", node.value.kind()));
     let checked = match (kind, &node.value) {
         (_, Value::Null) => return Ok(None),
@@ -202,7 +202,7 @@ pub(super) fn check(kind: Kind, node: &Node, path: &str) -> Result<Option<Checke
     Ok(Some(checked))
 }
 
-fn check_texts(kind: Kind, items: &[Node], path: &str) -> Result<Vec<(Place, String)>, Mistake> {
+fn check_texts(kind: Kind, items: &[Node], path: &str) -> Result<Vec<(Place, String)>, FieldError> {
     let mut texts = Vec::new();
     for (number, item) in items.iter().enumerate() {
         let wanted = match (kind, &item.value) {
@@ -216,7 +216,7 @@ fn check_texts(kind: Kind, items: &[Node], path: &str) -> Result<Vec<(Place, Str
             _ => "a text",
         };
         let reason = format!("{wanted} is wanted, not {}", item.value.kind());
-        return Err(Mistake::new(
+        return Err(FieldError::new(
             item.place,
             &format!("{path}[{number}]"),
             reason,

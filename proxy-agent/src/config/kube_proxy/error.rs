@@ -14,13 +14,13 @@ pub(super) struct Place {
 
 /// A mistake in the text, before it is known which file that came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mistake {
+pub(super) struct FieldError {
     pub(super) place: Place,
     pub(super) field: String,
     pub(super) reason: String,
 }
 
-impl Mistake {
+impl FieldError {
     pub(super) fn new(place: Place, field: &str, reason: impl Into<String>) -> Self {
         Self {
             place,

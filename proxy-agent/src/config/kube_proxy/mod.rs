@@ -41,13 +41,13 @@ pub use configz::configz;
 pub use diff::{Changes, diff, in_force};
 pub use error::ConfigError;
 pub use overrides::{Override, with_overrides};
-pub use own::{MapSizes, OwnSettings};
+pub use own::{MapSizes, ProxyAgentSettings};
 pub use row::OptionName;
 pub use settings::{LogLevel, LogSettings, Settings};
 pub use table::{Setting, settings};
 
 use check::Values;
-use error::{Mistake, Place};
+use error::{FieldError, Place};
 use field::{Effect, Found};
 use fields::{KUBE_PROXY_FIELDS, OWN_FIELDS};
 use tree::{Node, Value};
@@ -83,7 +83,7 @@ pub fn parse(text: &str, file: &Path) -> Result<Parsed, ConfigError> {
     parse_documents(text).map_err(|mistake| mistake.in_file(file))
 }
 
-fn parse_documents(text: &str) -> Result<Parsed, Mistake> {
+fn parse_documents(text: &str) -> Result<Parsed, FieldError> {
     // Some editors put one at the start.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut kube_proxy, mut own) = (None, None);
@@ -96,13 +96,13 @@ fn parse_documents(text: &str) -> Result<Parsed, Mistake> {
         let values = Values::of(&document, fields)?;
         if taken.replace(values).is_some() {
             let reason = "there is a document of this kind before";
-            return Err(Mistake::new(document.place, "kind", reason));
+            return Err(FieldError::new(document.place, "kind", reason));
         }
     }
     let Some(kube_proxy) = kube_proxy else {
         let (version, kind) = KUBE_PROXY;
         let reason = format!("there is no document of kind {kind} ({version})");
-        return Err(Mistake::new(Place { line: 1, column: 1 }, "", reason));
+        return Err(FieldError::new(Place { line: 1, column: 1 }, "", reason));
     };
     let mut settings = Settings::default();
     settings.take(&kube_proxy)?;
@@ -119,21 +119,21 @@ fn parse_documents(text: &str) -> Result<Parsed, Mistake> {
 }
 
 /// `apiVersion` and `kind`, if they are of a document that may be here.
-fn kind(document: &Node) -> Result<(&'static str, &'static str), Mistake> {
+fn kind(document: &Node) -> Result<(&'static str, &'static str), FieldError> {
     let Value::Map(entries) = &document.value else {
         let reason = format!("a group of fields is wanted, not {}", document.value.kind());
-        return Err(Mistake::new(document.place, "", reason));
+        return Err(FieldError::new(document.place, "", reason));
     };
     let find = |name: &str| {
         entries
             .iter()
             .find(|(key, _)| key.name == name)
             .map(|(_, node)| node)
-            .ok_or_else(|| Mistake::new(document.place, name, "is missing"))
+            .ok_or_else(|| FieldError::new(document.place, name, "is missing"))
     };
     let wrong = |path: &str, node: &Node, wanted: &str| {
         let reason = format!("{wanted} is wanted, not {}", node.value.kind());
-        Mistake::new(node.place, path, reason)
+        FieldError::new(node.place, path, reason)
     };
     let is = |node: &Node, wanted: &str| matches!(&node.value, Value::Text(text) if text == wanted);
     let kind = find("kind")?;

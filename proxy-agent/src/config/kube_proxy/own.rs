@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::OWN;
 use super::form::{Elements, OneOf, Path, PathOrNone, Period, Ports, Ranges, Switch};
 use super::row::{hot, restart, settings_table};
-use crate::config::{AttachWay, DEFAULT_BPFFS, PortRange, SocketPathMode, XdpChoice};
+use crate::config::{AttachMode, DEFAULT_BPFFS, PortRange, SocketPathMode, XdpChoice};
 use crate::model::object::{Algorithm, Forwarding};
 
 /// Reading all maps takes some milliseconds in a large cluster.
@@ -29,7 +29,7 @@ const ALL_CONNECTIONS: &str = "the connections of all Services would move at onc
 
 settings_table! {
     /// The settings of `ProxyAgentConfiguration`.
-    pub struct OwnSettings, |settings| settings.own, of OWN {
+    pub struct ProxyAgentSettings, |settings| settings.own, of OWN {
         /// Source ports of flows that leave with this node's address; NodePorts, the host's
         /// ephemeral ports (`net.ipv4.ip_local_port_range`) and those that its sockets are
         /// bound to are left out of them.
@@ -42,7 +42,7 @@ settings_table! {
         /// How programs are attached to devices.
         ///
         /// By tcx where the kernel has it, for other users of clsact cannot displace that.
-        attach: AttachWay = AttachWay::Auto, OneOf,
+        attach: AttachMode = AttachMode::Auto, OneOf,
             restart("attach", AT_START).option("attach", "WAY");
 
         /// The BPF file system in which maps and programs are pinned, so that they go on

@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::KUBE_PROXY;
 use super::address::{check_ranges, ip};
 use super::check::Values;
-use super::error::Mistake;
+use super::error::FieldError;
 use super::form::{
     Address, Endpoint, LogFormat, Name, NodePorts, OomScore, Path, Period, Switch, Verbosity,
 };
-use super::own::OwnSettings;
+use super::own::ProxyAgentSettings;
 use super::row::{hot, restart, settings_table};
 use super::table;
 use crate::model::NodePortAddresses;
@@ -104,7 +104,7 @@ settings_table! {
     /// How much to log, as text or as JSON.
     log: LogSettings = LogSettings::default();
     /// What kube-proxy has no setting for.
-    own: OwnSettings = OwnSettings::default();
+    own: ProxyAgentSettings = ProxyAgentSettings::default();
 }
 
 settings_table! {
@@ -168,13 +168,13 @@ impl LogLevel {
 }
 
 /// A mistake at a field that is of the right kind.
-pub(super) fn mistake(values: &Values, path: &str, reason: impl Into<String>) -> Mistake {
-    Mistake::new(values.place(path), path, reason)
+pub(super) fn field_error(values: &Values, path: &str, reason: impl Into<String>) -> FieldError {
+    FieldError::new(values.place(path), path, reason)
 }
 
 impl Settings {
     /// Puts what the kube-proxy's document sets in the place of the defaults.
-    pub(super) fn take(&mut self, values: &Values) -> Result<(), Mistake> {
+    pub(super) fn take(&mut self, values: &Values) -> Result<(), FieldError> {
         if values
             .text("bindAddress")
             .and_then(ip)
@@ -190,7 +190,7 @@ impl Settings {
         check_detect_local(values)
     }
 
-    fn check_listeners(&self, values: &Values) -> Result<(), Mistake> {
+    fn check_listeners(&self, values: &Values) -> Result<(), FieldError> {
         if self.health_address != self.metrics_address {
             return Ok(());
         }
@@ -199,26 +199,30 @@ impl Settings {
             None => ("healthzBindAddress", "metricsBindAddress"),
         };
         let reason = format!("this is {other} too; they need ports of their own");
-        Err(mistake(values, path, reason))
+        Err(field_error(values, path, reason))
     }
 
-    fn check_periods(&self, values: &Values) -> Result<(), Mistake> {
+    fn check_periods(&self, values: &Values) -> Result<(), FieldError> {
         if self.min_sync_period <= self.sync_period {
             return Ok(());
         }
         let section = values.text("mode").unwrap_or("iptables");
         let reason = format!("this is longer than {section}.syncPeriod");
-        Err(mistake(values, &format!("{section}.minSyncPeriod"), reason))
+        Err(field_error(
+            values,
+            &format!("{section}.minSyncPeriod"),
+            reason,
+        ))
     }
 }
 
 /// Nothing here depends on these fields, but a mistake in them is one all the same.
-fn check_detect_local(values: &Values) -> Result<(), Mistake> {
+fn check_detect_local(values: &Values) -> Result<(), FieldError> {
     let needs = |path: &str, mode: &str| {
         let reason = format!("{mode} needs detectLocal.{path}");
         match values.text(&format!("detectLocal.{path}")) {
             Some(_) => Ok(()),
-            None => Err(mistake(values, "detectLocalMode", reason)),
+            None => Err(field_error(values, "detectLocalMode", reason)),
         }
     };
     match values.text("detectLocalMode") {
@@ -227,7 +231,7 @@ fn check_detect_local(values: &Values) -> Result<(), Mistake> {
         Some("NodeCIDR") => Ok(()),
         // kube-proxy's default too.
         _ => match values.text("clusterCIDR") {
-            Some(text) => check_ranges(text).map_err(|why| mistake(values, "clusterCIDR", why)),
+            Some(text) => check_ranges(text).map_err(|why| field_error(values, "clusterCIDR", why)),
             None => Ok(()),
         },
     }

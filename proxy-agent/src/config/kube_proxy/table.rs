@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use super::check::Values;
 use super::duration::GoDuration;
-use super::error::Mistake;
+use super::error::FieldError;
 use super::field::{Checked, Effect, Field, Found, Kind};
 use super::fields::FIELDS;
 use super::form::Wrong;
-use super::own::{MapSizes, OwnSettings};
+use super::own::{MapSizes, ProxyAgentSettings};
 use super::row::{OptionName, Row};
 use super::settings::{LogSettings, Settings};
 
@@ -43,7 +43,7 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> {
     let tables = [
         Settings::TABLE,
         LogSettings::TABLE,
-        OwnSettings::TABLE,
+        ProxyAgentSettings::TABLE,
         MapSizes::TABLE,
     ];
     tables.into_iter().flatten()
@@ -61,14 +61,14 @@ pub(super) fn take(
     settings: &mut Settings,
     document: (&'static str, &'static str),
     values: &Values,
-) -> Result<(), Mistake> {
+) -> Result<(), FieldError> {
     let mode = values.text("mode").unwrap_or_default();
     settings_of(document).try_for_each(|setting| setting.take(settings, values, mode))
 }
 
 impl Setting {
     /// Takes over its value, if it is set.
-    fn take(&self, settings: &mut Settings, values: &Values, mode: &str) -> Result<(), Mistake> {
+    fn take(&self, settings: &mut Settings, values: &Values, mode: &str) -> Result<(), FieldError> {
         let path = self.path_in(mode);
         let Some(Found { place, value, .. }) = values.get(path) else {
             return Ok(());
@@ -77,10 +77,10 @@ impl Setting {
             return Ok(());
         }
         (self.access.set)(settings, value).map_err(|wrong| match wrong {
-            Wrong::Value(reason) => Mistake::new(*place, path, reason),
+            Wrong::Value(reason) => FieldError::new(*place, path, reason),
             Wrong::Item(number, reason) => {
                 let place = value.place_of(number).unwrap_or(*place);
-                Mistake::new(place, &format!("{path}[{number}]"), reason)
+                FieldError::new(place, &format!("{path}[{number}]"), reason)
             }
         })
     }

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, MessageFormatter as _, Spanned, UserMessageFormatter};
 
-use super::error::{Mistake, Place};
+use super::error::{FieldError, Place};
 
 /// A value and its place.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ impl Value {
 }
 
 /// Reads one document, which has `lines_before` lines before it in its file.
-pub(super) fn read(document: &str, lines_before: u64) -> Result<Node, Mistake> {
+pub(super) fn read(document: &str, lines_before: u64) -> Result<Node, FieldError> {
     let mut options = serde_saphyr::Options::default();
     options.with_snippet = false;
     let mut node: Node =
@@ -62,7 +62,7 @@ pub(super) fn read(document: &str, lines_before: u64) -> Result<Node, Mistake> {
             let mut place = error.location().map_or(Place { line: 1, column: 1 }, place);
             place.line += lines_before;
             let reason = UserMessageFormatter.format_message(error.without_snippet());
-            Mistake::new(place, "", reason)
+            FieldError::new(place, "", reason)
         })?;
     node.move_down(lines_before);
     Ok(node)

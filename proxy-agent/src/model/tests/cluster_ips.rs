@@ -26,7 +26,7 @@ fn addresses(model: &mut Model) -> (Vec<String>, Vec<String>) {
 fn ranges(model: &mut Model) -> Option<Vec<String>> {
     let changed = model.take_cluster_ip_changes().ranges?;
     let all = changed.iter().map(ToString::to_string).collect();
-    assert_eq!(model.service_ranges(), changed);
+    assert_eq!(model.service_cidrs(), changed);
     Some(all)
 }
 

@@ -19,25 +19,25 @@ use tokio::sync::Notify;
 use tokio::time::{Instant as Deadline, timeout, timeout_at};
 
 /// Events of one action arrive this close together.
-const QUIET: Duration = Duration::from_millis(5);
+const DEBOUNCE: Duration = Duration::from_millis(5);
 /// A folder that is never quiet is read this often.
-const RESTLESS: Duration = Duration::from_millis(100);
+const MAX_DEBOUNCE: Duration = Duration::from_millis(100);
 /// A file that was written and not closed is read after this time.
-const LEFT_OPEN: Duration = Duration::from_secs(1);
+const OPEN_FILE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A folder that is not there is looked for this often.
 const MISSING: Duration = Duration::from_millis(200);
 /// The folder is read this often without being asked: for a link to it that
 /// leads elsewhere now, and for file systems of which inotify knows little.
-const ANYWAY: Duration = Duration::from_secs(10);
+const RESCAN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What is known about the folder's files beside what they look like.
 #[derive(Debug, Default)]
 pub(crate) struct Hints {
     /// Files to read though they look the same: two writes can be so close
     /// together that they leave one time and one size.
-    pub(crate) touched: HashSet<OsString>,
+    pub(crate) modified: HashSet<OsString>,
     /// Files to leave alone: someone is in the middle of writing them.
-    pub(crate) in_writing: HashSet<OsString>,
+    pub(crate) open_for_write: HashSet<OsString>,
 }
 
 /// What the watcher's thread reports.
@@ -102,10 +102,12 @@ impl Events {
     /// What is known about files that should be read now.
     pub(crate) fn hints(&self) -> Hints {
         let mut files = self.shared.files();
-        files.open.retain(|_, since| since.elapsed() < LEFT_OPEN);
+        files
+            .open
+            .retain(|_, since| since.elapsed() < OPEN_FILE_TIMEOUT);
         Hints {
-            touched: files.closed.drain(..).collect(),
-            in_writing: files.open.keys().cloned().collect(),
+            modified: files.closed.drain(..).collect(),
+            open_for_write: files.open.keys().cloned().collect(),
         }
     }
 
@@ -115,15 +117,15 @@ impl Events {
         let at_most = if is_missing {
             MISSING
         } else {
-            self.shared.files().first_due().unwrap_or(ANYWAY)
+            self.shared.files().first_due().unwrap_or(RESCAN_INTERVAL)
         };
         let wake = &self.shared.wake;
         if timeout(at_most, wake.notified()).await.is_err() {
             return;
         }
-        let end = Deadline::now() + RESTLESS;
+        let end = Deadline::now() + MAX_DEBOUNCE;
         while Deadline::now() < end {
-            let quiet = Deadline::now() + QUIET;
+            let quiet = Deadline::now() + DEBOUNCE;
             if timeout_at(quiet.min(end), wake.notified()).await.is_err() {
                 return;
             }
@@ -135,7 +137,7 @@ impl Files {
     /// When the first of the open files is read nevertheless.
     fn first_due(&self) -> Option<Duration> {
         let ages = self.open.values().map(Instant::elapsed);
-        ages.max().map(|age| LEFT_OPEN.saturating_sub(age))
+        ages.max().map(|age| OPEN_FILE_TIMEOUT.saturating_sub(age))
     }
 }
 

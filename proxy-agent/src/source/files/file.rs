@@ -67,7 +67,7 @@ pub(super) struct Contents {
 
 /// What came of reading a file.
 #[derive(Debug)]
-pub(super) struct Reading {
+pub(super) struct FileRead {
     /// What was read, as seen before it was; `None` where it could not even be
     /// opened.
     pub(super) identity: Option<Identity>,
@@ -76,7 +76,7 @@ pub(super) struct Reading {
     pub(super) contents: Result<Contents, FileError>,
 }
 
-impl Reading {
+impl FileRead {
     pub(super) fn new(path: &Path, format: Format, node_name: &str) -> Self {
         let mut reading = Self {
             identity: None,

@@ -9,7 +9,7 @@ use std::{fs, io};
 use crate::model::object::Change;
 
 use super::events::Hints;
-use super::file::{Identity, Objects, Reading, format};
+use super::file::{FileRead, Identity, Objects, format};
 use super::notice::Notice;
 use super::object::Key;
 
@@ -95,8 +95,8 @@ impl Folder {
                 .files
                 .get(&name)
                 .is_some_and(|file| file.identity == Some(identity));
-            let is_due = !is_same || hints.touched.contains(&name);
-            if is_due && !hints.in_writing.contains(&name) {
+            let is_due = !is_same || hints.modified.contains(&name);
+            if is_due && !hints.open_for_write.contains(&name) {
                 self.read(&name, &mut before, &mut scan.notices);
             }
         }
@@ -126,7 +126,7 @@ impl Folder {
 
     fn read(&mut self, name: &OsStr, before: &mut Before, notices: &mut Vec<Notice>) {
         let Some(format) = format(name) else { return };
-        let reading = Reading::new(&self.directory.join(name), format, &self.node_name);
+        let reading = FileRead::new(&self.directory.join(name), format, &self.node_name);
         let display = name.display().to_string();
         let file = self.files.entry(name.to_owned()).or_default();
         file.identity = reading.identity;

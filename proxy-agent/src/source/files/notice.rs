@@ -40,9 +40,9 @@ impl Notice {
     pub(super) fn log(&self) {
         match self {
             Self::Broken { file, error } => {
-                warn!("{file}: {error}; the objects it had stay as they were");
+                warn!("{file}: {error}; keeping its previous objects");
             }
-            Self::Fixed { file } => info!("{file}: can be used again"),
+            Self::Fixed { file } => info!("{file}: valid again"),
             Self::Ignored {
                 file,
                 api_version,
@@ -54,7 +54,7 @@ impl Notice {
                 ignored,
             } => warn!("{object} is in {kept} and again in {ignored}; that in {kept} counts"),
             Self::Gone { directory, error } => warn!(
-                "the folder {} cannot be read: {error}; its objects stay as they were",
+                "cannot read the folder {}: {error}; keeping its objects",
                 directory.display()
             ),
             Self::Back { directory } => {

@@ -78,14 +78,17 @@ impl Connection {
             Ok(client) => {
                 let mut current = self.current();
                 if current.number == number {
-                    debug!("made a new client");
+                    debug!("created a new client");
                     *current = Current {
                         client,
                         number: number.wrapping_add(1),
                     };
                 }
             }
-            Err(error) => warn!("{:#}; going on as before", anyhow::Error::from(error)),
+            Err(error) => warn!(
+                "{:#}; keeping the current client",
+                anyhow::Error::from(error)
+            ),
         }
     }
 

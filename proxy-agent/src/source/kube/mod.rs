@@ -1,13 +1,13 @@
 //! The API server as the source of objects.
 //!
-//! Four watches (`follow`), and one of Pods where that is wanted, each with its own list, its
+//! Four watches (`reflector`), and one of Pods where that is wanted, each with its own list, its
 //! own backoff and its own idea of what is there (`track`), over one `client` that is made
 //! anew where its credentials may have changed. An error of the server changes nothing here: what
 //! was reported stays reported until a complete list or a watch says otherwise.
 
 mod client;
-mod follow;
 mod pace;
+mod reflector;
 mod resource;
 mod track;
 mod watch_error;
@@ -24,9 +24,9 @@ use tokio::sync::mpsc;
 use crate::model::object::Change;
 
 pub(crate) use client::Connection;
-use follow::Follower;
 pub(crate) use pace::Backoff;
-pub use pace::Pace;
+pub use pace::RetryPolicy;
+use reflector::Reflector;
 pub(crate) use watch_error::WatchError;
 
 /// How to reach the API server.
@@ -90,7 +90,7 @@ pub async fn watch(
     node_name: &str,
     changes: mpsc::Sender<Vec<Change>>,
 ) -> Result<(), KubeError> {
-    watch_at_pace(settings, Pace::default(), node_name, changes).await
+    watch_with_policy(settings, RetryPolicy::default(), node_name, changes).await
 }
 
 /// [`watch`] with another patience than the default one.
@@ -98,18 +98,18 @@ pub async fn watch(
 /// # Errors
 ///
 /// The configuration cannot be used.
-pub async fn watch_at_pace(
+pub async fn watch_with_policy(
     settings: &KubeSettings,
-    pace: Pace,
+    pace: RetryPolicy,
     node_name: &str,
     changes: mpsc::Sender<Vec<Change>>,
 ) -> Result<(), KubeError> {
     let connection = Connection::open(settings).await?;
     let (sender, receiver) = mpsc::channel(BATCH);
-    let services = Follower::<Service>::new(&connection, node_name, pace, sender.clone());
-    let slices = Follower::<EndpointSlice>::new(&connection, node_name, pace, sender.clone());
-    let cidrs = Follower::<ServiceCIDR>::new(&connection, node_name, pace, sender.clone());
-    let nodes = Follower::<Node>::new(&connection, node_name, pace, sender.clone());
+    let services = Reflector::<Service>::new(&connection, node_name, pace, sender.clone());
+    let slices = Reflector::<EndpointSlice>::new(&connection, node_name, pace, sender.clone());
+    let cidrs = Reflector::<ServiceCIDR>::new(&connection, node_name, pace, sender.clone());
+    let nodes = Reflector::<Node>::new(&connection, node_name, pace, sender.clone());
     let mut followers = vec![
         services.run().boxed(),
         slices.run().boxed(),
@@ -117,7 +117,7 @@ pub async fn watch_at_pace(
         cidrs.run().boxed(),
     ];
     if settings.pods {
-        let pods = Follower::<Pod>::new(&connection, node_name, pace, sender);
+        let pods = Reflector::<Pod>::new(&connection, node_name, pace, sender);
         followers.push(pods.run().boxed());
     }
     let followers = join_all(followers);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// How patient the source is with the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub struct RetryPolicy {
     /// About how long a watch runs before it is begun anew where it stopped. The
     /// server ends it; where it does not, [`Self::grace`] later it is given up.
     /// Between a quarter less and a quarter more, so that the watches of many nodes
@@ -30,7 +30,7 @@ pub struct Pace {
     pub page: u32,
 }
 
-impl Default for Pace {
+impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             watch: Duration::from_mins(4),
@@ -45,10 +45,10 @@ impl Default for Pace {
     }
 }
 
-impl Pace {
+impl RetryPolicy {
     /// How long to wait before a server is asked again for what it does not have; its
     /// upper half is left to chance.
-    pub(super) fn next_absent(&self) -> Duration {
+    pub(super) fn next_discovery(&self) -> Duration {
         self.absent.mul_f64(0.5 + random() / 2.0)
     }
 
@@ -63,12 +63,12 @@ impl Pace {
 /// Waits that grow while nothing succeeds.
 #[derive(Debug)]
 pub(crate) struct Backoff {
-    pace: Pace,
+    pace: RetryPolicy,
     failures: u32,
 }
 
 impl Backoff {
-    pub(crate) fn new(pace: Pace) -> Self {
+    pub(crate) fn new(pace: RetryPolicy) -> Self {
         Self { pace, failures: 0 }
     }
 
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest_and_begin_anew_after_success() {
-        let pace = Pace::default();
+        let pace = RetryPolicy::default();
         let mut backoff = Backoff::new(pace);
         for round in 0..2 {
             let mut most = pace.first_wait;
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn waits_and_watches_are_spread() {
-        let pace = Pace::default();
+        let pace = RetryPolicy::default();
         let waits: std::collections::BTreeSet<_> =
             (0..100).map(|_| Backoff::new(pace).next()).collect();
         assert!(waits.len() > 50, "{} of 100 differ", waits.len());
@@ -128,9 +128,9 @@ mod tests {
 
     #[test]
     fn a_watch_is_never_asked_to_run_for_no_time() {
-        let pace = Pace {
+        let pace = RetryPolicy {
             watch: Duration::from_millis(10),
-            ..Pace::default()
+            ..RetryPolicy::default()
         };
         assert_eq!(pace.watch_seconds(), 1);
     }

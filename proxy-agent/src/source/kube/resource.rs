@@ -12,7 +12,7 @@ use crate::model::object::{Change, ObjectName};
 use crate::source::{convert, select};
 
 /// A kind of object that is watched.
-pub(super) trait Watched:
+pub(super) trait WatchedResource:
     Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static
 {
     /// What the log calls them.
@@ -32,7 +32,7 @@ pub(super) trait Watched:
     fn gone(name: ObjectName) -> Change;
 }
 
-impl Watched for Service {
+impl WatchedResource for Service {
     const PLURAL: &'static str = "services";
     const LABELS: Option<&'static str> = Some("!service.kubernetes.io/service-proxy-name");
     const LISTED: Option<Change> = Some(Change::ServicesListed);
@@ -53,7 +53,7 @@ impl Watched for Service {
     }
 }
 
-impl Watched for EndpointSlice {
+impl WatchedResource for EndpointSlice {
     const PLURAL: &'static str = "endpointslices";
     const LABELS: Option<&'static str> = Some("!service.kubernetes.io/headless");
     const LISTED: Option<Change> = Some(Change::EndpointSlicesListed);
@@ -74,7 +74,7 @@ impl Watched for EndpointSlice {
     }
 }
 
-impl Watched for Node {
+impl WatchedResource for Node {
     const PLURAL: &'static str = "nodes";
     const LABELS: Option<&'static str> = None;
     const LISTED: Option<Change> = None;
@@ -93,7 +93,7 @@ impl Watched for Node {
     }
 }
 
-impl Watched for ServiceCIDR {
+impl WatchedResource for ServiceCIDR {
     const PLURAL: &'static str = "servicecidrs";
     const LABELS: Option<&'static str> = None;
     const LISTED: Option<Change> = None;
@@ -113,7 +113,7 @@ impl Watched for ServiceCIDR {
     }
 }
 
-impl Watched for Pod {
+impl WatchedResource for Pod {
     const PLURAL: &'static str = "pods";
     const LABELS: Option<&'static str> = Some("proxy-agent/socket-path=off");
     const LISTED: Option<Change> = None;

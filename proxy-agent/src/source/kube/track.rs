@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::resource::Watched;
+use super::resource::WatchedResource;
 use crate::model::object::{Change, ObjectName};
 use crate::source::convert;
 
 /// What is known of one kind of object.
-pub(super) struct Tracker<K> {
+pub(super) struct KnownObjects<K> {
     node_name: String,
     /// What was reported and not reported as gone, each with the number of the list
     /// that named it last.
@@ -23,7 +23,7 @@ pub(super) struct Tracker<K> {
     kind: PhantomData<fn(K)>,
 }
 
-impl<K: Watched> Tracker<K> {
+impl<K: WatchedResource> KnownObjects<K> {
     /// A tracker that knows of nothing.
     pub(super) fn new(node_name: &str) -> Self {
         Self {
@@ -122,7 +122,7 @@ mod tests {
             .collect()
     }
 
-    fn apply(tracker: &mut Tracker<Service>, names: &[&str]) -> Vec<String> {
+    fn apply(tracker: &mut KnownObjects<Service>, names: &[&str]) -> Vec<String> {
         let changes: Vec<_> = names
             .iter()
             .filter_map(|name| tracker.apply(plain(name)))
@@ -131,7 +131,7 @@ mod tests {
     }
 
     /// A whole list.
-    fn list(tracker: &mut Tracker<Service>, names: &[&str]) -> Vec<String> {
+    fn list(tracker: &mut KnownObjects<Service>, names: &[&str]) -> Vec<String> {
         tracker.begin_list();
         let mut changes = apply(tracker, names);
         changes.extend(short(&tracker.end_list()));
@@ -140,14 +140,14 @@ mod tests {
 
     #[test]
     fn the_first_list_is_reported_once() {
-        let mut tracker = Tracker::new("here");
+        let mut tracker = KnownObjects::new("here");
         assert_eq!(list(&mut tracker, &["a", "b"]), ["+a", "+b", "listed"]);
         assert_eq!(list(&mut tracker, &["a", "b"]), ["+a", "+b"]);
     }
 
     #[test]
     fn what_a_new_list_does_not_name_is_gone() {
-        let mut tracker = Tracker::new("here");
+        let mut tracker = KnownObjects::new("here");
         list(&mut tracker, &["a", "b", "c"]);
         apply(&mut tracker, &["d"]);
         let mut changes = list(&mut tracker, &["b"]);
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_list_that_breaks_off_takes_nothing_away() {
-        let mut tracker = Tracker::new("here");
+        let mut tracker = KnownObjects::new("here");
         list(&mut tracker, &["a", "b"]);
         tracker.begin_list();
         assert_eq!(apply(&mut tracker, &["b"]), ["+b"]);
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn what_a_list_names_and_a_change_then_deletes_is_gone_once() {
-        let mut tracker = Tracker::new("here");
+        let mut tracker = KnownObjects::new("here");
         list(&mut tracker, &["a"]);
         tracker.begin_list();
         apply(&mut tracker, &["a"]);
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn an_object_that_the_selectors_no_longer_take_is_gone_once() {
-        let mut tracker = Tracker::new("here");
+        let mut tracker = KnownObjects::new("here");
         list(&mut tracker, &["a"]);
         let label = json!({"service.kubernetes.io/service-proxy-name": "other"});
         let gone = tracker.apply(service("a", &label));

@@ -15,9 +15,9 @@ pub(crate) enum WatchError {
     /// It said nothing for so long.
     Silent(Duration),
     /// A stream ended before its list was complete.
-    Incomplete,
+    Truncated,
     /// It did not end a watch when it should have.
-    Overdue,
+    NotClosed,
     /// The receiver of changes was dropped.
     ReceiverDropped,
 }
@@ -60,7 +60,7 @@ impl WatchError {
     }
 
     /// The files that say how to reach the server may have something new by now.
-    pub(crate) fn may_be_of_credentials(&self) -> bool {
+    pub(crate) fn may_be_stale_credentials(&self) -> bool {
         match self {
             Self::Refused(status) => status.code == 401,
             Self::Failed(kube::Error::SerdeError(_)) => false,
@@ -70,7 +70,7 @@ impl WatchError {
     }
 
     /// The same request may be answered well later.
-    pub(crate) fn may_pass(&self) -> bool {
+    pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Refused(status) => matches!(status.code, 401 | 408 | 429 | 500..),
             _ => true,
@@ -87,7 +87,7 @@ impl std::fmt::Display for WatchError {
                 status.code, status.reason, status.message
             ),
             Self::Failed(error) => {
-                write!(f, "no use of the API server: {error}")?;
+                write!(f, "API server request failed: {error}")?;
                 // Some errors name their cause and some do not.
                 let mut said = error.to_string();
                 let mut cause = error.source();
@@ -101,9 +101,9 @@ impl std::fmt::Display for WatchError {
                 }
                 Ok(())
             }
-            Self::Silent(time) => write!(f, "the API server said nothing for {time:?}"),
-            Self::Incomplete => f.write_str("the API server broke off a list"),
-            Self::Overdue => f.write_str("the API server did not end a watch in time"),
+            Self::Silent(time) => write!(f, "no response from the API server for {time:?}"),
+            Self::Truncated => f.write_str("the API server broke off a list"),
+            Self::NotClosed => f.write_str("the API server did not end a watch in time"),
             Self::ReceiverDropped => f.write_str("the receiver of changes was dropped"),
         }
     }
@@ -124,17 +124,17 @@ mod tests {
         assert!(refused(410, "Expired").is_expired());
         assert!(refused(0, "Expired").is_expired());
         assert!(!refused(500, "InternalError").is_expired());
-        assert!(!WatchError::Incomplete.is_expired());
+        assert!(!WatchError::Truncated.is_expired());
     }
 
     #[test]
     fn only_what_credentials_can_cause_makes_them_be_read_again() {
-        assert!(refused(401, "Unauthorized").may_be_of_credentials());
-        assert!(!refused(403, "Forbidden").may_be_of_credentials());
-        assert!(!refused(503, "ServiceUnavailable").may_be_of_credentials());
+        assert!(refused(401, "Unauthorized").may_be_stale_credentials());
+        assert!(!refused(403, "Forbidden").may_be_stale_credentials());
+        assert!(!refused(503, "ServiceUnavailable").may_be_stale_credentials());
         let refused = std::io::Error::other(std::io::ErrorKind::ConnectionRefused.to_string());
         let failed = WatchError::from(kube::Error::Service(Box::new(refused)));
-        assert!(failed.may_be_of_credentials());
+        assert!(failed.may_be_stale_credentials());
         assert_eq!(
             failed.to_string(),
             "no use of the API server: ServiceError: connection refused"

@@ -1,13 +1,13 @@
 //! ICMP errors of our own.
 //!
-//! The packet goes back in the error about it: a new IP header and an ICMP header are put
-//! in front, and what need not be quoted is cut off. The quote ends behind the first
-//! bytes of the transport header, so that its sum is over a fixed length.
+//! The packet itself becomes the error: an IP and an ICMP header are prepended, and the packet
+//! is truncated after the first bytes of its transport header, so that the checksum covers a
+//! fixed length.
 
 use crate::layout::protocol;
-use crate::pipeline::packet::icmp::{Message, Quoted};
+use crate::pipeline::packet::icmp::{IcmpMessage, Quoted};
 use crate::pipeline::packet::rewrite::{TCP_CHECKSUM, UDP_CHECKSUM};
-use crate::pipeline::packet::{Delta, Headers, Packet, Version};
+use crate::pipeline::packet::{Delta, Headers, IpVersion, Packet};
 
 /// Length of an Ethernet header. The kernel puts headers behind it only where no VLAN
 /// tag is in the way.
@@ -16,14 +16,14 @@ const ETHERNET: usize = 14;
 /// Makes of a packet an ICMP error about it, from and to these. `None` where there is
 /// none for such a packet, or it could not be written.
 #[inline(always)]
-pub(crate) fn into_error<A, P>(
+pub(crate) fn into_icmp_error<A, P>(
     packet: &mut P,
     headers: &Headers<A>,
-    message: Message,
+    message: IcmpMessage,
     ends: [A; 2],
 ) -> Option<()>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
 {
     if headers.network > ETHERNET {
@@ -72,7 +72,7 @@ where
 /// in it, once hardware has completed that.
 #[inline(always)]
 fn completed<P: Packet>(packet: &mut P, offset: usize, present: u16, sum: Delta) -> Delta {
-    if packet.is_checksum_pending(offset, present) {
+    if packet.is_checksum_partial(offset, present) {
         // It holds the pseudo header's sum; once complete it will make all that it covers
         // add up to the opposite.
         Delta::between(&[u32::from(present)], &[])

@@ -8,7 +8,7 @@
 use crate::pipeline::packet::headers::tcp_flags;
 use crate::pipeline::packet::icmp::INITIAL_TTL;
 use crate::pipeline::packet::rewrite::{TCP_CHECKSUM, rewrite, set_ttl, swap_link_addresses};
-use crate::pipeline::packet::{Covers, Delta, Headers, Packet, Version};
+use crate::pipeline::packet::{ChecksumScope, Delta, Headers, IpVersion, Packet};
 
 /// Offset of the sequence number in a TCP header; acknowledgment, then data offset,
 /// flags and window follow, 32 bits each.
@@ -19,7 +19,7 @@ const SEQUENCE: usize = 4;
 #[inline(always)]
 pub(crate) fn into_reset<A, P>(packet: &mut P, headers: &Headers<A>) -> Option<()>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
 {
     if headers.tcp_flags & tcp_flags::RST != 0 {
@@ -28,7 +28,7 @@ where
     let old: [u32; 3] = packet.read(headers.transport + SEQUENCE)?;
     let new = reset_fields(old, headers);
     let checksum = headers.transport + TCP_CHECKSUM;
-    packet.adjust_tcp_checksum(checksum, Delta::between(&old, &new), Covers::Header)?;
+    packet.adjust_tcp_checksum(checksum, Delta::between(&old, &new), ChecksumScope::Header)?;
     packet.write(headers.transport + SEQUENCE, &new)?;
     rewrite(packet, headers, &headers.tuple.reversed())?;
     set_ttl(packet, headers, INITIAL_TTL)?;

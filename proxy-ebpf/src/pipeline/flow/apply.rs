@@ -3,7 +3,7 @@
 use super::record::Translation;
 use crate::layout::{Counter, Stage, Tuple, flow_flags};
 use crate::pipeline::packet::rewrite::{rewrite, set_ttl, swap_link_addresses};
-use crate::pipeline::packet::{Headers, Packet, Version};
+use crate::pipeline::packet::{Headers, IpVersion, Packet};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
 
@@ -16,15 +16,15 @@ pub(crate) fn translate<A, P, T>(
     translation: &Translation<A>,
 ) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
     let Translation { tuple, flags, .. } = translation;
-    if flags & flow_flags::FOREIGN != 0 {
+    if flags & flow_flags::NETFILTER != 0 {
         return Verdict::Pass;
     }
-    if is_at_its_end(headers, tables, *flags) {
+    if is_ttl_exceeded(headers, tables, *flags) {
         return Verdict::Continue(Stage::Expire);
     }
     let done = if flags & flow_flags::DSR == 0 {
@@ -32,12 +32,12 @@ where
     } else {
         Some(())
     };
-    go_on(packet, headers, tables, *flags, done.map(|()| *tuple))
+    forward_verdict(packet, headers, tables, *flags, done.map(|()| *tuple))
 }
 
 /// Whether the packet would have to be sent on, and must not any more.
 #[inline(always)]
-pub(crate) fn is_at_its_end<A: Version, T: Tables<A>>(
+pub(crate) fn is_ttl_exceeded<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
     flags: u32,
@@ -49,10 +49,10 @@ pub(crate) fn is_at_its_end<A: Version, T: Tables<A>>(
     is_over
 }
 
-/// Where a packet goes that was given this tuple, or is to be sent between these ends; there
-/// is none where it could not be given it.
+/// The verdict for a packet after its rewrite to this tuple (with DSR: the tunnel's addresses);
+/// `None` says that the rewrite failed.
 #[inline(always)]
-pub(crate) fn go_on<A, P, T>(
+pub(crate) fn forward_verdict<A, P, T>(
     packet: &mut P,
     headers: &Headers<A>,
     tables: &T,
@@ -60,7 +60,7 @@ pub(crate) fn go_on<A, P, T>(
     tuple: Option<Tuple<A>>,
 ) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
@@ -78,9 +78,9 @@ where
         return Verdict::Drop;
     };
     if !is_sent_on {
-        Verdict::Deliver
+        Verdict::PassTranslated
     } else if flags & flow_flags::HAIRPIN != 0 {
-        Verdict::Return
+        Verdict::Bounce
     } else if flags & flow_flags::DSR != 0 {
         Verdict::Encapsulate(tuple)
     } else {

@@ -3,39 +3,38 @@
 use crate::layout::{Flow, Tuple, flow_flags};
 use crate::pipeline::packet::Headers;
 
-/// What a hook can do with a packet that is to be translated. It is asked before
-/// anything in the packet changes: what it cannot finish it passes on as it came, to
-/// the hook behind it.
-pub trait Onward<A> {
-    /// Whether another of our hooks sees what this one passes on as it came. Then that
-    /// one counts it, and sends the first packet of a flow on: by the stack, which finds
-    /// out where the next hop is, and whether it is still there.
-    const HAS_NEXT: bool;
+/// What a hook can do with a translated packet. It is asked before the packet is changed:
+/// what it cannot handle passes unmodified to the next hook.
+pub trait HookCapabilities<A> {
+    /// Whether another of our hooks sees what this one passes unmodified. That one counts the
+    /// packet, and forwards the first packet of a flow through the stack, which resolves the
+    /// neighbour.
+    const HAS_NEXT_HOOK: bool;
 
     /// Whether the packet can go on through the stack, translated.
     fn can_pass(&mut self) -> bool;
 
     /// Whether it can be sent out by the device that it came from.
-    fn can_return(&mut self) -> bool;
+    fn can_bounce(&mut self) -> bool;
 
     /// Whether it can be sent to where `to` leads.
     fn can_forward(&mut self, headers: &Headers<A>, to: &Tuple<A>) -> bool;
 }
 
 /// Which address of this node a flow's packets get that are sent on.
-pub trait Sources<A> {
+pub trait MasqueradeSource<A> {
     /// This node's address on the device by which the packets of `client` leave for
     /// `endpoint`; `None` where the node's own serves.
     fn source(&self, client: &A, endpoint: &A) -> Option<&A>;
 }
 
-/// The ways from a hook that is the last one: all, or the packet is lost. What it sends
-/// on has the node's own address.
+/// The capabilities of the last hook: it must handle everything. What it forwards gets the
+/// node's primary address.
 #[derive(Clone, Copy, Debug)]
-pub struct EveryWay;
+pub struct AllCapabilities;
 
-impl<A> Onward<A> for EveryWay {
-    const HAS_NEXT: bool = false;
+impl<A> HookCapabilities<A> for AllCapabilities {
+    const HAS_NEXT_HOOK: bool = false;
 
     #[inline(always)]
     fn can_pass(&mut self) -> bool {
@@ -43,7 +42,7 @@ impl<A> Onward<A> for EveryWay {
     }
 
     #[inline(always)]
-    fn can_return(&mut self) -> bool {
+    fn can_bounce(&mut self) -> bool {
         true
     }
 
@@ -53,7 +52,7 @@ impl<A> Onward<A> for EveryWay {
     }
 }
 
-impl<A> Sources<A> for EveryWay {
+impl<A> MasqueradeSource<A> for AllCapabilities {
     #[inline(always)]
     fn source(&self, _: &A, _: &A) -> Option<&A> {
         None
@@ -63,22 +62,22 @@ impl<A> Sources<A> for EveryWay {
 /// Whether the hook can do all that the flow asks for, with a packet that may be the
 /// flow's first in its direction.
 #[inline(always)]
-pub(crate) fn can_finish<A, O: Onward<A>>(
-    onward: &mut O,
+pub(crate) fn can_handle<A, O: HookCapabilities<A>>(
+    capabilities: &mut O,
     headers: &Headers<A>,
     flow: &Flow<A>,
     is_first: bool,
 ) -> bool {
     if flow.flags() & flow_flags::REDIRECT == 0 {
-        return onward.can_pass();
+        return capabilities.can_pass();
     }
     let is_direct = flow.flags() & flow_flags::DSR != 0;
-    if O::HAS_NEXT && (headers.ttl <= 1 || is_first || is_direct) {
+    if O::HAS_NEXT_HOOK && (headers.ttl <= 1 || is_first || is_direct) {
         return false;
     }
     if flow.flags() & flow_flags::HAIRPIN == 0 {
-        onward.can_forward(headers, &flow.tuple)
+        capabilities.can_forward(headers, &flow.tuple)
     } else {
-        onward.can_return()
+        capabilities.can_bounce()
     }
 }

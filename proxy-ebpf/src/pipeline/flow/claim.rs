@@ -1,25 +1,25 @@
 //! Making the records of a new flow, with a translated tuple that no other flow has.
 
-use super::owner::{Holder, holder};
-use super::record::{Translation, reply_key, reply_of};
+use super::owner::{TupleOwner, tuple_owner};
+use super::record::{Translation, reply_key, reply_record_of};
 use super::source_port::NatPorts;
 use super::traffic::count_connection;
 use crate::layout::{Counter, Edge, Flow, FlowKey, flow_flags};
-use crate::pipeline::packet::{Headers, Version};
-use crate::pipeline::tables::{Make, MakeError, Tables};
+use crate::pipeline::packet::{Headers, IpVersion};
+use crate::pipeline::tables::{InsertError, InsertMode, Tables};
 
 /// Makes the records of a new flow, which may get another source port.
 #[inline(always)]
-pub(crate) fn begin<A: Version, T: Tables<A>>(
+pub(crate) fn insert_records<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
     nat_ports: u32,
     flow: &mut Flow<A>,
 ) -> Result<Translation<A>, Counter> {
-    claim(headers, tables, nat_ports, flow)?;
+    claim_tuple(headers, tables, nat_ports, flow)?;
     let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
-    if tables.make(&key, flow, Make::Replace).is_err() {
-        tables.forget(&reply_key(flow, headers.protocol));
+    if tables.insert_flow(&key, flow, InsertMode::Any).is_err() {
+        tables.remove_flow(&reply_key(flow, headers.protocol));
         return Err(Counter::FlowTableFull);
     }
     tables.count(Counter::FlowsMade);
@@ -27,25 +27,25 @@ pub(crate) fn begin<A: Version, T: Tables<A>>(
     Ok(Translation {
         tuple: flow.tuple,
         flags: flow.flags(),
-        is_left: false,
+        is_deferred: false,
     })
 }
 
 /// Makes the reply record, which claims the translated tuple, with another source port
 /// where another flow has the tuple or the packets leave with this node's address.
 #[inline(always)]
-fn claim<A: Version, T: Tables<A>>(
+fn claim_tuple<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
     nat_ports: u32,
     flow: &mut Flow<A>,
 ) -> Result<(), Counter> {
-    let reply = reply_of(flow, &headers.tuple);
+    let reply = reply_record_of(flow, &headers.tuple);
     let mut key = reply_key(flow, headers.protocol);
     let is_own = flow.flags() & flow_flags::REDIRECT == 0
         && tables.find(&key).is_none_or(|other| {
             other.tuple.is(&reply.tuple)
-                || holder(&other, key.protocol, tables.now()) == Holder::Over
+                || tuple_owner(&other, key.protocol, tables.now()) == TupleOwner::Expired
         });
     if !is_own {
         let ports = NatPorts::new(nat_ports, headers, tables.now());
@@ -56,12 +56,12 @@ fn claim<A: Version, T: Tables<A>>(
         flow.tuple.source_port = port;
     }
     // Whoever had the tuple goes.
-    tables.forget(&key);
+    tables.remove_flow(&key);
     tables
-        .make(&key, &reply, Make::IfAbsent)
+        .insert_flow(&key, &reply, InsertMode::NoExist)
         .map_err(|error| match error {
-            MakeError::Full => Counter::FlowTableFull,
+            InsertError::Full => Counter::FlowTableFull,
             // Another CPU was faster; the client will ask again.
-            MakeError::Exists => Counter::PortsExhausted,
+            InsertError::Exists => Counter::PortsExhausted,
         })
 }

@@ -16,24 +16,23 @@ const SCTP_TIMEOUT: u32 = ticks::from_seconds(210);
 
 /// A flow that is opening: `nf_conntrack_tcp_timeout_syn_recv`, and twice
 /// `nf_conntrack_udp_timeout`.
-pub(crate) const OPENING_TIMEOUT: u32 = ticks::from_seconds(60);
+pub(crate) const EMBRYONIC_TIMEOUT: u32 = ticks::from_seconds(60);
 
-/// Whether the record was used within its protocol's timeout. How a connection ends
-/// does not count: while its place is not needed, what comes late goes where the
-/// rest went.
+/// Whether the record was used within its protocol's timeout. FIN and RST do not count: until
+/// the tuple is claimed, late packets are still translated.
 #[inline(always)]
 pub(crate) fn is_fresh<A>(flow: &Flow<A>, protocol: u8, now: u32) -> bool {
-    let timeout = if flow.flags() & flow_flags::OPENING != 0 {
-        OPENING_TIMEOUT
+    let timeout = if flow.flags() & flow_flags::EMBRYONIC != 0 {
+        EMBRYONIC_TIMEOUT
     } else {
-        open_timeout(protocol)
+        established_timeout(protocol)
     };
     idle(flow, now) <= timeout
 }
 
 /// How long an open flow may be without packets.
 #[inline(always)]
-pub(crate) fn open_timeout(protocol: u8) -> u32 {
+pub(crate) fn established_timeout(protocol: u8) -> u32 {
     match protocol {
         protocol::TCP => TCP_TIMEOUT,
         protocol::SCTP => SCTP_TIMEOUT,
@@ -45,6 +44,6 @@ pub(crate) fn open_timeout(protocol: u8) -> u32 {
 /// this one's `now`.
 #[inline(always)]
 pub(crate) fn idle<A>(flow: &Flow<A>, now: u32) -> u32 {
-    let idle = now.wrapping_sub(flow.seen.get());
+    let idle = now.wrapping_sub(flow.last_seen.get());
     if idle > u32::MAX / 2 { 0 } else { idle }
 }

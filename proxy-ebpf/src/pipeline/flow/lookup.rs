@@ -1,22 +1,22 @@
 //! The flow that a packet belongs to.
 
-use super::capabilities::{Onward, can_finish};
+use super::capabilities::{HookCapabilities, can_handle};
 use super::lifetime::is_fresh;
 use super::record::{Translation, reply_record};
-use super::state::{reset, tend, touch};
+use super::state::{mark_reset, refresh_flow, update_last_seen};
 use super::traffic::count_packet;
 use crate::layout::{Counter, Edge, Flow, FlowKey, Tuple, flow_flags, protocol, settings_flags};
 use crate::pipeline::packet::headers::tcp_flags;
-use crate::pipeline::packet::{Headers, Version};
+use crate::pipeline::packet::{Headers, IpVersion};
 use crate::pipeline::tables::Tables;
 
 /// The flow that the packet belongs to, if there is one; it is kept alive. An error says
 /// that its endpoint has been gone for long, which is asked at most once a tick.
 #[inline(always)]
-pub(crate) fn find_flow<A: Version, T: Tables<A>, O: Onward<A>>(
+pub(crate) fn find_flow<A: IpVersion, T: Tables<A>, O: HookCapabilities<A>>(
     headers: &Headers<A>,
     tables: &T,
-    onward: &mut O,
+    capabilities: &mut O,
 ) -> Result<Option<Translation<A>>, Counter> {
     let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
     let Some(flow) = tables.find(&key) else {
@@ -27,38 +27,43 @@ pub(crate) fn find_flow<A: Version, T: Tables<A>, O: Onward<A>>(
         return Ok(None);
     }
     let is_reply = flow.flags() & flow_flags::REPLY != 0;
-    let is_first = is_reply && flow.flags() & flow_flags::ANSWERED == 0;
+    let is_first = is_reply && flow.flags() & flow_flags::SEEN_REPLY == 0;
     // What comes before the flow is open, and from its first FIN on, may change its state.
-    let is_changing = flow.flags() & CHANGING != 0;
-    let is_due = touch(&flow, headers, now) || is_changing || headers.ending() != 0;
+    let is_changing = flow.flags() & STATEFUL != 0;
+    let is_due =
+        update_last_seen(&flow, headers, now) || is_changing || headers.fin_rst_flags() != 0;
     if !is_reply && is_due {
-        if !tend(tables, &flow, headers, now) {
-            tables.forget(&key);
+        if !refresh_flow(tables, &flow, headers, now) {
+            tables.remove_flow(&key);
             return Ok(None);
         }
-        if is_gone(tables, &flow, headers) {
-            reset(tables, &flow, headers.protocol);
+        if is_endpoint_gone(tables, &flow, headers) {
+            mark_reset(tables, &flow, headers.protocol);
             return Err(Counter::EndpointGone);
         }
     }
-    let is_left = !can_finish(onward, headers, &flow, is_first);
-    if !is_left {
+    let is_deferred = !can_handle(capabilities, headers, &flow, is_first);
+    if !is_deferred {
         count_packet(tables, &flow);
     }
     Ok(Some(Translation {
         tuple: flow.tuple,
         flags: flow.flags(),
-        is_left,
+        is_deferred,
     }))
 }
 
 /// Of a flow with one of these each packet is looked at closely.
-const CHANGING: u32 = flow_flags::OPENING | flow_flags::FIN | flow_flags::RESET;
+const STATEFUL: u32 = flow_flags::EMBRYONIC | flow_flags::FIN | flow_flags::RESET;
 
 /// Whether the client of this connection is to be told that its endpoint is gone. A reset
 /// of its own still goes there.
 #[inline(always)]
-fn is_gone<A: Version, T: Tables<A>>(tables: &T, flow: &Flow<A>, headers: &Headers<A>) -> bool {
+fn is_endpoint_gone<A: IpVersion, T: Tables<A>>(
+    tables: &T,
+    flow: &Flow<A>,
+    headers: &Headers<A>,
+) -> bool {
     if headers.protocol != protocol::TCP || headers.tcp_flags & tcp_flags::RST != 0 {
         return false;
     }
@@ -71,13 +76,13 @@ fn is_gone<A: Version, T: Tables<A>>(tables: &T, flow: &Flow<A>, headers: &Heade
 
 /// Whether this packet still belongs to the flow that was found under its tuple.
 #[inline(always)]
-fn is_valid<A: Version, T: Tables<A>>(
+fn is_valid<A: IpVersion, T: Tables<A>>(
     tables: &T,
     flow: &Flow<A>,
     headers: &Headers<A>,
     now: u32,
 ) -> bool {
-    if flow.flags() & flow_flags::FOREIGN != 0 && headers.is_syn() {
+    if flow.flags() & flow_flags::NETFILTER != 0 && headers.is_syn() {
         return false;
     }
     let is_reply = flow.flags() & flow_flags::REPLY != 0;
@@ -104,7 +109,7 @@ fn is_valid<A: Version, T: Tables<A>>(
 }
 
 #[inline(always)]
-fn is_current<A: Version, T: Tables<A>>(tables: &T, flow: &Flow<A>) -> bool {
+fn is_current<A: IpVersion, T: Tables<A>>(tables: &T, flow: &Flow<A>) -> bool {
     tables
         .backend(flow.backend)
         .is_some_and(|backend| backend.is_current(flow.generation))
@@ -112,7 +117,7 @@ fn is_current<A: Version, T: Tables<A>>(tables: &T, flow: &Flow<A>) -> bool {
 
 /// What a reply of a translated flow becomes; the flow is kept alive.
 #[inline(always)]
-pub(crate) fn find_reply<A: Version, T: Tables<A>>(
+pub(crate) fn find_reply<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
 ) -> Option<Tuple<A>> {
@@ -122,7 +127,7 @@ pub(crate) fn find_reply<A: Version, T: Tables<A>>(
     if !is_fresh(&flow, headers.protocol, now) {
         return None;
     }
-    touch(&flow, headers, now);
+    update_last_seen(&flow, headers, now);
     count_packet(tables, &flow);
     Some(flow.tuple)
 }

@@ -1,6 +1,6 @@
 //! Who owns a translated tuple, and when another flow may have it.
 
-use super::lifetime::{OPENING_TIMEOUT, idle, open_timeout};
+use super::lifetime::{EMBRYONIC_TIMEOUT, established_timeout, idle};
 use super::state::BOTH_FINS;
 use crate::layout::{Address, Edge, Flow, FlowKey, flow_flags, ticks};
 use crate::pipeline::packet::Headers;
@@ -18,11 +18,11 @@ const TCP_RESET_TIMEOUT: u32 = ticks::from_seconds(10);
 
 /// Who has a translated tuple that another flow would like to have.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Holder {
+pub(crate) enum TupleOwner {
     /// A flow that has ended.
-    Over,
+    Expired,
     /// A flow that has to go where there is no other way: it is opening, or was reset.
-    Weak,
+    Reclaimable,
     /// A connection that one side has closed.
     Closing,
     /// A flow that goes on.
@@ -32,49 +32,49 @@ pub(crate) enum Holder {
 /// What the flow is like whose replies are translated by `reply`. Traffic in either
 /// direction keeps this record fresh, and it hears of both sides' ends.
 #[inline(always)]
-pub(crate) fn holder<A>(reply: &Flow<A>, protocol: u8, now: u32) -> Holder {
+pub(crate) fn tuple_owner<A>(reply: &Flow<A>, protocol: u8, now: u32) -> TupleOwner {
     let flags = reply.flags();
-    let (timeout, holder) = if flags & flow_flags::FINISHED != 0 {
-        return Holder::Over;
+    let (timeout, tuple_owner) = if flags & flow_flags::CLOSED != 0 {
+        return TupleOwner::Expired;
     } else if flags & flow_flags::RESET != 0 {
-        (TCP_RESET_TIMEOUT, Holder::Weak)
-    } else if flags & flow_flags::OPENING != 0 {
-        (OPENING_TIMEOUT, Holder::Weak)
+        (TCP_RESET_TIMEOUT, TupleOwner::Reclaimable)
+    } else if flags & flow_flags::EMBRYONIC != 0 {
+        (EMBRYONIC_TIMEOUT, TupleOwner::Reclaimable)
     } else if flags & BOTH_FINS == BOTH_FINS {
-        (TCP_LAST_ACK_TIMEOUT, Holder::Closing)
+        (TCP_LAST_ACK_TIMEOUT, TupleOwner::Closing)
     } else if flags & BOTH_FINS != 0 {
-        (TCP_CLOSING_TIMEOUT, Holder::Closing)
+        (TCP_CLOSING_TIMEOUT, TupleOwner::Closing)
     } else {
-        (open_timeout(protocol), Holder::Live)
+        (established_timeout(protocol), TupleOwner::Live)
     };
     if idle(reply, now) > timeout {
-        Holder::Over
+        TupleOwner::Expired
     } else {
-        holder
+        tuple_owner
     }
 }
 
-/// A plain connection begins: where a flow that is not open was translated to its very
-/// tuple, that flow's reply record goes, or it would give the plain connection's
-/// replies a Service's address. The client may come by another node this time, where
-/// the Service was translated. A flow that is open keeps its record: a SYN from
-/// somebody who pretends to be its client must not cut it. And so does one whose own SYN
-/// this may be, translated at a device below this one: of a VLAN, say.
+/// Removes the reply record of a flow that is not established and has the tuple of this
+/// untranslated connection: it would translate the connection's replies. (The client may have
+/// reached the Service through another node, which picked the same endpoint.) An established
+/// flow keeps its record, since a spoofed SYN must not cut it. So does a flow whose own SYN
+/// this may be, translated at a lower device, such as the one below a VLAN device.
 #[inline(always)]
 pub(crate) fn release_tuple<A: Address, T: Tables<A>>(tables: &T, headers: &Headers<A>) {
     let key = FlowKey::new(headers.tuple.reversed(), headers.protocol, Edge::Egress);
     let now = tables.now();
     let stays = tables.find(&key).is_none_or(|reply| {
-        holder(&reply, key.protocol, now) == Holder::Live || is_opened_just_now(&reply, now)
+        tuple_owner(&reply, key.protocol, now) == TupleOwner::Live
+            || is_created_just_now(&reply, now)
     });
     if !stays {
-        tables.forget(&key);
+        tables.remove_flow(&key);
     }
 }
 
 /// Whether the flow's client has asked in this tick, or at the end of the one before.
 #[inline(always)]
-fn is_opened_just_now<A>(reply: &Flow<A>, now: u32) -> bool {
-    const STATE: u32 = flow_flags::OPENING | flow_flags::RESET | BOTH_FINS;
-    reply.flags() & STATE == flow_flags::OPENING && idle(reply, now) <= 1
+fn is_created_just_now<A>(reply: &Flow<A>, now: u32) -> bool {
+    const STATE: u32 = flow_flags::EMBRYONIC | flow_flags::RESET | BOTH_FINS;
+    reply.flags() & STATE == flow_flags::EMBRYONIC && idle(reply, now) <= 1
 }

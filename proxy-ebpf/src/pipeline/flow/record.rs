@@ -1,6 +1,6 @@
 //! The two records of a flow: of what its client sends, and of the replies.
 
-use crate::layout::{Address, Backend, Edge, Flow, FlowKey, Racy, Tuple, flow_flags};
+use crate::layout::{Address, Backend, Edge, Flow, FlowKey, RelaxedU32, Tuple, flow_flags};
 use crate::pipeline::packet::Headers;
 use crate::pipeline::tables::Tables;
 
@@ -11,7 +11,7 @@ pub(crate) struct Translation<A> {
     /// Bits of [`flow_flags`].
     pub(crate) flags: u32,
     /// Whether the packet is left to the hook behind this one.
-    pub(crate) is_left: bool,
+    pub(crate) is_deferred: bool,
 }
 
 /// Where the replies of a flow are looked up: a flow whose packets were sent on
@@ -42,7 +42,7 @@ pub(crate) fn reply_record<'a, A: Address, T: Tables<A>>(
 
 /// A flow that a packet opens to an endpoint, with these flags; it keeps its client's end.
 #[inline(always)]
-pub(crate) fn new_flow<A: Address, T: Tables<A>>(
+pub(crate) fn flow_record<A: Address, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
     index: u32,
@@ -58,18 +58,18 @@ pub(crate) fn new_flow<A: Address, T: Tables<A>>(
         backend: index,
         generation: backend.generation,
         service: backend.service,
-        seen: Racy::new(tables.now()),
-        flags: Racy::new(flags | flow_flags::OPENING),
-        packets: Racy::new(1),
+        last_seen: RelaxedU32::new(tables.now()),
+        flags: RelaxedU32::new(flags | flow_flags::EMBRYONIC),
+        packets: RelaxedU32::new(1),
     }
 }
 
 /// The record of a flow's replies; `original` is what the client sends.
 #[inline(always)]
-pub(crate) fn reply_of<A: Copy>(flow: &Flow<A>, original: &Tuple<A>) -> Flow<A> {
+pub(crate) fn reply_record_of<A: Copy>(flow: &Flow<A>, original: &Tuple<A>) -> Flow<A> {
     let mut reply = flow.clone();
     reply.tuple = original.reversed();
-    let kept = flow_flags::REDIRECT | flow_flags::HAIRPIN | flow_flags::OPENING;
+    let kept = flow_flags::REDIRECT | flow_flags::HAIRPIN | flow_flags::EMBRYONIC;
     reply.flags.set(flow.flags() & kept | flow_flags::REPLY);
     reply.packets.set(0);
     reply
@@ -77,8 +77,8 @@ pub(crate) fn reply_of<A: Copy>(flow: &Flow<A>, original: &Tuple<A>) -> Flow<A> 
 
 /// The record, of a flow that is open.
 #[inline(always)]
-pub(crate) fn opened<A: Copy>(flow: &Flow<A>) -> Flow<A> {
-    let opened = flow.clone();
-    opened.flags.set(flow.flags() & !flow_flags::OPENING);
-    opened
+pub(crate) fn established<A: Copy>(flow: &Flow<A>) -> Flow<A> {
+    let established = flow.clone();
+    established.flags.set(flow.flags() & !flow_flags::EMBRYONIC);
+    established
 }

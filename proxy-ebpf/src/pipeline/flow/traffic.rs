@@ -3,10 +3,9 @@
 use crate::layout::{Address, Flow, Traffic};
 use crate::pipeline::tables::Tables;
 
-/// A record's first packets are counted one by one, those that follow in lots: nothing is
-/// written to what all CPUs share for each packet of a long flow, and a short flow is
-/// counted exactly.
-const LOT: u32 = 64;
+/// The first packets of a record are counted one by one, later ones in batches: short flows
+/// are counted exactly, and long ones seldom write to memory that all CPUs share.
+const BATCH: u32 = 64;
 
 /// Counts a new connection, and its first packet if that is not left to another hook.
 #[inline(always)]
@@ -24,10 +23,10 @@ pub(crate) fn count_connection<A: Address, T: Tables<A>>(tables: &T, flow: &Flow
 pub(crate) fn count_packet<A: Address, T: Tables<A>>(tables: &T, flow: &Flow<A>) {
     let packets = flow.packets.get().wrapping_add(1);
     flow.packets.set(packets);
-    let due = if packets <= LOT {
+    let due = if packets <= BATCH {
         1
-    } else if packets.is_multiple_of(LOT) {
-        LOT
+    } else if packets.is_multiple_of(BATCH) {
+        BATCH
     } else {
         return;
     };

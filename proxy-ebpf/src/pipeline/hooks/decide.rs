@@ -1,17 +1,17 @@
 //! What becomes of packets that are not translated.
 
 use crate::layout::{Counter, FrontendKey, Stage};
-use crate::pipeline::answer::is_refusal;
+use crate::pipeline::answer::is_rejected;
 use crate::pipeline::flow::owner::release_tuple;
-use crate::pipeline::packet::{Headers, Packet, Skip, Version};
-use crate::pipeline::service::frontend::{find_frontend, leads_nowhere};
+use crate::pipeline::packet::{Headers, IpVersion, Packet, Skip};
+use crate::pipeline::service::frontend::{find_frontend, unassigned_service_address};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::{Client, Verdict};
 
-/// What becomes of a packet that belongs to no flow: a frontend's opens one, another one is
-/// plain.
+/// The verdict for a packet of no flow: to a frontend it creates one; others are rejected,
+/// dropped or passed.
 #[inline(always)]
-pub(crate) fn without_flow<A: Version, T: Tables<A>>(
+pub(crate) fn on_flow_miss<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
     client: Client,
@@ -21,9 +21,9 @@ pub(crate) fn without_flow<A: Version, T: Tables<A>>(
     if find_frontend(&mut key, address, client, tables).is_some() {
         return Verdict::Continue(Stage::Open);
     }
-    if let Some(reason) = leads_nowhere(address, tables) {
+    if let Some(reason) = unassigned_service_address(address, tables) {
         tables.count(reason);
-        return refused(reason);
+        return reject_or_drop(reason);
     }
     if headers.is_syn() {
         release_tuple(tables, headers);
@@ -31,11 +31,11 @@ pub(crate) fn without_flow<A: Version, T: Tables<A>>(
     Verdict::Pass
 }
 
-/// What becomes of a packet that opens no flow. Only where nobody could answer is
-/// the client told; everything else looks like a loss, which may pass.
+/// The verdict for a packet that creates no flow: rejected where no endpoint exists, else
+/// dropped, so that the client retries.
 #[inline(always)]
-pub(crate) fn refused<A>(reason: Counter) -> Verdict<A> {
-    if is_refusal(reason) {
+pub(crate) fn reject_or_drop<A>(reason: Counter) -> Verdict<A> {
+    if is_rejected(reason) {
         Verdict::Continue(Stage::Refuse)
     } else {
         Verdict::Drop
@@ -46,7 +46,7 @@ pub(crate) fn refused<A>(reason: Counter) -> Verdict<A> {
 #[inline(always)]
 pub(crate) fn skipped<A, T: Tables<A>>(tables: &T, skip: Skip, stage: Stage) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
 {
     match skip {
         Skip::Other | Skip::Encapsulated => Verdict::Pass,
@@ -63,13 +63,14 @@ where
 #[inline(always)]
 pub(crate) fn pass<A, P, T>(packet: &P, network: usize, tables: &T) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
     let destination: Option<A> = packet.read(network + A::ADDRESSES + size_of::<A>());
-    let goes_on = destination.is_none_or(|it| leads_nowhere(&it, tables).is_none());
-    if goes_on {
+    let is_progress =
+        destination.is_none_or(|it| unassigned_service_address(&it, tables).is_none());
+    if is_progress {
         return Verdict::Pass;
     }
     tables.count(Counter::NoSuchService);

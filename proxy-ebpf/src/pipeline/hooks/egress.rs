@@ -5,7 +5,7 @@ use crate::layout::{Counter, FilterBits, Stage, Tuple};
 use crate::pipeline::flow::lookup::find_reply;
 use crate::pipeline::packet::parse::parse;
 use crate::pipeline::packet::rewrite::rewrite;
-use crate::pipeline::packet::{Packet, Version};
+use crate::pipeline::packet::{IpVersion, Packet};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
 
@@ -14,7 +14,7 @@ use crate::pipeline::verdict::Verdict;
 #[inline(always)]
 pub fn egress<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
@@ -30,7 +30,7 @@ where
         source_port,
         ..
     } = &headers.tuple;
-    if !tables.are_set(FilterBits::of_source(source, *source_port)) {
+    if !tables.filter_matches(FilterBits::of_source(source, *source_port)) {
         return Verdict::Pass;
     }
     let Some(tuple) = find_reply(&headers, tables) else {
@@ -40,5 +40,5 @@ where
         tables.count(Counter::RewriteFailed);
         return Verdict::Drop;
     }
-    Verdict::Deliver
+    Verdict::PassTranslated
 }

@@ -4,18 +4,18 @@
 //! of it is remembered for those that follow: they get the same addresses, and no
 //! checksum but that of the IP header covers these.
 
-use super::decide::{pass, refused, without_flow};
+use super::decide::{on_flow_miss, pass, reject_or_drop};
 use crate::layout::{
     Counter, Edge, Fragment, FragmentKey, Stage, Tuple, flow_flags, protocol, ticks,
 };
-use crate::pipeline::flow::apply::{go_on, is_at_its_end, translate};
-use crate::pipeline::flow::capabilities::EveryWay;
+use crate::pipeline::flow::apply::{forward_verdict, is_ttl_exceeded, translate};
+use crate::pipeline::flow::capabilities::AllCapabilities;
 use crate::pipeline::flow::lookup::{find_flow, find_reply};
 use crate::pipeline::flow::record::Translation;
-use crate::pipeline::packet::headers::{Part, is_same, without_ports};
+use crate::pipeline::packet::headers::{FragmentHeader, is_same, without_ports};
 use crate::pipeline::packet::rewrite::{rewrite, rewrite_addresses};
 use crate::pipeline::packet::sctp::port_word;
-use crate::pipeline::packet::{Headers, Packet, Version};
+use crate::pipeline::packet::{Headers, IpVersion, Packet};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::{Client, Verdict};
 
@@ -24,39 +24,39 @@ use crate::pipeline::verdict::{Client, Verdict};
 const TIMEOUT: u32 = ticks::from_seconds(30);
 
 /// What is known of a fragment that came in a tunnel.
-pub(crate) enum Known<A> {
+pub(crate) enum FragmentKind<A> {
     /// It is the first of its packet.
     First(Headers<A>),
     /// It is another one; whether the first one came in a tunnel to the same endpoint.
-    Follows(bool),
+    Subsequent(bool),
 }
 
 /// What is known of a fragment in a tunnel to `endpoint`; its IP header is at `network`, and
 /// the header that shows it is a fragment at `at`.
 #[inline(always)]
-pub(crate) fn known_part<A, P, T>(
+pub(crate) fn classify_fragment<A, P, T>(
     packet: &P,
     network: usize,
     at: usize,
     tables: &T,
     endpoint: &A,
-) -> Known<A>
+) -> FragmentKind<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
     let Some(part) = A::part(packet, network, at) else {
-        return Known::Follows(false);
+        return FragmentKind::Subsequent(false);
     };
     if !part.is_first {
-        let known = known(tables, &part, Edge::Ingress);
-        return Known::Follows(known.is_some_and(|first| {
+        let known = lookup_fragment(tables, &part, Edge::Ingress);
+        return FragmentKind::Subsequent(known.is_some_and(|first| {
             first.flags & flow_flags::REDIRECT == 0 && is_same(&first.destination, endpoint)
         }));
     }
     part.first(packet)
-        .map_or(Known::Follows(false), Known::First)
+        .map_or(FragmentKind::Subsequent(false), FragmentKind::First)
 }
 
 /// Translates a fragment that came in.
@@ -68,43 +68,43 @@ pub fn ingress_fragment<A, P, T>(
     client: Client,
 ) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
-    let Some(part) = Part::<A>::read(packet, network) else {
+    let Some(part) = FragmentHeader::<A>::read(packet, network) else {
         return Verdict::Pass;
     };
     if !part.is_first {
-        return match known(tables, &part, Edge::Ingress) {
-            Some(fragment) => follow(packet, &part.headers, tables, &fragment),
-            None => pass_unknown(&part.headers, tables),
+        return match lookup_fragment(tables, &part, Edge::Ingress) {
+            Some(fragment) => translate_subsequent(packet, &part.headers, tables, &fragment),
+            None => on_unmatched_fragment(&part.headers, tables),
         };
     }
     let Some(headers) = part.first(packet) else {
         return pass(packet, network, tables);
     };
-    match find_flow(&headers, tables, &mut EveryWay) {
+    match find_flow(&headers, tables, &mut AllCapabilities) {
         Ok(Some(translation)) => {
             let Translation { tuple, flags, .. } = &translation;
-            if flags & flow_flags::DSR == 0 && !can_become(&headers, tuple) {
+            if flags & flow_flags::DSR == 0 && !can_rewrite_ports(&headers, tuple) {
                 tables.count(Counter::Fragments);
                 return Verdict::Drop;
             }
             remember(tables, &headers, part.id, Edge::Ingress, (tuple, *flags));
             translate(packet, &headers, tables, &translation)
         }
-        Ok(None) => answer_part(&headers, without_flow(&headers, tables, client)),
+        Ok(None) => fragment_verdict(&headers, on_flow_miss(&headers, tables, client)),
         Err(reason) => {
             tables.count(reason);
-            answer_part(&headers, refused(reason))
+            fragment_verdict(&headers, reject_or_drop(reason))
         }
     }
 }
 
 /// The verdict about a first fragment; a reset is not made of a part.
 #[inline(always)]
-fn answer_part<A>(headers: &Headers<A>, verdict: Verdict<A>) -> Verdict<A> {
+fn fragment_verdict<A>(headers: &Headers<A>, verdict: Verdict<A>) -> Verdict<A> {
     match verdict {
         Verdict::Continue(Stage::Refuse) if headers.protocol == protocol::TCP => Verdict::Drop,
         verdict => verdict,
@@ -115,16 +115,16 @@ fn answer_part<A>(headers: &Headers<A>, verdict: Verdict<A>) -> Verdict<A> {
 #[inline(always)]
 pub fn egress_fragment<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
-    let Some(part) = Part::<A>::read(packet, network) else {
+    let Some(part) = FragmentHeader::<A>::read(packet, network) else {
         return Verdict::Pass;
     };
     if !part.is_first {
-        return match known(tables, &part, Edge::Egress) {
-            Some(fragment) => follow(packet, &part.headers, tables, &fragment),
+        return match lookup_fragment(tables, &part, Edge::Egress) {
+            Some(fragment) => translate_subsequent(packet, &part.headers, tables, &fragment),
             None => Verdict::Pass,
         };
     }
@@ -134,19 +134,19 @@ where
     let Some(tuple) = find_reply(&headers, tables) else {
         return Verdict::Pass;
     };
-    if !can_become(&headers, &tuple) {
+    if !can_rewrite_ports(&headers, &tuple) {
         tables.count(Counter::Fragments);
         return Verdict::Drop;
     }
     remember(tables, &headers, part.id, Edge::Egress, (&tuple, 0));
     let done = rewrite(packet, &headers, &tuple);
-    go_on(packet, &headers, tables, 0, done.map(|()| tuple))
+    forward_verdict(packet, &headers, tables, 0, done.map(|()| tuple))
 }
 
 /// Whether a first fragment can be given this tuple. SCTP's checksum changes with the ports,
 /// by how far they are from the end of the whole packet, which nobody knows yet.
 #[inline(always)]
-fn can_become<A>(headers: &Headers<A>, to: &Tuple<A>) -> bool {
+fn can_rewrite_ports<A>(headers: &Headers<A>, to: &Tuple<A>) -> bool {
     headers.protocol != protocol::SCTP || port_word(&headers.tuple) == port_word(to)
 }
 
@@ -165,7 +165,7 @@ fn key<A: Copy>(headers: &Headers<A>, id: u32, edge: Edge) -> FragmentKey<A> {
 
 /// Remembers for the fragments that follow what becomes of the first one.
 #[inline(always)]
-fn remember<A: Version, T: Tables<A>>(
+fn remember<A: IpVersion, T: Tables<A>>(
     tables: &T,
     headers: &Headers<A>,
     id: u32,
@@ -176,33 +176,37 @@ fn remember<A: Version, T: Tables<A>>(
         source: tuple.source,
         destination: tuple.destination,
         flags,
-        seen: tables.now(),
+        last_seen: tables.now(),
     };
-    tables.remember_fragments(&key(headers, id, edge), &fragment);
+    tables.insert_fragment(&key(headers, id, edge), &fragment);
 }
 
 /// What became of a packet's first fragment, if that is not too long ago.
 #[inline(always)]
-fn known<A: Version, T: Tables<A>>(tables: &T, part: &Part<A>, edge: Edge) -> Option<Fragment<A>> {
+fn lookup_fragment<A: IpVersion, T: Tables<A>>(
+    tables: &T,
+    part: &FragmentHeader<A>,
+    edge: Edge,
+) -> Option<Fragment<A>> {
     let fragment = tables.fragments(&key(&part.headers, part.id, edge))?;
-    let age = tables.now().wrapping_sub(fragment.seen);
+    let age = tables.now().wrapping_sub(fragment.last_seen);
     (age <= TIMEOUT).then_some(fragment)
 }
 
 /// Has a fragment go where the first one went.
 #[inline(always)]
-fn follow<A, P, T>(
+fn translate_subsequent<A, P, T>(
     packet: &mut P,
     headers: &Headers<A>,
     tables: &T,
     first: &Fragment<A>,
 ) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
-    if is_at_its_end(headers, tables, first.flags) {
+    if is_ttl_exceeded(headers, tables, first.flags) {
         return Verdict::Drop;
     }
     let tuple = without_ports([first.source, first.destination]);
@@ -211,16 +215,19 @@ where
     } else {
         Some(())
     };
-    go_on(packet, headers, tables, first.flags, done.map(|()| tuple))
+    forward_verdict(packet, headers, tables, first.flags, done.map(|()| tuple))
 }
 
 /// What becomes of a fragment whose first one was not seen. A ClusterIP leads nowhere
 /// without a translation; elsewhere it can be somebody's own.
 #[inline(always)]
-fn pass_unknown<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Verdict<A> {
+fn on_unmatched_fragment<A: IpVersion, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+) -> Verdict<A> {
     let address = &headers.tuple.destination;
     let is_in_range = tables.settings().is_some_and(|settings| {
-        let mut ranges = settings.service_ranges.iter();
+        let mut ranges = settings.service_cidrs.iter();
         ranges.any(|range| range.contains(address))
     });
     if is_in_range || tables.is_cluster_ip(address) {

@@ -1,19 +1,18 @@
-//! ICMP errors about packets of translated flows.
+//! Translation of ICMP errors about packets of translated flows.
 //!
-//! An error goes to whoever sent the packet that it quotes, and he knows the packet
-//! only as he sent it. So the quote is translated back, and the error goes on to him.
-//! What the quoted packet's reply would be found under tells which flow it is about,
-//! in both directions and at both hooks.
+//! An error goes to the sender of the quoted packet, who knows it only untranslated: the quote
+//! is translated back, and the error sent to that sender. The reversed tuple of the quote is
+//! the key of the flow record, for both directions and at both hooks.
 
 use super::decide::pass;
 use crate::layout::{Counter, Edge, FlowKey, Port, Stage, Tuple, flow_flags, protocol};
-use crate::pipeline::flow::apply::{go_on, is_at_its_end};
+use crate::pipeline::flow::apply::{forward_verdict, is_ttl_exceeded};
 use crate::pipeline::flow::lifetime::is_fresh;
 use crate::pipeline::packet::headers::is_same;
 use crate::pipeline::packet::icmp::{CHECKSUM, HEADER, Quote};
 use crate::pipeline::packet::rewrite::{TCP_CHECKSUM, UDP_CHECKSUM, address_delta};
 use crate::pipeline::packet::sctp::{self, port_word};
-use crate::pipeline::packet::{Delta, Headers, Packet, Version};
+use crate::pipeline::packet::{Delta, Headers, IpVersion, Packet};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
 
@@ -22,11 +21,11 @@ use crate::pipeline::verdict::Verdict;
 #[inline(always)]
 pub fn ingress_error<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
-    let Some(headers) = A::message(packet, network) else {
+    let Some(headers) = A::parse_icmp(packet, network) else {
         return pass(packet, network, tables);
     };
     let Some(related) = find_related(packet, &headers, tables, Edge::Ingress) else {
@@ -37,7 +36,7 @@ where
         };
     };
     let flags = related.flags;
-    if is_at_its_end(&headers, tables, flags) {
+    if is_ttl_exceeded(&headers, tables, flags) {
         return Verdict::Drop;
     }
     let done = if flags & flow_flags::DSR == 0 {
@@ -47,7 +46,7 @@ where
         Some(())
     };
     let tuple = done.map(|()| related.tuple);
-    go_on(packet, &headers, tables, flags, tuple)
+    forward_verdict(packet, &headers, tables, flags, tuple)
 }
 
 /// Translates an ICMP error about what the client of a translated flow has sent, on its
@@ -55,11 +54,11 @@ where
 #[inline(always)]
 pub fn egress_error<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
-    let Some(headers) = A::message(packet, network) else {
+    let Some(headers) = A::parse_icmp(packet, network) else {
         return Verdict::Pass;
     };
     let Some(related) = find_related(packet, &headers, tables, Edge::Egress) else {
@@ -93,7 +92,7 @@ fn find_related<A, P, T>(
     edge: Edge,
 ) -> Option<Related<A>>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
@@ -142,14 +141,14 @@ where
 /// Whether an ICMP packet is an error about what an endpoint has sent to the client of a
 /// flow whose packets this node hands to it.
 #[inline(always)]
-pub(crate) fn is_about_flow_to<A, P, T>(
+pub(crate) fn is_error_for_flow_to<A, P, T>(
     packet: &P,
     headers: &Headers<A>,
     tables: &T,
     endpoint: &A,
 ) -> bool
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
@@ -163,7 +162,7 @@ where
 #[inline(always)]
 fn rewrite_related<A, P>(packet: &mut P, headers: &Headers<A>, related: &Related<A>) -> Option<()>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
 {
     let mut change = rewrite_quote(packet, headers, &related.quote, &related.quoted)?;
@@ -196,7 +195,7 @@ fn rewrite_quote<A, P>(
     to: &Tuple<A>,
 ) -> Option<Delta>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
 {
     let addresses = address_delta(&quote.tuple, to);
@@ -214,7 +213,7 @@ where
         };
         if checksum + 2 <= headers.end {
             let present: u16 = packet.read(checksum)?;
-            if packet.is_checksum_pending(checksum, present) {
+            if packet.is_checksum_partial(checksum, present) {
                 // It makes all that it covers add up to the same, whatever the ports.
                 change = change.and(Delta::between(&[port_word(to)], &[port_word(&quote.tuple)]));
             } else if !(may_be_absent && present == 0) {
@@ -240,7 +239,7 @@ fn adjust_sctp<A, P>(
     to: &Tuple<A>,
 ) -> Option<Delta>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
 {
     const LENGTH: usize = 4;

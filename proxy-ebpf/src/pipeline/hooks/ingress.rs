@@ -1,19 +1,19 @@
 //! A packet comes in.
 
-use super::decide::{pass, refused, skipped, without_flow};
+use super::decide::{on_flow_miss, pass, reject_or_drop, skipped};
 use crate::layout::{Counter, FilterBits, Stage, Tuple};
 use crate::pipeline::flow::apply::translate;
-use crate::pipeline::flow::capabilities::Onward;
+use crate::pipeline::flow::capabilities::HookCapabilities;
 use crate::pipeline::flow::lookup::find_flow;
 use crate::pipeline::flow::owner::release_tuple;
 use crate::pipeline::packet::parse::parse;
-use crate::pipeline::packet::{Headers, Packet, Skip, Version};
-use crate::pipeline::service::frontend::is_in_service_range;
+use crate::pipeline::packet::{Headers, IpVersion, Packet, Skip};
+use crate::pipeline::service::frontend::is_in_service_cidr;
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::{Client, Verdict};
 
 /// Translates a packet of IP version `A` that came in, with its IP header at
-/// `network`, where `onward` has a way for it then. What opens a flow, and whatever else is
+/// `network`, where `capabilities` has a way for it then. What opens a flow, and whatever else is
 /// seldom, is the business of a stage.
 #[inline(always)]
 pub fn ingress<A, P, T, O>(
@@ -21,18 +21,18 @@ pub fn ingress<A, P, T, O>(
     network: usize,
     tables: &T,
     client: Client,
-    onward: &mut O,
+    capabilities: &mut O,
 ) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
-    O: Onward<A>,
+    O: HookCapabilities<A>,
 {
     let headers = match parse::<A, P>(packet, network) {
         Ok(headers) => headers,
         // The hook behind this one comes to the same, and has the stages.
-        Err(_) if O::HAS_NEXT => return Verdict::Pass,
+        Err(_) if O::HAS_NEXT_HOOK => return Verdict::Pass,
         Err(Skip::Encapsulated) if client == Client::Outside => {
             return Verdict::Continue(Stage::Decapsulate);
         }
@@ -46,38 +46,40 @@ where
     if headers.protocol == A::ICMP {
         return Verdict::Continue(Stage::IngressError);
     }
-    if !tables.are_set(FilterBits::of_destination(&headers.tuple.destination)) {
-        return if O::HAS_NEXT {
+    if !tables.filter_matches(FilterBits::of_destination(&headers.tuple.destination)) {
+        return if O::HAS_NEXT_HOOK {
             Verdict::Pass
         } else {
-            plain(&headers, tables)
+            on_filter_miss(&headers, tables)
         };
     }
-    match find_flow(&headers, tables, onward) {
-        Ok(Some(translation)) if translation.is_left => Verdict::Pass,
+    match find_flow(&headers, tables, capabilities) {
+        Ok(Some(translation)) if translation.is_deferred => Verdict::Pass,
         Ok(Some(translation)) => translate(packet, &headers, tables, &translation),
-        Ok(None) | Err(_) if O::HAS_NEXT => Verdict::Pass,
-        Ok(None) => without_flow(&headers, tables, client),
+        Ok(None) | Err(_) if O::HAS_NEXT_HOOK => Verdict::Pass,
+        Ok(None) => on_flow_miss(&headers, tables, client),
         Err(reason) => {
             tables.count(reason);
-            refused(reason)
+            reject_or_drop(reason)
         }
     }
 }
 
 /// What becomes of a packet to an address that no Service has, nor this node.
 #[inline(always)]
-fn plain<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Verdict<A> {
+fn on_filter_miss<A: IpVersion, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Verdict<A> {
     let Tuple {
         destination,
         destination_port,
         ..
     } = &headers.tuple;
-    if is_in_service_range(destination, tables) {
+    if is_in_service_cidr(destination, tables) {
         tables.count(Counter::NoSuchService);
         return Verdict::Drop;
     }
-    if headers.is_syn() && tables.are_set(FilterBits::of_source(destination, *destination_port)) {
+    if headers.is_syn()
+        && tables.filter_matches(FilterBits::of_source(destination, *destination_port))
+    {
         release_tuple(tables, headers);
     }
     Verdict::Pass

@@ -18,7 +18,8 @@ pub use ingress::ingress;
 pub use open::open;
 pub use open_direct::open_direct;
 pub use socket::{
-    End, Reach, Socket, Sockets, bind, connect, forget, forget_flow, hear, reveal, send,
+    SockAddr, Socket, SocketTables, SocketVerdict, on_bind, on_connect, on_getpeername, on_recvmsg,
+    on_release, on_release_udp, on_sendmsg,
 };
 pub use tunnel::{decapsulate, encapsulate, open_tunnelled};
 pub use tunnel_error::tunnel_error;

@@ -1,19 +1,19 @@
 //! A new flow: frontend, endpoint set, pick, and a way for its packets.
 
-use super::decide::refused;
+use super::decide::reject_or_drop;
 use crate::layout::{
     Backend, Counter, Flow, FrontendKey, Settings, Stage, backend_flags, flow_flags,
     frontend_flags, protocol, settings_flags,
 };
 use crate::pipeline::flow::apply::translate;
-use crate::pipeline::flow::capabilities::Sources;
-use crate::pipeline::flow::claim::begin;
-use crate::pipeline::flow::record::{Translation, new_flow};
-use crate::pipeline::packet::parse::parse_first;
-use crate::pipeline::packet::verifier::{join, veil};
-use crate::pipeline::packet::{Headers, Packet, Version};
+use crate::pipeline::flow::capabilities::MasqueradeSource;
+use crate::pipeline::flow::claim::insert_records;
+use crate::pipeline::flow::record::{Translation, flow_record};
+use crate::pipeline::packet::parse::parse_or_first_fragment;
+use crate::pipeline::packet::verifier::{barrier_var, hide_bounds};
+use crate::pipeline::packet::{Headers, IpVersion, Packet};
 use crate::pipeline::service::frontend::find_frontend;
-use crate::pipeline::service::pick::{lot_of, pick};
+use crate::pipeline::service::pick::{endpoint_selector, pick};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::{Client, Verdict};
 
@@ -28,12 +28,12 @@ pub fn open<A, P, T, S>(
     sources: &S,
 ) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
-    S: Sources<A>,
+    S: MasqueradeSource<A>,
 {
-    let Some((headers, is_whole)) = parse_first::<A, P>(packet, network) else {
+    let Some((headers, is_whole)) = parse_or_first_fragment::<A, P>(packet, network) else {
         return Verdict::Pass;
     };
     let address = &headers.tuple.destination;
@@ -45,17 +45,19 @@ where
     if client == Client::Outside && frontend.flags & frontend_flags::DSR != 0 {
         return Verdict::Continue(Stage::OpenDirect);
     }
-    let lot = || lot_of(&headers, &frontend, tables);
-    let opened = match pick(headers.tuple.source, client, &frontend, lot, tables) {
-        Ok((index, backend)) => open_to(&headers, tables, client, sources, (index, &backend)),
+    let selector = || endpoint_selector(&headers, &frontend, tables);
+    let opened = match pick(headers.tuple.source, client, &frontend, selector, tables) {
+        Ok((index, backend)) => {
+            create_flow_to(&headers, tables, client, sources, (index, &backend))
+        }
         Err(reason) => Err(reason),
     };
-    opened_or_refused(packet, &headers, is_whole, tables, opened)
+    finish_create(packet, &headers, is_whole, tables, opened)
 }
 
 /// Has the packet go on that has opened a flow, or says what becomes of it instead.
 #[inline(always)]
-pub(crate) fn opened_or_refused<A, P, T>(
+pub(crate) fn finish_create<A, P, T>(
     packet: &mut P,
     headers: &Headers<A>,
     is_whole: bool,
@@ -63,7 +65,7 @@ pub(crate) fn opened_or_refused<A, P, T>(
     opened: Result<Translation<A>, Counter>,
 ) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
@@ -77,14 +79,14 @@ where
             if !is_whole && headers.protocol == protocol::TCP {
                 return Verdict::Drop;
             }
-            refused(reason)
+            reject_or_drop(reason)
         }
     }
 }
 
 /// Opens a flow to an endpoint, with its index; an error is the reason to drop the packet.
 #[inline(always)]
-pub(crate) fn open_to<A: Version, T: Tables<A>, S: Sources<A>>(
+pub(crate) fn create_flow_to<A: IpVersion, T: Tables<A>, S: MasqueradeSource<A>>(
     headers: &Headers<A>,
     tables: &T,
     client: Client,
@@ -94,22 +96,25 @@ pub(crate) fn open_to<A: Version, T: Tables<A>, S: Sources<A>>(
     let settings = tables.settings().ok_or(Counter::Unroutable)?;
     // A copy: of numbers in a map the kernel's verifier knows less from line to line.
     let nat_ports = settings.nat_ports;
-    let flags = veil(flow_kind(headers, backend, settings, client), tables.now());
-    let mut flow = new_flow(headers, tables, index, backend, flags);
+    let flags = hide_bounds(
+        flow_flags_for(headers, backend, settings, client),
+        tables.now(),
+    );
+    let mut flow = flow_record(headers, tables, index, backend, flags);
     if flags & flow_flags::REDIRECT != 0 {
         set_source(&mut flow, &headers.tuple.source, settings, sources);
         if flow.tuple.source == A::default() {
             return Err(Counter::Unroutable);
         }
     }
-    begin(headers, tables, nat_ports, &mut flow)
+    insert_records(headers, tables, nat_ports, &mut flow)
 }
 
 /// Gives a flow whose packets are sent on an address of this node: that of the device by
 /// which they leave, as the other end knows whoever comes from there. To a hairpin's own
 /// Pod they go back without a look at routes.
 #[inline(always)]
-fn set_source<A: Version, S: Sources<A>>(
+fn set_source<A: IpVersion, S: MasqueradeSource<A>>(
     flow: &mut Flow<A>,
     client: &A,
     settings: &Settings<A>,
@@ -120,13 +125,13 @@ fn set_source<A: Version, S: Sources<A>>(
     } else {
         None
     };
-    flow.tuple.source = join(*found.unwrap_or(&settings.node_address));
+    flow.tuple.source = barrier_var(*found.unwrap_or(&settings.node_address));
 }
 
 /// How the flow's packets travel: by the stack, or sent on with this node's
 /// address because the reply would not pass here otherwise.
 #[inline(always)]
-fn flow_kind<A: Version>(
+fn flow_flags_for<A: IpVersion>(
     headers: &Headers<A>,
     backend: &Backend<A>,
     settings: &Settings<A>,

@@ -1,22 +1,22 @@
-//! Direct server return, where a client's packet comes in.
+//! Direct server return (DSR), at the node that receives the client's packet.
 //!
-//! An endpoint of this node is served as ever. To one of another node the packet goes as it
-//! is, in a tunnel, and the endpoint's node answers the client itself. So the flow has one
-//! record only, and its tuple is that of the tunnel.
+//! A local endpoint is served as usual. For a remote one the packet is encapsulated unmodified,
+//! and the endpoint's node answers the client directly. Such a flow has one record, whose
+//! tuple is that of the tunnel.
 
-use super::open::{open_to, opened_or_refused};
+use super::open::{create_flow_to, finish_create};
 use crate::layout::{
     Backend, Counter, Edge, FlowKey, Frontend, FrontendKey, Settings, Tuple, backend_flags,
     flow_flags, settings_flags,
 };
-use crate::pipeline::flow::capabilities::Sources;
-use crate::pipeline::flow::record::{Translation, new_flow};
+use crate::pipeline::flow::capabilities::MasqueradeSource;
+use crate::pipeline::flow::record::{Translation, flow_record};
 use crate::pipeline::flow::traffic::count_connection;
-use crate::pipeline::packet::parse::parse_first;
-use crate::pipeline::packet::{Headers, Packet, Version};
+use crate::pipeline::packet::parse::parse_or_first_fragment;
+use crate::pipeline::packet::{Headers, IpVersion, Packet};
 use crate::pipeline::service::frontend::find_frontend;
-use crate::pipeline::service::pick::{lot_of, pick};
-use crate::pipeline::tables::{Make, Tables};
+use crate::pipeline::service::pick::{endpoint_selector, pick};
+use crate::pipeline::tables::{InsertMode, Tables};
 use crate::pipeline::verdict::{Client, Verdict};
 
 /// Opens a flow for a packet from outside to a frontend with direct return, and has the
@@ -29,38 +29,44 @@ pub fn open_direct<A, P, T, S>(
     sources: &S,
 ) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
-    S: Sources<A>,
+    S: MasqueradeSource<A>,
 {
-    let Some((headers, is_whole)) = parse_first::<A, P>(packet, network) else {
+    let Some((headers, is_whole)) = parse_or_first_fragment::<A, P>(packet, network) else {
         return Verdict::Pass;
     };
     // Fragments are mostly as long as the client's way takes, and too long for a tunnel.
-    let may_tunnel = is_whole && A::may_tunnel(&headers);
+    let can_encapsulate = is_whole && A::can_encapsulate(&headers);
     let address = &headers.tuple.destination;
     let mut key = FrontendKey::new(*address, headers.tuple.destination_port, headers.protocol);
     let Some(frontend) = find_frontend(&mut key, address, Client::Outside, tables) else {
         return Verdict::Pass;
     };
-    let opened = open(&headers, tables, sources, (&key, &frontend), may_tunnel);
-    opened_or_refused(packet, &headers, is_whole, tables, opened)
+    let opened = open(
+        &headers,
+        tables,
+        sources,
+        (&key, &frontend),
+        can_encapsulate,
+    );
+    finish_create(packet, &headers, is_whole, tables, opened)
 }
 
 #[inline(always)]
-fn open<A: Version, T: Tables<A>, S: Sources<A>>(
+fn open<A: IpVersion, T: Tables<A>, S: MasqueradeSource<A>>(
     headers: &Headers<A>,
     tables: &T,
     sources: &S,
     (key, frontend): (&FrontendKey<A>, &Frontend),
-    may_tunnel: bool,
+    can_encapsulate: bool,
 ) -> Result<Translation<A>, Counter> {
     let client = Client::Outside;
-    let lot = || lot_of(headers, frontend, tables);
-    let (index, backend) = pick(headers.tuple.source, client, frontend, lot, tables)?;
+    let selector = || endpoint_selector(headers, frontend, tables);
+    let (index, backend) = pick(headers.tuple.source, client, frontend, selector, tables)?;
     let settings = tables.settings().copied().unwrap_or_default();
-    if may_tunnel && is_direct(headers, &backend, &settings) {
+    if can_encapsulate && is_direct(headers, &backend, &settings) {
         // By its own address the endpoint's node knows a NodePort.
         let is_node_port = key.address == A::default();
         let source = if is_node_port {
@@ -70,13 +76,13 @@ fn open<A: Version, T: Tables<A>, S: Sources<A>>(
         };
         open_tunnel(headers, tables, (index, &backend), source)
     } else {
-        open_to(headers, tables, client, sources, (index, &backend))
+        create_flow_to(headers, tables, client, sources, (index, &backend))
     }
 }
 
 /// Whether the endpoint is to answer the client itself.
 #[inline(always)]
-fn is_direct<A: Version>(
+fn is_direct<A: IpVersion>(
     headers: &Headers<A>,
     backend: &Backend<A>,
     settings: &Settings<A>,
@@ -88,7 +94,7 @@ fn is_direct<A: Version>(
 
 /// Makes the record of a flow to an endpoint of another node, in a tunnel from `source`.
 #[inline(always)]
-fn open_tunnel<A: Version, T: Tables<A>>(
+fn open_tunnel<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
     (index, backend): (u32, &Backend<A>),
@@ -98,13 +104,13 @@ fn open_tunnel<A: Version, T: Tables<A>>(
         return Err(Counter::Unroutable);
     }
     let flags = flow_flags::REDIRECT | flow_flags::DSR;
-    let mut flow = new_flow(headers, tables, index, backend, flags);
+    let mut flow = flow_record(headers, tables, index, backend, flags);
     flow.tuple = Tuple {
         source,
         ..flow.tuple
     };
     let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
-    if tables.make(&key, &flow, Make::Replace).is_err() {
+    if tables.insert_flow(&key, &flow, InsertMode::Any).is_err() {
         return Err(Counter::FlowTableFull);
     }
     tables.count(Counter::FlowsMade);
@@ -112,6 +118,6 @@ fn open_tunnel<A: Version, T: Tables<A>>(
     Ok(Translation {
         tuple: flow.tuple,
         flags,
-        is_left: false,
+        is_deferred: false,
     })
 }

@@ -1,25 +1,25 @@
-//! What happens to a socket, before there are packets.
+//! The socket path: translation when a process calls `connect` or `sendmsg`.
 //!
-//! A destination that is a frontend becomes an endpoint when a process calls `connect`
-//! or sends a datagram; its packets are plain ones from then on. Whatever is left alone
-//! here meets the packet path, which is complete without this. So what a Pod's socket
-//! cannot know or do is left to it:
+//! A destination that is a frontend is replaced by an endpoint; the socket's packets then need
+//! no translation. The packet path works without this one and handles what a Pod's socket hook
+//! cannot:
 //!
-//! - the address that its packets will have, which affinity and ranges of sources need;
-//! - to give them the node's address;
-//! - to move a connected UDP socket when its endpoint goes: that sends on without asking;
-//! - to reset a TCP connection whose endpoint is gone, where that is wanted.
+//! - session affinity and source ranges, which need the client's address;
+//! - masquerading;
+//! - moving a connected UDP socket off a removed endpoint: `send` calls no hook;
+//! - resetting TCP connections to removed endpoints (`resetGoneEndpoints`).
 //!
-//! The host's own sockets have no packet path behind them. They have the node's address,
-//! and the agent ends their connected sockets when an endpoint goes.
+//! SocketTables of the host have no packet path behind them. Their address is the node's, and the
+//! agent destroys their connected sockets when an endpoint is removed.
 
 use crate::layout::{
-    Address, Backend, Counter, FilterBits, Frontend, FrontendKey, Port, Settings, SocketCookie,
-    SocketKey, SocketRecord, Towards, Traffic, frontend_flags, protocol, settings_flags, ticks,
+    Address, Backend, Counter, FilterBits, Frontend, FrontendKey, NatDirection, Port, Settings,
+    SocketCookie, SocketKey, SocketRecord, Traffic, frontend_flags, protocol, settings_flags,
+    ticks,
 };
-use crate::pipeline::answer::is_refusal;
+use crate::pipeline::answer::is_rejected;
 use crate::pipeline::service::frontend::{
-    find_frontend, is_in_service_range, leads_nowhere, node_port,
+    find_frontend, is_in_service_cidr, node_port, unassigned_service_address,
 };
 use crate::pipeline::service::pick::pick;
 use crate::pipeline::tables::Tables;
@@ -41,7 +41,7 @@ pub struct Socket {
 
 /// One end of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct End<A> {
+pub struct SockAddr<A> {
     /// Its address.
     pub address: A,
     /// Its port.
@@ -50,11 +50,11 @@ pub struct End<A> {
 
 /// What becomes of a destination.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reach<A> {
+pub enum SocketVerdict<A> {
     /// It stays.
     Unchanged,
     /// It becomes this one.
-    Endpoint(End<A>),
+    Endpoint(SockAddr<A>),
     /// Nobody could answer: the call fails as if a reset had come.
     Refused,
     /// Nobody may answer: the call fails as if nobody had answered in time.
@@ -62,39 +62,43 @@ pub enum Reach<A> {
 }
 
 /// The table of sockets, beside the other maps.
-pub trait Sockets<A: Address>: Tables<A> {
+pub trait SocketTables<A: Address>: Tables<A> {
     /// What is remembered under `key`.
     fn socket(&self, key: &SocketKey<A>) -> Option<SocketRecord<A>>;
     /// Remembers it; a full table forgets somebody else.
-    fn remember_socket(&self, key: &SocketKey<A>, record: &SocketRecord<A>);
+    fn insert_socket(&self, key: &SocketKey<A>, record: &SocketRecord<A>);
     /// Forgets what is under `key`.
-    fn forget_socket(&self, key: &SocketKey<A>);
+    fn remove_socket(&self, key: &SocketKey<A>);
 }
 
 /// A process connects a socket to `to`.
 #[inline(always)]
-pub fn connect<A: Address, T: Sockets<A>>(socket: &Socket, to: End<A>, tables: &T) -> Reach<A> {
+pub fn on_connect<A: Address, T: SocketTables<A>>(
+    socket: &Socket,
+    to: SockAddr<A>,
+    tables: &T,
+) -> SocketVerdict<A> {
     let is_pinned = socket.protocol == protocol::UDP && socket.client == Client::Pod;
-    if is_pinned || !has_ports(socket) {
-        return Reach::Unchanged;
+    if is_pinned || !is_tcp_or_udp(socket) {
+        return SocketVerdict::Unchanged;
     }
-    match choose(socket, to, tables) {
+    match select_endpoint(socket, to, tables) {
         Ok(Some((index, backend))) => {
-            let endpoint = end_of(&backend);
+            let endpoint = sock_addr_of(&backend);
             let record = record(to, index, backend.generation, tables)
                 .connected_to(&endpoint.address, endpoint.port);
-            tables.remember_socket(&SocketKey::connected(socket.cookie), &record);
+            tables.insert_socket(&SocketKey::connected(socket.cookie), &record);
             count_connection(index, &backend, tables);
-            Reach::Endpoint(endpoint)
+            SocketVerdict::Endpoint(endpoint)
         }
         Ok(None) => {
             if socket.protocol == protocol::UDP {
                 // It may have been connected to a frontend before.
-                forget(socket.cookie, tables);
+                on_release(socket.cookie, tables);
             }
-            Reach::Unchanged
+            SocketVerdict::Unchanged
         }
-        Err(reason) => turn_away(socket, reason, tables),
+        Err(reason) => deny(socket, reason, tables),
     }
 }
 
@@ -102,64 +106,64 @@ pub fn connect<A: Address, T: Sockets<A>>(socket: &Socket, to: End<A>, tables: &
 /// connected does so again and again, it is one flow, with one endpoint as long as that
 /// serves. A connected one hears from its `peer` only.
 #[inline(always)]
-pub fn send<A: Address, T: Sockets<A>>(
+pub fn on_sendmsg<A: Address, T: SocketTables<A>>(
     socket: &Socket,
-    peer: Option<End<A>>,
-    to: End<A>,
+    peer: Option<SockAddr<A>>,
+    to: SockAddr<A>,
     tables: &T,
-) -> Reach<A> {
+) -> SocketVerdict<A> {
     if socket.protocol != protocol::UDP {
-        return Reach::Unchanged;
+        return SocketVerdict::Unchanged;
     }
     if let Some(peer) = peer {
-        return if reveal(socket.cookie, peer, tables) == Some(to) {
-            Reach::Endpoint(peer)
+        return if on_getpeername(socket.cookie, peer, tables) == Some(to) {
+            SocketVerdict::Endpoint(peer)
         } else {
-            Reach::Unchanged
+            SocketVerdict::Unchanged
         };
     }
-    if let Some(endpoint) = endpoint_of_flow(socket, to, tables) {
-        return Reach::Endpoint(endpoint);
+    if let Some(endpoint) = udp_flow_endpoint(socket, to, tables) {
+        return SocketVerdict::Endpoint(endpoint);
     }
-    match choose(socket, to, tables) {
+    match select_endpoint(socket, to, tables) {
         Ok(Some((index, backend))) => {
-            let endpoint = end_of(&backend);
-            let from = key(socket, endpoint, Towards::Frontend);
-            if socket.client == Client::Pod && is_of_another(&from, to, tables) {
+            let endpoint = sock_addr_of(&backend);
+            let from = key(socket, endpoint, NatDirection::Reverse);
+            if socket.client == Client::Pod && is_reverse_nat_taken(&from, to, tables) {
                 // Answers could not be told apart; the packet path gives this flow
                 // another source port.
-                return Reach::Unchanged;
+                return SocketVerdict::Unchanged;
             }
             remember(socket, to, endpoint, (index, backend.generation), tables);
             let last = record(to, index, backend.generation, tables);
-            tables.remember_socket(&SocketKey::last_flow(socket.cookie), &last);
+            tables.insert_socket(&SocketKey::last_flow(socket.cookie), &last);
             count_connection(index, &backend, tables);
-            Reach::Endpoint(endpoint)
+            SocketVerdict::Endpoint(endpoint)
         }
         Ok(None) => {
-            answer_as_itself(socket, to, tables);
-            Reach::Unchanged
+            remove_reverse_nat(socket, to, tables);
+            SocketVerdict::Unchanged
         }
-        Err(reason) => turn_away(socket, reason, tables),
+        Err(reason) => deny(socket, reason, tables),
     }
 }
 
 /// The frontend behind whose address `from` answers a socket, if it is an endpoint to
 /// which the socket's destination was translated.
 #[inline(always)]
-pub fn reveal<A: Address, T: Sockets<A>>(
+pub fn on_getpeername<A: Address, T: SocketTables<A>>(
     cookie: SocketCookie,
-    from: End<A>,
+    from: SockAddr<A>,
     tables: &T,
-) -> Option<End<A>> {
-    let key = SocketKey::new(cookie, from.address, from.port, Towards::Frontend);
+) -> Option<SockAddr<A>> {
+    let key = SocketKey::new(cookie, from.address, from.port, NatDirection::Reverse);
     let record = match tables.socket(&key) {
         Some(record) if is_valid(&record, tables) => record,
         _ => tables
             .socket(&SocketKey::connected(cookie))
             .filter(|record| record.is_connected_to(&from.address, from.port))?,
     };
-    Some(End {
+    Some(SockAddr {
         address: record.address,
         port: record.port,
     })
@@ -167,37 +171,52 @@ pub fn reveal<A: Address, T: Sockets<A>>(
 
 /// The same when a datagram comes from there, which keeps a flow fresh as one that is sent.
 #[inline(always)]
-pub fn hear<A: Address, T: Sockets<A>>(
+pub fn on_recvmsg<A: Address, T: SocketTables<A>>(
     cookie: SocketCookie,
-    from: End<A>,
+    from: SockAddr<A>,
     tables: &T,
-) -> Option<End<A>> {
-    let frontend = reveal(cookie, from, tables)?;
-    let back = SocketKey::new(cookie, from.address, from.port, Towards::Frontend);
-    if let Some(record) = tables.socket(&back)
-        && record.seen != tables.now()
+) -> Option<SockAddr<A>> {
+    let frontend = on_getpeername(cookie, from, tables)?;
+    let reverse = SocketKey::new(cookie, from.address, from.port, NatDirection::Reverse);
+    if let Some(record) = tables.socket(&reverse)
+        && record.last_seen != tables.now()
         && is_valid(&record, tables)
     {
-        keep_fresh(&back, record, tables);
-        let forth = SocketKey::new(cookie, frontend.address, frontend.port, Towards::Endpoint);
-        if let Some(record) = tables.socket(&forth) {
-            keep_fresh(&forth, record, tables);
+        refresh(&reverse, record, tables);
+        let forward = SocketKey::new(
+            cookie,
+            frontend.address,
+            frontend.port,
+            NatDirection::Forward,
+        );
+        if let Some(record) = tables.socket(&forward) {
+            refresh(&forward, record, tables);
         }
     }
     Some(frontend)
 }
 
 #[inline(always)]
-fn keep_fresh<A: Address, T: Sockets<A>>(key: &SocketKey<A>, record: SocketRecord<A>, tables: &T) {
-    let seen = tables.now();
-    tables.remember_socket(key, &SocketRecord { seen, ..record });
+fn refresh<A: Address, T: SocketTables<A>>(
+    key: &SocketKey<A>,
+    record: SocketRecord<A>,
+    tables: &T,
+) {
+    let last_seen = tables.now();
+    tables.insert_socket(
+        key,
+        &SocketRecord {
+            last_seen,
+            ..record
+        },
+    );
 }
 
 /// Whether a process may bind a socket to `at`: not the host's own where that would take
 /// a NodePort.
 #[inline(always)]
-pub fn bind<A: Address, T: Tables<A>>(socket: &Socket, at: End<A>, tables: &T) -> bool {
-    if socket.client != Client::Host || !has_ports(socket) {
+pub fn on_bind<A: Address, T: Tables<A>>(socket: &Socket, at: SockAddr<A>, tables: &T) -> bool {
+    if socket.client != Client::Host || !is_tcp_or_udp(socket) {
         return true;
     }
     let mut key = FrontendKey::new(at.address, at.port, socket.protocol);
@@ -211,45 +230,45 @@ pub fn bind<A: Address, T: Tables<A>>(socket: &Socket, at: End<A>, tables: &T) -
 
 /// A socket is closed that may be connected, or was to be.
 #[inline(always)]
-pub fn forget<A: Address, T: Sockets<A>>(cookie: SocketCookie, tables: &T) {
-    tables.forget_socket(&SocketKey::connected(cookie));
+pub fn on_release<A: Address, T: SocketTables<A>>(cookie: SocketCookie, tables: &T) {
+    tables.remove_socket(&SocketKey::connected(cookie));
 }
 
 /// A socket is closed that may have had a flow of datagrams. Of several the last one is
 /// forgotten; the others expire.
 #[inline(always)]
-pub fn forget_flow<A: Address, T: Sockets<A>>(cookie: SocketCookie, tables: &T) {
+pub fn on_release_udp<A: Address, T: SocketTables<A>>(cookie: SocketCookie, tables: &T) {
     let last = SocketKey::last_flow(cookie);
     let Some(record) = tables.socket(&last) else {
         return;
     };
-    tables.forget_socket(&last);
-    let forth = SocketKey::new(cookie, record.address, record.port, Towards::Endpoint);
-    let Some(record) = tables.socket(&forth) else {
+    tables.remove_socket(&last);
+    let forward = SocketKey::new(cookie, record.address, record.port, NatDirection::Forward);
+    let Some(record) = tables.socket(&forward) else {
         return;
     };
-    tables.forget_socket(&forth);
-    let back = SocketKey::new(cookie, record.address, record.port, Towards::Frontend);
-    tables.forget_socket(&back);
+    tables.remove_socket(&forward);
+    let reverse = SocketKey::new(cookie, record.address, record.port, NatDirection::Reverse);
+    tables.remove_socket(&reverse);
 }
 
 /// Whether the socket's protocol is one whose ports frontends have here.
 #[inline(always)]
-fn has_ports(socket: &Socket) -> bool {
+fn is_tcp_or_udp(socket: &Socket) -> bool {
     socket.protocol == protocol::TCP || socket.protocol == protocol::UDP
 }
 
 /// The endpoint for a new flow to `to`, with its index. `None` if `to` stays as it is.
 #[inline(always)]
-fn choose<A: Address, T: Tables<A>>(
+fn select_endpoint<A: Address, T: Tables<A>>(
     socket: &Socket,
-    to: End<A>,
+    to: SockAddr<A>,
     tables: &T,
 ) -> Result<Option<(u32, Backend<A>)>, Counter> {
     // A NodePort of the host's is at its loopback addresses, too.
     let is_to_itself = socket.client == Client::Host && to.address.is_loopback();
-    if !is_to_itself && !tables.are_set(FilterBits::of_destination(&to.address)) {
-        return if is_in_service_range(&to.address, tables) {
+    if !is_to_itself && !tables.filter_matches(FilterBits::of_destination(&to.address)) {
+        return if is_in_service_cidr(&to.address, tables) {
             Err(Counter::NoSuchService)
         } else {
             Ok(None)
@@ -257,20 +276,27 @@ fn choose<A: Address, T: Tables<A>>(
     }
     let mut key = FrontendKey::new(to.address, to.port, socket.protocol);
     let Some(frontend) = find_frontend(&mut key, &to.address, socket.client, tables) else {
-        return leads_nowhere(&to.address, tables).map_or(Ok(None), Err);
+        return unassigned_service_address(&to.address, tables).map_or(Ok(None), Err);
     };
     let settings = tables.settings().ok_or(Counter::Unroutable)?;
-    if socket.client == Client::Pod && needs_packets(socket, &frontend, settings) {
+    if socket.client == Client::Pod && needs_packet_path(socket, &frontend, settings) {
         return Ok(None);
     }
-    let lot = || tables.random();
-    pick(settings.node_address, socket.client, &frontend, lot, tables).map(Some)
+    let selector = || tables.random();
+    pick(
+        settings.node_address,
+        socket.client,
+        &frontend,
+        selector,
+        tables,
+    )
+    .map(Some)
 }
 
 /// Whether only the packet path can serve a socket of a Pod of this node: it knows the
 /// client's address, can change it, and can reset a connection.
 #[inline(always)]
-fn needs_packets<A>(socket: &Socket, frontend: &Frontend, settings: &Settings<A>) -> bool {
+fn needs_packet_path<A>(socket: &Socket, frontend: &Frontend, settings: &Settings<A>) -> bool {
     let is_tcp = socket.protocol == protocol::TCP;
     frontend.affinity_seconds != 0
         || frontend.flags & frontend_flags::SOURCE_RANGES != 0
@@ -291,36 +317,40 @@ fn count_connection<A: Address, T: Tables<A>>(index: u32, backend: &Backend<A>, 
 /// What becomes of a destination that nothing may reach. What only looks like a loss is
 /// left to the packet path where there is one.
 #[inline(always)]
-fn turn_away<A: Address, T: Tables<A>>(socket: &Socket, reason: Counter, tables: &T) -> Reach<A> {
-    if is_refusal(reason) {
+fn deny<A: Address, T: Tables<A>>(
+    socket: &Socket,
+    reason: Counter,
+    tables: &T,
+) -> SocketVerdict<A> {
+    if is_rejected(reason) {
         tables.count(reason);
-        Reach::Refused
+        SocketVerdict::Refused
     } else if socket.client == Client::Host {
         tables.count(reason);
-        Reach::TimedOut
+        SocketVerdict::TimedOut
     } else {
-        Reach::Unchanged
+        SocketVerdict::Unchanged
     }
 }
 
 /// The endpoint to which this socket's datagrams to `to` go, if they are a flow whose
 /// endpoint still serves. Both records are kept fresh, at most once a tick.
 #[inline(always)]
-fn endpoint_of_flow<A: Address, T: Sockets<A>>(
+fn udp_flow_endpoint<A: Address, T: SocketTables<A>>(
     socket: &Socket,
-    to: End<A>,
+    to: SockAddr<A>,
     tables: &T,
-) -> Option<End<A>> {
-    let record = tables.socket(&key(socket, to, Towards::Endpoint))?;
+) -> Option<SockAddr<A>> {
+    let record = tables.socket(&key(socket, to, NatDirection::Forward))?;
     let backend = tables.backend(record.backend)?;
     if !is_valid(&record, tables) || !backend.is_current(record.generation) {
         return None;
     }
-    let endpoint = End {
+    let endpoint = SockAddr {
         address: record.address,
         port: record.port,
     };
-    if record.seen != tables.now() {
+    if record.last_seen != tables.now() {
         remember(
             socket,
             to,
@@ -334,38 +364,46 @@ fn endpoint_of_flow<A: Address, T: Sockets<A>>(
 
 /// Makes both records of a flow of datagrams.
 #[inline(always)]
-fn remember<A: Address, T: Sockets<A>>(
+fn remember<A: Address, T: SocketTables<A>>(
     socket: &Socket,
-    to: End<A>,
-    endpoint: End<A>,
+    to: SockAddr<A>,
+    endpoint: SockAddr<A>,
     (index, generation): (u32, u32),
     tables: &T,
 ) {
-    let back = record(to, index, generation, tables);
-    tables.remember_socket(&key(socket, endpoint, Towards::Frontend), &back);
-    let forth = record(endpoint, index, generation, tables);
-    tables.remember_socket(&key(socket, to, Towards::Endpoint), &forth);
+    let reverse = record(to, index, generation, tables);
+    tables.insert_socket(&key(socket, endpoint, NatDirection::Reverse), &reverse);
+    let forward = record(endpoint, index, generation, tables);
+    tables.insert_socket(&key(socket, to, NatDirection::Forward), &forward);
 }
 
 /// What is sent to `to` is no Service's: an answer has its own address, also where `to`
 /// was an endpoint before.
 #[inline(always)]
-fn answer_as_itself<A: Address, T: Sockets<A>>(socket: &Socket, to: End<A>, tables: &T) {
-    let from = key(socket, to, Towards::Frontend);
+fn remove_reverse_nat<A: Address, T: SocketTables<A>>(
+    socket: &Socket,
+    to: SockAddr<A>,
+    tables: &T,
+) {
+    let from = key(socket, to, NatDirection::Reverse);
     let Some(record) = tables.socket(&from) else {
         return;
     };
-    let frontend = End {
+    let frontend = SockAddr {
         address: record.address,
         port: record.port,
     };
-    tables.forget_socket(&from);
-    tables.forget_socket(&key(socket, frontend, Towards::Endpoint));
+    tables.remove_socket(&from);
+    tables.remove_socket(&key(socket, frontend, NatDirection::Forward));
 }
 
 /// Whether what comes from the endpoint is taken as an answer of another frontend.
 #[inline(always)]
-fn is_of_another<A: Address, T: Sockets<A>>(from: &SocketKey<A>, to: End<A>, tables: &T) -> bool {
+fn is_reverse_nat_taken<A: Address, T: SocketTables<A>>(
+    from: &SocketKey<A>,
+    to: SockAddr<A>,
+    tables: &T,
+) -> bool {
     tables.socket(from).is_some_and(|record| {
         is_valid(&record, tables) && (record.address != to.address || record.port != to.port)
     })
@@ -374,18 +412,18 @@ fn is_of_another<A: Address, T: Sockets<A>>(from: &SocketKey<A>, to: End<A>, tab
 #[inline(always)]
 fn is_valid<A: Address, T: Tables<A>>(record: &SocketRecord<A>, tables: &T) -> bool {
     // Another CPU may have written a later time than this one's.
-    let idle = tables.now().wrapping_sub(record.seen).cast_signed();
+    let idle = tables.now().wrapping_sub(record.last_seen).cast_signed();
     idle <= TIMEOUT.cast_signed()
 }
 
 #[inline(always)]
-fn key<A>(socket: &Socket, peer: End<A>, towards: Towards) -> SocketKey<A> {
-    SocketKey::new(socket.cookie, peer.address, peer.port, towards)
+fn key<A>(socket: &Socket, peer: SockAddr<A>, direction: NatDirection) -> SocketKey<A> {
+    SocketKey::new(socket.cookie, peer.address, peer.port, direction)
 }
 
 #[inline(always)]
-fn end_of<A: Copy>(backend: &Backend<A>) -> End<A> {
-    End {
+fn sock_addr_of<A: Copy>(backend: &Backend<A>) -> SockAddr<A> {
+    SockAddr {
         address: backend.address,
         port: backend.port,
     }
@@ -393,7 +431,7 @@ fn end_of<A: Copy>(backend: &Backend<A>) -> End<A> {
 
 #[inline(always)]
 fn record<A: Address, T: Tables<A>>(
-    end: End<A>,
+    end: SockAddr<A>,
     backend: u32,
     generation: u32,
     tables: &T,
@@ -404,6 +442,6 @@ fn record<A: Address, T: Tables<A>>(
         peer_port: Port::new(0),
         backend,
         generation,
-        seen: tables.now(),
+        last_seen: tables.now(),
     }
 }

@@ -1,25 +1,24 @@
-//! A packet comes in by a tunnel from another node, which has chosen its endpoint.
+//! Direct server return (DSR), at the node of the endpoint that another node has selected.
 //!
-//! It is taken out where its frontend is one of those with direct return and the endpoint
-//! is one of this node's, and opens a flow like a packet of a client that came here: the
-//! replies get the frontend's address at this node's edge. Every other tunnel is somebody
-//! else's and passes untouched.
+//! A packet is decapsulated if its frontend has DSR and the endpoint is local; then it creates
+//! a flow like a packet that came directly from the client, and egress translates the replies.
+//! Any other encapsulated packet passes unmodified.
 
-use super::fragment::{Known, known_part};
-use super::icmp_error::is_about_flow_to;
+use super::fragment::{FragmentKind, classify_fragment};
+use super::icmp_error::is_error_for_flow_to;
 use crate::layout::{
     Counter, Edge, Flow, FlowKey, Frontend, FrontendKey, Span, Stage, Tuple, flow_flags,
     frontend_flags,
 };
 use crate::pipeline::flow::apply::translate;
-use crate::pipeline::flow::capabilities::EveryWay;
-use crate::pipeline::flow::claim::begin;
+use crate::pipeline::flow::capabilities::AllCapabilities;
+use crate::pipeline::flow::claim::insert_records;
 use crate::pipeline::flow::lookup::find_flow;
-use crate::pipeline::flow::record::{Translation, new_flow};
+use crate::pipeline::flow::record::{Translation, flow_record};
 use crate::pipeline::packet::headers::is_same;
-use crate::pipeline::packet::parse::{parse, parse_first};
-use crate::pipeline::packet::{Headers, Packet, Skip, Version};
-use crate::pipeline::service::pick::{find_in, is_let_in, others};
+use crate::pipeline::packet::parse::{parse, parse_or_first_fragment};
+use crate::pipeline::packet::{Headers, IpVersion, Packet, Skip};
+use crate::pipeline::service::pick::{find_backend, is_source_allowed, remaining_span};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
 
@@ -28,31 +27,31 @@ use crate::pipeline::verdict::Verdict;
 #[inline(always)]
 pub fn decapsulate<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
-    let Some(ends) = A::ends(packet, network) else {
+    let Some(ends) = A::parse_outer(packet, network) else {
         return Verdict::Pass;
     };
     let inner = network + A::OUTER;
     let (is_ours, next) = match parse::<A, P>(packet, inner) {
         Ok(headers) if headers.protocol == A::ICMP => {
-            let is_ours = A::message(packet, inner)
-                .is_some_and(|it| is_about_flow_to(packet, &it, tables, &ends.destination));
+            let is_ours = A::parse_icmp(packet, inner)
+                .is_some_and(|it| is_error_for_flow_to(packet, &it, tables, &ends.destination));
             (is_ours, Stage::IngressError)
         }
         Ok(headers) => {
-            let is_known = leads_there(&headers, tables, &ends)
-                || is_served_here(&headers, tables)
+            let is_known = flow_matches_tunnel(&headers, tables, &ends)
+                || has_local_flow(&headers, tables)
                     && find_frontend(&headers, tables, &ends).is_some();
             let flow = if is_known {
-                find_flow(&headers, tables, &mut EveryWay)
+                find_flow(&headers, tables, &mut AllCapabilities)
             } else {
                 Ok(None)
             };
             return match flow {
-                Ok(Some(flow)) => take_out_and_translate(packet, &headers, tables, &flow),
+                Ok(Some(flow)) => decapsulate_and_translate(packet, &headers, tables, &flow),
                 Ok(None) => find_endpoints(&headers, tables, &ends),
                 // The node that sent the packet tells the client.
                 Err(reason) => {
@@ -61,14 +60,18 @@ where
                 }
             };
         }
-        Err(Skip::Fragment(at)) => match known_part(packet, inner, at, tables, &ends.destination) {
-            Known::First(headers) if leads_there(&headers, tables, &ends) => {
-                (true, Stage::Fragment)
+        Err(Skip::Fragment(at)) => {
+            match classify_fragment(packet, inner, at, tables, &ends.destination) {
+                FragmentKind::First(headers) if flow_matches_tunnel(&headers, tables, &ends) => {
+                    (true, Stage::Fragment)
+                }
+                FragmentKind::First(headers) if has_local_flow(&headers, tables) => {
+                    (false, Stage::Fragment)
+                }
+                FragmentKind::First(headers) => return find_endpoints(&headers, tables, &ends),
+                FragmentKind::Subsequent(is_ours) => (is_ours, Stage::Fragment),
             }
-            Known::First(headers) if is_served_here(&headers, tables) => (false, Stage::Fragment),
-            Known::First(headers) => return find_endpoints(&headers, tables, &ends),
-            Known::Follows(is_ours) => (is_ours, Stage::Fragment),
-        },
+        }
         Err(Skip::Malformed) => {
             tables.count(Counter::Malformed);
             (false, Stage::Fragment)
@@ -78,7 +81,7 @@ where
     if !is_ours {
         return Verdict::Pass;
     }
-    match take_out(packet, network, tables) {
+    match strip_outer(packet, network, tables) {
         Some(()) => Verdict::Continue(next),
         None => Verdict::Drop,
     }
@@ -95,26 +98,26 @@ pub fn open_tunnelled<A, P, T>(
     endpoints: Span,
 ) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
-    let Some(ends) = A::ends(packet, network) else {
+    let Some(ends) = A::parse_outer(packet, network) else {
         return Verdict::Pass;
     };
-    let Some((index, backend)) = find_in(endpoints, &ends, tables) else {
-        return match others(endpoints) {
-            Some(others) => Verdict::OpenTunnelled(others),
+    let Some((index, backend)) = find_backend(endpoints, &ends, tables) else {
+        return match remaining_span(endpoints) {
+            Some(remaining_span) => Verdict::OpenTunnelled(remaining_span),
             None => Verdict::Pass,
         };
     };
     let inner = network + A::OUTER;
-    let Some((headers, is_whole)) = parse_first::<A, P>(packet, inner) else {
+    let Some((headers, is_whole)) = parse_or_first_fragment::<A, P>(packet, inner) else {
         return Verdict::Pass;
     };
     let nat_ports = tables.settings().map_or(0, |settings| settings.nat_ports);
-    let mut flow = new_flow(&headers, tables, index, &backend, 0);
-    let translation = match begin(&headers, tables, nat_ports, &mut flow) {
+    let mut flow = flow_record(&headers, tables, index, &backend, 0);
+    let translation = match insert_records(&headers, tables, nat_ports, &mut flow) {
         Ok(translation) => translation,
         Err(reason) => {
             tables.count(reason);
@@ -122,10 +125,10 @@ where
         }
     };
     if is_whole {
-        return take_out_and_translate(packet, &headers, tables, &translation);
+        return decapsulate_and_translate(packet, &headers, tables, &translation);
     }
     // Now that its flow is there, it is a fragment like any other.
-    match take_out(packet, network, tables) {
+    match strip_outer(packet, network, tables) {
         Some(()) => Verdict::Continue(Stage::Fragment),
         None => Verdict::Drop,
     }
@@ -133,19 +136,19 @@ where
 
 /// Takes away the outer header of a packet with these inner ones, and translates it.
 #[inline(always)]
-fn take_out_and_translate<A, P, T>(
+fn decapsulate_and_translate<A, P, T>(
     packet: &mut P,
     headers: &Headers<A>,
     tables: &T,
     translation: &Translation<A>,
 ) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
     let network = headers.network - A::OUTER;
-    if take_out(packet, network, tables).is_none() {
+    if strip_outer(packet, network, tables).is_none() {
         return Verdict::Drop;
     }
     let headers = Headers {
@@ -159,9 +162,9 @@ where
 
 /// Takes away the outer header, or counts that this failed.
 #[inline(always)]
-fn take_out<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Option<()>
+fn strip_outer<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Option<()>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
@@ -176,7 +179,7 @@ where
 /// Whether the packet's flow leads to where its tunnel does. One that goes on from here,
 /// for which the client has come by this node, could lead back to where the packet is from.
 #[inline(always)]
-fn leads_there<A: Version, T: Tables<A>>(
+fn flow_matches_tunnel<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
     ends: &Tuple<A>,
@@ -192,7 +195,7 @@ fn leads_there<A: Version, T: Tables<A>>(
 /// Whether the packet has a flow to an endpoint of this node. It stays there, whatever a
 /// tunnel says: anybody can write one with a client's tuple in it.
 #[inline(always)]
-fn is_served_here<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> bool {
+fn has_local_flow<A: IpVersion, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> bool {
     let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
     tables.find(&key).is_some_and(|flow| is_local(&flow))
 }
@@ -200,13 +203,13 @@ fn is_served_here<A: Version, T: Tables<A>>(headers: &Headers<A>, tables: &T) ->
 /// Whether the flow is of this data path, and its packets do not go on from this node.
 #[inline(always)]
 fn is_local<A>(flow: &Flow<A>) -> bool {
-    flow.flags() & (flow_flags::REDIRECT | flow_flags::FOREIGN) == 0
+    flow.flags() & (flow_flags::REDIRECT | flow_flags::NETFILTER) == 0
 }
 
 /// What becomes of a packet in a tunnel that belongs to no flow: its frontend says which
 /// endpoints it may open one to.
 #[inline(always)]
-fn find_endpoints<A: Version, T: Tables<A>>(
+fn find_endpoints<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
     ends: &Tuple<A>,
@@ -215,7 +218,7 @@ fn find_endpoints<A: Version, T: Tables<A>>(
         return Verdict::Pass;
     };
     // The node that sent the packet has asked the same; but anybody can write such packets.
-    if !is_let_in(headers.tuple.source, &frontend, tables) {
+    if !is_source_allowed(headers.tuple.source, &frontend, tables) {
         tables.count(Counter::SourceNotAllowed);
         return Verdict::Drop;
     }
@@ -225,7 +228,7 @@ fn find_endpoints<A: Version, T: Tables<A>>(
 /// The frontend that a packet in a tunnel with these ends is for, if it has direct return.
 /// A NodePort is one at the address of the node that has sent the packet.
 #[inline(always)]
-fn find_frontend<A: Version, T: Tables<A>>(
+fn find_frontend<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
     ends: &Tuple<A>,
@@ -254,7 +257,7 @@ pub fn encapsulate<A, P, T>(
     ends: &Tuple<A>,
 ) -> Option<()>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {

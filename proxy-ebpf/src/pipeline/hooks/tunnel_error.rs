@@ -1,15 +1,15 @@
-//! An ICMP error about a tunnel to an endpoint's node, from a router on the way there.
+//! ICMP errors from a router on the path to a DSR endpoint's node.
 //!
-//! The router tells the tunnel's beginning, which is this node. The client is told what it
-//! means for the packet inside: by the frontend, since the endpoint and all on the way to it
-//! are nothing that he knows (RFC 2003, section 4; RFC 2473, section 8).
+//! The router answers the tunnel's source, this node. The error is translated into one about
+//! the inner packet and sent to the client from the frontend's address, since the client knows
+//! neither the tunnel nor the endpoint (RFC 2003, section 4; RFC 2473, section 8).
 
 use super::decide::pass;
 use crate::layout::{Counter, Edge, FlowKey, Tuple, flow_flags};
 use crate::pipeline::packet::headers::is_same;
 use crate::pipeline::packet::icmp::HEADER;
-use crate::pipeline::packet::verifier::join;
-use crate::pipeline::packet::{Delta, Headers, Packet, Version};
+use crate::pipeline::packet::verifier::barrier_var;
+use crate::pipeline::packet::{Delta, Headers, IpVersion, Packet};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
 
@@ -18,17 +18,17 @@ use crate::pipeline::verdict::Verdict;
 #[inline(always)]
 pub fn tunnel_error<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
-    let Some(headers) = A::message(packet, network) else {
+    let Some(headers) = A::parse_icmp(packet, network) else {
         return pass(packet, network, tables);
     };
     let Some(quoted) = find_quoted(packet, &headers, tables) else {
         return pass(packet, network, tables);
     };
-    let Some(error) = about_inside(packet, &headers, &quoted) else {
+    let Some(error) = inner_error(packet, &headers, &quoted) else {
         return Verdict::Pass;
     };
     // What is left in front of the packet inside is as long as the headers of an error.
@@ -43,7 +43,7 @@ where
 }
 
 /// The packet inside the quoted one.
-struct Inside<A> {
+struct InnerPacket<A> {
     tuple: Tuple<A>,
     /// How much of it there is.
     length: usize,
@@ -52,9 +52,9 @@ struct Inside<A> {
 /// Finds the packet inside the quoted one. `None` where that was not a tunnel of ours, with a
 /// packet of a flow that leads through it.
 #[inline(always)]
-fn find_quoted<A, P, T>(packet: &P, headers: &Headers<A>, tables: &T) -> Option<Inside<A>>
+fn find_quoted<A, P, T>(packet: &P, headers: &Headers<A>, tables: &T) -> Option<InnerPacket<A>>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
     T: Tables<A>,
 {
@@ -65,8 +65,8 @@ where
     }
     let outer = headers.transport + HEADER;
     // The compiler knows already that the packet is that long; the verifier does not.
-    let inside = join(outer + A::OUTER);
-    let ends = A::ends(packet, outer)?;
+    let inside = barrier_var(outer + A::OUTER);
+    let ends = A::parse_outer(packet, outer)?;
     let quote = A::quoted(packet, inside)?;
     let flow = tables.find(&FlowKey::new(quote.tuple, quote.protocol, Edge::Ingress))?;
     let is_its_way = flow.flags() & flow_flags::DSR != 0
@@ -75,7 +75,7 @@ where
         && is_same(&flow.tuple.destination, &ends.destination)
         && is_same(&flow.tuple.source, &ends.source);
     let is_whole = inside < headers.end && headers.end <= packet.len();
-    (is_its_way && is_whole).then(|| Inside {
+    (is_its_way && is_whole).then(|| InnerPacket {
         tuple: quote.tuple,
         length: headers.end - inside,
     })
@@ -83,9 +83,13 @@ where
 
 /// The headers of an error about the packet inside.
 #[inline(always)]
-fn about_inside<A, P>(packet: &P, headers: &Headers<A>, inside: &Inside<A>) -> Option<A::Headers>
+fn inner_error<A, P>(
+    packet: &P,
+    headers: &Headers<A>,
+    inside: &InnerPacket<A>,
+) -> Option<A::Headers>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
 {
     let control: [u32; 2] = packet.read(headers.transport)?;
@@ -106,8 +110,8 @@ where
             .and(Delta::between(destination.words(), &[]))
             .and(Delta::between(&rest, &[]));
     }
-    let message = match A::told_mtu(control) {
-        Some(mtu) => A::too_big(A::fitting(mtu)),
+    let message = match A::next_hop_mtu(control) {
+        Some(mtu) => A::too_big(A::inner_mtu(mtu)),
         None => A::HOST_UNREACHABLE,
     };
     let ends = [inside.tuple.destination, inside.tuple.source];

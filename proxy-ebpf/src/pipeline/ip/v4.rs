@@ -1,15 +1,17 @@
 //! IPv4 (RFC 791), ICMP (RFC 792), and IPv4 in IPv4 (RFC 2003).
 
 use crate::layout::{Port, Tuple, V4, protocol};
-use crate::pipeline::packet::access::{Covers, Packet, header_bytes};
+use crate::pipeline::packet::access::{ChecksumScope, Packet, header_bytes};
 use crate::pipeline::packet::checksum::{Delta, checksum_of};
 use crate::pipeline::packet::headers::{
-    Headers, LONGEST_PACKET, Network, Part, Skip, without_ports,
+    FragmentHeader, Headers, IP_MAX_PACKET, IpHeaderFields, Skip, without_ports,
 };
-use crate::pipeline::packet::icmp::{INITIAL_TTL, Message, Quote, Quoted, control_words, short};
+use crate::pipeline::packet::icmp::{
+    INITIAL_TTL, IcmpMessage, Quote, Quoted, control_words, short,
+};
 use crate::pipeline::packet::parse::parse;
-use crate::pipeline::packet::tunnel::{CLASS, longer};
-use crate::pipeline::packet::version::Version;
+use crate::pipeline::packet::tunnel::{CLASS, outer_length};
+use crate::pipeline::packet::version::IpVersion;
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -38,12 +40,12 @@ const INTERNETWORK_CONTROL: u32 = 0xc0;
 /// "Don't fragment" in the word of identification and fragment offset.
 const DONT_FRAGMENT: u32 = 0x4000;
 
-impl Version for V4 {
+impl IpVersion for V4 {
     type Pair = [V4; 2];
     const ADDRESSES: usize = 12;
     const CHECKSUM: Option<usize> = Some(10);
     const TTL: usize = 8;
-    const PSEUDO_HEADER: Covers = Covers::Ipv4PseudoHeader;
+    const PSEUDO_HEADER: ChecksumScope = ChecksumScope::Ipv4PseudoHeader;
 
     #[inline(always)]
     fn pair(source: Self, destination: Self) -> [Self; 2] {
@@ -51,7 +53,7 @@ impl Version for V4 {
     }
 
     #[inline(always)]
-    fn network<P: Packet>(packet: &P, offset: usize) -> Result<Network<Self>, Skip> {
+    fn parse_ip<P: Packet>(packet: &P, offset: usize) -> Result<IpHeaderFields<Self>, Skip> {
         let header: Ipv4Header = packet.read(offset).ok_or(Skip::Malformed)?;
         let header_length = usize::from(header.version_and_length & 0x0f) * 4;
         if header.version_and_length >> 4 != 4 || header_length < size_of::<Ipv4Header>() {
@@ -59,7 +61,7 @@ impl Version for V4 {
         }
         let total_length = usize::from(u16::from_be(header.total_length));
         let present = packet.len().saturating_sub(offset);
-        let length = if total_length == 0 && present > LONGEST_PACKET {
+        let length = if total_length == 0 && present > IP_MAX_PACKET {
             present
         } else {
             total_length
@@ -70,7 +72,7 @@ impl Version for V4 {
         if u16::from_be(header.fragment) & IPV4_FRAGMENT != 0 {
             return Err(Skip::Fragment(offset));
         }
-        Ok(Network {
+        Ok(IpHeaderFields {
             transport: offset + header_length,
             end: offset + length,
             protocol: header.protocol,
@@ -81,11 +83,11 @@ impl Version for V4 {
     }
 
     #[inline(always)]
-    fn part<P: Packet>(packet: &P, network: usize, _: usize) -> Option<Part<Self>> {
+    fn part<P: Packet>(packet: &P, network: usize, _: usize) -> Option<FragmentHeader<Self>> {
         const OFFSET: u16 = 0x1fff;
         let header: Ipv4Header = packet.read(network)?;
         let length = usize::from(header.version_and_length & 0x0f) * 4;
-        Some(Part {
+        Some(FragmentHeader {
             id: u32::from(header.identification),
             is_first: u16::from_be(header.fragment) & OFFSET == 0,
             headers: Headers {
@@ -115,7 +117,7 @@ impl Version for V4 {
     }
 
     #[inline(always)]
-    fn told_mtu([kind, value]: [u32; 2]) -> Option<u16> {
+    fn next_hop_mtu([kind, value]: [u32; 2]) -> Option<u16> {
         // RFC 1191, section 4.
         const FRAGMENTATION_NEEDED: [u8; 2] = [3, 4];
         let [kind, code, ..] = kind.to_ne_bytes();
@@ -131,7 +133,7 @@ impl Version for V4 {
     }
 
     #[inline(always)]
-    fn message<P: Packet>(packet: &P, network: usize) -> Option<Headers<Self>> {
+    fn parse_icmp<P: Packet>(packet: &P, network: usize) -> Option<Headers<Self>> {
         parse(packet, network).ok()
     }
 
@@ -154,25 +156,25 @@ impl Version for V4 {
     }
 
     type Headers = [u32; 7];
-    const HOST_UNREACHABLE: Message = Message {
+    const HOST_UNREACHABLE: IcmpMessage = IcmpMessage {
         kind: 3,
         code: 1,
         value: 0,
     };
-    const PORT_UNREACHABLE: Message = Message {
+    const PORT_UNREACHABLE: IcmpMessage = IcmpMessage {
         kind: 3,
         code: 3,
         value: 0,
     };
-    const TIME_EXCEEDED: Message = Message {
+    const TIME_EXCEEDED: IcmpMessage = IcmpMessage {
         kind: 11,
         code: 0,
         value: 0,
     };
 
     #[inline(always)]
-    fn too_big(mtu: u16) -> Message {
-        Message {
+    fn too_big(mtu: u16) -> IcmpMessage {
+        IcmpMessage {
             kind: 3,
             code: 4,
             value: u32::from(mtu),
@@ -187,7 +189,7 @@ impl Version for V4 {
 
     #[inline(always)]
     fn headers(
-        message: Message,
+        message: IcmpMessage,
         length: usize,
         sum: Delta,
         [V4([source]), V4([destination])]: [V4; 2],
@@ -214,11 +216,11 @@ impl Version for V4 {
     }
 
     type Outer = [u32; 5];
-    const INSIDE: u8 = protocol::IPIP;
+    const ENCAP_PROTOCOL: u8 = protocol::IPIP;
     const MINIMUM_MTU: u16 = 0;
 
     #[inline(always)]
-    fn may_tunnel(_: &Headers<Self>) -> bool {
+    fn can_encapsulate(_: &Headers<Self>) -> bool {
         true
     }
 
@@ -226,11 +228,12 @@ impl Version for V4 {
     fn outer<P: Packet>(packet: &P, network: usize, ends: &Tuple<Self>) -> Option<[u32; 5]> {
         let inner: Ipv4Header = packet.read(network)?;
         let class = 0x4500 | u32::from(inner.service & CLASS);
-        let length = longer(inner.total_length, Self::OUTER);
+        let length = outer_length(inner.total_length, Self::OUTER);
         let port = u32::from(ends.destination_port.number());
         let (V4([source]), V4([destination])) = (ends.source, ends.destination);
-        let third =
-            |[high, low]: [u8; 2]| u32::from_ne_bytes([INITIAL_TTL, Self::INSIDE, high, low]);
+        let third = |[high, low]: [u8; 2]| {
+            u32::from_ne_bytes([INITIAL_TTL, Self::ENCAP_PROTOCOL, high, low])
+        };
         let mut words = [
             (class << 16 | length).to_be(),
             (port << 16 | DONT_FRAGMENT).to_be(),
@@ -243,14 +246,14 @@ impl Version for V4 {
     }
 
     #[inline(always)]
-    fn ends<P: Packet>(packet: &P, network: usize) -> Option<Tuple<Self>> {
+    fn parse_outer<P: Packet>(packet: &P, network: usize) -> Option<Tuple<Self>> {
         const WITHOUT_OPTIONS: u8 = 0x45;
         let header: Ipv4Header = packet.read(network)?;
         let inner: Ipv4Header = packet.read(network + Self::OUTER)?;
         let is_ours = header.version_and_length == WITHOUT_OPTIONS
             && u32::from(u16::from_be(header.fragment)) == DONT_FRAGMENT
             && u32::from(u16::from_be(header.total_length))
-                == longer(inner.total_length, Self::OUTER);
+                == outer_length(inner.total_length, Self::OUTER);
         is_ours.then_some(Tuple {
             source: header.source,
             destination: header.destination,

@@ -1,17 +1,17 @@
 //! IPv6 (RFC 8200), `ICMPv6` (RFC 4443), and IPv6 in IPv6 (RFC 2473).
 
 use crate::layout::{Port, Tuple, V6, protocol};
-use crate::pipeline::packet::access::{Covers, Packet, header_bytes};
+use crate::pipeline::packet::access::{ChecksumScope, Packet, header_bytes};
 use crate::pipeline::packet::checksum::Delta;
 use crate::pipeline::packet::headers::{
-    Headers, LONGEST_PACKET, Network, Part, Skip, without_ports,
+    FragmentHeader, Headers, IP_MAX_PACKET, IpHeaderFields, Skip, without_ports,
 };
 use crate::pipeline::packet::icmp::{
-    HEADER, INITIAL_TTL, Message, Quote, Quoted, control_words, short,
+    HEADER, INITIAL_TTL, IcmpMessage, Quote, Quoted, control_words, short,
 };
-use crate::pipeline::packet::tunnel::{CLASS, longer};
-use crate::pipeline::packet::verifier::{hide_offset, join};
-use crate::pipeline::packet::version::Version;
+use crate::pipeline::packet::tunnel::{CLASS, outer_length};
+use crate::pipeline::packet::verifier::{barrier_var, hide_offset};
+use crate::pipeline::packet::version::IpVersion;
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -32,7 +32,7 @@ const IPV6_HEADER: usize = 40;
 const EXTENSION_UNIT: usize = 8;
 
 /// So many bytes of extension headers are quoted, at most.
-const MOST_QUOTED_EXTENSIONS: usize = 64;
+const MAX_QUOTED_EXTENSIONS: usize = 64;
 
 /// Extension headers that are walked through (RFC 8200, section 4).
 mod extension {
@@ -42,12 +42,12 @@ mod extension {
     pub(crate) const DESTINATION_OPTIONS: u8 = 60;
 }
 
-impl Version for V6 {
+impl IpVersion for V6 {
     type Pair = [V6; 2];
     const ADDRESSES: usize = 8;
     const CHECKSUM: Option<usize> = None;
     const TTL: usize = 7;
-    const PSEUDO_HEADER: Covers = Covers::Ipv6PseudoHeader;
+    const PSEUDO_HEADER: ChecksumScope = ChecksumScope::Ipv6PseudoHeader;
 
     #[inline(always)]
     fn pair(source: Self, destination: Self) -> [Self; 2] {
@@ -55,7 +55,7 @@ impl Version for V6 {
     }
 
     #[inline(always)]
-    fn network<P: Packet>(packet: &P, offset: usize) -> Result<Network<Self>, Skip> {
+    fn parse_ip<P: Packet>(packet: &P, offset: usize) -> Result<IpHeaderFields<Self>, Skip> {
         let header: Ipv6Header = packet.read(offset).ok_or(Skip::Malformed)?;
         if u32::from_be(header.version) >> 28 != 6 {
             return Err(Skip::Malformed);
@@ -64,7 +64,7 @@ impl Version for V6 {
         let present = packet
             .len()
             .saturating_sub(offset + size_of::<Ipv6Header>());
-        let length = if payload == 0 && present > LONGEST_PACKET {
+        let length = if payload == 0 && present > IP_MAX_PACKET {
             present
         } else {
             payload
@@ -74,11 +74,11 @@ impl Version for V6 {
         }
         let extensions = offset + size_of::<Ipv6Header>();
         let (transport, protocol) = match walk_extensions(packet, extensions, header.next_header) {
-            Ok((transport, protocol)) => (walked_to(packet, transport)?, protocol),
-            Err(Skip::Fragment(at)) => return Err(Skip::Fragment(walked_to(packet, at)?)),
+            Ok((transport, protocol)) => (hide_walked_offset(packet, transport)?, protocol),
+            Err(Skip::Fragment(at)) => return Err(Skip::Fragment(hide_walked_offset(packet, at)?)),
             Err(skip) => return Err(skip),
         };
-        Ok(Network {
+        Ok(IpHeaderFields {
             transport,
             end: offset + size_of::<Ipv6Header>() + length,
             protocol,
@@ -89,17 +89,17 @@ impl Version for V6 {
     }
 
     #[inline(always)]
-    fn part<P: Packet>(packet: &P, network: usize, at: usize) -> Option<Part<Self>> {
+    fn part<P: Packet>(packet: &P, network: usize, at: usize) -> Option<FragmentHeader<Self>> {
         const OFFSET: u16 = 0xfff8;
         // The compiler knows already that the packet is that long; the verifier does not.
-        let network = join(network);
+        let network = barrier_var(network);
         let header: Ipv6Header = packet.read(network)?;
         let [next, position]: [u16; 2] = packet.read(at)?;
         let id: u32 = packet.read(at + 4)?;
         let transport = at + 8;
         let end = network + 40 + usize::from(u16::from_be(header.payload_length));
         // Else what looks like its header is behind the packet.
-        (transport <= end).then(|| Part {
+        (transport <= end).then(|| FragmentHeader {
             id,
             is_first: u16::from_be(position) & OFFSET == 0,
             headers: Headers {
@@ -124,7 +124,7 @@ impl Version for V6 {
     }
 
     #[inline(always)]
-    fn told_mtu([kind, value]: [u32; 2]) -> Option<u16> {
+    fn next_hop_mtu([kind, value]: [u32; 2]) -> Option<u16> {
         // RFC 4443, section 3.2.
         const PACKET_TOO_BIG: u8 = 2;
         let [kind, ..] = kind.to_ne_bytes();
@@ -139,7 +139,7 @@ impl Version for V6 {
     }
 
     #[inline(always)]
-    fn message<P: Packet>(packet: &P, network: usize) -> Option<Headers<Self>> {
+    fn parse_icmp<P: Packet>(packet: &P, network: usize) -> Option<Headers<Self>> {
         let header: Ipv6Header = packet.read(network)?;
         let transport = network + size_of::<Ipv6Header>();
         let length = usize::from(u16::from_be(header.payload_length));
@@ -168,7 +168,7 @@ impl Version for V6 {
         let behind = offset + size_of::<Ipv6Header>();
         let (transport, protocol) = match walk_extensions(packet, behind, header.next_header) {
             Ok(found) => found,
-            Err(Skip::Fragment(at)) => first_part(packet, offset, at)?,
+            Err(Skip::Fragment(at)) => first_fragment(packet, offset, at)?,
             Err(_) => return None,
         };
         let payload_length = usize::from(u16::from_be(header.payload_length));
@@ -182,25 +182,25 @@ impl Version for V6 {
 
     type Headers = [u32; 12];
     // RFC 4443, section 3.1: address unreachable.
-    const HOST_UNREACHABLE: Message = Message {
+    const HOST_UNREACHABLE: IcmpMessage = IcmpMessage {
         kind: 1,
         code: 3,
         value: 0,
     };
-    const PORT_UNREACHABLE: Message = Message {
+    const PORT_UNREACHABLE: IcmpMessage = IcmpMessage {
         kind: 1,
         code: 4,
         value: 0,
     };
-    const TIME_EXCEEDED: Message = Message {
+    const TIME_EXCEEDED: IcmpMessage = IcmpMessage {
         kind: 3,
         code: 0,
         value: 0,
     };
 
     #[inline(always)]
-    fn too_big(mtu: u16) -> Message {
-        Message {
+    fn too_big(mtu: u16) -> IcmpMessage {
+        IcmpMessage {
             kind: 2,
             code: 0,
             value: u32::from(mtu),
@@ -217,7 +217,7 @@ impl Version for V6 {
 
     #[inline(always)]
     fn headers(
-        message: Message,
+        message: IcmpMessage,
         length: usize,
         sum: Delta,
         [V6(source), V6(destination)]: [V6; 2],
@@ -239,35 +239,35 @@ impl Version for V6 {
     }
 
     type Outer = [u32; 10];
-    const INSIDE: u8 = protocol::IPV6;
+    const ENCAP_PROTOCOL: u8 = protocol::IPV6;
     // RFC 2473, section 7.1.
     const MINIMUM_MTU: u16 = 1280;
 
     #[inline(always)]
-    fn may_tunnel(headers: &Headers<Self>) -> bool {
+    fn can_encapsulate(headers: &Headers<Self>) -> bool {
         headers.transport - headers.network == size_of::<Ipv6Header>()
     }
 
     #[inline(always)]
     fn outer<P: Packet>(packet: &P, network: usize, ends: &Tuple<Self>) -> Option<[u32; 10]> {
         let inner: Ipv6Header = packet.read(network)?;
-        let length = longer(inner.payload_length, Self::OUTER);
+        let length = outer_length(inner.payload_length, Self::OUTER);
         let port = u32::from(ends.destination_port.number());
         let (V6([s0, s1, s2, s3]), V6([d0, d1, d2, d3])) = (ends.source, ends.destination);
         let class = u32::from_be(inner.version) & u32::from(CLASS) << 20;
-        let rest = length << 16 | u32::from(Self::INSIDE) << 8 | u32::from(INITIAL_TTL);
+        let rest = length << 16 | u32::from(Self::ENCAP_PROTOCOL) << 8 | u32::from(INITIAL_TTL);
         let first = (6 << 28 | class | port).to_be();
         Some([first, rest.to_be(), s0, s1, s2, s3, d0, d1, d2, d3])
     }
 
     #[inline(always)]
-    fn ends<P: Packet>(packet: &P, network: usize) -> Option<Tuple<Self>> {
+    fn parse_outer<P: Packet>(packet: &P, network: usize) -> Option<Tuple<Self>> {
         let header: Ipv6Header = packet.read(network)?;
         let inner: Ipv6Header = packet.read(network + Self::OUTER)?;
         // Without extension headers.
-        let is_ours = header.next_header == Self::INSIDE
+        let is_ours = header.next_header == Self::ENCAP_PROTOCOL
             && u32::from(u16::from_be(header.payload_length))
-                == longer(inner.payload_length, Self::OUTER);
+                == outer_length(inner.payload_length, Self::OUTER);
         is_ours.then_some(Tuple {
             source: header.source,
             destination: header.destination,
@@ -284,7 +284,7 @@ pub(crate) fn walk_extensions<P: Packet>(
     mut offset: usize,
     mut next: u8,
 ) -> Result<(usize, u8), Skip> {
-    for _ in 0..=P::MOST_EXTENSIONS {
+    for _ in 0..=P::MAX_EXTENSION_HEADERS {
         match next {
             extension::HOP_BY_HOP | extension::ROUTING | extension::DESTINATION_OPTIONS => {
                 let [following, length]: [u8; 2] = packet.read(offset).ok_or(Skip::Malformed)?;
@@ -311,32 +311,32 @@ pub(crate) fn walk_extensions<P: Packet>(
 /// An offset behind extension headers. The verifier has come there by a way of its own for each
 /// number of them, and would follow each to the end.
 #[inline(always)]
-fn walked_to<P: Packet>(packet: &P, offset: usize) -> Result<usize, Skip> {
+fn hide_walked_offset<P: Packet>(packet: &P, offset: usize) -> Result<usize, Skip> {
     /// No offset of a header exceeds this.
-    const FARTHEST: usize = 0x7fff;
-    if P::MOST_EXTENSIONS == 0 {
+    const MAX_OFFSET: usize = 0x7fff;
+    if P::MAX_EXTENSION_HEADERS == 0 {
         return Ok(offset);
     }
-    if offset > FARTHEST {
+    if offset > MAX_OFFSET {
         return Err(Skip::Malformed);
     }
-    Ok(hide_offset(offset, packet.len(), FARTHEST))
+    Ok(hide_offset(offset, packet.len(), MAX_OFFSET))
 }
 
 /// The offset and protocol of the transport header of a first fragment, like
-/// [`Version::part`].
+/// [`IpVersion::part`].
 #[inline(always)]
-fn first_part<P: Packet>(packet: &P, network: usize, at: usize) -> Option<(usize, u8)> {
+fn first_fragment<P: Packet>(packet: &P, network: usize, at: usize) -> Option<(usize, u8)> {
     let part = V6::part(packet, network, at).filter(|part| part.is_first)?;
     Some((part.headers.transport, part.headers.protocol))
 }
 
 /// The sum of the extension headers between the IPv6 header and the transport header.
-/// `None` where they are longer than is worth a sum.
+/// `None` where they are outer_length than is worth a sum.
 #[inline(always)]
 fn extensions_sum<P: Packet>(packet: &P, quoted: &Quoted) -> Option<Delta> {
     let mut sum = Delta::between(&[], &[]);
-    let end = IPV6_HEADER + MOST_QUOTED_EXTENSIONS + EXTENSION_UNIT;
+    let end = IPV6_HEADER + MAX_QUOTED_EXTENSIONS + EXTENSION_UNIT;
     for at in (IPV6_HEADER..end).step_by(EXTENSION_UNIT) {
         if at >= quoted.header {
             return Some(sum);

@@ -5,7 +5,7 @@ use crate::layout::Bytes;
 
 /// What a change of bytes means to the checksum of the transport header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Covers {
+pub enum ChecksumScope {
     /// The bytes belong to IPv4's pseudo header: also a checksum that hardware
     /// will complete holds them.
     Ipv4PseudoHeader,
@@ -24,7 +24,7 @@ pub trait Packet {
     /// How many IPv6 extension headers are walked through. RFC 8200 lets each of those
     /// that are known here occur once, destination options twice; a packet with more is
     /// not worth a longer walk.
-    const MOST_EXTENSIONS: usize = 5;
+    const MAX_EXTENSION_HEADERS: usize = 5;
 
     /// Number of bytes.
     fn len(&self) -> usize;
@@ -44,11 +44,21 @@ pub trait Packet {
     fn adjust_ip_checksum(&mut self, offset: usize, delta: Delta) -> Option<()>;
 
     /// Adjusts the TCP checksum at `offset`.
-    fn adjust_tcp_checksum(&mut self, offset: usize, delta: Delta, covers: Covers) -> Option<()>;
+    fn adjust_tcp_checksum(
+        &mut self,
+        offset: usize,
+        delta: Delta,
+        covers: ChecksumScope,
+    ) -> Option<()>;
 
     /// Adjusts the UDP checksum at `offset`: 0 means that there is none and
     /// stays, and a sum of 0 is sent as all ones (RFC 768).
-    fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, covers: Covers) -> Option<()>;
+    fn adjust_udp_checksum(
+        &mut self,
+        offset: usize,
+        delta: Delta,
+        covers: ChecksumScope,
+    ) -> Option<()>;
 
     /// Adds `change` to the SCTP checksum at `offset`: a CRC, in which that means to flip
     /// bits. One that is yet to be completed stays: it is 0, and completed as if it were.
@@ -56,11 +66,11 @@ pub trait Packet {
 
     /// Adjusts the sum over the whole packet that hardware may have found, for a change
     /// that no checksum in the packet makes up for.
-    fn adjust_whole(&mut self, _: Delta) {}
+    fn adjust_checksum_complete(&mut self, _: Delta) {}
 
     /// Whether hardware is yet to complete the transport checksum at `offset`, which now
     /// holds `present`, over all up to the packet's end.
-    fn is_checksum_pending(&mut self, offset: usize, present: u16) -> bool;
+    fn is_checksum_partial(&mut self, offset: usize, present: u16) -> bool;
 
     /// Cuts off what follows `end`, and puts headers in front of the network header, which
     /// is at `network` behind an Ethernet header or nothing. The flow's offloads end.
@@ -75,7 +85,7 @@ pub trait Packet {
 
     /// Adjusts the ICMP or `ICMPv6` checksum at `offset`, which hardware never completes.
     fn adjust_icmp_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
-        self.adjust_tcp_checksum(offset, delta, Covers::Header)
+        self.adjust_tcp_checksum(offset, delta, ChecksumScope::Header)
     }
 }
 

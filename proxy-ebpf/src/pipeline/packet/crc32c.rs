@@ -88,8 +88,8 @@ mod tests {
                 *byte ^= flipped;
             }
             let length = u32::try_from(bytes.len()).unwrap();
-            let told = crc32c_change_at_start(u32::from_ne_bytes(change), length);
-            prop_assert_eq!(u32::from_le(told), crc.checksum(&bytes) ^ crc.checksum(&changed));
+            let expected = crc32c_change_at_start(u32::from_ne_bytes(change), length);
+            prop_assert_eq!(u32::from_le(expected), crc.checksum(&bytes) ^ crc.checksum(&changed));
         }
     }
 }

@@ -52,14 +52,14 @@ impl<A> Headers<A> {
     /// Whether a client that sends this takes up what it was answered: it neither asks
     /// for its connection again nor resets it.
     #[inline(always)]
-    pub fn goes_on(&self) -> bool {
+    pub fn is_progress(&self) -> bool {
         self.tcp_flags & (tcp_flags::SYN | tcp_flags::RST) == 0
     }
 
     /// What this packet says about the end of its connection, or association, in bits of
     /// [`flow_flags`].
     #[inline(always)]
-    pub fn ending(&self) -> u32 {
+    pub fn fin_rst_flags(&self) -> u32 {
         let flag = |bit, flow_flag| {
             if self.tcp_flags & bit == 0 {
                 0
@@ -71,8 +71,8 @@ impl<A> Headers<A> {
     }
 }
 
-/// What [`Version::network`] finds.
-pub struct Network<A> {
+/// What [`IpVersion::network`] finds.
+pub struct IpHeaderFields<A> {
     pub(crate) transport: usize,
     /// Where the packet ends, by its own account; link-layer padding may follow.
     pub(crate) end: usize,
@@ -83,7 +83,7 @@ pub struct Network<A> {
 }
 
 /// What a fragment says of itself.
-pub struct Part<A> {
+pub struct FragmentHeader<A> {
     /// Which packet it is of.
     pub(crate) id: u32,
     pub(crate) is_first: bool,
@@ -116,4 +116,4 @@ pub(crate) fn difference<A: Address>(one: &A, other: &A) -> u32 {
 
 /// A socket buffer longer than this has come through segmentation offload with
 /// BIG TCP, where the length fields of IP hold 0.
-pub(crate) const LONGEST_PACKET: usize = 65_535;
+pub(crate) const IP_MAX_PACKET: usize = 65_535;

@@ -68,7 +68,7 @@ impl<A: Address> Quote<A> {
 
 /// Which error.
 #[derive(Clone, Copy)]
-pub struct Message {
+pub struct IcmpMessage {
     pub(crate) kind: u8,
     pub(crate) code: u8,
     /// What follows the checksum.
@@ -89,7 +89,7 @@ pub struct Quoted {
 
 /// The ICMP header, in front of what has this sum.
 #[inline(always)]
-pub(crate) fn control_words(message: Message, rest: Delta) -> [u32; 2] {
+pub(crate) fn control_words(message: IcmpMessage, rest: Delta) -> [u32; 2] {
     let control =
         |[high, low]: [u8; 2]| u32::from_ne_bytes([message.kind, message.code, high, low]);
     let value = message.value.to_be();

@@ -1,7 +1,7 @@
 //! A packet's bytes: access to them, their headers, checksums, and translation.
 //!
 //! Nothing here knows of flows or Services. What differs between the IP versions is in the
-//! trait [`Version`]; `ip` implements it.
+//! trait [`IpVersion`]; `ip` implements it.
 
 pub(crate) mod access;
 pub(crate) mod checksum;
@@ -16,7 +16,7 @@ pub(crate) mod tunnel;
 pub(crate) mod verifier;
 pub(crate) mod version;
 
-pub(crate) use access::{Covers, Packet};
+pub(crate) use access::{ChecksumScope, Packet};
 pub(crate) use checksum::Delta;
 pub(crate) use headers::{Headers, Skip};
-pub(crate) use version::Version;
+pub(crate) use version::IpVersion;

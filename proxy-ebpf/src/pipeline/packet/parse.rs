@@ -4,9 +4,9 @@
 //! contradicts itself is [`Skip::Malformed`] and will not be touched.
 
 use super::access::{Packet, header_bytes};
-use super::headers::{Headers, Part, Skip};
+use super::headers::{FragmentHeader, Headers, Skip};
 use super::sctp::SctpHeader;
-use super::version::Version;
+use super::version::IpVersion;
 use crate::layout::{Port, Tuple, protocol};
 
 #[derive(Clone, Copy)]
@@ -55,8 +55,8 @@ pub fn ethernet<P: Packet>(packet: &P) -> Option<(usize, u16)> {
 /// Reads the headers of a packet of IP version `A` whose IP header is at
 /// `network`.
 #[inline(always)]
-pub fn parse<A: Version, P: Packet>(packet: &P, network: usize) -> Result<Headers<A>, Skip> {
-    let found = A::network(packet, network)?;
+pub fn parse<A: IpVersion, P: Packet>(packet: &P, network: usize) -> Result<Headers<A>, Skip> {
+    let found = A::parse_ip(packet, network)?;
     let headers = Headers {
         network,
         transport: found.transport,
@@ -77,7 +77,7 @@ pub fn parse<A: Version, P: Packet>(packet: &P, network: usize) -> Result<Header
 
 /// Reads the transport header too; a datagram can be of `longest` bytes.
 #[inline(always)]
-pub(crate) fn with_ports<A: Version, P: Packet>(
+pub(crate) fn with_ports<A: IpVersion, P: Packet>(
     packet: &P,
     mut headers: Headers<A>,
     longest: usize,
@@ -110,19 +110,19 @@ pub(crate) fn with_ports<A: Version, P: Packet>(
             }
             headers.tuple.source_port = header.source;
             headers.tuple.destination_port = header.destination;
-            headers.tcp_flags = header.meaning();
+            headers.tcp_flags = header.tcp_flags();
         }
         number if number == A::ICMP => {}
-        number if number == A::INSIDE => return Err(Skip::Encapsulated),
+        number if number == A::ENCAP_PROTOCOL => return Err(Skip::Encapsulated),
         _ => return Err(Skip::Other),
     }
     Ok(headers)
 }
 
 /// A first fragment tells the length of its whole packet.
-const WHOLE: usize = u16::MAX as usize;
+const MAX_DATAGRAM: usize = u16::MAX as usize;
 
-impl<A: Version> Part<A> {
+impl<A: IpVersion> FragmentHeader<A> {
     #[inline(always)]
     pub(crate) fn read<P: Packet>(packet: &P, network: usize) -> Option<Self> {
         match parse::<A, P>(packet, network) {
@@ -137,13 +137,13 @@ impl<A: Version> Part<A> {
         if self.headers.protocol == A::ICMP {
             return None;
         }
-        with_ports(packet, self.headers, WHOLE).ok()
+        with_ports(packet, self.headers, MAX_DATAGRAM).ok()
     }
 }
 
 /// The headers of a packet, or of its first fragment, and whether it is whole.
 #[inline(always)]
-pub(crate) fn parse_first<A: Version, P: Packet>(
+pub(crate) fn parse_or_first_fragment<A: IpVersion, P: Packet>(
     packet: &P,
     network: usize,
 ) -> Option<(Headers<A>, bool)> {

@@ -1,10 +1,10 @@
 //! Writing a tuple into a packet.
 
-use super::access::{Covers, Packet};
+use super::access::{ChecksumScope, Packet};
 use super::checksum::Delta;
 use super::headers::Headers;
 use super::sctp::{self, port_word};
-use super::version::Version;
+use super::version::IpVersion;
 use crate::layout::{Tuple, protocol};
 
 /// Offset of the checksum in a TCP header.
@@ -17,7 +17,7 @@ pub(crate) const UDP_CHECKSUM: usize = 6;
 #[inline(always)]
 pub(crate) fn rewrite<A, P>(packet: &mut P, headers: &Headers<A>, to: &Tuple<A>) -> Option<()>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
 {
     let addresses = address_delta(&headers.tuple, to);
@@ -30,11 +30,11 @@ where
     } else if headers.protocol == protocol::TCP {
         let checksum = headers.transport + TCP_CHECKSUM;
         packet.adjust_tcp_checksum(checksum, addresses, A::PSEUDO_HEADER)?;
-        packet.adjust_tcp_checksum(checksum, ports, Covers::Header)?;
+        packet.adjust_tcp_checksum(checksum, ports, ChecksumScope::Header)?;
     } else {
         let checksum = headers.transport + UDP_CHECKSUM;
         packet.adjust_udp_checksum(checksum, addresses, A::PSEUDO_HEADER)?;
-        packet.adjust_udp_checksum(checksum, ports, Covers::Header)?;
+        packet.adjust_udp_checksum(checksum, ports, ChecksumScope::Header)?;
     }
     packet.write(
         headers.network + A::ADDRESSES,
@@ -45,7 +45,7 @@ where
 
 /// Sets the time to live, or hop limit.
 #[inline(always)]
-pub(crate) fn set_ttl<A: Version, P: Packet>(
+pub(crate) fn set_ttl<A: IpVersion, P: Packet>(
     packet: &mut P,
     headers: &Headers<A>,
     ttl: u8,
@@ -74,7 +74,7 @@ pub(crate) fn swap_link_addresses<A, P: Packet>(
 }
 
 #[inline(always)]
-pub(crate) fn address_delta<A: Version>(from: &Tuple<A>, to: &Tuple<A>) -> Delta {
+pub(crate) fn address_delta<A: IpVersion>(from: &Tuple<A>, to: &Tuple<A>) -> Delta {
     let source = Delta::between(from.source.words(), to.source.words());
     let destination = Delta::between(from.destination.words(), to.destination.words());
     source.and(destination)
@@ -87,13 +87,13 @@ pub(crate) fn rewrite_addresses<A, P>(
     to: &Tuple<A>,
 ) -> Option<()>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
 {
     let addresses = address_delta(&headers.tuple, to);
     match A::CHECKSUM {
         Some(checksum) => packet.adjust_ip_checksum(headers.network + checksum, addresses)?,
-        None => packet.adjust_whole(addresses),
+        None => packet.adjust_checksum_complete(addresses),
     }
     packet.write(
         headers.network + A::ADDRESSES,

@@ -7,7 +7,7 @@ use super::access::Packet;
 use super::checksum::Delta;
 use super::crc32c::crc32c_change_at_start;
 use super::headers::{Headers, tcp_flags};
-use super::version::Version;
+use super::version::IpVersion;
 use crate::layout::{Bytes, Port, Tuple};
 
 /// Offset of the checksum in a common header.
@@ -44,14 +44,14 @@ mod chunk {
 /// What a chunk of each type says, in the flags by which TCP says it. SHUTDOWN and SHUTDOWN
 /// ACK are both sides' last words, after which SHUTDOWN COMPLETE only acknowledges. (A
 /// table: the kernel's verifier would follow each branch.)
-static MEANINGS: [u8; 256] = {
-    let mut meanings = [0; 256];
-    meanings[chunk::INIT] = tcp_flags::SYN;
-    meanings[chunk::INIT_ACK] = tcp_flags::SYN | tcp_flags::ACK;
-    meanings[chunk::ABORT] = tcp_flags::RST;
-    meanings[chunk::SHUTDOWN] = tcp_flags::FIN;
-    meanings[chunk::SHUTDOWN_ACK] = tcp_flags::FIN;
-    meanings
+static TCP_FLAGS: [u8; 256] = {
+    let mut flags = [0; 256];
+    flags[chunk::INIT] = tcp_flags::SYN;
+    flags[chunk::INIT_ACK] = tcp_flags::SYN | tcp_flags::ACK;
+    flags[chunk::ABORT] = tcp_flags::RST;
+    flags[chunk::SHUTDOWN] = tcp_flags::FIN;
+    flags[chunk::SHUTDOWN_ACK] = tcp_flags::FIN;
+    flags
 };
 
 impl SctpHeader {
@@ -59,8 +59,8 @@ impl SctpHeader {
     /// that matter come alone, but for ABORT and SHUTDOWN behind others: what these end is
     /// then remembered until its timeout.
     #[inline(always)]
-    pub(crate) fn meaning(&self) -> u8 {
-        MEANINGS[usize::from(self.chunk)]
+    pub(crate) fn tcp_flags(&self) -> u8 {
+        TCP_FLAGS[usize::from(self.chunk)]
     }
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn adjust_checksums<A, P>(
     addresses: Delta,
 ) -> Option<()>
 where
-    A: Version,
+    A: IpVersion,
     P: Packet,
 {
     // Of a packet that was parsed; a subtraction that checks would be one more thing that
@@ -83,7 +83,7 @@ where
     let change = checksum_change([&headers.tuple, to], length);
     packet.adjust_sctp_checksum(headers.transport + CHECKSUM, change)?;
     let ports = Delta::between(&[port_word(&headers.tuple)], &[port_word(to)]);
-    packet.adjust_whole(match A::CHECKSUM {
+    packet.adjust_checksum_complete(match A::CHECKSUM {
         Some(_) => ports,
         None => ports.and(addresses),
     });

@@ -7,7 +7,7 @@ pub(crate) const CLASS: u8 = 0xfc;
 /// The length field of the outer header, from the inner one's. 0 where there is no room
 /// for it: then the packet will be cut into segments, which have fields of their own.
 #[inline(always)]
-pub(crate) fn longer(inner: u16, more: usize) -> u32 {
+pub(crate) fn outer_length(inner: u16, more: usize) -> u32 {
     let inner = usize::from(u16::from_be(inner));
     let length = inner + more;
     if inner == 0 || length > usize::from(u16::MAX) {

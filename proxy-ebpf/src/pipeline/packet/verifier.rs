@@ -1,15 +1,15 @@
-//! Keeping the kernel's verifier from following the same code again and again.
+//! Barriers that keep the verifier from exploring the same code many times.
 //!
-//! It goes through the code behind a fork once for each state of the program that differs
-//! in what it knows: of a number that is one of three it follows three ways, to the end. What
-//! it knows nothing of it follows once. None of these functions changes anything.
+//! After a branch the verifier explores the rest of the program once per distinct register
+//! state: a number known to be one of three costs three walks to the end. An unknown number
+//! costs one. None of these functions changes its value.
 
 use core::hint::black_box;
 
-/// The number, as one of which the verifier knows nothing. It must not know `any` either.
+/// Returns `number`, whose bounds the verifier no longer knows. It must not know `any` either.
 #[inline(always)]
-pub(crate) fn veil(number: u32, any: u32) -> u32 {
-    // Nothing, which neither the compiler nor the verifier sees.
+pub(crate) fn hide_bounds(number: u32, any: u32) -> u32 {
+    // Zero, which neither the compiler nor the verifier can tell.
     number | any.wrapping_sub(black_box(any))
 }
 
@@ -21,8 +21,8 @@ pub fn hide_offset(offset: usize, any: usize, limit: usize) -> usize {
     black_box(offset | any.wrapping_sub(black_box(any))) & limit
 }
 
-/// The value, behind which the compiler goes on in one way, wherever it came from.
+/// Returns `value`; the compiler does not duplicate the code after it per branch.
 #[inline(always)]
-pub(crate) fn join<T>(value: T) -> T {
+pub(crate) fn barrier_var<T>(value: T) -> T {
     black_box(value)
 }

@@ -12,7 +12,7 @@ pub(crate) fn known<A: Address, T: Tables<A>>(
     member: u16,
 ) -> Option<(u32, Backend<A>)> {
     let last = tables.affinity(key)?;
-    let age = tables.now().wrapping_sub(last.seen);
+    let age = tables.now().wrapping_sub(last.last_seen);
     let backend = tables.backend(last.backend)?;
     let is_usable = age <= ticks::from_seconds(frontend.affinity_seconds)
         && backend.is_current(last.generation)

@@ -41,14 +41,17 @@ pub(crate) fn node_port<A: Address, T: Tables<A>>(
     is_here.then_some(frontend)
 }
 
-/// Why a packet that is for no frontend must not go on: its destination is a ClusterIP,
-/// or could become one. It would leave the node by a default route.
+/// Why a packet for no frontend is rejected or dropped: its destination is a ClusterIP or in
+/// a ServiceCIDR. Passed, it would leave the node by the default route.
 #[inline(always)]
-pub(crate) fn leads_nowhere<A: Address, T: Tables<A>>(address: &A, tables: &T) -> Option<Counter> {
-    let ranges = &tables.settings()?.service_ranges;
+pub(crate) fn unassigned_service_address<A: Address, T: Tables<A>>(
+    address: &A,
+    tables: &T,
+) -> Option<Counter> {
+    let ranges = &tables.settings()?.service_cidrs;
     let is_in_range = ranges.iter().any(|range| range.contains(address));
     // Where no range is known it is one of those that there are, or none.
-    let may_be_one = is_in_range || !ranges.iter().any(Range::is_there);
+    let may_be_one = is_in_range || !ranges.iter().any(Range::is_set);
     if may_be_one && tables.is_cluster_ip(address) {
         Some(Counter::NoSuchPort)
     } else {
@@ -58,10 +61,8 @@ pub(crate) fn leads_nowhere<A: Address, T: Tables<A>>(address: &A, tables: &T) -
 
 /// Whether an address is in a range of ClusterIPs that is known.
 #[inline(always)]
-pub(crate) fn is_in_service_range<A: Address, T: Tables<A>>(address: &A, tables: &T) -> bool {
-    tables.settings().is_some_and(|it| {
-        it.service_ranges
-            .iter()
-            .any(|range| range.contains(address))
-    })
+pub(crate) fn is_in_service_cidr<A: Address, T: Tables<A>>(address: &A, tables: &T) -> bool {
+    tables
+        .settings()
+        .is_some_and(|it| it.service_cidrs.iter().any(|range| range.contains(address)))
 }

@@ -7,23 +7,22 @@ use crate::layout::{
 };
 use crate::pipeline::packet::hash::Hash;
 use crate::pipeline::packet::headers::difference;
-use crate::pipeline::packet::{Headers, Version};
+use crate::pipeline::packet::{Headers, IpVersion};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Client;
 
-/// So many of a node's endpoints of a Service port are looked at in one run of a program for
-/// the one that another node has chosen: the kernel's verifier walks through each. A node runs
-/// some 110 Pods (the kubelet's default), seldom more than 250; some 900 can be looked at, as
-/// one program may come after another 33 times.
-const AT_ONCE: u32 = 32;
+/// Slots that one run of a program scans for the endpoint that another node has selected: the
+/// verifier walks each iteration. The limit of 33 tail calls allows some 900 slots; a node runs
+/// 110 Pods by default, seldom more than 250.
+const SCAN_LIMIT: u32 = 32;
 
 /// No index of a backend.
-const NOWHERE: u32 = u32::MAX;
+const NO_BACKEND: u32 = u32::MAX;
 
-/// What decides which endpoint of a set a packet opens a flow to: where the frontend wants
-/// that, its tuple, which leads to the same one on every node; else chance.
+/// Selects a position in an endpoint set: a hash of the client's tuple where the frontend uses
+/// consistent hashing, the same on every node; else a random number.
 #[inline(always)]
-pub(crate) fn lot_of<A: Version, T: Tables<A>>(
+pub(crate) fn endpoint_selector<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     frontend: &Frontend,
     tables: &T,
@@ -36,26 +35,26 @@ pub(crate) fn lot_of<A: Version, T: Tables<A>>(
 }
 
 /// The endpoint of a client's new connection to a frontend, and its index; an error is
-/// the reason why there is none. `lot` says which of a set it is, with 32 bits, the first
+/// the reason why there is none. `selector` says which of a set it is, with 32 bits, the first
 /// of which say most.
 #[inline(always)]
 pub(crate) fn pick<A: Address, T: Tables<A>>(
     source: A,
     client: Client,
     frontend: &Frontend,
-    lot: impl FnOnce() -> u32,
+    selector: impl FnOnce() -> u32,
     tables: &T,
 ) -> Result<(u32, Backend<A>), Counter> {
-    if !is_let_in(source, frontend, tables) {
+    if !is_source_allowed(source, frontend, tables) {
         return Err(Counter::SourceNotAllowed);
     }
     let set = endpoint_set(frontend, client)?;
-    choose(source, tables, frontend, set, lot)
+    select_endpoint(source, tables, frontend, set, selector)
 }
 
 /// Whether this source may use the frontend.
 #[inline(always)]
-pub(crate) fn is_let_in<A: Address, T: Tables<A>>(
+pub(crate) fn is_source_allowed<A: Address, T: Tables<A>>(
     source: A,
     frontend: &Frontend,
     tables: &T,
@@ -68,20 +67,22 @@ pub(crate) fn is_let_in<A: Address, T: Tables<A>>(
 }
 
 /// The endpoint that another node has chosen, and its index, if it is among the first
-/// [`AT_ONCE`] of a set.
+/// [`SCAN_LIMIT`] of a set.
 #[inline(always)]
-pub(crate) fn find_in<A: Address, T: Tables<A>>(
+pub(crate) fn find_backend<A: Address, T: Tables<A>>(
     Span { start, len }: Span,
     chosen: &Tuple<A>,
     tables: &T,
 ) -> Option<(u32, Backend<A>)> {
     // Without a way out in the middle: the kernel's verifier would follow each.
-    let mut found = NOWHERE;
-    for offset in 0..AT_ONCE {
+    let mut found = NO_BACKEND;
+    for offset in 0..SCAN_LIMIT {
         if offset >= len {
             break;
         }
-        let index = tables.slot(start.wrapping_add(offset)).unwrap_or(NOWHERE);
+        let index = tables
+            .slot(start.wrapping_add(offset))
+            .unwrap_or(NO_BACKEND);
         let is_chosen = tables.backend(index).is_some_and(|backend| {
             let ports = backend.port.raw() ^ chosen.destination_port.raw();
             u32::from(ports) | difference(&backend.address, &chosen.destination) == 0
@@ -90,18 +91,18 @@ pub(crate) fn find_in<A: Address, T: Tables<A>>(
             found = index;
         }
     }
-    if found == NOWHERE {
+    if found == NO_BACKEND {
         return None;
     }
     let backend = tables.backend(found)?;
     Some((found, backend))
 }
 
-/// The endpoints of a set behind its first [`AT_ONCE`], if there are any.
+/// The endpoints of a set behind its first [`SCAN_LIMIT`], if there are any.
 #[inline(always)]
-pub(crate) fn others(Span { start, len }: Span) -> Option<Span> {
-    let len = len.checked_sub(AT_ONCE).filter(|len| *len > 0)?;
-    let start = start.wrapping_add(AT_ONCE);
+pub(crate) fn remaining_span(Span { start, len }: Span) -> Option<Span> {
+    let len = len.checked_sub(SCAN_LIMIT).filter(|len| *len > 0)?;
+    let start = start.wrapping_add(SCAN_LIMIT);
     Some(Span { start, len })
 }
 
@@ -140,15 +141,15 @@ fn endpoint_set(frontend: &Frontend, client: Client) -> Result<Set, Counter> {
 /// connection, if that is not too long ago and the endpoint is still in the set; else
 /// any one. The affinity lasts for its time from each new connection on.
 #[inline(always)]
-fn choose<A: Address, T: Tables<A>>(
+fn select_endpoint<A: Address, T: Tables<A>>(
     client: A,
     tables: &T,
     frontend: &Frontend,
     set: Set,
-    lot: impl FnOnce() -> u32,
+    selector: impl FnOnce() -> u32,
 ) -> Result<(u32, Backend<A>), Counter> {
     if frontend.affinity_seconds == 0 {
-        return one_of(tables, set.span, lot());
+        return select_slot(tables, set.span, selector());
     }
     let key = AffinityKey {
         client,
@@ -156,25 +157,25 @@ fn choose<A: Address, T: Tables<A>>(
     };
     let (index, backend) = match known(tables, &key, frontend, set.member) {
         Some(known) => known,
-        None => one_of(tables, set.span, lot())?,
+        None => select_slot(tables, set.span, selector())?,
     };
     let affinity = Affinity {
         backend: index,
         generation: backend.generation,
-        seen: tables.now(),
+        last_seen: tables.now(),
     };
-    tables.remember(&key, &affinity);
+    tables.set_affinity(&key, &affinity);
     Ok((index, backend))
 }
 
-/// The one of the set that `lot` says.
+/// The one of the set that `selector` says.
 #[inline(always)]
-fn one_of<A: Address, T: Tables<A>>(
+fn select_slot<A: Address, T: Tables<A>>(
     tables: &T,
     set: Span,
-    lot: u32,
+    selector: u32,
 ) -> Result<(u32, Backend<A>), Counter> {
-    let offset = ((u64::from(lot) * u64::from(set.len)) >> 32) as u32;
+    let offset = ((u64::from(selector) * u64::from(set.len)) >> 32) as u32;
     let index = tables
         .slot(set.start.wrapping_add(offset))
         .ok_or(Counter::NoEndpoints)?;
@@ -186,7 +187,7 @@ fn one_of<A: Address, T: Tables<A>>(
 /// for a NodePort that is each node's own. With affinity a client's connections are to
 /// stay together, so that its port does not count.
 #[inline(always)]
-fn client_hash<A: Version>(headers: &Headers<A>, frontend: &Frontend) -> u32 {
+fn client_hash<A: IpVersion>(headers: &Headers<A>, frontend: &Frontend) -> u32 {
     let tuple = &headers.tuple;
     let client_port = if frontend.affinity_seconds == 0 {
         tuple.source_port.number()

@@ -81,7 +81,7 @@ fn host_processes_reach_every_frontend_in_a_routed_pod_network() -> Result<()> {
 fn connections_of_pods_are_no_flows_of_packets() -> Result<()> {
     let world = World::with_arguments(PodNetwork::Bridge, &ON)?;
     let host = &world.cluster.nodes[0].namespace;
-    let flows = || value(&metrics(host)?, "proxy_agent_flows_made_total", &[]);
+    let flows = || value(&metrics(host)?, "proxy_agent_flows_created_total", &[]);
     let before = flows()?;
     let pod = &world.cluster.pod(1, 3).namespace;
     for family in Family::BOTH {
@@ -128,7 +128,7 @@ fn external_addresses_are_served_at_sockets_as_the_policy_says() -> Result<()> {
     let _servers = mirror::start(world.cluster.pods())?;
     external(&world)?;
     let host = &world.cluster.nodes[0].namespace;
-    let flows = || value(&metrics(host)?, "proxy_agent_flows_made_total", &[]);
+    let flows = || value(&metrics(host)?, "proxy_agent_flows_created_total", &[]);
     let before = flows()?;
     let script = r#"
 it = open_socket(address, TCP)

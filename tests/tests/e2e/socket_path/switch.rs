@@ -20,7 +20,7 @@ fn web() -> SocketAddr {
 /// Flows of packets that node1 has made.
 fn flows(world: &World) -> Result<f64> {
     let host = &world.cluster.nodes[0].namespace;
-    value(&metrics(host)?, "proxy_agent_flows_made_total", &[])
+    value(&metrics(host)?, "proxy_agent_flows_created_total", &[])
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn sockets_are_served_once_their_cgroup_is_there() -> Result<()> {
     let mark = world.agents[0].mark();
     let late = Arc::new(Cgroup::create_in(&above, "late")?);
     world.agents[0].wait_for(mark, |event| {
-        event["fields"]["message"] == "sockets are served"
+        event["fields"]["message"] == "socket path attached"
     })?;
     world.cluster.nodes[0].namespace.join(&late);
     client::http(&world.cluster.nodes[0].namespace, web())?;
@@ -101,7 +101,7 @@ fn pod_cgroup(node: &Namespace, name: &str) -> Result<Arc<Cgroup>> {
 fn wait_left_alone(world: &World, mark: usize, pods: u64) -> Result<()> {
     world.agents[0].wait_for(mark, |event| {
         let text = event["fields"]["message"].as_str().unwrap_or_default();
-        text.starts_with("the sockets of Pods are left alone") && event["fields"]["pods"] == pods
+        text.starts_with("Pods opted out of the socket path") && event["fields"]["pods"] == pods
     })?;
     Ok(())
 }

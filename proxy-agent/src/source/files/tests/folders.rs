@@ -232,7 +232,7 @@ fn only_files_that_look_different_are_read_unless_they_were_written() {
     file.set_modified(time).unwrap();
     assert_eq!(looker.look(), [""; 0]);
     let hints = Hints {
-        touched: ["x.yaml".into()].into(),
+        modified: ["x.yaml".into()].into(),
         ..Hints::default()
     };
     assert_eq!(looker.look_with(&hints), ["n/a=10.1.0.2"]);
@@ -246,7 +246,7 @@ fn a_file_that_is_being_written_is_left_alone() {
     looker.look();
     fs::write(&path, "").unwrap();
     let hints = Hints {
-        in_writing: ["x.yaml".into()].into(),
+        open_for_write: ["x.yaml".into()].into(),
         ..Hints::default()
     };
     assert_eq!(looker.look_with(&hints), [""; 0]);

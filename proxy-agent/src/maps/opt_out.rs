@@ -18,14 +18,14 @@ pub struct Cgroup {
 }
 
 /// `LEFT_OUT` and `LEFT_OUT_LEVELS`.
-pub struct LeftOut {
+pub struct OptOutCgroups {
     cgroups: Hash<u64, u32>,
     levels: Array<u32>,
     /// The ids that are in the map.
     written: BTreeSet<u64>,
 }
 
-impl LeftOut {
+impl OptOutCgroups {
     /// The maps, with what an agent may have left in them.
     pub(super) fn new(cgroups: Hash<u64, u32>, levels: Array<u32>) -> Self {
         Self {

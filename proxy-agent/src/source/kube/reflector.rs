@@ -17,9 +17,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::client::Connection;
-use super::pace::{Backoff, Pace};
-use super::resource::Watched;
-use super::track::Tracker;
+use super::pace::{Backoff, RetryPolicy};
+use super::resource::WatchedResource;
+use super::track::KnownObjects;
 use super::watch_error::WatchError;
 use crate::model::object::Change;
 
@@ -29,30 +29,30 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 type Events<K> = Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<K>>> + Send>>;
 
 /// What follows one kind of object.
-pub(super) struct Follower<'a, K> {
+pub(super) struct Reflector<'a, K> {
     connection: &'a Connection,
     node_name: &'a str,
-    pace: Pace,
+    pace: RetryPolicy,
     changes: mpsc::Sender<Change>,
-    tracker: Tracker<K>,
+    tracker: KnownObjects<K>,
     /// The resource version to go on from; `None` where a list is needed.
-    position: Option<String>,
+    resource_version: Option<String>,
     /// Whether to try the next list as a stream. After each list that failed it is
     /// the other way's turn, for a server may fail at one of them alone.
-    streams: bool,
+    use_watch_list: bool,
     /// Whether to list without pages: the server forgot a list between two pages.
-    whole: bool,
+    unpaged: bool,
     /// When the watch of this attempt began, its list being complete.
     watching: Option<Instant>,
     /// Whether that watch brought anything.
-    heard: bool,
+    got_events: bool,
 }
 
-impl<'a, K: Watched> Follower<'a, K> {
+impl<'a, K: WatchedResource> Reflector<'a, K> {
     pub(super) fn new(
         connection: &'a Connection,
         node_name: &'a str,
-        pace: Pace,
+        pace: RetryPolicy,
         changes: mpsc::Sender<Change>,
     ) -> Self {
         Self {
@@ -60,12 +60,12 @@ impl<'a, K: Watched> Follower<'a, K> {
             node_name,
             pace,
             changes,
-            tracker: Tracker::new(node_name),
-            position: None,
-            streams: true,
-            whole: false,
+            tracker: KnownObjects::new(node_name),
+            resource_version: None,
+            use_watch_list: true,
+            unpaged: false,
             watching: None,
-            heard: false,
+            got_events: false,
         }
     }
 
@@ -77,15 +77,15 @@ impl<'a, K: Watched> Follower<'a, K> {
         loop {
             let (client, number) = self.connection.client();
             self.watching = None;
-            self.heard = false;
+            self.got_events = false;
             let ended = self.attempt(&Api::all(client)).await;
             let has_settled = self
                 .watching
                 .is_some_and(|began| began.elapsed() >= self.pace.settled);
-            if has_settled || self.heard {
+            if has_settled || self.got_events {
                 backoff.reset();
                 if std::mem::take(&mut has_failed) {
-                    info!("{}: followed again", K::PLURAL);
+                    info!("{}: watch re-established", K::PLURAL);
                 }
             }
             let error = match ended {
@@ -99,16 +99,19 @@ impl<'a, K: Watched> Follower<'a, K> {
                 && error.is_of_unknown_kind()
             {
                 if !std::mem::replace(&mut is_absent, true) {
-                    info!("{}: this API server has none; going on without", K::PLURAL);
+                    info!(
+                        "{}: not supported by this API server; continuing without",
+                        K::PLURAL
+                    );
                 }
-                sleep(self.pace.next_absent()).await;
+                sleep(self.pace.next_discovery()).await;
                 continue;
             }
             let wait = backoff.next();
             if let Some(error) = error {
                 warn!("{}: {error}; going on in {wait:.1?}", K::PLURAL);
                 has_failed = true;
-                self.learn_from(&error, number).await;
+                self.adapt_to(&error, number).await;
             } else {
                 debug!("{}: the watch ended early", K::PLURAL);
             }
@@ -117,13 +120,13 @@ impl<'a, K: Watched> Follower<'a, K> {
     }
 
     /// What to do otherwise next time.
-    async fn learn_from(&mut self, error: &WatchError, client: u64) {
-        if self.position.is_none() {
-            self.streams = !self.streams;
+    async fn adapt_to(&mut self, error: &WatchError, client: u64) {
+        if self.resource_version.is_none() {
+            self.use_watch_list = !self.use_watch_list;
         } else if error.is_expired() {
-            self.position = None;
+            self.resource_version = None;
         }
-        if error.may_be_of_credentials() {
+        if error.may_be_stale_credentials() {
             self.connection.renew(client).await;
         }
     }
@@ -131,10 +134,10 @@ impl<'a, K: Watched> Follower<'a, K> {
     /// A list if one is needed, and one watch, which ends in order with `Ok`.
     async fn attempt(&mut self, api: &Api<K>) -> Result<(), WatchError> {
         let mut events = None;
-        if self.position.is_none() {
-            events = self.list_by_stream(api).await?;
+        if self.resource_version.is_none() {
+            events = self.watch_list(api).await?;
             if events.is_none() {
-                self.list_by_pages(api).await?;
+                self.paged_list(api).await?;
             }
         }
         let (events, deadline) = match events {
@@ -162,7 +165,7 @@ impl<'a, K: Watched> Follower<'a, K> {
         let deadline = Instant::now() + std::time::Duration::from_secs(seconds.into());
         // A list without a version is one of the newest state: a server that lags
         // behind would else take us back in time.
-        let version = self.position.as_deref().unwrap_or_default();
+        let version = self.resource_version.as_deref().unwrap_or_default();
         let events = timeout(self.pace.answer, api.watch(&parameters, version))
             .await
             .map_err(|_| WatchError::Silent(self.pace.answer))??;
@@ -171,11 +174,11 @@ impl<'a, K: Watched> Follower<'a, K> {
 
     /// A list that comes as the beginning of a watch; `None` where the server has no
     /// such thing, or where it is not its turn.
-    async fn list_by_stream(
+    async fn watch_list(
         &mut self,
         api: &Api<K>,
     ) -> Result<Option<(Events<K>, Instant)>, WatchError> {
-        if !self.streams {
+        if !self.use_watch_list {
             return Ok(None);
         }
         let (mut events, deadline) = match self.begin_watch(api, true).await {
@@ -190,7 +193,7 @@ impl<'a, K: Watched> Follower<'a, K> {
             let event = timeout(self.pace.answer, events.try_next())
                 .await
                 .map_err(|_| WatchError::Silent(self.pace.answer))??;
-            match event.ok_or(WatchError::Incomplete)? {
+            match event.ok_or(WatchError::Truncated)? {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     let change = self.tracker.apply(object);
                     self.report(change).await?;
@@ -212,12 +215,12 @@ impl<'a, K: Watched> Follower<'a, K> {
     }
 
     /// A list in pages, each of them one answer.
-    async fn list_by_pages(&mut self, api: &Api<K>) -> Result<(), WatchError> {
+    async fn paged_list(&mut self, api: &Api<K>) -> Result<(), WatchError> {
         self.tracker.begin_list();
         let mut parameters = ListParams {
             label_selector: K::LABELS.map(str::to_owned),
             field_selector: K::fields(self.node_name),
-            limit: (!self.whole).then_some(self.pace.page),
+            limit: (!self.unpaged).then_some(self.pace.page),
             ..ListParams::default()
         };
         loop {
@@ -226,7 +229,7 @@ impl<'a, K: Watched> Follower<'a, K> {
                 Ok(page) => page.map_err(WatchError::from),
                 Err(_) => Err(WatchError::Silent(self.pace.answer)),
             };
-            let page = page.inspect_err(|error| self.whole |= error.is_expired())?;
+            let page = page.inspect_err(|error| self.unpaged |= error.is_expired())?;
             for object in page.items {
                 let change = self.tracker.apply(object);
                 self.report(change).await?;
@@ -244,8 +247,8 @@ impl<'a, K: Watched> Follower<'a, K> {
         let gone = self.tracker.end_list();
         self.report(gone).await?;
         self.move_to(Some(version));
-        self.streams = true;
-        self.whole = false;
+        self.use_watch_list = true;
+        self.unpaged = false;
         debug!("{}: listed", K::PLURAL);
         Ok(())
     }
@@ -256,7 +259,7 @@ impl<'a, K: Watched> Follower<'a, K> {
         loop {
             let event = timeout_at(deadline, events.try_next())
                 .await
-                .map_err(|_| WatchError::Overdue)??;
+                .map_err(|_| WatchError::NotClosed)??;
             let Some(event) = event else {
                 return Ok(());
             };
@@ -275,7 +278,7 @@ impl<'a, K: Watched> Follower<'a, K> {
                 WatchEvent::Bookmark(bookmark) => Some(bookmark.metadata.resource_version),
                 WatchEvent::Error(status) => return Err(WatchError::Refused(status)),
             };
-            self.heard = true;
+            self.got_events = true;
             self.move_to(version);
         }
     }
@@ -283,7 +286,7 @@ impl<'a, K: Watched> Follower<'a, K> {
     /// All up to this version was reported.
     fn move_to(&mut self, version: Option<String>) {
         let version = version.filter(|version| !version.is_empty());
-        self.position = version.or(self.position.take());
+        self.resource_version = version.or(self.resource_version.take());
     }
 
     async fn report(&self, changes: impl IntoIterator<Item = Change>) -> Result<(), WatchError> {

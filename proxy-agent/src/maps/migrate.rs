@@ -28,7 +28,7 @@ impl Predecessor {
     /// # Errors
     ///
     /// It cannot be read, or does not fit.
-    pub(super) fn carry(folder: &Path, new: &Ebpf) -> Result<Self, MapError> {
+    pub(super) fn migrate(folder: &Path, new: &Ebpf) -> Result<Self, MapError> {
         let mut filled = Vec::new();
         let carried = maps::ALL.iter().filter(|map| map.lifetime.is_carried());
         for MapSpec { name, lifetime, .. } in carried {
@@ -40,7 +40,7 @@ impl Predecessor {
             let old = MapData::from_pin(pin).map_err(read)?;
             let new = new.map(name).ok_or(MapError::Missing(name))?;
             let new = reopened(new).map_err(read)?;
-            copy(&old, &new, Existing::Replaced)
+            copy(&old, &new, UpdateFlag::Any)
                 .map_err(|source| MapError::Read { map: name, source })?;
             if lifetime.is_filled_by_programs() {
                 filled.push((*lifetime, old, new));
@@ -59,7 +59,7 @@ impl Predecessor {
     /// # Errors
     ///
     /// The kernel's, of bpf(2).
-    pub fn carry_sockets(&self) -> io::Result<()> {
+    pub fn migrate_sockets(&self) -> io::Result<()> {
         self.carry_again(Lifetime::FilledBySockets)
     }
 
@@ -69,14 +69,14 @@ impl Predecessor {
     /// # Errors
     ///
     /// The kernel's, of bpf(2).
-    pub fn carry_the_rest(self) -> io::Result<()> {
+    pub fn migrate_remaining(self) -> io::Result<()> {
         self.carry_again(Lifetime::FilledByPackets)
     }
 
     fn carry_again(&self, wanted: Lifetime) -> io::Result<()> {
         let wanted = |(lifetime, ..): &&(Lifetime, _, _)| *lifetime == wanted;
         let mut filled = self.filled.iter().filter(wanted);
-        filled.try_for_each(|(_, old, new)| copy(old, new, Existing::Kept))
+        filled.try_for_each(|(_, old, new)| copy(old, new, UpdateFlag::NoExist))
     }
 }
 
@@ -102,13 +102,13 @@ fn reopened(map: &Map) -> Result<MapData, aya::maps::MapError> {
 
 /// What becomes of elements that are there.
 #[derive(Clone, Copy)]
-pub(super) enum Existing {
-    Replaced,
-    Kept,
+pub(super) enum UpdateFlag {
+    Any,
+    NoExist,
 }
 
 /// Copies every element; of an array, those that were ever written.
-fn copy(old: &MapData, new: &MapData, existing: Existing) -> io::Result<()> {
+fn copy(old: &MapData, new: &MapData, existing: UpdateFlag) -> io::Result<()> {
     let info = old.info().map_err(io::Error::other)?;
     let is_array = matches!(info.map_type(), Ok(MapType::Array));
     let sizes = [info.key_size() as usize, info.value_size() as usize];
@@ -139,7 +139,7 @@ pub(super) fn update(
     map: &MapData,
     key: &[u8],
     value: &[u8],
-    existing: Existing,
+    existing: UpdateFlag,
 ) -> io::Result<()> {
     let mut update = Update {
         map: map.fd().as_fd().as_raw_fd().cast_unsigned(),
@@ -147,8 +147,8 @@ pub(super) fn update(
         key: key.as_ptr() as u64,
         value: value.as_ptr() as u64,
         flags: match existing {
-            Existing::Replaced => 0,
-            Existing::Kept => ONLY_NEW,
+            UpdateFlag::Any => 0,
+            UpdateFlag::NoExist => ONLY_NEW,
         },
     };
     // SAFETY: key and value have the sizes of the map's elements.

@@ -8,21 +8,21 @@ use std::net::{IpAddr, SocketAddr};
 use aya::Ebpf;
 use aya::maps::MapData;
 use proxy_ebpf::layout::{
-    Address, Edge, Flow, FlowKey, Port, Racy, Tuple, V4, V6, flow_flags, maps,
+    Address, Edge, Flow, FlowKey, Port, RelaxedU32, Tuple, V4, V6, flow_flags, maps,
 };
 
 use super::MapError;
-use super::carry::{Existing, handle, update};
 use super::clock::now;
+use super::migrate::{UpdateFlag, handle, update};
 use crate::host::Connection;
 
 /// The tables in which such flows are noted.
-pub struct ForeignFlows {
+pub struct NetfilterFlows {
     v4: MapData,
     v6: MapData,
 }
 
-impl ForeignFlows {
+impl NetfilterFlows {
     /// The tables of a loaded object.
     pub(super) fn of(object: &Ebpf) -> Result<Self, MapError> {
         Ok(Self {
@@ -73,11 +73,11 @@ fn insert<A: Address>(map: &MapData, tuple: Tuple<A>, protocol: u8, now: u32) ->
         backend: u32::MAX,
         generation: 0,
         service: u32::MAX,
-        seen: Racy::new(now),
-        flags: Racy::new(flow_flags::FOREIGN | flow_flags::REPLY),
-        packets: Racy::new(0),
+        last_seen: RelaxedU32::new(now),
+        flags: RelaxedU32::new(flow_flags::NETFILTER | flow_flags::REPLY),
+        packets: RelaxedU32::new(0),
     };
-    update(map, bytes(&key), bytes(&flow), Existing::Kept)
+    update(map, bytes(&key), bytes(&flow), UpdateFlag::NoExist)
 }
 
 /// The bytes of a key or a record.

@@ -11,16 +11,16 @@ use tracing::debug;
 /// What the verifier writes has thousands of lines; the last one says what it refused. The
 /// whole goes to the log at the level `debug`.
 #[derive(Debug)]
-pub struct Refusal(ProgramError);
+pub struct ProgramRejection(ProgramError);
 
-impl Refusal {
+impl ProgramRejection {
     /// Whether the program could not be loaded at all.
     pub fn is_of_load(&self) -> bool {
         matches!(self.0, ProgramError::LoadError { .. })
     }
 }
 
-impl From<ProgramError> for Refusal {
+impl From<ProgramError> for ProgramRejection {
     fn from(error: ProgramError) -> Self {
         if let ProgramError::LoadError { verifier_log, .. } = &error {
             debug!("the verifier says: {verifier_log}");
@@ -29,7 +29,7 @@ impl From<ProgramError> for Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ProgramRejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ProgramError::LoadError {
             io_error,
@@ -54,7 +54,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl Error for Refusal {
+impl Error for ProgramRejection {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         if self.is_of_load() {
             None

@@ -5,30 +5,30 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::outcome::{Plan, Refused, Retired};
+use super::outcome::{CapacityError, Plan, Retired};
 use super::write::{FrontendId, Write};
 use crate::model::desired::PortName;
 use crate::model::object::Family;
 
 /// Passes on the writes that put something in place, and holds back those that take
 /// something away until all else is in place.
-pub(super) struct Draft<'a> {
+pub(super) struct PlanBuilder<'a> {
     write: &'a mut dyn FnMut(Write),
     /// Frontends that a port no longer has; another one may have taken them over.
     pub(super) dropped: Vec<(FrontendId, Arc<PortName>)>,
     ends: Vec<Write>,
     pub(super) retired: Retired,
-    pub(super) refused: Vec<Refused>,
+    pub(super) capacity_errors: Vec<CapacityError>,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> PlanBuilder<'a> {
     pub(super) fn new(write: &'a mut dyn FnMut(Write)) -> Self {
         Self {
             write,
             dropped: Vec::new(),
             ends: Vec::new(),
             retired: Retired::default(),
-            refused: Vec::new(),
+            capacity_errors: Vec::new(),
         }
     }
 
@@ -57,7 +57,7 @@ impl<'a> Draft<'a> {
         self.ends.into_iter().for_each(self.write);
         Plan {
             retired: self.retired,
-            refused: self.refused,
+            capacity_errors: self.capacity_errors,
         }
     }
 }

@@ -19,7 +19,7 @@ impl GracePeriod {
         if self.waiting.is_none() {
             self.waiting = agent
                 .take_retired()
-                .map(|retired| (spawn_blocking(maps::wait_for_readers), retired));
+                .map(|retired| (spawn_blocking(maps::synchronize_rcu), retired));
         }
     }
 

@@ -9,14 +9,14 @@ use super::object::{ObjectName, Protocol};
 
 /// One thing that the model refused of a Service; the rest of it works.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Refusal {
+pub struct ServiceWarning {
     /// The Service.
     pub service: ObjectName,
     /// What, and why.
-    pub reason: RefusalReason,
+    pub reason: WarningReason,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ServiceWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "service {}: {}", self.service, self.reason)
     }
@@ -24,7 +24,7 @@ impl fmt::Display for Refusal {
 
 /// Why a part of a Service is not served.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
-pub enum RefusalReason {
+pub enum WarningReason {
     /// A text that should be an address.
     #[error("the {role} {text:?} is not an IP address")]
     NotAnAddress {
@@ -102,12 +102,12 @@ pub enum RefusalReason {
         address: IpAddr,
     },
     /// An external IP that would take traffic away from a ClusterIP.
-    #[error("the external IP {address} is the cluster IP of the service {holder}")]
+    #[error("the external IP {address} is the cluster IP of the service {owner}")]
     ExternalIpIsClusterIp {
         /// The address.
         address: IpAddr,
         /// The Service whose ClusterIP it is.
-        holder: ObjectName,
+        owner: ObjectName,
     },
     /// An external IP that would take traffic away from this node.
     #[error("the external IP {address} is an address of this node")]
@@ -116,7 +116,7 @@ pub enum RefusalReason {
         address: IpAddr,
     },
     /// Another port, mostly of an older Service, has this destination.
-    #[error("{} is taken by the service {holder}", Destination(*address, *port, *protocol))]
+    #[error("{} is taken by the service {owner}", Destination(*address, *port, *protocol))]
     Taken {
         /// Its address; unspecified for a NodePort.
         address: IpAddr,
@@ -125,11 +125,11 @@ pub enum RefusalReason {
         /// Its protocol.
         protocol: Protocol,
         /// The Service that has it.
-        holder: ObjectName,
+        owner: ObjectName,
     },
 }
 
-impl RefusalReason {
+impl WarningReason {
     /// The reason in one word for machines, without its particulars.
     pub fn name(&self) -> &'static str {
         match self {
