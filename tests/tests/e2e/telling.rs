@@ -64,7 +64,7 @@ fn a_port_that_is_taken_at_the_start_is_had_once_it_is_free() -> Result<()> {
     let agent = Agent::start(&agent_program(), node, manifests.path())?;
     agent.wait_for(0, |event| {
         let message = event["fields"]["message"].as_str().unwrap_or_default();
-        event["fields"]["what"] == "health" && message.starts_with("cannot serve")
+        event["fields"]["what"] == "health" && message.starts_with("cannot listen")
     })?;
     // Services are served all the same, and so is the other port.
     agent.wait_programmed()?;

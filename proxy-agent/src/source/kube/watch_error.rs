@@ -137,7 +137,7 @@ mod tests {
         assert!(failed.may_be_stale_credentials());
         assert_eq!(
             failed.to_string(),
-            "no use of the API server: ServiceError: connection refused"
+            "API server request failed: ServiceError: connection refused"
         );
     }
 }
