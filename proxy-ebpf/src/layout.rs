@@ -1,6 +1,9 @@
 //! Keys and values of the kernel's maps: the contract between the agent and the
 //! programs.
 //!
+//! Here are also the tables of maps ([`maps`]) and of stages ([`Stage`]), from which both
+//! sides have theirs.
+//!
 //! Every type is `#[repr(C)]`, has no padding that is not a named, zeroed field,
 //! and has its size asserted below. Addresses and ports are in network byte
 //! order as they are in a packet, everything else is in the machine's order.
@@ -36,7 +39,7 @@ pub use fragment::{FRAGMENTS, Fragment, FragmentKey};
 pub use frontend::{
     ClusterIp, DEVICE_ADDRESSES, Frontend, FrontendKey, NodeAddress, Span, frontend_flags,
 };
-pub use map::{Kind, Lifetime, MapSpec, Setting, Size};
+pub use map::{Lifetime, MapKind, MapSize, MapSpec, SizeSetting};
 pub use settings::{Range, SERVICE_CIDRS, Settings, settings_flags};
 pub use socket::{
     CGROUP_LEVELS, LEFT_OUT_PODS, NatDirection, SocketCookie, SocketKey, SocketRecord,

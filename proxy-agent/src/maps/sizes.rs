@@ -1,27 +1,27 @@
 //! How many elements each map has.
 
-use proxy_ebpf::layout::{Setting, Size, maps};
+use proxy_ebpf::layout::{MapSize, SizeSetting, maps};
 
 use crate::config::MapSizes;
 
 impl MapSizes {
     /// How many elements a map of this size has.
-    pub fn of(self, size: Size) -> u32 {
+    pub fn of(self, size: MapSize) -> u32 {
         match size {
-            Size::Fixed(elements) | Size::OneEach(elements) => elements,
-            Size::Of(setting) => self.setting(setting),
-            Size::Twice(setting) => self.setting(setting).saturating_mul(2),
-            Size::Half(setting) => self.setting(setting).div_ceil(2),
+            MapSize::Fixed(elements) | MapSize::OneEach(elements) => elements,
+            MapSize::Of(setting) => self.setting(setting),
+            MapSize::Twice(setting) => self.setting(setting).saturating_mul(2),
+            MapSize::Half(setting) => self.setting(setting).div_ceil(2),
         }
     }
 
-    fn setting(self, setting: Setting) -> u32 {
+    fn setting(self, setting: SizeSetting) -> u32 {
         match setting {
-            Setting::Frontends => self.frontends,
-            Setting::Backends => self.backends,
-            Setting::Slots => self.slots,
-            Setting::Flows => self.flows,
-            Setting::NodeAddresses => self.node_addresses,
+            SizeSetting::Frontends => self.frontends,
+            SizeSetting::Backends => self.backends,
+            SizeSetting::Slots => self.slots,
+            SizeSetting::Flows => self.flows,
+            SizeSetting::NodeAddresses => self.node_addresses,
         }
     }
 

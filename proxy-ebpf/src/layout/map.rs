@@ -6,16 +6,16 @@ pub struct MapSpec {
     /// Its name in the kernel, and that of its pin.
     pub name: &'static str,
     /// Its kind.
-    pub kind: Kind,
+    pub kind: MapKind,
     /// How many elements it has.
-    pub size: Size,
+    pub size: MapSize,
     /// For how long it has them.
     pub lifetime: Lifetime,
 }
 
 /// A kind of map (`enum bpf_map_type`), with what it is made with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum MapKind {
     /// A hash table that takes memory for what is there.
     Hash,
     /// A hash table that evicts what was not used for long.
@@ -32,7 +32,7 @@ pub enum Kind {
     ProgramArray,
 }
 
-impl Kind {
+impl MapKind {
     /// The flags with which a map of this kind is made (`linux/bpf.h`).
     pub const fn flags(self) -> u32 {
         const BPF_F_NO_PREALLOC: u32 = 1;
@@ -47,22 +47,22 @@ impl Kind {
 
 /// How many elements a map has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Size {
+pub enum MapSize {
     /// Always as many.
     Fixed(u32),
     /// One for each variant of an enum, of which there are as many.
     OneEach(u32),
     /// As many as a setting says.
-    Of(Setting),
+    Of(SizeSetting),
     /// Twice as many.
-    Twice(Setting),
+    Twice(SizeSetting),
     /// Half as many, rounded up.
-    Half(Setting),
+    Half(SizeSetting),
 }
 
 /// A setting of the agent that gives sizes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Setting {
+pub enum SizeSetting {
     /// Frontends of one IP version.
     Frontends,
     /// Backends of one IP version.
@@ -75,7 +75,7 @@ pub enum Setting {
     NodeAddresses,
 }
 
-impl Size {
+impl MapSize {
     /// The size in the object; where a setting gives it, the agent sets it before it loads
     /// the object.
     pub const fn in_object(self) -> u32 {

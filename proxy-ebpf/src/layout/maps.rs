@@ -5,9 +5,13 @@
 /// Hands the table of maps to the macro `$then`.
 ///
 /// A row is: what the map holds; a name for its accessors; its name in the kernel (of a map
-/// for each IP version, both, and `A` is its address); its kind with the types of its key and
-/// value; its [`Size`](crate::layout::Size); its [`Lifetime`](crate::layout::Lifetime). The
-/// types are named as [`layout`](crate::layout) has them; who expands the table imports them.
+/// for each IP version, both, and `A` is its address); its [`MapKind`] with the types of its key
+/// and value; its [`MapSize`]; its [`Lifetime`]. The types are named as
+/// [`layout`](crate::layout) has them; who expands the table imports them.
+///
+/// [`MapKind`]: crate::layout::MapKind
+/// [`MapSize`]: crate::layout::MapSize
+/// [`Lifetime`]: crate::layout::Lifetime
 #[macro_export]
 macro_rules! for_each_map {
     ($then:ident) => {
@@ -17,89 +21,90 @@ macro_rules! for_each_map {
                 /// (address, port, protocol) → Service port id, flags, cluster span, local
                 /// span. NodePorts lie under the zero address
                 frontends: FRONTENDS_V4 FRONTENDS_V6 = Hash(FrontendKey<A> => Frontend),
-                    Size::Of(Setting::Frontends), Carried;
+                    MapSize::Of(SizeSetting::Frontends), Carried;
                 /// addresses on which NodePorts answer
                 node_addresses: NODE_ADDRS_V4 NODE_ADDRS_V6 = Hash(A => NodeAddress),
-                    Size::Of(Setting::NodeAddresses), Carried;
+                    MapSize::Of(SizeSetting::NodeAddresses), Carried;
                 /// device → this node's address for what is sent on by it
                 device_addresses: DEVICE_ADDRS_V4 DEVICE_ADDRS_V6 = Hash(u32 => A),
-                    Size::Fixed(layout::DEVICE_ADDRESSES), Carried;
+                    MapSize::Fixed(layout::DEVICE_ADDRESSES), Carried;
                 /// ClusterIPs that some Service has, also one for which there is no room
                 cluster_ips: CLUSTER_IPS_V4 CLUSTER_IPS_V6 = Hash(A => ClusterIp),
-                    Size::Twice(Setting::Frontends), Carried;
+                    MapSize::Twice(SizeSetting::Frontends), Carried;
                 /// (Service port id, source) that may use its load balancer addresses
                 source_ranges: SOURCE_RANGES_V4 SOURCE_RANGES_V6
-                    = Trie(SourceRange<A> => Allowed), Size::Of(Setting::Frontends), Carried;
+                    = Trie(SourceRange<A> => Allowed),
+                    MapSize::Of(SizeSetting::Frontends), Carried;
                 /// address, port, flags, generation, Service port id
                 backends: BACKENDS_V4 BACKENDS_V6 = MappedArray(Backend<A>),
-                    Size::Of(Setting::Backends), Carried;
+                    MapSize::Of(SizeSetting::Backends), Carried;
                 /// connections and packets by backend index
                 backend_traffic: BACKEND_TRAFFIC_V4 BACKEND_TRAFFIC_V6 = MappedArray(Traffic),
-                    Size::Of(Setting::Backends), Carried;
+                    MapSize::Of(SizeSetting::Backends), Carried;
                 /// node address, number of NAT ports, flags, up to two ranges of ServiceCIDRs
-                settings: SETTINGS_V4 SETTINGS_V6 = Array(Settings<A>), Size::Fixed(1), Carried;
+                settings: SETTINGS_V4 SETTINGS_V6 = Array(Settings<A>), MapSize::Fixed(1), Carried;
             }
             // Written by the agent, for both IP versions.
             agent shared {
                 /// which destinations at ingress, and sources with their ports at egress, may
                 /// concern a Service
                 /// ([why, and until when](adr/0016-a-filter-in-front-of-all-lookups.md))
-                filter: FILTER = MappedArray(u64), Size::Fixed(layout::FILTER_WORDS),
+                filter: FILTER = MappedArray(u64), MapSize::Fixed(layout::FILTER_WORDS),
                     CarriedIfThere;
                 /// backend indices, two in an element
-                slots: SLOTS = MappedArray(SlotPair), Size::Half(Setting::Slots), Carried;
+                slots: SLOTS = MappedArray(SlotPair), MapSize::Half(SizeSetting::Slots), Carried;
                 /// source ports that translated packets may have
-                nat_ports: NAT_PORTS = MappedArray(NatPort), Size::Fixed(layout::NAT_PORTS),
+                nat_ports: NAT_PORTS = MappedArray(NatPort), MapSize::Fixed(layout::NAT_PORTS),
                     Carried;
                 /// connections and packets by Service port id. Each port has a frontend, and one
                 /// that is replaced has its id for a moment more
                 service_traffic: SERVICE_TRAFFIC = MappedArray(Traffic),
-                    Size::Twice(Setting::Frontends), Carried;
+                    MapSize::Twice(SizeSetting::Frontends), Carried;
                 /// ids of the cgroups of Pods that opted out
-                left_out: LEFT_OUT = Hash(u64 => u32), Size::Fixed(layout::LEFT_OUT_PODS),
+                left_out: LEFT_OUT = Hash(u64 => u32), MapSize::Fixed(layout::LEFT_OUT_PODS),
                     Carried;
                 /// the levels at which these cgroups are
-                left_out_levels: LEFT_OUT_LEVELS = Array(u32), Size::Fixed(1), Carried;
+                left_out_levels: LEFT_OUT_LEVELS = Array(u32), MapSize::Fixed(1), Carried;
                 /// device → whether XDP can send packets back by it, or redirect them to it. XDP
                 /// ends with its agent
                 xdp_devices: XDP_DEVICES = Hash(u32 => XdpDeviceFlags),
-                    Size::Fixed(layout::XDP_DEVICES), Passing;
+                    MapSize::Fixed(layout::XDP_DEVICES), Passing;
             }
             // Written by the programs, one map for each IP version.
             programs versions {
                 /// tuple, protocol and hook → tuple that it becomes, backend, generation, last
                 /// seen, flags, packets; of open flows
                 flows: FLOWS_V4 FLOWS_V6 = LruHash(FlowKey<A> => Flow<A>),
-                    Size::Of(Setting::Flows), FilledByPackets;
+                    MapSize::Of(SizeSetting::Flows), FilledByPackets;
                 /// the same of flows that are opening
                 opening: OPENING_V4 OPENING_V6 = LruHash(FlowKey<A> => Flow<A>),
-                    Size::Half(Setting::Flows), FilledByPackets;
+                    MapSize::Half(SizeSetting::Flows), FilledByPackets;
                 /// (client, Service port id) → the backend of its last connection, its
                 /// generation, when
                 affinity: AFFINITY_V4 AFFINITY_V6 = LruHash(AffinityKey<A> => Affinity),
-                    Size::Half(Setting::Flows), FilledByPackets;
+                    MapSize::Half(SizeSetting::Flows), FilledByPackets;
                 /// cookie of a socket → frontend and endpoint, of connected ones; (cookie,
                 /// endpoint) → frontend and back, of datagrams without connection; cookie →
                 /// frontend of the last such flow. Until the socket is closed
                 sockets: SOCKETS_V4 SOCKETS_V6 = LruHash(SocketKey<A> => SocketRecord<A>),
-                    Size::Of(Setting::Flows), FilledBySockets;
+                    MapSize::Of(SizeSetting::Flows), FilledBySockets;
                 /// a packet in fragments → the addresses that its first one got
                 fragments: FRAGMENTS_V4 FRAGMENTS_V6 = LruHash(FragmentKey<A> => Fragment<A>),
-                    Size::Fixed(layout::FRAGMENTS), Carried;
+                    MapSize::Fixed(layout::FRAGMENTS), Carried;
                 /// the ends of the tunnel that the next stage, maybe the next agent's already, is
                 /// to send a packet by
-                tunnel: TUNNEL_V4 TUNNEL_V6 = PerCpuArray(Tuple<A>), Size::Fixed(1), Anew;
+                tunnel: TUNNEL_V4 TUNNEL_V6 = PerCpuArray(Tuple<A>), MapSize::Fixed(1), Anew;
             }
             // Written by the programs, for both IP versions.
             programs shared {
                 /// drops and oddities by reason
-                counters: COUNTERS = PerCpuArray(u64), Size::OneEach(layout::COUNTERS), Anew;
+                counters: COUNTERS = PerCpuArray(u64), MapSize::OneEach(layout::COUNTERS), Anew;
                 /// resets and ICMP errors sent in this second
-                answers: ANSWERS = PerCpuArray(Answers), Size::Fixed(1), Anew;
+                answers: ANSWERS = PerCpuArray(Answers), MapSize::Fixed(1), Anew;
                 /// room for a FIB lookup, which the stack has not
-                lookup: LOOKUP = PerCpuArray(FibLookup), Size::Fixed(1), Passing;
+                lookup: LOOKUP = PerCpuArray(FibLookup), MapSize::Fixed(1), Passing;
                 /// what the hooks' programs call
-                stages: STAGES = ProgramArray(), Size::OneEach(layout::STAGES), Anew;
+                stages: STAGES = ProgramArray(), MapSize::OneEach(layout::STAGES), Anew;
             }
         }
     };
@@ -108,7 +113,7 @@ macro_rules! for_each_map {
 #[cfg(test)]
 mod docs;
 
-use super::{self as layout, Kind, Lifetime, MapSpec, Setting, Size};
+use super::{self as layout, Lifetime, MapKind, MapSize, MapSpec, SizeSetting};
 
 macro_rules! describe {
     ($(
@@ -123,7 +128,7 @@ macro_rules! describe {
             #[doc = concat!("`", stringify!($name), "`")]
             pub const $name: MapSpec = MapSpec {
                 name: stringify!($name),
-                kind: Kind::$kind,
+                kind: MapKind::$kind,
                 size: $size,
                 lifetime: Lifetime::$lifetime,
             };

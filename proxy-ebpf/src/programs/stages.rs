@@ -31,7 +31,9 @@ pub(crate) fn tail_call<A: Route>(skb: &mut Skb, stage: Stage, network: usize, m
 /// table says.
 macro_rules! program {
     ($name:ident: $address:ident = packet($function:ident)) => {
-        program! { $name, |skb, network| pipeline::$function::<$address, _, _>(skb, network, &Maps) }
+        program! { $name, |skb, network| {
+            pipeline::$function::<$address, _, _>(skb, network, &Maps)
+        } }
     };
     ($name:ident: $address:ident = client($function:ident)) => {
         program! { $name, |skb, network| {

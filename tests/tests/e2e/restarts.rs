@@ -309,7 +309,8 @@ fn what_somebody_detaches_is_attached_again() -> Result<()> {
     client::http(&it.world.cluster.client, node_port).expect_err("nobody translates");
 
     it.agent().wait_for(mark, |event| {
-        message(event).contains("was detached by someone else") && event["fields"]["device"] == "eth0"
+        message(event).contains("was detached by someone else")
+            && event["fields"]["device"] == "eth0"
     })?;
     client::http(&it.world.cluster.client, node_port)?;
     Ok(())

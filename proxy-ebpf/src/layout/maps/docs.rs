@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::super::{Kind, Lifetime, Setting, Size};
+use super::super::{Lifetime, MapKind, MapSize, SizeSetting};
 use super::CONTENT;
 
 const ARCHITECTURE: &str = include_str!(concat!(
@@ -36,7 +36,7 @@ fn table() -> String {
     table + "\n"
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for MapKind {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Hash => "hash, not preallocated",
@@ -50,7 +50,7 @@ impl fmt::Display for Kind {
     }
 }
 
-impl fmt::Display for Size {
+impl fmt::Display for MapSize {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(size) => write!(out, "{size}"),
@@ -62,7 +62,7 @@ impl fmt::Display for Size {
     }
 }
 
-impl fmt::Display for Setting {
+impl fmt::Display for SizeSetting {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Frontends => "`frontends`",

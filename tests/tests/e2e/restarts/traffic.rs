@@ -215,7 +215,10 @@ fn a_hosts_processes_notice_no_restart() -> Result<()> {
     command.arg(node.cgroup().context("a cgroup")?.path());
     command.args(["--source", "kube", "--master", "http://192.0.2.254:1"]);
     let waiting = Process::spawn("an agent whose API server is away", command)?;
-    for text in ["cannot use the pinned maps of the previous agent", "\"started\""] {
+    for text in [
+        "cannot use the pinned maps of the previous agent",
+        "\"started\"",
+    ] {
         waiting.wait_for_line(PATIENCE, |line| line.contains(text))?;
     }
     goes_on(&traffic)?;
