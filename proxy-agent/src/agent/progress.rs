@@ -129,7 +129,7 @@ impl Progress {
     }
 }
 
-/// Whether the policy of one policy_kind wants a local endpoint, and there are only others.
+/// Whether the policy of one kind wants a local endpoint, and there are only others.
 fn lacks_local(port: &DesiredPort, policy_kind: PolicyKind) -> bool {
     let is_external = |kind| kind != FrontendKind::ClusterIp;
     let policy = match policy_kind {

@@ -209,7 +209,7 @@ mod tests {
             }),
             (&["--map-flows=64"], |it| it.own.maps.flows = 64),
             (&["--attach=clsact"], |it| {
-                it.own.attach = AttachMode::Clsact
+                it.own.attach = AttachMode::Clsact;
             }),
             (&["--bpffs=none"], |it| it.own.bpffs = None),
             (&["--bpffs=/b"], |it| it.own.bpffs = Some("/b".into())),

@@ -142,7 +142,7 @@ impl ProxyMetrics {
         self.programming.observe(after.as_secs_f64());
     }
 
-    /// A part of a Service was warned.
+    /// A part of a Service was not accepted, and an Event said so.
     pub fn warned(&self, reason: &str) {
         self.refusals.with_label_values(&[reason]).inc();
     }

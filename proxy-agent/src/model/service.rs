@@ -46,7 +46,7 @@ pub(super) struct Port {
     pub(super) name: Arc<str>,
     pub(super) protocol: Protocol,
     number: u16,
-    node_port: Option<u16>,
+    on_nodes: Option<u16>,
 }
 
 impl ServedService {
@@ -150,7 +150,7 @@ impl ServedService {
         let Port {
             protocol,
             number,
-            node_port,
+            on_nodes,
             ..
         } = *port;
         let own = self
@@ -158,7 +158,7 @@ impl ServedService {
             .iter()
             .filter(move |(address, _)| Family::of(*address) == family)
             .map(move |(address, kind)| (*address, number, *kind));
-        let node = node_port.map(|port| (unspecified(family), port, FrontendKind::NodePort));
+        let node = on_nodes.map(|port| (unspecified(family), port, FrontendKind::NodePort));
         own.chain(node).map(move |(address, port, kind)| {
             let destination = Destination {
                 address,
@@ -333,7 +333,7 @@ fn ports(
             name: strings.intern(name.clone()),
             protocol: *protocol,
             number,
-            node_port,
+            on_nodes: node_port,
         });
     }
     ports

@@ -43,7 +43,7 @@ pub struct Planner {
     pub(super) services: IdAllocator,
     pub(super) backends: [Backends; 2],
     pub(super) slots: SlotAllocator,
-    /// Ports that were capacity_errors, with what they want: tried again when something
+    /// Ports for which a map had no room, with what they want: tried again when something
     /// was freed.
     pub(super) waiting: BTreeMap<PortName, DesiredPort>,
     /// What the maps held at the start, until the first plan.
@@ -185,7 +185,7 @@ impl Planner {
         for (name, desired) in std::mem::take(&mut self.waiting) {
             self.attempt(name, desired, &mut draft);
         }
-        // Each was reported when it was capacity_errors first.
+        // Each was reported when it found no room first.
         draft.capacity_errors.clear();
         self.remove_lost(&mut draft);
         draft.finish()

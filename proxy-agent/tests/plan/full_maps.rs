@@ -1,4 +1,4 @@
-//! FullMap maps: one Service is refused and stays as it was, the others work, and
+//! Full maps: one Service is refused and stays as it was, the others work, and
 //! it is served once there is room.
 
 use std::sync::Arc;

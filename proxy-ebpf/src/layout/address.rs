@@ -125,7 +125,7 @@ impl Port {
 
 /// Protocol numbers (IANA).
 pub mod protocol {
-    /// Internet Control IcmpMessage Protocol.
+    /// Internet Control Message Protocol.
     pub const ICMP: u8 = 1;
     /// Transmission Control Protocol.
     pub const TCP: u8 = 6;
@@ -135,7 +135,7 @@ pub mod protocol {
     pub const IPIP: u8 = 4;
     /// IPv6 inside of IP (RFC 2473).
     pub const IPV6: u8 = 41;
-    /// Internet Control IcmpMessage Protocol for IPv6.
+    /// Internet Control Message Protocol for IPv6.
     pub const ICMPV6: u8 = 58;
     /// Stream Control Transmission Protocol.
     pub const SCTP: u8 = 132;

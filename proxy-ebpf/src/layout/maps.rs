@@ -7,7 +7,7 @@
 /// A row is: what the map holds; a name for its accessors; its name in the kernel (of a map
 /// for each IP version, both, and `A` is its address); its [`MapKind`] with the types of its key
 /// and value; its [`MapSize`]; its [`Lifetime`]. The types are named as
-/// [`layout`](crate::layout) has them; who expands the table imports them.
+/// [`layout`] has them; who expands the table imports them.
 ///
 /// [`MapKind`]: crate::layout::MapKind
 /// [`MapSize`]: crate::layout::MapSize

@@ -7,7 +7,7 @@ use crate::layout::{
     FragmentKey, Frontend, FrontendKey, Port, Settings, SourceRange, Traffic,
 };
 
-/// How [`Tables::make`] treats a record that is there.
+/// How [`Tables::insert_flow`] treats a record that is there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum InsertMode {
     /// Fail with [`InsertError::Exists`].

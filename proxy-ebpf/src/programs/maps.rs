@@ -203,7 +203,7 @@ fn add(traffic: Option<*mut Traffic>, more: Traffic) {
     };
     // SAFETY: an element of an array, aligned to 8 bytes; no program accesses it otherwise.
     unsafe {
-        // FragmentKind when this is compiled.
+        // Known when this is compiled.
         if more.connections != 0 {
             atomic_add(&raw mut (*traffic).connections, more.connections);
         }

@@ -50,7 +50,7 @@ pub enum FilesError {
         /// What the system said.
         source: notify::Error,
     },
-    /// FileRead it ended in a panic.
+    /// Reading it ended in a panic.
     #[error("reading the folder {} failed: {source}", directory.display())]
     Reader {
         /// The folder.

@@ -23,7 +23,7 @@ pub enum Reason {
     Expired,
     /// It is translated, and longer than the MTU of the way on. The error is addressed like one
     /// that a router on the way would have sent to whoever the packet now seems to be from, and
-    /// has to be translated like one. (Of the path's MTU also senders of IPv4 packets on_recvmsg that
+    /// has to be translated like one. (Of the path's MTU also senders of IPv4 packets hear that
     /// may be fragmented: to redirect a packet is not to route it, and nobody would.)
     TooBig(u16),
     /// In a tunnel it would be longer than the MTU of the way: the frontend reports what it

@@ -10,7 +10,7 @@ use crate::pipeline::tables::Tables;
 /// Translated source ports that are tried for one new flow. With three in four ports
 /// taken, one new flow in a thousand finds none free.
 const PORT_ATTEMPTS: u32 = 24;
-/// How many of these are the same whenever the flow is established, so that it finds the port
+/// How many of these are the same whenever the flow is created, so that it finds the port
 /// again that it had; the others change with time, for a client that asks again because
 /// it found none.
 const SAME_ATTEMPTS: u32 = 8;

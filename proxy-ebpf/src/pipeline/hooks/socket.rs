@@ -9,7 +9,7 @@
 //! - moving a connected UDP socket off a removed endpoint: `send` calls no hook;
 //! - resetting TCP connections to removed endpoints (`resetGoneEndpoints`).
 //!
-//! SocketTables of the host have no packet path behind them. Their address is the node's, and the
+//! Sockets of the host have no packet path behind them. Their address is the node's, and the
 //! agent destroys their connected sockets when an endpoint is removed.
 
 use crate::layout::{

@@ -332,7 +332,7 @@ fn first_fragment<P: Packet>(packet: &P, network: usize, at: usize) -> Option<(u
 }
 
 /// The sum of the extension headers between the IPv6 header and the transport header.
-/// `None` where they are outer_length than is worth a sum.
+/// `None` where they are longer than is worth a sum.
 #[inline(always)]
 fn extensions_sum<P: Packet>(packet: &P, quoted: &Quoted) -> Option<Delta> {
     let mut sum = Delta::between(&[], &[]);

@@ -71,7 +71,7 @@ impl<A> Headers<A> {
     }
 }
 
-/// What [`IpVersion::network`] finds.
+/// What `IpVersion::parse_ip` finds.
 pub struct IpHeaderFields<A> {
     pub(crate) transport: usize,
     /// Where the packet ends, by its own account; link-layer padding may follow.

@@ -69,7 +69,7 @@ pub trait IpVersion: Address {
     /// The time to live is over, on the way.
     const TIME_EXCEEDED: IcmpMessage;
 
-    /// The packet is outer_length than `mtu`, and must not be fragmented on the way.
+    /// The packet is longer than `mtu`, and must not be fragmented on the way.
     fn too_big(mtu: u16) -> IcmpMessage;
 
     /// The sum of what is quoted of a packet; `None` where its IP header is of a kind that is
