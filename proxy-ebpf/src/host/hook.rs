@@ -3,8 +3,8 @@
 use super::{Frame, Memory};
 use crate::layout::{Address, Counter, Stage, Tuple, V4, V6};
 use crate::pipeline::{
-    self, AllCapabilities, Client, Headers, HookCapabilities, IpVersion, Reason, Tables as _,
-    Verdict, answer, egress, encapsulate, ethernet, ingress, open_tunnelled,
+    AllCapabilities, Client, Context, Headers, HookCapabilities, IpVersion, Reason, Tables as _,
+    Verdict, ethernet,
 };
 
 /// Where a packet is seen.
@@ -69,8 +69,12 @@ pub fn run_too_big(
     v6: &Memory<V6>,
 ) -> Action {
     match network_header(frame, link) {
-        Some((network, V4::ETHERTYPE)) => action(&answer(frame, network, v4, Reason::TooBig(mtu))),
-        Some((network, V6::ETHERTYPE)) => action(&answer(frame, network, v6, Reason::TooBig(mtu))),
+        Some((network, V4::ETHERTYPE)) => {
+            action(&Context::new(frame, network, v4, Client::Outside).answer(Reason::TooBig(mtu)))
+        }
+        Some((network, V6::ETHERTYPE)) => {
+            action(&Context::new(frame, network, v6, Client::Outside).answer(Reason::TooBig(mtu)))
+        }
         _ => Action::Pass,
     }
 }
@@ -85,12 +89,12 @@ pub fn run_too_big_for_tunnel(
     v6: &Memory<V6>,
 ) -> Action {
     match network_header(frame, link) {
-        Some((network, V4::ETHERTYPE)) => {
-            action(&answer(frame, network, v4, Reason::TooBigForTunnel(mtu)))
-        }
-        Some((network, V6::ETHERTYPE)) => {
-            action(&answer(frame, network, v6, Reason::TooBigForTunnel(mtu)))
-        }
+        Some((network, V4::ETHERTYPE)) => action(
+            &Context::new(frame, network, v4, Client::Outside).answer(Reason::TooBigForTunnel(mtu)),
+        ),
+        Some((network, V6::ETHERTYPE)) => action(
+            &Context::new(frame, network, v6, Client::Outside).answer(Reason::TooBigForTunnel(mtu)),
+        ),
         _ => Action::Pass,
     }
 }
@@ -110,11 +114,14 @@ fn run_at<A: IpVersion>(
 ) -> Action {
     let (verdict, client) = match hook {
         Hook::Ingress(client) => (
-            ingress(frame, network, memory, client, &mut AllCapabilities),
+            Context::new(frame, network, memory, client).ingress(&mut AllCapabilities),
             client,
         ),
         Hook::Xdp { .. } => (Verdict::Pass, Client::Outside),
-        Hook::Egress => (egress(frame, network, memory), Client::Outside),
+        Hook::Egress => (
+            Context::new(frame, network, memory, Client::Outside).egress(),
+            Client::Outside,
+        ),
     };
     action(&go_through(verdict, frame, network, memory, client))
 }
@@ -132,7 +139,8 @@ fn go_through<A: IpVersion>(
             Verdict::Continue(stage) => stage,
             Verdict::OpenTunnelled(endpoints) => {
                 let mut plain = Frame::<0>(std::mem::take(&mut frame.0));
-                verdict = open_tunnelled(&mut plain, network, memory, endpoints);
+                verdict =
+                    Context::new(&mut plain, network, memory, client).open_tunnelled(endpoints);
                 frame.0 = plain.0;
                 continue;
             }
@@ -141,7 +149,9 @@ fn go_through<A: IpVersion>(
         verdict = run_stage(stage, frame, network, memory, client);
     }
     if let Verdict::Encapsulate(ends) = verdict
-        && encapsulate(frame, network, memory, &ends).is_none()
+        && Context::new(frame, network, memory, client)
+            .encapsulate(&ends)
+            .is_none()
     {
         return Verdict::Drop;
     }
@@ -150,23 +160,14 @@ fn go_through<A: IpVersion>(
 
 /// Calls the pipeline's function for a stage in the form that the table says.
 macro_rules! call {
-    (packet($function:ident), $frame:ident $network:ident $memory:ident $client:ident) => {
-        pipeline::$function($frame, $network, $memory)
+    (stage($function:ident), $context:ident) => {
+        $context.$function()
     };
-    (client($function:ident), $frame:ident $network:ident $memory:ident $client:ident) => {
-        pipeline::$function($frame, $network, $memory, $client)
-    };
-    (sources($function:ident), $frame:ident $network:ident $memory:ident $client:ident) => {
-        pipeline::$function($frame, $network, $memory, &AllCapabilities)
-    };
-    (
-        client_and_sources($function:ident),
-        $frame:ident $network:ident $memory:ident $client:ident
-    ) => {
-        pipeline::$function($frame, $network, $memory, $client, &AllCapabilities)
+    (opening($function:ident), $context:ident) => {
+        $context.$function(&AllCapabilities)
     };
     // Of these the hooks decide.
-    (hook($function:ident), $frame:ident $network:ident $memory:ident $client:ident) => {
+    (hook($function:ident), $context:ident) => {
         Verdict::Drop
     };
 }
@@ -183,8 +184,9 @@ macro_rules! stages {
             memory: &Memory<A>,
             client: Client,
         ) -> Verdict<A> {
+            let mut context = Context::new(frame, network, memory, client);
             match stage {
-                $(Stage::$stage => call!($form($function), frame network memory client),)*
+                $(Stage::$stage => call!($form($function), context),)*
             }
         }
     };
@@ -211,20 +213,12 @@ fn run_xdp(frame: &mut Frame, can_send: bool, v4: &Memory<V4>, v6: &Memory<V6>) 
     let outside = Client::Outside;
     let (action, counter) = match ethernet(&early) {
         // Without VLAN tags.
-        Some((network @ 14, V4::ETHERTYPE)) => xdp_action(&ingress(
-            &mut early,
-            network,
-            v4,
-            outside,
-            &mut capabilities,
-        )),
-        Some((network @ 14, V6::ETHERTYPE)) => xdp_action(&ingress(
-            &mut early,
-            network,
-            v6,
-            outside,
-            &mut capabilities,
-        )),
+        Some((network @ 14, V4::ETHERTYPE)) => {
+            xdp_action(&Context::new(&mut early, network, v4, outside).ingress(&mut capabilities))
+        }
+        Some((network @ 14, V6::ETHERTYPE)) => {
+            xdp_action(&Context::new(&mut early, network, v6, outside).ingress(&mut capabilities))
+        }
         _ => (None, None),
     };
     frame.0 = early.0;

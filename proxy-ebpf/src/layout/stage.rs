@@ -16,36 +16,36 @@ macro_rules! for_each_stage {
     ($then:ident) => {
         $then! {
             /// Translates an ICMP error that came in.
-            IngressError = 0: ingress_error_v4 ingress_error_v6, Pass, packet(ingress_error);
+            IngressError = 0: ingress_error_v4 ingress_error_v6, Pass, stage(ingress_error);
             /// Translates an ICMP error that goes out.
-            EgressError = 1: egress_error_v4 egress_error_v6, Pass, packet(egress_error);
+            EgressError = 1: egress_error_v4 egress_error_v6, Pass, stage(egress_error);
             /// Tells the client that nobody answers.
-            Refuse = 2: refuse_v4 refuse_v6, Drop, packet(refuse);
+            Refuse = 2: refuse_v4 refuse_v6, Drop, stage(refuse);
             /// Tells the sender that a packet is too big for the way on.
             TooBig = 3: too_big_v4 too_big_v6, Drop, hook(on_too_big);
             /// Sends a packet on.
             Forward = 4: forward_v4 forward_v6, Drop, hook(on_forward);
             /// Translates a fragment that came in. (5 was one of a pod; the programs of an
             /// agent before this one may still call it.)
-            Fragment = 6: fragment_v4 fragment_v6, Pass, client(ingress_fragment);
+            Fragment = 6: fragment_v4 fragment_v6, Pass, stage(ingress_fragment);
             /// Translates a fragment that goes out.
             EgressFragment = 7: egress_fragment_v4 egress_fragment_v6, Pass,
-                packet(egress_fragment);
+                stage(egress_fragment);
             /// Tells the sender that a packet's time to live is over.
-            Expire = 8: expire_v4 expire_v6, Drop, packet(expire);
+            Expire = 8: expire_v4 expire_v6, Drop, stage(expire);
             /// Sends a packet to an endpoint's node in a tunnel.
             Encapsulate = 9: encapsulate_v4 encapsulate_v6, Drop, hook(on_encapsulate);
             /// Takes a packet out of a tunnel that another node has put it into.
-            Decapsulate = 10: decapsulate_v4 decapsulate_v6, Pass, packet(decapsulate);
+            Decapsulate = 10: decapsulate_v4 decapsulate_v6, Pass, stage(decapsulate);
             /// The same for a packet that opens a flow.
             OpenTunnelled = 11: open_tunnelled_v4 open_tunnelled_v6, Pass,
                 hook(on_open_tunnelled);
             /// Opens a flow from outside to a frontend with direct return.
-            OpenDirect = 12: open_direct_v4 open_direct_v6, Drop, sources(open_direct);
+            OpenDirect = 12: open_direct_v4 open_direct_v6, Drop, opening(open_direct);
             /// Tells a client what a router between the nodes has told of a tunnel.
-            TunnelError = 13: tunnel_error_v4 tunnel_error_v6, Pass, packet(tunnel_error);
+            TunnelError = 13: tunnel_error_v4 tunnel_error_v6, Pass, stage(tunnel_error);
             /// Opens a flow to a frontend, for the packet that is its first.
-            Open = 14: open_v4 open_v6, Drop, client_and_sources(open);
+            Open = 14: open_v4 open_v6, Drop, opening(open);
         }
     };
 }

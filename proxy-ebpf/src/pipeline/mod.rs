@@ -24,6 +24,7 @@
 //! `tables` are the maps as all of them see these; `verdict` is what they come to.
 
 mod answer;
+mod context;
 mod flow;
 mod hooks;
 mod ip;
@@ -32,13 +33,12 @@ mod service;
 mod tables;
 mod verdict;
 
-pub use answer::{Reason, answer, expire, refuse};
+pub use answer::Reason;
+pub use context::Context;
 pub use flow::capabilities::{AllCapabilities, HookCapabilities, MasqueradeSource};
 pub use hooks::{
-    SockAddr, Socket, SocketTables, SocketVerdict, decapsulate, egress, egress_error,
-    egress_fragment, encapsulate, ingress, ingress_error, ingress_fragment, on_bind, on_connect,
-    on_getpeername, on_recvmsg, on_release, on_release_udp, on_sendmsg, open, open_direct,
-    open_tunnelled, tunnel_error,
+    SockAddr, Socket, SocketTables, SocketVerdict, on_bind, on_connect, on_getpeername, on_recvmsg,
+    on_release, on_release_udp, on_sendmsg,
 };
 pub use packet::access::{ChecksumScope, Packet};
 pub use packet::checksum::Delta;

@@ -5,7 +5,7 @@ use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Stage, V4, V6};
-use proxy_ebpf::pipeline::{self, IpVersion, Reason, Tables, answer, open_tunnelled};
+use proxy_ebpf::pipeline::{Client, Context, IpVersion, Reason, Tables};
 
 use crate::forward::{Route, forward};
 use crate::maps::Maps;
@@ -30,28 +30,11 @@ pub(crate) fn tail_call<A: Route>(skb: &mut Skb, stage: Stage, network: usize, m
 /// A stage's program for one IP version: calls the pipeline's function in the form that the
 /// table says.
 macro_rules! program {
-    ($name:ident: $address:ident = packet($function:ident)) => {
-        program! { $name, |skb, network| {
-            pipeline::$function::<$address, _, _>(skb, network, &Maps)
-        } }
+    ($name:ident: $address:ident = stage($function:ident)) => {
+        program! { $name: $address, |context, _sources| context.$function() }
     };
-    ($name:ident: $address:ident = client($function:ident)) => {
-        program! { $name, |skb, network| {
-            let client = skb.load_client();
-            pipeline::$function::<$address, _, _>(skb, network, &Maps, client)
-        } }
-    };
-    ($name:ident: $address:ident = sources($function:ident)) => {
-        program! { $name, |skb, network| {
-            let sources = OutputDeviceSource::from(skb);
-            pipeline::$function::<$address, _, _, _>(skb, network, &Maps, &sources)
-        } }
-    };
-    ($name:ident: $address:ident = client_and_sources($function:ident)) => {
-        program! { $name, |skb, network| {
-            let (client, sources) = (skb.load_client(), OutputDeviceSource::from(skb));
-            pipeline::$function::<$address, _, _, _>(skb, network, &Maps, client, &sources)
-        } }
+    ($name:ident: $address:ident = opening($function:ident)) => {
+        program! { $name: $address, |context, sources| context.$function(sources) }
     };
     ($name:ident: $address:ident = hook($function:ident)) => {
         #[classifier]
@@ -59,7 +42,7 @@ macro_rules! program {
             $function::<$address>(&ctx)
         }
     };
-    ($name:ident, |$skb:ident, $network:ident| $verdict:expr) => {
+    ($name:ident: $address:ident, |$context:ident, $sources:ident| $verdict:expr) => {
         #[classifier]
         // A call would take 32 bytes of 512 from the stack.
         #[inline(always)]
@@ -67,10 +50,10 @@ macro_rules! program {
             let mut skb = Skb::new(&ctx);
             skb.make_linear();
             let (network, _) = skb.load_cb();
-            let verdict = {
-                let ($skb, $network) = (&mut skb, network);
-                $verdict
-            };
+            let client = skb.load_client();
+            let $sources = &OutputDeviceSource::from(&skb);
+            let mut $context = Context::<$address, _, _>::new(&mut skb, network, &Maps, client);
+            let verdict = $verdict;
             apply(&mut skb, network, verdict)
         }
     };
@@ -114,7 +97,8 @@ where
 {
     let mut skb = Skb::new(ctx);
     let (network, mtu) = skb.load_cb();
-    let verdict = answer::<A, _, _>(&mut skb, network, &Maps, Reason::TooBig(mtu));
+    let verdict = Context::<A, _, _>::new(&mut skb, network, &Maps, Client::Outside)
+        .answer(Reason::TooBig(mtu));
     apply(&mut skb, network, verdict)
 }
 
@@ -128,7 +112,8 @@ where
     skb.make_linear();
     let (network, _) = skb.load_cb();
     let endpoints = skb.load_endpoints();
-    let verdict = open_tunnelled::<A, _, _>(&mut skb, network, &Maps, endpoints);
+    let verdict = Context::<A, _, _>::new(&mut skb, network, &Maps, Client::Outside)
+        .open_tunnelled(endpoints);
     apply(&mut Skb::new(ctx), network, verdict)
 }
 

@@ -7,9 +7,7 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Address, V4, V6, protocol};
-use proxy_ebpf::pipeline::{
-    AllCapabilities, Client, Packet as _, egress, ethernet, hide_offset, ingress,
-};
+use proxy_ebpf::pipeline::{AllCapabilities, Client, Context, Packet as _, ethernet, hide_offset};
 
 use crate::maps::Maps;
 use crate::mark;
@@ -62,13 +60,13 @@ fn on_ingress(mut skb: Skb, link: Link, client: Client) -> i32 {
     skb.store_client(client);
     match network_header(&mut skb, link) {
         Some((network, V4::ETHERTYPE)) => {
-            let verdict =
-                ingress::<V4, _, _, _>(&mut skb, network, &Maps, client, &mut AllCapabilities);
+            let verdict = Context::<V4, _, _>::new(&mut skb, network, &Maps, client)
+                .ingress(&mut AllCapabilities);
             apply(&mut skb, network, verdict)
         }
         Some((network, V6::ETHERTYPE)) => {
-            let verdict =
-                ingress::<V6, _, _, _>(&mut skb, network, &Maps, client, &mut AllCapabilities);
+            let verdict = Context::<V6, _, _>::new(&mut skb, network, &Maps, client)
+                .ingress(&mut AllCapabilities);
             apply(&mut skb, network, verdict)
         }
         _ => NEXT,
@@ -79,11 +77,13 @@ fn on_ingress(mut skb: Skb, link: Link, client: Client) -> i32 {
 fn on_egress(mut skb: Skb, link: Link) -> i32 {
     match network_header(&mut skb, link) {
         Some((network, V4::ETHERTYPE)) => {
-            let verdict = egress::<V4, _, _>(&mut skb, network, &Maps);
+            let verdict =
+                Context::<V4, _, _>::new(&mut skb, network, &Maps, Client::Outside).egress();
             apply(&mut skb, network, verdict)
         }
         Some((network, V6::ETHERTYPE)) => {
-            let verdict = egress::<V6, _, _>(&mut skb, network, &Maps);
+            let verdict =
+                Context::<V6, _, _>::new(&mut skb, network, &Maps, Client::Outside).egress();
             apply(&mut skb, network, verdict)
         }
         _ => NEXT,

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, TC_ACT_SHOT,
 };
 use proxy_ebpf::layout::{Counter, Tuple};
-use proxy_ebpf::pipeline::{IpVersion, Reason, Tables, answer, encapsulate};
+use proxy_ebpf::pipeline::{Client, Context, IpVersion, Reason, Tables};
 
 use crate::fib::{FibLookup, fib_lookup};
 use crate::forward::{Route, length, redirect};
@@ -49,8 +49,8 @@ where
     };
     let found = fib_lookup(skb.raw().cast(), &mut lookup);
     if found == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED) {
-        let verdict =
-            answer::<A, _, _>(skb, network, &Maps, Reason::TooBigForTunnel(lookup.length));
+        let verdict = Context::<A, _, _>::new(skb, network, &Maps, Client::Outside)
+            .answer(Reason::TooBigForTunnel(lookup.length));
         return apply(skb, network, verdict);
     }
     if found != i64::from(BPF_FIB_LKUP_RET_SUCCESS) && found != i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
@@ -58,7 +58,7 @@ where
         count(Counter::Unroutable);
         return TC_ACT_SHOT;
     }
-    match encapsulate(skb, network, &Maps, &ends) {
+    match Context::new(skb, network, &Maps, Client::Outside).encapsulate(&ends) {
         Some(()) => redirect(skb, &lookup),
         None => TC_ACT_SHOT,
     }

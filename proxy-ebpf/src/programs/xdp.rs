@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use proxy_ebpf::layout::{Address, Counter, Tuple, V4, V6, XdpDeviceFlags, xdp_device_flags};
-use proxy_ebpf::pipeline::{Client, Headers, HookCapabilities, Packet, Verdict, ingress};
+use proxy_ebpf::pipeline::{Client, Context, Headers, HookCapabilities, Packet, Verdict};
 
 use crate::fib::{FibLookup, fib_lookup};
 use crate::forward::Route;
@@ -40,7 +40,8 @@ where
     Maps: proxy_ebpf::pipeline::Tables<A>,
 {
     let mut capabilities = XdpCapabilities::from(packet);
-    match ingress(packet, NETWORK, &Maps, Client::Outside, &mut capabilities) {
+    let mut context = Context::new(packet, NETWORK, &Maps, Client::Outside);
+    match context.ingress(&mut capabilities) {
         // What has a stage of its own is TC's.
         Verdict::Pass
         | Verdict::Continue(_)

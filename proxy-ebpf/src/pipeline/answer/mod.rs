@@ -10,6 +10,7 @@ use super::packet::{IpVersion, Packet};
 use super::tables::Tables;
 use super::verdict::Verdict;
 use crate::layout::{Counter, protocol};
+use crate::pipeline::context::Context;
 use icmp_error::into_icmp_error;
 use reset::into_reset;
 
@@ -31,67 +32,56 @@ pub enum Reason {
     TooBigForTunnel(u16),
 }
 
-/// Makes of a packet, whose IP header is at `network`, the answer to it.
-#[inline(always)]
-pub fn answer<A, P, T>(packet: &mut P, network: usize, tables: &T, reason: Reason) -> Verdict<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    if matches!(reason, Reason::TooBig(_) | Reason::TooBigForTunnel(_)) {
-        tables.count(Counter::TooBig);
+impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
+    /// Makes of a packet, whose IP header is at `network`, the answer to it.
+    #[inline(always)]
+    pub fn answer(&mut self, reason: Reason) -> Verdict<A> {
+        if matches!(reason, Reason::TooBig(_) | Reason::TooBigForTunnel(_)) {
+            self.tables.count(Counter::TooBig);
+        }
+        let Some((headers, _)) = parse_or_first_fragment::<A, P>(self.packet, self.network) else {
+            return Verdict::Drop;
+        };
+        if !self.tables.take_reply_token() {
+            self.tables.count(Counter::AnswersLimited);
+            return Verdict::Drop;
+        }
+        if reason == Reason::Refused && headers.protocol == protocol::TCP {
+            return into_reset(self.packet, &headers).map_or(Verdict::Drop, |()| Verdict::Bounce);
+        }
+        let client = headers.tuple.source;
+        let (message, source) = match reason {
+            Reason::Refused => (A::PORT_UNREACHABLE, Some(headers.tuple.destination)),
+            Reason::Expired => (A::TIME_EXCEEDED, node_address(self.tables)),
+            Reason::TooBig(mtu) => (A::too_big(mtu), node_address(self.tables)),
+            Reason::TooBigForTunnel(mtu) => (
+                A::too_big(A::inner_mtu(mtu)),
+                Some(headers.tuple.destination),
+            ),
+        };
+        let Some(source) = source else {
+            return Verdict::Drop;
+        };
+        if into_icmp_error(self.packet, &headers, message, [source, client]).is_none() {
+            return Verdict::Drop;
+        }
+        if matches!(reason, Reason::TooBig(_)) {
+            return Verdict::Reinject;
+        }
+        swap_link_addresses(self.packet, &headers).map_or(Verdict::Drop, |()| Verdict::Bounce)
     }
-    let Some((headers, _)) = parse_or_first_fragment::<A, P>(packet, network) else {
-        return Verdict::Drop;
-    };
-    if !tables.take_reply_token() {
-        tables.count(Counter::AnswersLimited);
-        return Verdict::Drop;
-    }
-    if reason == Reason::Refused && headers.protocol == protocol::TCP {
-        return into_reset(packet, &headers).map_or(Verdict::Drop, |()| Verdict::Bounce);
-    }
-    let client = headers.tuple.source;
-    let (message, source) = match reason {
-        Reason::Refused => (A::PORT_UNREACHABLE, Some(headers.tuple.destination)),
-        Reason::Expired => (A::TIME_EXCEEDED, node_address(tables)),
-        Reason::TooBig(mtu) => (A::too_big(mtu), node_address(tables)),
-        Reason::TooBigForTunnel(mtu) => (
-            A::too_big(A::inner_mtu(mtu)),
-            Some(headers.tuple.destination),
-        ),
-    };
-    let Some(source) = source else {
-        return Verdict::Drop;
-    };
-    if into_icmp_error(packet, &headers, message, [source, client]).is_none() {
-        return Verdict::Drop;
-    }
-    if matches!(reason, Reason::TooBig(_)) {
-        return Verdict::Reinject;
-    }
-    swap_link_addresses(packet, &headers).map_or(Verdict::Drop, |()| Verdict::Bounce)
-}
 
-/// The stage that answers a packet that nobody else will answer.
-#[inline(always)]
-pub fn refuse<A: IpVersion, P: Packet, T: Tables<A>>(
-    packet: &mut P,
-    network: usize,
-    tables: &T,
-) -> Verdict<A> {
-    answer(packet, network, tables, Reason::Refused)
-}
+    /// The stage that answers a packet that nobody else will answer.
+    #[inline(always)]
+    pub fn refuse(&mut self) -> Verdict<A> {
+        self.answer(Reason::Refused)
+    }
 
-/// The stage that answers a packet whose time to live is over.
-#[inline(always)]
-pub fn expire<A: IpVersion, P: Packet, T: Tables<A>>(
-    packet: &mut P,
-    network: usize,
-    tables: &T,
-) -> Verdict<A> {
-    answer(packet, network, tables, Reason::Expired)
+    /// The stage that answers a packet whose time to live is over.
+    #[inline(always)]
+    pub fn expire(&mut self) -> Verdict<A> {
+        self.answer(Reason::Expired)
+    }
 }
 
 #[inline(always)]

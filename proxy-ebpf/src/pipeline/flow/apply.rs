@@ -2,37 +2,67 @@
 
 use super::record::Translation;
 use crate::layout::{Counter, Stage, Tuple, flow_flags};
+use crate::pipeline::context::Context;
 use crate::pipeline::packet::rewrite::{rewrite, set_ttl, swap_link_addresses};
 use crate::pipeline::packet::{Headers, IpVersion, Packet};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
 
-/// Writes the translation into the packet and says where it goes.
-#[inline(always)]
-pub(crate) fn translate<A, P, T>(
-    packet: &mut P,
-    headers: &Headers<A>,
-    tables: &T,
-    translation: &Translation<A>,
-) -> Verdict<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    let Translation { tuple, flags, .. } = translation;
-    if flags & flow_flags::NETFILTER != 0 {
-        return Verdict::Pass;
+impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
+    /// Writes the translation into the packet and says where it goes.
+    #[inline(always)]
+    pub(crate) fn translate(
+        &mut self,
+        headers: &Headers<A>,
+        translation: &Translation<A>,
+    ) -> Verdict<A> {
+        let Translation { tuple, flags, .. } = translation;
+        if flags & flow_flags::NETFILTER != 0 {
+            return Verdict::Pass;
+        }
+        if is_ttl_exceeded(headers, self.tables, *flags) {
+            return Verdict::Continue(Stage::Expire);
+        }
+        let done = if flags & flow_flags::DSR == 0 {
+            rewrite(self.packet, headers, tuple)
+        } else {
+            Some(())
+        };
+        self.forward_verdict(headers, *flags, done.map(|()| *tuple))
     }
-    if is_ttl_exceeded(headers, tables, *flags) {
-        return Verdict::Continue(Stage::Expire);
+
+    /// The verdict for a packet after its rewrite to this tuple (with DSR: the tunnel's addresses);
+    /// `None` says that the rewrite failed.
+    #[inline(always)]
+    pub(crate) fn forward_verdict(
+        &mut self,
+        headers: &Headers<A>,
+        flags: u32,
+        tuple: Option<Tuple<A>>,
+    ) -> Verdict<A> {
+        let is_sent_on = flags & flow_flags::REDIRECT != 0;
+        let mut done = tuple.map(|_| ());
+        if is_sent_on && done.is_some() {
+            // As whoever sends a self.packet on has to (RFC 1812, section 5.3.1).
+            done = set_ttl(self.packet, headers, headers.ttl.saturating_sub(1));
+            if flags & flow_flags::HAIRPIN != 0 && done.is_some() {
+                done = swap_link_addresses(self.packet, headers);
+            }
+        }
+        let (Some(tuple), Some(())) = (tuple, done) else {
+            self.tables.count(Counter::RewriteFailed);
+            return Verdict::Drop;
+        };
+        if !is_sent_on {
+            Verdict::PassTranslated
+        } else if flags & flow_flags::HAIRPIN != 0 {
+            Verdict::Bounce
+        } else if flags & flow_flags::DSR != 0 {
+            Verdict::Encapsulate(tuple)
+        } else {
+            Verdict::Forward(tuple)
+        }
     }
-    let done = if flags & flow_flags::DSR == 0 {
-        rewrite(packet, headers, tuple)
-    } else {
-        Some(())
-    };
-    forward_verdict(packet, headers, tables, *flags, done.map(|()| *tuple))
 }
 
 /// Whether the packet would have to be sent on, and must not any more.
@@ -47,43 +77,4 @@ pub(crate) fn is_ttl_exceeded<A: IpVersion, T: Tables<A>>(
         tables.count(Counter::Unroutable);
     }
     is_over
-}
-
-/// The verdict for a packet after its rewrite to this tuple (with DSR: the tunnel's addresses);
-/// `None` says that the rewrite failed.
-#[inline(always)]
-pub(crate) fn forward_verdict<A, P, T>(
-    packet: &mut P,
-    headers: &Headers<A>,
-    tables: &T,
-    flags: u32,
-    tuple: Option<Tuple<A>>,
-) -> Verdict<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    let is_sent_on = flags & flow_flags::REDIRECT != 0;
-    let mut done = tuple.map(|_| ());
-    if is_sent_on && done.is_some() {
-        // As whoever sends a packet on has to (RFC 1812, section 5.3.1).
-        done = set_ttl(packet, headers, headers.ttl.saturating_sub(1));
-        if flags & flow_flags::HAIRPIN != 0 && done.is_some() {
-            done = swap_link_addresses(packet, headers);
-        }
-    }
-    let (Some(tuple), Some(())) = (tuple, done) else {
-        tables.count(Counter::RewriteFailed);
-        return Verdict::Drop;
-    };
-    if !is_sent_on {
-        Verdict::PassTranslated
-    } else if flags & flow_flags::HAIRPIN != 0 {
-        Verdict::Bounce
-    } else if flags & flow_flags::DSR != 0 {
-        Verdict::Encapsulate(tuple)
-    } else {
-        Verdict::Forward(tuple)
-    }
 }

@@ -2,6 +2,7 @@
 
 use crate::layout::{Counter, FrontendKey, Stage};
 use crate::pipeline::answer::is_rejected;
+use crate::pipeline::context::Context;
 use crate::pipeline::flow::owner::release_tuple;
 use crate::pipeline::packet::{Headers, IpVersion, Packet, Skip};
 use crate::pipeline::service::frontend::{find_frontend, unassigned_service_address};
@@ -58,21 +59,20 @@ where
     }
 }
 
-/// Lets a packet go on that came in and has no ports to look at, unless its destination is
-/// an address that only Services have: nobody would get it.
-#[inline(always)]
-pub(crate) fn pass<A, P, T>(packet: &P, network: usize, tables: &T) -> Verdict<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    let destination: Option<A> = packet.read(network + A::ADDRESSES + size_of::<A>());
-    let is_progress =
-        destination.is_none_or(|it| unassigned_service_address(&it, tables).is_none());
-    if is_progress {
-        return Verdict::Pass;
+impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
+    /// Lets a packet go on that came in and has no ports to look at, unless its destination is
+    /// an address that only Services have: nobody would get it.
+    #[inline(always)]
+    pub(crate) fn pass(&self) -> Verdict<A> {
+        let destination: Option<A> = self
+            .packet
+            .read(self.network + A::ADDRESSES + size_of::<A>());
+        let is_progress =
+            destination.is_none_or(|it| unassigned_service_address(&it, self.tables).is_none());
+        if is_progress {
+            return Verdict::Pass;
+        }
+        self.tables.count(Counter::NoSuchService);
+        Verdict::Drop
     }
-    tables.count(Counter::NoSuchService);
-    Verdict::Drop
 }

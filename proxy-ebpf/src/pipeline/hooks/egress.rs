@@ -2,6 +2,7 @@
 
 use super::decide::skipped;
 use crate::layout::{Counter, FilterBits, Stage, Tuple};
+use crate::pipeline::context::Context;
 use crate::pipeline::flow::lookup::find_reply;
 use crate::pipeline::packet::parse::parse;
 use crate::pipeline::packet::rewrite::rewrite;
@@ -9,36 +10,36 @@ use crate::pipeline::packet::{IpVersion, Packet};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
 
-/// Translates a reply of IP version `A` that goes out to its client, with its IP
-/// header at `network`.
-#[inline(always)]
-pub fn egress<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    let headers = match parse::<A, P>(packet, network) {
-        Ok(headers) => headers,
-        Err(skip) => return skipped(tables, skip, Stage::EgressFragment),
-    };
-    if headers.protocol == A::ICMP {
-        return Verdict::Continue(Stage::EgressError);
+impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
+    /// Translates a reply of IP version `A` that goes out to its client, with its IP
+    /// header at `network`.
+    #[inline(always)]
+    pub fn egress(&mut self) -> Verdict<A> {
+        let headers = match parse::<A, P>(self.packet, self.network) {
+            Ok(headers) => headers,
+            Err(skip) => return skipped(self.tables, skip, Stage::EgressFragment),
+        };
+        if headers.protocol == A::ICMP {
+            return Verdict::Continue(Stage::EgressError);
+        }
+        let Tuple {
+            source,
+            source_port,
+            ..
+        } = &headers.tuple;
+        if !self
+            .tables
+            .filter_matches(FilterBits::of_source(source, *source_port))
+        {
+            return Verdict::Pass;
+        }
+        let Some(tuple) = find_reply(&headers, self.tables) else {
+            return Verdict::Pass;
+        };
+        if rewrite(self.packet, &headers, &tuple).is_none() {
+            self.tables.count(Counter::RewriteFailed);
+            return Verdict::Drop;
+        }
+        Verdict::PassTranslated
     }
-    let Tuple {
-        source,
-        source_port,
-        ..
-    } = &headers.tuple;
-    if !tables.filter_matches(FilterBits::of_source(source, *source_port)) {
-        return Verdict::Pass;
-    }
-    let Some(tuple) = find_reply(&headers, tables) else {
-        return Verdict::Pass;
-    };
-    if rewrite(packet, &headers, &tuple).is_none() {
-        tables.count(Counter::RewriteFailed);
-        return Verdict::Drop;
-    }
-    Verdict::PassTranslated
 }

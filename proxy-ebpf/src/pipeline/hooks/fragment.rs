@@ -4,11 +4,12 @@
 //! of it is remembered for those that follow: they get the same addresses, and no
 //! checksum but that of the IP header covers these.
 
-use super::decide::{on_flow_miss, pass, reject_or_drop};
+use super::decide::{on_flow_miss, reject_or_drop};
 use crate::layout::{
     Counter, Edge, Fragment, FragmentKey, Stage, Tuple, flow_flags, protocol, ticks,
 };
-use crate::pipeline::flow::apply::{forward_verdict, is_ttl_exceeded, translate};
+use crate::pipeline::context::Context;
+use crate::pipeline::flow::apply::is_ttl_exceeded;
 use crate::pipeline::flow::capabilities::AllCapabilities;
 use crate::pipeline::flow::lookup::{find_flow, find_reply};
 use crate::pipeline::flow::record::Translation;
@@ -17,7 +18,7 @@ use crate::pipeline::packet::rewrite::{rewrite, rewrite_addresses};
 use crate::pipeline::packet::sctp::port_word;
 use crate::pipeline::packet::{Headers, IpVersion, Packet};
 use crate::pipeline::tables::Tables;
-use crate::pipeline::verdict::{Client, Verdict};
+use crate::pipeline::verdict::Verdict;
 
 /// What came of a first fragment is forgotten after this long; as long as the kernel waits
 /// for the rest (`net.ipv4.ipfrag_time`).
@@ -31,74 +32,110 @@ pub(crate) enum FragmentKind<A> {
     Subsequent(bool),
 }
 
-/// What is known of a fragment in a tunnel to `endpoint`; its IP header is at `network`, and
-/// the header that shows it is a fragment at `at`.
-#[inline(always)]
-pub(crate) fn classify_fragment<A, P, T>(
-    packet: &P,
-    network: usize,
-    at: usize,
-    tables: &T,
-    endpoint: &A,
-) -> FragmentKind<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    let Some(part) = A::part(packet, network, at) else {
-        return FragmentKind::Subsequent(false);
-    };
-    if !part.is_first {
-        let known = lookup_fragment(tables, &part, Edge::Ingress);
-        return FragmentKind::Subsequent(known.is_some_and(|first| {
-            first.flags & flow_flags::REDIRECT == 0 && is_same(&first.destination, endpoint)
-        }));
-    }
-    part.first(packet)
-        .map_or(FragmentKind::Subsequent(false), FragmentKind::First)
-}
-
-/// Translates a fragment that came in.
-#[inline(always)]
-pub fn ingress_fragment<A, P, T>(
-    packet: &mut P,
-    network: usize,
-    tables: &T,
-    client: Client,
-) -> Verdict<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    let Some(part) = FragmentHeader::<A>::read(packet, network) else {
-        return Verdict::Pass;
-    };
-    if !part.is_first {
-        return match lookup_fragment(tables, &part, Edge::Ingress) {
-            Some(fragment) => translate_subsequent(packet, &part.headers, tables, &fragment),
-            None => on_unmatched_fragment(&part.headers, tables),
+impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
+    /// What is known of a fragment in a tunnel to `endpoint`; its IP header is at `network`, and
+    /// the header that shows it is a fragment at `at`.
+    #[inline(always)]
+    pub(crate) fn classify_fragment(
+        &self,
+        network: usize,
+        at: usize,
+        endpoint: &A,
+    ) -> FragmentKind<A> {
+        let Some(part) = A::part(self.packet, network, at) else {
+            return FragmentKind::Subsequent(false);
         };
+        if !part.is_first {
+            let known = lookup_fragment(self.tables, &part, Edge::Ingress);
+            return FragmentKind::Subsequent(known.is_some_and(|first| {
+                first.flags & flow_flags::REDIRECT == 0 && is_same(&first.destination, endpoint)
+            }));
+        }
+        part.first(self.packet)
+            .map_or(FragmentKind::Subsequent(false), FragmentKind::First)
     }
-    let Some(headers) = part.first(packet) else {
-        return pass(packet, network, tables);
-    };
-    match find_flow(&headers, tables, &mut AllCapabilities) {
-        Ok(Some(translation)) => {
-            let Translation { tuple, flags, .. } = &translation;
-            if flags & flow_flags::DSR == 0 && !can_rewrite_ports(&headers, tuple) {
-                tables.count(Counter::Fragments);
-                return Verdict::Drop;
+
+    /// Translates a fragment that came in.
+    #[inline(always)]
+    pub fn ingress_fragment(&mut self) -> Verdict<A> {
+        let Some(part) = FragmentHeader::<A>::read(self.packet, self.network) else {
+            return Verdict::Pass;
+        };
+        if !part.is_first {
+            return match lookup_fragment(self.tables, &part, Edge::Ingress) {
+                Some(fragment) => self.translate_subsequent(&part.headers, &fragment),
+                None => on_unmatched_fragment(&part.headers, self.tables),
+            };
+        }
+        let Some(headers) = part.first(self.packet) else {
+            return self.pass();
+        };
+        match find_flow(&headers, self.tables, &mut AllCapabilities) {
+            Ok(Some(translation)) => {
+                let Translation { tuple, flags, .. } = &translation;
+                if flags & flow_flags::DSR == 0 && !can_rewrite_ports(&headers, tuple) {
+                    self.tables.count(Counter::Fragments);
+                    return Verdict::Drop;
+                }
+                remember(
+                    self.tables,
+                    &headers,
+                    part.id,
+                    Edge::Ingress,
+                    (tuple, *flags),
+                );
+                self.translate(&headers, &translation)
             }
-            remember(tables, &headers, part.id, Edge::Ingress, (tuple, *flags));
-            translate(packet, &headers, tables, &translation)
+            Ok(None) => {
+                fragment_verdict(&headers, on_flow_miss(&headers, self.tables, self.client))
+            }
+            Err(reason) => {
+                self.tables.count(reason);
+                fragment_verdict(&headers, reject_or_drop(reason))
+            }
         }
-        Ok(None) => fragment_verdict(&headers, on_flow_miss(&headers, tables, client)),
-        Err(reason) => {
-            tables.count(reason);
-            fragment_verdict(&headers, reject_or_drop(reason))
+    }
+
+    /// Translates a fragment of a reply that goes out to its client.
+    #[inline(always)]
+    pub fn egress_fragment(&mut self) -> Verdict<A> {
+        let Some(part) = FragmentHeader::<A>::read(self.packet, self.network) else {
+            return Verdict::Pass;
+        };
+        if !part.is_first {
+            return match lookup_fragment(self.tables, &part, Edge::Egress) {
+                Some(fragment) => self.translate_subsequent(&part.headers, &fragment),
+                None => Verdict::Pass,
+            };
         }
+        let Some(headers) = part.first(self.packet) else {
+            return Verdict::Pass;
+        };
+        let Some(tuple) = find_reply(&headers, self.tables) else {
+            return Verdict::Pass;
+        };
+        if !can_rewrite_ports(&headers, &tuple) {
+            self.tables.count(Counter::Fragments);
+            return Verdict::Drop;
+        }
+        remember(self.tables, &headers, part.id, Edge::Egress, (&tuple, 0));
+        let done = rewrite(self.packet, &headers, &tuple);
+        self.forward_verdict(&headers, 0, done.map(|()| tuple))
+    }
+
+    /// Has a fragment go where the first one went.
+    #[inline(always)]
+    fn translate_subsequent(&mut self, headers: &Headers<A>, first: &Fragment<A>) -> Verdict<A> {
+        if is_ttl_exceeded(headers, self.tables, first.flags) {
+            return Verdict::Drop;
+        }
+        let tuple = without_ports([first.source, first.destination]);
+        let done = if first.flags & flow_flags::DSR == 0 {
+            rewrite_addresses(self.packet, headers, &tuple)
+        } else {
+            Some(())
+        };
+        self.forward_verdict(headers, first.flags, done.map(|()| tuple))
     }
 }
 
@@ -109,38 +146,6 @@ fn fragment_verdict<A>(headers: &Headers<A>, verdict: Verdict<A>) -> Verdict<A> 
         Verdict::Continue(Stage::Refuse) if headers.protocol == protocol::TCP => Verdict::Drop,
         verdict => verdict,
     }
-}
-
-/// Translates a fragment of a reply that goes out to its client.
-#[inline(always)]
-pub fn egress_fragment<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    let Some(part) = FragmentHeader::<A>::read(packet, network) else {
-        return Verdict::Pass;
-    };
-    if !part.is_first {
-        return match lookup_fragment(tables, &part, Edge::Egress) {
-            Some(fragment) => translate_subsequent(packet, &part.headers, tables, &fragment),
-            None => Verdict::Pass,
-        };
-    }
-    let Some(headers) = part.first(packet) else {
-        return Verdict::Pass;
-    };
-    let Some(tuple) = find_reply(&headers, tables) else {
-        return Verdict::Pass;
-    };
-    if !can_rewrite_ports(&headers, &tuple) {
-        tables.count(Counter::Fragments);
-        return Verdict::Drop;
-    }
-    remember(tables, &headers, part.id, Edge::Egress, (&tuple, 0));
-    let done = rewrite(packet, &headers, &tuple);
-    forward_verdict(packet, &headers, tables, 0, done.map(|()| tuple))
 }
 
 /// Whether a first fragment can be given this tuple. SCTP's checksum changes with the ports,
@@ -191,31 +196,6 @@ fn lookup_fragment<A: IpVersion, T: Tables<A>>(
     let fragment = tables.fragments(&key(&part.headers, part.id, edge))?;
     let age = tables.now().wrapping_sub(fragment.last_seen);
     (age <= TIMEOUT).then_some(fragment)
-}
-
-/// Has a fragment go where the first one went.
-#[inline(always)]
-fn translate_subsequent<A, P, T>(
-    packet: &mut P,
-    headers: &Headers<A>,
-    tables: &T,
-    first: &Fragment<A>,
-) -> Verdict<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    if is_ttl_exceeded(headers, tables, first.flags) {
-        return Verdict::Drop;
-    }
-    let tuple = without_ports([first.source, first.destination]);
-    let done = if first.flags & flow_flags::DSR == 0 {
-        rewrite_addresses(packet, headers, &tuple)
-    } else {
-        Some(())
-    };
-    forward_verdict(packet, headers, tables, first.flags, done.map(|()| tuple))
 }
 
 /// What becomes of a fragment whose first one was not seen. A ClusterIP leads nowhere

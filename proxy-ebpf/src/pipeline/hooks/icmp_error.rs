@@ -4,9 +4,9 @@
 //! is translated back, and the error sent to that sender. The reversed tuple of the quote is
 //! the key of the flow record, for both directions and at both hooks.
 
-use super::decide::pass;
 use crate::layout::{Counter, Edge, FlowKey, Port, Stage, Tuple, flow_flags, protocol};
-use crate::pipeline::flow::apply::{forward_verdict, is_ttl_exceeded};
+use crate::pipeline::context::Context;
+use crate::pipeline::flow::apply::is_ttl_exceeded;
 use crate::pipeline::flow::lifetime::is_fresh;
 use crate::pipeline::packet::headers::is_same;
 use crate::pipeline::packet::icmp::{CHECKSUM, HEADER, Quote};
@@ -16,59 +16,110 @@ use crate::pipeline::packet::{Delta, Headers, IpVersion, Packet};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
 
-/// Translates an ICMP error about a packet of a translated flow that came in; one about a
-/// tunnel has a stage, and any other ICMP packet passes.
-#[inline(always)]
-pub fn ingress_error<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    let Some(headers) = A::parse_icmp(packet, network) else {
-        return pass(packet, network, tables);
-    };
-    let Some(related) = find_related(packet, &headers, tables, Edge::Ingress) else {
-        return if A::is_tunnel(packet, headers.transport + HEADER) {
-            Verdict::Continue(Stage::TunnelError)
-        } else {
-            pass(packet, network, tables)
+impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
+    /// Translates an ICMP error about a packet of a translated flow that came in; one about a
+    /// tunnel has a stage, and any other ICMP packet passes.
+    #[inline(always)]
+    pub fn ingress_error(&mut self) -> Verdict<A> {
+        let Some(headers) = A::parse_icmp(self.packet, self.network) else {
+            return self.pass();
         };
-    };
-    let flags = related.flags;
-    if is_ttl_exceeded(&headers, tables, flags) {
-        return Verdict::Drop;
+        let Some(related) = self.find_related(&headers, Edge::Ingress) else {
+            return if A::is_tunnel(self.packet, headers.transport + HEADER) {
+                Verdict::Continue(Stage::TunnelError)
+            } else {
+                self.pass()
+            };
+        };
+        let flags = related.flags;
+        if is_ttl_exceeded(&headers, self.tables, flags) {
+            return Verdict::Drop;
+        }
+        let done = if flags & flow_flags::DSR == 0 {
+            rewrite_related(self.packet, &headers, &related)
+        } else {
+            // For the endpoint's node to translate.
+            Some(())
+        };
+        let tuple = done.map(|()| related.tuple);
+        self.forward_verdict(&headers, flags, tuple)
     }
-    let done = if flags & flow_flags::DSR == 0 {
-        rewrite_related(packet, &headers, &related)
-    } else {
-        // For the endpoint's node to translate.
-        Some(())
-    };
-    let tuple = done.map(|()| related.tuple);
-    forward_verdict(packet, &headers, tables, flags, tuple)
-}
 
-/// Translates an ICMP error about what the client of a translated flow has sent, on its
-/// way out to him; any other ICMP packet passes.
-#[inline(always)]
-pub fn egress_error<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    let Some(headers) = A::parse_icmp(packet, network) else {
-        return Verdict::Pass;
-    };
-    let Some(related) = find_related(packet, &headers, tables, Edge::Egress) else {
-        return Verdict::Pass;
-    };
-    if rewrite_related(packet, &headers, &related).is_none() {
-        tables.count(Counter::RewriteFailed);
-        return Verdict::Drop;
+    /// Translates an ICMP error about what the client of a translated flow has sent, on its
+    /// way out to him; any other ICMP packet passes.
+    #[inline(always)]
+    pub fn egress_error(&mut self) -> Verdict<A> {
+        let Some(headers) = A::parse_icmp(self.packet, self.network) else {
+            return Verdict::Pass;
+        };
+        let Some(related) = self.find_related(&headers, Edge::Egress) else {
+            return Verdict::Pass;
+        };
+        if rewrite_related(self.packet, &headers, &related).is_none() {
+            self.tables.count(Counter::RewriteFailed);
+            return Verdict::Drop;
+        }
+        Verdict::Pass
     }
-    Verdict::Pass
+
+    /// What an ICMP packet becomes that is seen at `edge`. `None` if it is no error, or about
+    /// no flow of ours. It does not keep the flow alive: anybody can send one.
+    #[inline(always)]
+    fn find_related(&self, headers: &Headers<A>, edge: Edge) -> Option<Related<A>> {
+        let [kind, _code]: [u8; 2] = self.packet.read(headers.transport)?;
+        if !A::is_error(kind) {
+            return None;
+        }
+        let quote = A::quoted(self.packet, headers.transport + HEADER)?;
+        let Tuple {
+            source: sender,
+            destination: addressee,
+            ..
+        } = headers.tuple;
+        let is_whole = quote.transport + UDP_CHECKSUM + 2 <= headers.end;
+        if !is_whole || !is_same(&addressee, &quote.tuple.source) {
+            return None;
+        }
+        let reply = quote.tuple.reversed();
+        let flow = self
+            .tables
+            .find(&FlowKey::new(reply, quote.protocol, edge))?;
+        let flags = flow.flags();
+        let is_forward = flags & flow_flags::REPLY == 0;
+        if !is_forward && !is_fresh(&flow, quote.protocol, self.tables.now()) {
+            return None;
+        }
+        // A router on the way keeps its address. Who takes the quoted packets for those of
+        // the frontend, or of this node, gets to see that one.
+        let is_hidden = is_forward && flags & flow_flags::REDIRECT != 0;
+        let source = if is_hidden || is_same(&sender, &reply.source) {
+            flow.tuple.source
+        } else {
+            sender
+        };
+        Some(Related {
+            quote,
+            quoted: flow.tuple.reversed(),
+            tuple: Tuple {
+                source,
+                destination: flow.tuple.destination,
+                source_port: Port::default(),
+                destination_port: flow.tuple.destination_port,
+            },
+            flags,
+        })
+    }
+
+    /// Whether an ICMP packet is an error about what an endpoint has sent to the client of a
+    /// flow whose packets this node hands to it.
+    #[inline(always)]
+    pub(crate) fn is_error_for_flow_to(&self, headers: &Headers<A>, endpoint: &A) -> bool {
+        self.find_related(headers, Edge::Ingress)
+            .is_some_and(|related| {
+                related.flags & (flow_flags::REDIRECT | flow_flags::REPLY) == 0
+                    && is_same(&related.tuple.destination, endpoint)
+            })
+    }
 }
 
 /// An error about a packet of a translated flow, and what it becomes.
@@ -80,82 +131,6 @@ struct Related<A> {
     tuple: Tuple<A>,
     /// Bits of [`flow_flags`].
     flags: u32,
-}
-
-/// What an ICMP packet becomes that is seen at `edge`. `None` if it is no error, or about
-/// no flow of ours. It does not keep the flow alive: anybody can send one.
-#[inline(always)]
-fn find_related<A, P, T>(
-    packet: &P,
-    headers: &Headers<A>,
-    tables: &T,
-    edge: Edge,
-) -> Option<Related<A>>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    let [kind, _code]: [u8; 2] = packet.read(headers.transport)?;
-    if !A::is_error(kind) {
-        return None;
-    }
-    let quote = A::quoted(packet, headers.transport + HEADER)?;
-    let Tuple {
-        source: sender,
-        destination: addressee,
-        ..
-    } = headers.tuple;
-    let is_whole = quote.transport + UDP_CHECKSUM + 2 <= headers.end;
-    if !is_whole || !is_same(&addressee, &quote.tuple.source) {
-        return None;
-    }
-    let reply = quote.tuple.reversed();
-    let flow = tables.find(&FlowKey::new(reply, quote.protocol, edge))?;
-    let flags = flow.flags();
-    let is_forward = flags & flow_flags::REPLY == 0;
-    if !is_forward && !is_fresh(&flow, quote.protocol, tables.now()) {
-        return None;
-    }
-    // A router on the way keeps its address. Who takes the quoted packets for those of
-    // the frontend, or of this node, gets to see that one.
-    let is_hidden = is_forward && flags & flow_flags::REDIRECT != 0;
-    let source = if is_hidden || is_same(&sender, &reply.source) {
-        flow.tuple.source
-    } else {
-        sender
-    };
-    Some(Related {
-        quote,
-        quoted: flow.tuple.reversed(),
-        tuple: Tuple {
-            source,
-            destination: flow.tuple.destination,
-            source_port: Port::default(),
-            destination_port: flow.tuple.destination_port,
-        },
-        flags,
-    })
-}
-
-/// Whether an ICMP packet is an error about what an endpoint has sent to the client of a
-/// flow whose packets this node hands to it.
-#[inline(always)]
-pub(crate) fn is_error_for_flow_to<A, P, T>(
-    packet: &P,
-    headers: &Headers<A>,
-    tables: &T,
-    endpoint: &A,
-) -> bool
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    find_related(packet, headers, tables, Edge::Ingress).is_some_and(|related| {
-        related.flags & (flow_flags::REDIRECT | flow_flags::REPLY) == 0
-            && is_same(&related.tuple.destination, endpoint)
-    })
 }
 
 /// Writes what the error becomes into the packet.

@@ -1,8 +1,8 @@
 //! A packet comes in.
 
-use super::decide::{on_flow_miss, pass, reject_or_drop, skipped};
+use super::decide::{on_flow_miss, reject_or_drop, skipped};
 use crate::layout::{Counter, FilterBits, Stage, Tuple};
-use crate::pipeline::flow::apply::translate;
+use crate::pipeline::context::Context;
 use crate::pipeline::flow::capabilities::HookCapabilities;
 use crate::pipeline::flow::lookup::find_flow;
 use crate::pipeline::flow::owner::release_tuple;
@@ -12,55 +12,48 @@ use crate::pipeline::service::frontend::is_in_service_cidr;
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::{Client, Verdict};
 
-/// Translates a packet of IP version `A` that came in, with its IP header at
-/// `network`, where `capabilities` has a way for it then. What opens a flow, and whatever else is
-/// seldom, is the business of a stage.
-#[inline(always)]
-pub fn ingress<A, P, T, O>(
-    packet: &mut P,
-    network: usize,
-    tables: &T,
-    client: Client,
-    capabilities: &mut O,
-) -> Verdict<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-    O: HookCapabilities<A>,
-{
-    let headers = match parse::<A, P>(packet, network) {
-        Ok(headers) => headers,
-        // The hook behind this one comes to the same, and has the stages.
-        Err(_) if O::HAS_NEXT_HOOK => return Verdict::Pass,
-        Err(Skip::Encapsulated) if client == Client::Outside => {
-            return Verdict::Continue(Stage::Decapsulate);
+impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
+    /// Translates a packet of IP version `A` that came in, with its IP header at
+    /// `network`, where `capabilities` has a way for it then. What opens a flow, and whatever else is
+    /// seldom, is the business of a stage.
+    #[inline(always)]
+    pub fn ingress<O: HookCapabilities<A>>(&mut self, capabilities: &mut O) -> Verdict<A> {
+        let headers = match parse::<A, P>(self.packet, self.network) {
+            Ok(headers) => headers,
+            // The hook behind this one comes to the same, and has the stages.
+            Err(_) if O::HAS_NEXT_HOOK => return Verdict::Pass,
+            Err(Skip::Encapsulated) if self.client == Client::Outside => {
+                return Verdict::Continue(Stage::Decapsulate);
+            }
+            Err(skip) => {
+                return match skipped(self.tables, skip, Stage::Fragment) {
+                    Verdict::Pass => self.pass(),
+                    verdict => verdict,
+                };
+            }
+        };
+        if headers.protocol == A::ICMP {
+            return Verdict::Continue(Stage::IngressError);
         }
-        Err(skip) => {
-            return match skipped(tables, skip, Stage::Fragment) {
-                Verdict::Pass => pass(packet, network, tables),
-                verdict => verdict,
+        if !self
+            .tables
+            .filter_matches(FilterBits::of_destination(&headers.tuple.destination))
+        {
+            return if O::HAS_NEXT_HOOK {
+                Verdict::Pass
+            } else {
+                on_filter_miss(&headers, self.tables)
             };
         }
-    };
-    if headers.protocol == A::ICMP {
-        return Verdict::Continue(Stage::IngressError);
-    }
-    if !tables.filter_matches(FilterBits::of_destination(&headers.tuple.destination)) {
-        return if O::HAS_NEXT_HOOK {
-            Verdict::Pass
-        } else {
-            on_filter_miss(&headers, tables)
-        };
-    }
-    match find_flow(&headers, tables, capabilities) {
-        Ok(Some(translation)) if translation.is_deferred => Verdict::Pass,
-        Ok(Some(translation)) => translate(packet, &headers, tables, &translation),
-        Ok(None) | Err(_) if O::HAS_NEXT_HOOK => Verdict::Pass,
-        Ok(None) => on_flow_miss(&headers, tables, client),
-        Err(reason) => {
-            tables.count(reason);
-            reject_or_drop(reason)
+        match find_flow(&headers, self.tables, capabilities) {
+            Ok(Some(translation)) if translation.is_deferred => Verdict::Pass,
+            Ok(Some(translation)) => self.translate(&headers, &translation),
+            Ok(None) | Err(_) if O::HAS_NEXT_HOOK => Verdict::Pass,
+            Ok(None) => on_flow_miss(&headers, self.tables, self.client),
+            Err(reason) => {
+                self.tables.count(reason);
+                reject_or_drop(reason)
+            }
         }
     }
 }

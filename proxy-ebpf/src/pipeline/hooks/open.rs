@@ -5,7 +5,7 @@ use crate::layout::{
     Backend, Counter, Flow, FrontendKey, Settings, Stage, backend_flags, flow_flags,
     frontend_flags, protocol, settings_flags,
 };
-use crate::pipeline::flow::apply::translate;
+use crate::pipeline::context::Context;
 use crate::pipeline::flow::capabilities::MasqueradeSource;
 use crate::pipeline::flow::claim::insert_records;
 use crate::pipeline::flow::record::{Translation, flow_record};
@@ -17,69 +17,64 @@ use crate::pipeline::service::pick::{endpoint_selector, pick};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::{Client, Verdict};
 
-/// Opens a flow for a packet that belongs to none, or for a first fragment, and has the
-/// packet go on. Its IP header is at `network`.
-#[inline(always)]
-pub fn open<A, P, T, S>(
-    packet: &mut P,
-    network: usize,
-    tables: &T,
-    client: Client,
-    sources: &S,
-) -> Verdict<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-    S: MasqueradeSource<A>,
-{
-    let Some((headers, is_whole)) = parse_or_first_fragment::<A, P>(packet, network) else {
-        return Verdict::Pass;
-    };
-    let address = &headers.tuple.destination;
-    let mut key = FrontendKey::new(*address, headers.tuple.destination_port, headers.protocol);
-    let Some(frontend) = find_frontend(&mut key, address, client, tables) else {
-        // It has gone since the hook looked.
-        return Verdict::Pass;
-    };
-    if client == Client::Outside && frontend.flags & frontend_flags::DSR != 0 {
-        return Verdict::Continue(Stage::OpenDirect);
-    }
-    let selector = || endpoint_selector(&headers, &frontend, tables);
-    let opened = match pick(headers.tuple.source, client, &frontend, selector, tables) {
-        Ok((index, backend)) => {
-            create_flow_to(&headers, tables, client, sources, (index, &backend))
+impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
+    /// Opens a flow for a packet that belongs to none, or for a first fragment, and has the
+    /// packet go on. Its IP header is at `network`.
+    #[inline(always)]
+    pub fn open<S: MasqueradeSource<A>>(&mut self, sources: &S) -> Verdict<A> {
+        let Some((headers, is_whole)) = parse_or_first_fragment::<A, P>(self.packet, self.network)
+        else {
+            return Verdict::Pass;
+        };
+        let address = &headers.tuple.destination;
+        let mut key = FrontendKey::new(*address, headers.tuple.destination_port, headers.protocol);
+        let Some(frontend) = find_frontend(&mut key, address, self.client, self.tables) else {
+            // It has gone since the hook looked.
+            return Verdict::Pass;
+        };
+        if self.client == Client::Outside && frontend.flags & frontend_flags::DSR != 0 {
+            return Verdict::Continue(Stage::OpenDirect);
         }
-        Err(reason) => Err(reason),
-    };
-    finish_create(packet, &headers, is_whole, tables, opened)
-}
+        let selector = || endpoint_selector(&headers, &frontend, self.tables);
+        let opened = match pick(
+            headers.tuple.source,
+            self.client,
+            &frontend,
+            selector,
+            self.tables,
+        ) {
+            Ok((index, backend)) => create_flow_to(
+                &headers,
+                self.tables,
+                self.client,
+                sources,
+                (index, &backend),
+            ),
+            Err(reason) => Err(reason),
+        };
+        self.finish_create(&headers, is_whole, opened)
+    }
 
-/// Has the packet go on that has opened a flow, or says what becomes of it instead.
-#[inline(always)]
-pub(crate) fn finish_create<A, P, T>(
-    packet: &mut P,
-    headers: &Headers<A>,
-    is_whole: bool,
-    tables: &T,
-    opened: Result<Translation<A>, Counter>,
-) -> Verdict<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    match opened {
-        Ok(translation) if is_whole => translate(packet, headers, tables, &translation),
-        // Now that its flow is there, it is a fragment like any other.
-        Ok(_) => Verdict::Continue(Stage::Fragment),
-        Err(reason) => {
-            tables.count(reason);
-            // A reset is not made of a part.
-            if !is_whole && headers.protocol == protocol::TCP {
-                return Verdict::Drop;
+    /// Has the packet go on that has opened a flow, or says what becomes of it instead.
+    #[inline(always)]
+    pub(crate) fn finish_create(
+        &mut self,
+        headers: &Headers<A>,
+        is_whole: bool,
+        opened: Result<Translation<A>, Counter>,
+    ) -> Verdict<A> {
+        match opened {
+            Ok(translation) if is_whole => self.translate(headers, &translation),
+            // Now that its flow is there, it is a fragment like any other.
+            Ok(_) => Verdict::Continue(Stage::Fragment),
+            Err(reason) => {
+                self.tables.count(reason);
+                // A reset is not made of a part.
+                if !is_whole && headers.protocol == protocol::TCP {
+                    return Verdict::Drop;
+                }
+                reject_or_drop(reason)
             }
-            reject_or_drop(reason)
         }
     }
 }

@@ -4,11 +4,12 @@
 //! and the endpoint's node answers the client directly. Such a flow has one record, whose
 //! tuple is that of the tunnel.
 
-use super::open::{create_flow_to, finish_create};
+use super::open::create_flow_to;
 use crate::layout::{
     Backend, Counter, Edge, FlowKey, Frontend, FrontendKey, Settings, Tuple, backend_flags,
     flow_flags, settings_flags,
 };
+use crate::pipeline::context::Context;
 use crate::pipeline::flow::capabilities::MasqueradeSource;
 use crate::pipeline::flow::record::{Translation, flow_record};
 use crate::pipeline::flow::traffic::count_connection;
@@ -19,43 +20,35 @@ use crate::pipeline::service::pick::{endpoint_selector, pick};
 use crate::pipeline::tables::{InsertMode, Tables};
 use crate::pipeline::verdict::{Client, Verdict};
 
-/// Opens a flow for a packet from outside to a frontend with direct return, and has the
-/// packet go on.
-#[inline(always)]
-pub fn open_direct<A, P, T, S>(
-    packet: &mut P,
-    network: usize,
-    tables: &T,
-    sources: &S,
-) -> Verdict<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-    S: MasqueradeSource<A>,
-{
-    let Some((headers, is_whole)) = parse_or_first_fragment::<A, P>(packet, network) else {
-        return Verdict::Pass;
-    };
-    // Fragments are mostly as long as the client's way takes, and too long for a tunnel.
-    let can_encapsulate = is_whole && A::can_encapsulate(&headers);
-    let address = &headers.tuple.destination;
-    let mut key = FrontendKey::new(*address, headers.tuple.destination_port, headers.protocol);
-    let Some(frontend) = find_frontend(&mut key, address, Client::Outside, tables) else {
-        return Verdict::Pass;
-    };
-    let opened = open(
-        &headers,
-        tables,
-        sources,
-        (&key, &frontend),
-        can_encapsulate,
-    );
-    finish_create(packet, &headers, is_whole, tables, opened)
+impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
+    /// Opens a flow for a packet from outside to a frontend with direct return, and has the
+    /// packet go on.
+    #[inline(always)]
+    pub fn open_direct<S: MasqueradeSource<A>>(&mut self, sources: &S) -> Verdict<A> {
+        let Some((headers, is_whole)) = parse_or_first_fragment::<A, P>(self.packet, self.network)
+        else {
+            return Verdict::Pass;
+        };
+        // Fragments are mostly as long as the client's way takes, and too long for a tunnel.
+        let can_encapsulate = is_whole && A::can_encapsulate(&headers);
+        let address = &headers.tuple.destination;
+        let mut key = FrontendKey::new(*address, headers.tuple.destination_port, headers.protocol);
+        let Some(frontend) = find_frontend(&mut key, address, Client::Outside, self.tables) else {
+            return Verdict::Pass;
+        };
+        let opened = create_flow(
+            &headers,
+            self.tables,
+            sources,
+            (&key, &frontend),
+            can_encapsulate,
+        );
+        self.finish_create(&headers, is_whole, opened)
+    }
 }
 
 #[inline(always)]
-fn open<A: IpVersion, T: Tables<A>, S: MasqueradeSource<A>>(
+fn create_flow<A: IpVersion, T: Tables<A>, S: MasqueradeSource<A>>(
     headers: &Headers<A>,
     tables: &T,
     sources: &S,

@@ -4,13 +4,12 @@
 //! a flow like a packet that came directly from the client, and egress translates the replies.
 //! Any other encapsulated packet passes unmodified.
 
-use super::fragment::{FragmentKind, classify_fragment};
-use super::icmp_error::is_error_for_flow_to;
+use super::fragment::FragmentKind;
 use crate::layout::{
     Counter, Edge, Flow, FlowKey, Frontend, FrontendKey, Span, Stage, Tuple, flow_flags,
     frontend_flags,
 };
-use crate::pipeline::flow::apply::translate;
+use crate::pipeline::context::Context;
 use crate::pipeline::flow::capabilities::AllCapabilities;
 use crate::pipeline::flow::claim::insert_records;
 use crate::pipeline::flow::lookup::find_flow;
@@ -22,158 +21,152 @@ use crate::pipeline::service::pick::{find_backend, is_source_allowed, remaining_
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
 
-/// Takes a packet of a flow that is known, or an ICMP error about one, out of the tunnel
-/// whose outer header is at `network`, and translates it.
-#[inline(always)]
-pub fn decapsulate<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Verdict<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    let Some(ends) = A::parse_outer(packet, network) else {
-        return Verdict::Pass;
-    };
-    let inner = network + A::OUTER;
-    let (is_ours, next) = match parse::<A, P>(packet, inner) {
-        Ok(headers) if headers.protocol == A::ICMP => {
-            let is_ours = A::parse_icmp(packet, inner)
-                .is_some_and(|it| is_error_for_flow_to(packet, &it, tables, &ends.destination));
-            (is_ours, Stage::IngressError)
-        }
-        Ok(headers) => {
-            let is_known = flow_matches_tunnel(&headers, tables, &ends)
-                || has_local_flow(&headers, tables)
-                    && find_frontend(&headers, tables, &ends).is_some();
-            let flow = if is_known {
-                find_flow(&headers, tables, &mut AllCapabilities)
-            } else {
-                Ok(None)
-            };
-            return match flow {
-                Ok(Some(flow)) => decapsulate_and_translate(packet, &headers, tables, &flow),
-                Ok(None) => find_endpoints(&headers, tables, &ends),
-                // The node that sent the packet tells the client.
-                Err(reason) => {
-                    tables.count(reason);
-                    Verdict::Drop
-                }
-            };
-        }
-        Err(Skip::Fragment(at)) => {
-            match classify_fragment(packet, inner, at, tables, &ends.destination) {
-                FragmentKind::First(headers) if flow_matches_tunnel(&headers, tables, &ends) => {
+impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
+    /// Takes a packet of a flow that is known, or an ICMP error about one, out of the tunnel
+    /// whose outer header is at `network`, and translates it.
+    #[inline(always)]
+    pub fn decapsulate(&mut self) -> Verdict<A> {
+        let Some(ends) = A::parse_outer(self.packet, self.network) else {
+            return Verdict::Pass;
+        };
+        let inner = self.network + A::OUTER;
+        let (is_ours, next) = match parse::<A, P>(self.packet, inner) {
+            Ok(headers) if headers.protocol == A::ICMP => {
+                let is_ours = A::parse_icmp(self.packet, inner)
+                    .is_some_and(|it| self.is_error_for_flow_to(&it, &ends.destination));
+                (is_ours, Stage::IngressError)
+            }
+            Ok(headers) => {
+                let is_known = flow_matches_tunnel(&headers, self.tables, &ends)
+                    || has_local_flow(&headers, self.tables)
+                        && find_frontend(&headers, self.tables, &ends).is_some();
+                let flow = if is_known {
+                    find_flow(&headers, self.tables, &mut AllCapabilities)
+                } else {
+                    Ok(None)
+                };
+                return match flow {
+                    Ok(Some(flow)) => self.decapsulate_and_translate(&headers, &flow),
+                    Ok(None) => find_endpoints(&headers, self.tables, &ends),
+                    // The node that sent the self.packet tells the client.
+                    Err(reason) => {
+                        self.tables.count(reason);
+                        Verdict::Drop
+                    }
+                };
+            }
+            Err(Skip::Fragment(at)) => match self.classify_fragment(inner, at, &ends.destination) {
+                FragmentKind::First(headers)
+                    if flow_matches_tunnel(&headers, self.tables, &ends) =>
+                {
                     (true, Stage::Fragment)
                 }
-                FragmentKind::First(headers) if has_local_flow(&headers, tables) => {
+                FragmentKind::First(headers) if has_local_flow(&headers, self.tables) => {
                     (false, Stage::Fragment)
                 }
-                FragmentKind::First(headers) => return find_endpoints(&headers, tables, &ends),
+                FragmentKind::First(headers) => {
+                    return find_endpoints(&headers, self.tables, &ends);
+                }
                 FragmentKind::Subsequent(is_ours) => (is_ours, Stage::Fragment),
+            },
+            Err(Skip::Malformed) => {
+                self.tables.count(Counter::Malformed);
+                (false, Stage::Fragment)
             }
-        }
-        Err(Skip::Malformed) => {
-            tables.count(Counter::Malformed);
-            (false, Stage::Fragment)
-        }
-        Err(Skip::Other | Skip::Encapsulated) => (false, Stage::Fragment),
-    };
-    if !is_ours {
-        return Verdict::Pass;
-    }
-    match strip_outer(packet, network, tables) {
-        Some(()) => Verdict::Continue(next),
-        None => Verdict::Drop,
-    }
-}
-
-/// Opens a flow for a packet in a tunnel, whose outer header is at `network`, to the one of
-/// these endpoints that the tunnel names; takes it out and translates it. Where there are
-/// many, it says which are yet to be looked at.
-#[inline(always)]
-pub fn open_tunnelled<A, P, T>(
-    packet: &mut P,
-    network: usize,
-    tables: &T,
-    endpoints: Span,
-) -> Verdict<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    let Some(ends) = A::parse_outer(packet, network) else {
-        return Verdict::Pass;
-    };
-    let Some((index, backend)) = find_backend(endpoints, &ends, tables) else {
-        return match remaining_span(endpoints) {
-            Some(remaining_span) => Verdict::OpenTunnelled(remaining_span),
-            None => Verdict::Pass,
+            Err(Skip::Other | Skip::Encapsulated) => (false, Stage::Fragment),
         };
-    };
-    let inner = network + A::OUTER;
-    let Some((headers, is_whole)) = parse_or_first_fragment::<A, P>(packet, inner) else {
-        return Verdict::Pass;
-    };
-    let nat_ports = tables.settings().map_or(0, |settings| settings.nat_ports);
-    let mut flow = flow_record(&headers, tables, index, &backend, 0);
-    let translation = match insert_records(&headers, tables, nat_ports, &mut flow) {
-        Ok(translation) => translation,
-        Err(reason) => {
-            tables.count(reason);
+        if !is_ours {
+            return Verdict::Pass;
+        }
+        match self.strip_outer(self.network) {
+            Some(()) => Verdict::Continue(next),
+            None => Verdict::Drop,
+        }
+    }
+
+    /// Opens a flow for a packet in a tunnel, whose outer header is at `network`, to the one of
+    /// these endpoints that the tunnel names; takes it out and translates it. Where there are
+    /// many, it says which are yet to be looked at.
+    #[inline(always)]
+    pub fn open_tunnelled(&mut self, endpoints: Span) -> Verdict<A> {
+        let Some(ends) = A::parse_outer(self.packet, self.network) else {
+            return Verdict::Pass;
+        };
+        let Some((index, backend)) = find_backend(endpoints, &ends, self.tables) else {
+            return match remaining_span(endpoints) {
+                Some(remaining_span) => Verdict::OpenTunnelled(remaining_span),
+                None => Verdict::Pass,
+            };
+        };
+        let inner = self.network + A::OUTER;
+        let Some((headers, is_whole)) = parse_or_first_fragment::<A, P>(self.packet, inner) else {
+            return Verdict::Pass;
+        };
+        let nat_ports = self
+            .tables
+            .settings()
+            .map_or(0, |settings| settings.nat_ports);
+        let mut flow = flow_record(&headers, self.tables, index, &backend, 0);
+        let translation = match insert_records(&headers, self.tables, nat_ports, &mut flow) {
+            Ok(translation) => translation,
+            Err(reason) => {
+                self.tables.count(reason);
+                return Verdict::Drop;
+            }
+        };
+        if is_whole {
+            return self.decapsulate_and_translate(&headers, &translation);
+        }
+        // Now that its flow is there, it is a fragment like any other.
+        match self.strip_outer(self.network) {
+            Some(()) => Verdict::Continue(Stage::Fragment),
+            None => Verdict::Drop,
+        }
+    }
+
+    /// Takes away the outer header of a packet with these inner ones, and translates it.
+    #[inline(always)]
+    fn decapsulate_and_translate(
+        &mut self,
+        headers: &Headers<A>,
+        translation: &Translation<A>,
+    ) -> Verdict<A> {
+        let network = headers.network - A::OUTER;
+        if self.strip_outer(network).is_none() {
             return Verdict::Drop;
         }
-    };
-    if is_whole {
-        return decapsulate_and_translate(packet, &headers, tables, &translation);
+        let headers = Headers {
+            network,
+            transport: headers.transport - A::OUTER,
+            end: headers.end - A::OUTER,
+            ..*headers
+        };
+        self.translate(&headers, translation)
     }
-    // Now that its flow is there, it is a fragment like any other.
-    match strip_outer(packet, network, tables) {
-        Some(()) => Verdict::Continue(Stage::Fragment),
-        None => Verdict::Drop,
-    }
-}
 
-/// Takes away the outer header of a packet with these inner ones, and translates it.
-#[inline(always)]
-fn decapsulate_and_translate<A, P, T>(
-    packet: &mut P,
-    headers: &Headers<A>,
-    tables: &T,
-    translation: &Translation<A>,
-) -> Verdict<A>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    let network = headers.network - A::OUTER;
-    if strip_outer(packet, network, tables).is_none() {
-        return Verdict::Drop;
+    /// Takes away the outer header, or counts that this failed.
+    #[inline(always)]
+    fn strip_outer(&mut self, network: usize) -> Option<()> {
+        let done = self.packet.decapsulate(network, A::OUTER);
+        self.tables.count(match done {
+            Some(()) => Counter::Decapsulated,
+            None => Counter::RewriteFailed,
+        });
+        done
     }
-    let headers = Headers {
-        network,
-        transport: headers.transport - A::OUTER,
-        end: headers.end - A::OUTER,
-        ..*headers
-    };
-    translate(packet, &headers, tables, translation)
-}
 
-/// Takes away the outer header, or counts that this failed.
-#[inline(always)]
-fn strip_outer<A, P, T>(packet: &mut P, network: usize, tables: &T) -> Option<()>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    let done = packet.decapsulate(network, A::OUTER);
-    tables.count(match done {
-        Some(()) => Counter::Decapsulated,
-        None => Counter::RewriteFailed,
-    });
-    done
+    /// Puts a packet, whose IP header is at `network`, into a tunnel with these ends. `None`
+    /// if that failed, which is counted.
+    #[inline(always)]
+    pub fn encapsulate(&mut self, ends: &Tuple<A>) -> Option<()> {
+        let outer = A::outer(self.packet, self.network, ends);
+        let done = outer.and_then(|outer| self.packet.encapsulate(self.network, &outer));
+        self.tables.count(match done {
+            Some(()) => Counter::Encapsulated,
+            None => Counter::RewriteFailed,
+        });
+        done
+    }
 }
 
 /// Whether the packet's flow leads to where its tunnel does. One that goes on from here,
@@ -245,27 +238,4 @@ fn find_frontend<A: IpVersion, T: Tables<A>>(
         None => return None,
     };
     (frontend.flags & WANTED == WANTED).then_some(frontend)
-}
-
-/// Puts a packet, whose IP header is at `network`, into a tunnel with these ends. `None`
-/// if that failed, which is counted.
-#[inline(always)]
-pub fn encapsulate<A, P, T>(
-    packet: &mut P,
-    network: usize,
-    tables: &T,
-    ends: &Tuple<A>,
-) -> Option<()>
-where
-    A: IpVersion,
-    P: Packet,
-    T: Tables<A>,
-{
-    let outer = A::outer(packet, network, ends);
-    let done = outer.and_then(|outer| packet.encapsulate(network, &outer));
-    tables.count(match done {
-        Some(()) => Counter::Encapsulated,
-        None => Counter::RewriteFailed,
-    });
-    done
 }
