@@ -5,7 +5,7 @@
 //! | `signals` | SIGTERM and SIGINT, which end it |
 //! | `objects` | the source of objects, and changes of them |
 //! | `reports` | requests for a status report, from HTTP handlers |
-//! | `grace` | grace periods, after which elements of maps are used again |
+//! | `grace_period` | grace periods, after which elements of maps are used again |
 //! | `pace` | rounds of programming |
 //! | `configuration` | the settings in force, and changes of the configuration file |
 //! | `interfaces` | the node's devices, and the programs attached to them |

@@ -1,27 +1,25 @@
-//! What happens to a packet at the edge where its client meets this node.
+//! The packet path and the socket path, at the point where a client's traffic meets this node.
 //!
-//! [`ingress()`] finds the packet's flow, or opens one if its destination is a
-//! frontend, and translates the destination (DNAT); where the reply would not
-//! come back this way by itself it also translates the source (SNAT) and asks
-//! the hook to send the packet on. [`egress()`] gives the replies of the other
-//! flows the frontend's address back. A hook says in [`HookCapabilities`] what it can do with
-//! a packet, so that an early one leaves the rest to the next.
+//! [`ingress()`] finds the packet's flow, or creates one if its destination is a frontend, and
+//! translates the destination (DNAT). Where the reply would not come back by itself it also
+//! translates the source (SNAT), and the verdict forwards the packet. [`egress()`] does reverse NAT
+//! of the replies of the other flows. A hook says in [`HookCapabilities`] what it can do with a
+//! packet: XDP passes what it cannot handle to TC.
 //!
-//! A packet that is not for us, or that is malformed, leaves untouched.
+//! A packet of no Service passes unmodified, and so does a malformed one.
 //!
-//! The same frontends are served earlier still, at the client's socket: [`on_connect`],
-//! [`on_sendmsg`] and their like in `hooks::socket`.
+//! The socket path translates at the client's socket: [`on_connect`], [`on_sendmsg`] and the others
+//! in `hooks::socket`.
 //!
 //! The layers, each of which knows only those below it:
 //!
-//! - `hooks`: packets and sockets come in; one file a hook or a stage
+//! - `hooks`: entry points for packets and socket calls, one file per hook or stage
 //! - `answer`: resets and ICMP errors in place of a packet
 //! - `service`: frontends, endpoints, affinity
-//! - `flow`: records, their life, whose a translated tuple is, translation
-//! - `ip`: all that differs between the IP versions
+//! - `flow`: records, their lifetime, owners of translated tuples, translation
+//! - `tables`, `verdict`: the maps as the pipeline sees them; what the hook does with a packet
+//! - `ip`: everything that differs between the IP versions
 //! - `packet`: bytes, headers, checksums
-//!
-//! `tables` are the maps as all of them see these; `verdict` is what they come to.
 
 mod answer;
 mod context;

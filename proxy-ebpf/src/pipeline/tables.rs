@@ -1,4 +1,4 @@
-//! The maps as the pipeline sees them, and the little that it asks the kernel.
+//! The maps as the pipeline sees them, and the few helpers that it calls.
 
 use core::ops::Deref;
 

@@ -1,4 +1,4 @@
-//! Whose packet it is, and what becomes of it.
+//! Who a packet's client is, and what the hook does with the packet.
 
 use crate::layout::{Span, Stage, Tuple};
 

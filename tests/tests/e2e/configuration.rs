@@ -186,7 +186,7 @@ fn a_broken_configuration_file_is_named_and_changes_nothing() -> Result<()> {
     it.world.scale("web", &[(1, 1)])?;
     let mark = it.world.agents[0].mark();
     it.set("iptables:\n  masqueradeAl: false\n")?;
-    let event = it.event(mark, "stay as they are")?;
+    let event = it.event(mark, "keeping the current settings")?;
     assert_eq!(event["level"], "WARN");
     let place = format!("{}:4:3: iptables.masqueradeAl", it.file.file().display());
     assert!(message(&event).contains(&place), "{event}");

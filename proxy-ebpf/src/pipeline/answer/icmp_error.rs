@@ -1,4 +1,4 @@
-//! ICMP errors of our own.
+//! ICMP errors of this node.
 //!
 //! The packet itself becomes the error: an IP and an ICMP header are prepended, and the packet
 //! is truncated after the first bytes of its transport header, so that the checksum covers a

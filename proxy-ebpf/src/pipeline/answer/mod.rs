@@ -1,5 +1,5 @@
-//! Answers of this node's own, in place of a packet: a reset (TCP) or an ICMP error tells its
-//! sender at once that nobody answers, that it was too big, or that its time to live is over.
+//! Answers of this node in place of a packet: a TCP reset or an ICMP error, which report at once
+//! that there is no endpoint, that the packet is too long, or that its TTL is exceeded.
 
 mod icmp_error;
 mod reset;

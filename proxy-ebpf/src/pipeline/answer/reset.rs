@@ -1,9 +1,8 @@
 //! The reset that answers a client's TCP packet.
 //!
-//! The client's own packet goes back as a reset (RFC 9293, section 3.10.7.1), with
-//! its length, options and data as they are: only the ends trade places and a few
-//! fields of the header change. So the checksum stays incremental, also where
-//! hardware is yet to complete it, and nothing is cut or moved.
+//! The packet itself is sent back as a reset (RFC 9293, section 3.10.7.1). Length, options and data
+//! are kept; addresses and ports are swapped, and a few fields of the header change. So the
+//! checksum is updated incrementally, also a `CHECKSUM_PARTIAL` one, and nothing is cut or moved.
 
 use crate::pipeline::packet::headers::tcp_flags;
 use crate::pipeline::packet::icmp::INITIAL_TTL;

@@ -1,4 +1,4 @@
-//! Writing a flow's translation into a packet, and saying where that goes.
+//! Applies a flow's translation to a packet, and returns the verdict.
 
 use super::record::Translation;
 use crate::layout::{Counter, Stage, Tuple, flow_flags};

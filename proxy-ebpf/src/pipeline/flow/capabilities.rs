@@ -1,4 +1,4 @@
-//! What a hook can do with a packet once that is translated.
+//! What a hook can do with a translated packet: pass, bounce or forward it.
 
 use crate::layout::{Flow, Tuple, flow_flags};
 use crate::pipeline::packet::Headers;

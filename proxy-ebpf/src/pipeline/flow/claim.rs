@@ -1,4 +1,4 @@
-//! Making the records of a new flow, with a translated tuple that no other flow has.
+//! Inserts the records of a new flow; the reply record claims its translated tuple.
 
 use super::owner::{TupleOwner, tuple_owner};
 use super::record::{Translation, reply_key, reply_record_of};

@@ -1,4 +1,4 @@
-//! How long a flow's records live without packets.
+//! How long records stay valid without packets, by protocol and state of the flow.
 
 use crate::layout::{Flow, flow_flags, protocol, ticks};
 

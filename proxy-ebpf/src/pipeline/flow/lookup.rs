@@ -1,4 +1,4 @@
-//! The flow that a packet belongs to.
+//! Finds the flow record of a packet, checks that it is still valid, and refreshes it.
 
 use super::capabilities::{HookCapabilities, can_handle};
 use super::lifetime::is_fresh;

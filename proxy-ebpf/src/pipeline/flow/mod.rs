@@ -1,7 +1,7 @@
-//! Flows: their records, how long these live, and who owns a translated tuple.
+//! Flows: their records, the lifetime of these, and the owners of translated tuples.
 //!
-//! A flow is *opening* until its client is heard again after an answer, then it is
-//! *open*; [`owner`] says when its translated tuple may be another's.
+//! A flow is *unestablished* until its client sends a packet after an answer, then it is
+//! *established*; [`owner`] says when another flow may claim its translated tuple.
 
 pub(crate) mod apply;
 pub(crate) mod capabilities;

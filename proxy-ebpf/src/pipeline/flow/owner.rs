@@ -1,4 +1,4 @@
-//! Who owns a translated tuple, and when another flow may have it.
+//! Which flow owns a translated tuple, and when another one may claim it.
 
 use super::lifetime::{EMBRYONIC_TIMEOUT, established_timeout, idle};
 use super::state::BOTH_FINS;

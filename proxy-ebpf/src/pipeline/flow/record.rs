@@ -1,4 +1,4 @@
-//! The two records of a flow: of what its client sends, and of the replies.
+//! The two records of a flow: one for its client's packets, one for the replies.
 
 use crate::layout::{Address, Backend, Edge, Flow, FlowKey, RelaxedU32, Tuple, flow_flags};
 use crate::pipeline::packet::Headers;

@@ -1,4 +1,4 @@
-//! Which source port a flow gets that cannot keep its client's.
+//! Selects a free source port for a flow that cannot keep its client's.
 
 use super::owner::{TupleOwner, tuple_owner};
 use crate::layout::{FlowKey, Port, Tuple};

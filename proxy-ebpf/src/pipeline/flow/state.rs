@@ -1,4 +1,4 @@
-//! What packets say about the state of their flow.
+//! Updates the state of a packet's flow: last seen, FIN and RST, established.
 
 use super::record::{established, reply_key, reply_record, reply_record_of};
 use crate::layout::{Address, Edge, Flow, FlowKey, flow_flags};

@@ -1,4 +1,4 @@
-//! Counting what is translated, by Service and by backend.
+//! Counts connections and packets by Service port and by backend.
 
 use crate::layout::{Address, Flow, Traffic};
 use crate::pipeline::tables::Tables;

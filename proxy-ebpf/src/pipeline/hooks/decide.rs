@@ -1,4 +1,4 @@
-//! What becomes of packets that are not translated.
+//! Verdicts for packets that are not translated.
 
 use crate::layout::{Counter, FrontendKey, Stage};
 use crate::pipeline::answer::is_rejected;

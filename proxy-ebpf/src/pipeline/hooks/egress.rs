@@ -1,4 +1,4 @@
-//! A packet goes out.
+//! Egress of an edge device: reverse NAT of replies.
 
 use super::decide::skipped;
 use crate::layout::{Counter, FilterBits, Stage, Tuple};

@@ -1,8 +1,8 @@
 //! Fragments of packets to frontends, and of replies.
 //!
-//! Only the first fragment has ports. It is treated like a whole packet, and what became
-//! of it is remembered for those that follow: they get the same addresses, and no
-//! checksum but that of the IP header covers these.
+//! Only the first fragment has ports. It is treated like a whole packet, and its translation is
+//! recorded; subsequent fragments get the same addresses, which only the checksum of the IP
+//! header covers.
 
 use super::decide::{on_flow_miss, reject_or_drop};
 use crate::layout::{

@@ -1,4 +1,4 @@
-//! A packet comes in.
+//! Ingress of an edge device: translates packets to frontends, and replies that come back here.
 
 use super::decide::{on_flow_miss, reject_or_drop, skipped};
 use crate::layout::{Counter, FilterBits, Stage, Tuple};

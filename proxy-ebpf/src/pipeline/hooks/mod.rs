@@ -1,4 +1,4 @@
-//! Where packets and sockets meet the pipeline: one file a hook or a stage of it.
+//! Entry points for packets and socket calls: one file per hook or stage.
 
 mod decide;
 mod egress;

@@ -1,4 +1,4 @@
-//! A new flow: frontend, endpoint set, pick, and a way for its packets.
+//! The stage `Open`: creates a flow to a frontend (endpoint, source address and port, records).
 
 use super::decide::reject_or_drop;
 use crate::layout::{

@@ -1,4 +1,4 @@
-//! The IP versions: all that differs between them, one file each.
+//! The IP versions: everything that differs between them, one file each.
 
 mod v4;
 mod v6;

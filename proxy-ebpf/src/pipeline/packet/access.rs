@@ -1,4 +1,4 @@
-//! Where a packet's bytes are: a socket buffer in the kernel, or plain memory.
+//! Access to a packet's bytes: in a socket buffer or XDP frame, or in plain memory.
 
 use super::checksum::Delta;
 use crate::layout::Bytes;

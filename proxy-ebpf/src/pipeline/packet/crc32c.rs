@@ -1,12 +1,12 @@
 //! The checksum of SCTP (RFC 9260, appendix A), updated incrementally.
 //!
-//! It is linear: a change of some bytes changes it by a CRC, without the usual beginning and
-//! end, of what is different. As a polynomial over GF(2), the first 32 bits of n bytes
-//! count x^8n times. So a change there is one multiplication away from the checksum's,
-//! whatever the bytes behind are.
+//! A CRC is linear: a change of some bytes changes it by the CRC of the difference, without
+//! initial value and final complement. As a polynomial over GF(2), the first 32 bits of n bytes
+//! have the factor x^8n. So the change of the checksum is one multiplication, and the bytes after
+//! the changed ones do not matter.
 //!
-//! A polynomial of a degree below 32 is a number here, with the factor of x^0 in its
-//! highest bit: the order in which the checksum takes the bits of a packet.
+//! A polynomial of a degree below 32 is a number here, with the coefficient of x^0 in its highest
+//! bit: the order in which the checksum processes the bits of a packet.
 
 /// x^32 modulo the polynomial of the checksum.
 const POLYNOMIAL: u32 = 0x82f6_3b78;

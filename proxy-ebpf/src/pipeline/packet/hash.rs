@@ -1,4 +1,4 @@
-//! Spreading tuples: a number that follows from words.
+//! A hash of words, the same on every machine.
 
 /// `MurmurHash3` (Appleby, 2011) of 32-bit words, under way. The same on every machine: by it
 /// nodes agree about endpoints.

@@ -1,4 +1,4 @@
-//! What is known of a packet once its headers are parsed.
+//! The parsed headers of a packet.
 
 use crate::layout::{Address, Port, Tuple, flow_flags};
 

@@ -1,4 +1,4 @@
-//! ICMP messages: what an error quotes, and what one of our own is made of.
+//! ICMP messages: the packet that an error quotes, and the errors of this node.
 
 use super::access::Packet;
 use super::checksum::{Delta, checksum_of};

@@ -1,7 +1,7 @@
-//! A packet's bytes: access to them, their headers, checksums, and translation.
+//! A packet's bytes: access, headers, checksums and rewriting.
 //!
-//! Nothing here knows of flows or Services. What differs between the IP versions is in the
-//! trait [`IpVersion`]; `ip` implements it.
+//! Nothing here knows flows or Services. What differs between the IP versions is in the trait
+//! [`IpVersion`]; `ip` implements it.
 
 pub(crate) mod access;
 pub(crate) mod checksum;

@@ -1,7 +1,7 @@
-//! Reading link, network and transport headers.
+//! Parses link, network and transport headers.
 //!
-//! Each header is read once, whole, and checked: what is cut short or
-//! contradicts itself is [`Skip::Malformed`] and will not be touched.
+//! Each header is read once, as a whole, and checked: a truncated or inconsistent one is
+//! [`Skip::Malformed`], and its packet is not translated.
 
 use super::access::{Packet, header_bytes};
 use super::headers::{FragmentHeader, Headers, Skip};

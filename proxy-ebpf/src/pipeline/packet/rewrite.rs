@@ -1,4 +1,4 @@
-//! Writing a tuple into a packet.
+//! Writes a translated tuple, a TTL or link-layer addresses into a packet.
 
 use super::access::{ChecksumScope, Packet};
 use super::checksum::Delta;

@@ -1,7 +1,7 @@
-//! SCTP (RFC 9260): what its packets say about an association, and its checksum.
+//! SCTP (RFC 9260): the state of an association that its chunks show, and its checksum.
 //!
-//! An association is translated like a connection of TCP, between one address of each side:
-//! the further ones that a host may name in its INIT are not looked at.
+//! An association is translated like a TCP connection, between one address of each side: the
+//! additional addresses of a multi-homed host are ignored.
 
 use super::access::Packet;
 use super::checksum::Delta;

@@ -1,4 +1,4 @@
-//! Parts of the outer headers of tunnels that both IP versions share.
+//! Fields of outer headers that both IP versions compute alike.
 
 /// The class of service without the bits for congestion: the outer header does not take
 /// part in its notification (RFC 6040, section 4.3, compatibility mode).

@@ -1,4 +1,4 @@
-//! What differs between the IP versions, in one trait.
+//! What differs between the IP versions, as one trait.
 
 use super::access::{ChecksumScope, Packet};
 use super::checksum::Delta;

@@ -1,4 +1,4 @@
-//! Which frontend a destination is.
+//! Finds the frontend of a destination, and recognizes unassigned Service addresses.
 
 use crate::layout::{Address, Counter, Frontend, FrontendKey, Range};
 use crate::pipeline::tables::Tables;

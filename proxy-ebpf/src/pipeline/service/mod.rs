@@ -1,4 +1,4 @@
-//! Services: which frontend a destination is, and which endpoint a new flow goes to.
+//! Services: the frontend of a destination, and the endpoint of a new flow.
 
 mod affinity;
 pub(crate) mod frontend;

@@ -1,4 +1,4 @@
-//! Which endpoint a new connection goes to.
+//! Selects the endpoint of a new flow, and finds a backend in a set.
 
 use super::affinity::known;
 use crate::layout::{

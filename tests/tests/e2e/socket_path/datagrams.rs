@@ -90,7 +90,7 @@ fn a_resolver_of_the_host_hears_at_once_that_its_endpoint_is_gone() -> Result<()
         let mut ended = 0;
         world.agents[0].wait_for(mark, |event| {
             let text = event["fields"]["message"].as_str().unwrap_or_default();
-            ended += usize::from(text.starts_with("ended a socket"));
+            ended += usize::from(text.starts_with("destroyed a host socket"));
             ended == resolvers.len()
         })?;
         let name = &world.cluster.pod(pod.0, pod.1).name;
