@@ -1,8 +1,8 @@
 //! The packet path and the socket path, at the point where a client's traffic meets this node.
 //!
-//! [`ingress()`] finds the packet's flow, or creates one if its destination is a frontend, and
+//! [`Context::ingress`] finds the packet's flow, or creates one if its destination is a frontend, and
 //! translates the destination (DNAT). Where the reply would not come back by itself it also
-//! translates the source (SNAT), and the verdict forwards the packet. [`egress()`] does reverse NAT
+//! translates the source (SNAT), and the verdict forwards the packet. [`Context::egress`] does reverse NAT
 //! of the replies of the other flows. A hook says in [`HookCapabilities`] what it can do with a
 //! packet: XDP passes what it cannot handle to TC.
 //!
