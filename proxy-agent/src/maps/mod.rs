@@ -1,14 +1,15 @@
 //! The kernel's maps: the only place in the agent that calls `bpf(2)`.
 //!
 //! [`Maps`] is what the rest of the agent sees of them. [`KernelMaps`] is the
-//! real thing; [`FakeMaps`] keeps the same content in memory, where the packet
-//! pipeline can run against it in tests.
+//! real thing; `FakeMaps` (feature `test-util`) keeps the same content in memory, where
+//! the packet pipeline can run against it in tests.
 
 mod backend_state;
 mod batch;
 mod clock;
 mod elements;
 mod error;
+#[cfg(feature = "test-util")]
 mod fake;
 mod filter;
 mod flows;
@@ -37,6 +38,7 @@ mod xdp;
 pub use backend_state::BackendState;
 pub use clock::now;
 pub use error::MapError;
+#[cfg(feature = "test-util")]
 pub use fake::FakeMaps;
 pub use filter::FilterRepairs;
 pub use flows::{RecordTables, RecordUsage};

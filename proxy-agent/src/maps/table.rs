@@ -2,10 +2,9 @@
 //! operations on them, in the kernel and in memory.
 
 use aya::Ebpf;
-use proxy_ebpf::host::Memory;
 use proxy_ebpf::layout::{
-    Address, Allowed, Backend, ClusterIp, Frontend, FrontendKey, NatPort, NodeAddress, Settings,
-    SlotPair, SourceRange, Traffic, V4, V6, XdpDeviceFlags, maps,
+    Allowed, Backend, ClusterIp, Frontend, FrontendKey, NatPort, NodeAddress, Settings, SlotPair,
+    SourceRange, Traffic, V4, V6, XdpDeviceFlags, maps,
 };
 
 use super::elements::{Indexed, Keyed};
@@ -39,7 +38,8 @@ macro_rules! written_by_the_agent {
             $($(#[$content])* fn $field(&mut self) -> &mut operations!($kind($($element)=>*));)*
         }
 
-        impl<A: Address> FamilyElements<A> for Memory<A> {
+        #[cfg(feature = "test-util")]
+        impl<A: proxy_ebpf::layout::Address> FamilyElements<A> for proxy_ebpf::host::Memory<A> {
             $(
                 fn $field(&mut self) -> &mut operations!($kind($($element)=>*)) {
                     &mut self.$field

@@ -6,10 +6,8 @@
 /// IPv6; what becomes of a packet where the program is not there; the pipeline's function, in
 /// the form in which it is called:
 ///
-/// - `packet`: with the packet, where its IP header is, and the maps,
-/// - `client`: the same, and which clients the packet is from,
-/// - `sources`: as `packet`, and the addresses of what is sent on,
-/// - `client_and_sources`: with all of these,
+/// - `stage`: a method of `pipeline::Context`,
+/// - `opening`: the same, with the source addresses that forwarded packets get,
 /// - `hook`: the programs have a function of their own, `programs/stages.rs`.
 #[macro_export]
 macro_rules! for_each_stage {

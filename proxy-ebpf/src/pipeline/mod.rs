@@ -1,9 +1,9 @@
 //! The packet path and the socket path, at the point where a client's traffic meets this node.
 //!
-//! [`Context::ingress`] finds the packet's flow, or creates one if its destination is a frontend, and
-//! translates the destination (DNAT). Where the reply would not come back by itself it also
-//! translates the source (SNAT), and the verdict forwards the packet. [`Context::egress`] does reverse NAT
-//! of the replies of the other flows. A hook says in [`HookCapabilities`] what it can do with a
+//! [`Context::ingress`] finds the packet's flow, or creates one if its destination is a frontend,
+//! and translates the destination (DNAT). Where the reply would not come back by itself it also
+//! translates the source (SNAT), and the verdict forwards the packet. [`Context::egress`] does
+//! reverse NAT of the replies of the other flows. A hook says in [`HookCapabilities`] what it can do with a
 //! packet: XDP passes what it cannot handle to TC.
 //!
 //! A packet of no Service passes unmodified, and so does a malformed one.
@@ -17,6 +17,7 @@
 //! - `answer`: resets and ICMP errors in place of a packet
 //! - `service`: frontends, endpoints, affinity
 //! - `flow`: records, their lifetime, owners of translated tuples, translation
+//! - `context`: a packet and what its whole path knows; hooks and stages are its methods
 //! - `tables`, `verdict`: the maps as the pipeline sees them; what the hook does with a packet
 //! - `ip`: everything that differs between the IP versions
 //! - `packet`: bytes, headers, checksums
