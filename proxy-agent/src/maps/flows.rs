@@ -60,7 +60,7 @@ impl RecordTables {
     /// A table cannot be read.
     pub fn usage(&self) -> Result<RecordUsage, MapError> {
         // Before the records: what is made meanwhile is not taken for evicted.
-        let made = self.counter(Counter::RecordsMade)?;
+        let made = self.counter(Counter::RecordsInserted)?;
         let mut usage = RecordUsage::default();
         let mut present = 0;
         for (name, map) in &self.tables {

@@ -31,8 +31,8 @@ pub struct ProxyMetrics {
     map_entries: IntGaugeVec,
     map_capacity: IntGaugeVec,
     map_pressure: GaugeVec,
-    flows_made: IntCounter,
-    flows_refused: IntCounterVec,
+    flows_created: IntCounter,
+    flows_failed: IntCounterVec,
     records_evicted: IntCounter,
     drops: IntCounterVec,
     passed_unmodified: IntCounterVec,
@@ -103,9 +103,9 @@ impl ProxyMetrics {
                     &["map"],
                 ),
             ),
-            flows_made: register(
+            flows_created: register(
                 registry,
-                IntCounter::new("proxy_agent_flows_created_total", "Flows made"),
+                IntCounter::new("proxy_agent_flows_created_total", "Flows created"),
             ),
             records_evicted: register(
                 registry,
@@ -114,7 +114,7 @@ impl ProxyMetrics {
                     "Flow records (two for each flow) evicted from the tables; counted once a minute",
                 ),
             ),
-            flows_refused: by_reason(
+            flows_failed: by_reason(
                 "proxy_agent_flows_failed_total",
                 "Flows that could not be made; their packets are dropped",
             ),
@@ -188,9 +188,9 @@ impl ProxyMetrics {
             set_counter(&family.with_label_values(&[name]), value);
         };
         match counter {
-            Counter::FlowsMade => set_counter(&self.flows_made, value),
+            Counter::FlowsCreated => set_counter(&self.flows_created, value),
             Counter::FlowTableFull | Counter::PortsExhausted => {
-                reason(&self.flows_refused);
+                reason(&self.flows_failed);
                 reason(&self.drops);
             }
             Counter::NoEndpoints
@@ -200,17 +200,17 @@ impl ProxyMetrics {
             | Counter::NoSuchService
             | Counter::EndpointGone
             | Counter::Fragments
-            | Counter::AnswersLimited
+            | Counter::RateLimited
             | Counter::TooBig
             | Counter::Unroutable
             | Counter::RewriteFailed => reason(&self.drops),
             Counter::Malformed => reason(&self.passed_unmodified),
             // Of use only together with what is there, see the evicted ones.
-            Counter::RecordsMade | Counter::RecordsRemoved => {}
+            Counter::RecordsInserted | Counter::RecordsRemoved => {}
             Counter::Encapsulated | Counter::Decapsulated => {
                 set_counter(&self.tunnel_packets.with_label_values(&[name]), value);
             }
-            Counter::XdpDelivered | Counter::XdpSent => {
+            Counter::XdpPass | Counter::XdpTransmit => {
                 let verdict = name.trim_start_matches("xdp_");
                 set_counter(&self.xdp_packets.with_label_values(&[verdict]), value);
             }

@@ -235,10 +235,10 @@ fn xdp_action<A>(verdict: &Verdict<A>) -> (Option<Action>, Option<Counter>) {
         | Verdict::Reinject
         | Verdict::Encapsulate(_)
         | Verdict::OpenTunnelled(_) => (None, None),
-        Verdict::PassTranslated => (Some(Action::Pass), Some(Counter::XdpDelivered)),
+        Verdict::PassTranslated => (Some(Action::Pass), Some(Counter::XdpPass)),
         Verdict::Drop => (Some(Action::Drop), None),
-        Verdict::Bounce => (Some(Action::Bounce), Some(Counter::XdpSent)),
-        Verdict::Forward(_) => (Some(Action::Forward), Some(Counter::XdpSent)),
+        Verdict::Bounce => (Some(Action::Bounce), Some(Counter::XdpTransmit)),
+        Verdict::Forward(_) => (Some(Action::Forward), Some(Counter::XdpTransmit)),
     }
 }
 

@@ -282,7 +282,7 @@ impl<A: Address> Tables<A> for Memory<A> {
         flows.insert(*key, Rc::new(flow.clone()));
         self.flow_bits.borrow_mut().insert(key.filter());
         if !is_there {
-            self.count(Counter::RecordsMade);
+            self.count(Counter::RecordsInserted);
         }
         Ok(())
     }

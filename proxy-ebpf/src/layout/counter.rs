@@ -16,8 +16,8 @@ pub struct Traffic {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub enum Counter {
-    /// Flows made.
-    FlowsMade = 0,
+    /// Flows created.
+    FlowsCreated = 0,
     /// Packets that the flow table had no room for; dropped.
     FlowTableFull = 1,
     /// Packets for which no source port was free; dropped.
@@ -44,20 +44,20 @@ pub enum Counter {
     /// Packets to an address of a ServiceCIDR that no Service has, or has not for their
     /// protocol; dropped.
     NoSuchService = 11,
-    /// Flow records that were made where there was none.
-    RecordsMade = 12,
-    /// Flow records that were removed: what was made and neither removed nor there was
+    /// Flow records that were inserted where there was none.
+    RecordsInserted = 12,
+    /// Flow records that were removed: what was inserted and neither removed nor there was
     /// evicted.
     RecordsRemoved = 13,
     /// Packets that were dropped without an answer, because the rate limit of resets and ICMP
     /// errors was reached.
-    AnswersLimited = 14,
+    RateLimited = 14,
     /// Packets that were too big for the way on; dropped, and their sender is told.
     TooBig = 15,
     /// Packets that XDP has translated and passed to the stack.
-    XdpDelivered = 16,
+    XdpPass = 16,
     /// Packets that XDP has sent on, or sent back.
-    XdpSent = 17,
+    XdpTransmit = 17,
     /// Packets of TCP connections whose endpoint has been gone for long; the client is
     /// told.
     EndpointGone = 18,
@@ -74,7 +74,7 @@ pub const COUNTERS: u32 = Counter::ALL.len() as u32;
 impl Counter {
     /// Every counter with its name, in order of its index.
     pub const ALL: [(Self, &'static str); 21] = [
-        (Self::FlowsMade, "flows_created"),
+        (Self::FlowsCreated, "flows_created"),
         (Self::FlowTableFull, "flow_table_full"),
         (Self::PortsExhausted, "ports_exhausted"),
         (Self::Malformed, "malformed"),
@@ -86,12 +86,12 @@ impl Counter {
         (Self::SourceNotAllowed, "source_not_allowed"),
         (Self::NoSuchPort, "no_such_port"),
         (Self::NoSuchService, "no_such_service"),
-        (Self::RecordsMade, "records_inserted"),
+        (Self::RecordsInserted, "records_inserted"),
         (Self::RecordsRemoved, "records_removed"),
-        (Self::AnswersLimited, "rate_limited"),
+        (Self::RateLimited, "rate_limited"),
         (Self::TooBig, "too_big"),
-        (Self::XdpDelivered, "xdp_pass"),
-        (Self::XdpSent, "xdp_transmit"),
+        (Self::XdpPass, "xdp_pass"),
+        (Self::XdpTransmit, "xdp_transmit"),
         (Self::EndpointGone, "endpoint_gone"),
         (Self::Encapsulated, "encapsulated"),
         (Self::Decapsulated, "decapsulated"),

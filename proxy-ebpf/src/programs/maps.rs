@@ -99,7 +99,7 @@ impl<A: Address + VersionMaps<A>> Tables<A> for Maps {
         };
         match table.insert(key, flow, BPF_NOEXIST.into()) {
             Ok(()) => {
-                count(Counter::RecordsMade);
+                count(Counter::RecordsInserted);
                 Ok(())
             }
             Err(EEXIST) if how == InsertMode::NoExist => Err(InsertError::Exists),

@@ -49,7 +49,7 @@ where
         | Verdict::Encapsulate(_)
         | Verdict::OpenTunnelled(_) => XDP_PASS,
         Verdict::PassTranslated => {
-            count(Counter::XdpDelivered);
+            count(Counter::XdpPass);
             XDP_PASS
         }
         Verdict::Drop => XDP_DROP,
@@ -108,7 +108,7 @@ impl XdpCapabilities {
     /// Sends the packet by the way that was found.
     #[inline(always)]
     fn send(&self) -> u32 {
-        count(Counter::XdpSent);
+        count(Counter::XdpTransmit);
         if self.way & xdp_device_flags::TX != 0 {
             return XDP_TX;
         }

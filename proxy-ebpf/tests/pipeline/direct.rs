@@ -187,11 +187,11 @@ fn a_flow_is_open_when_its_client_goes_on() {
         // Longer than one that is opening would be remembered.
         nodes.wait(3600);
         assert_eq!(nodes.arrives(&packets[1]), first[0]);
-        assert_eq!(nodes.first.counter_of(Counter::FlowsMade), 1);
+        assert_eq!(nodes.first.counter_of(Counter::FlowsCreated), 1);
         // After its end another connection begins.
         nodes.arrives(&Packet::tcp(client, frontend, FIN | ACK));
         nodes.arrives(&packets[0]);
-        assert_eq!(nodes.first.counter_of(Counter::FlowsMade), 2);
+        assert_eq!(nodes.first.counter_of(Counter::FlowsCreated), 2);
     }
 }
 
@@ -204,7 +204,7 @@ fn one_that_does_not_go_on_is_forgotten_after_a_minute() {
     nodes.arrives(&syn);
     nodes.wait(63);
     nodes.arrives(&syn);
-    assert_eq!(nodes.first.counter_of(Counter::FlowsMade), 2);
+    assert_eq!(nodes.first.counter_of(Counter::FlowsCreated), 2);
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn they_follow_the_first_one_for_thirty_seconds() {
         becomes(&world, &parts[1], &wanted[1]);
         world.wait(3);
         becomes(&world, &parts[3], &parts[3]);
-        assert_eq!(world.counted(), [(Counter::FlowsMade, 1)]);
+        assert_eq!(world.counted(), [(Counter::FlowsCreated, 1)]);
     }
 }
 

@@ -153,7 +153,7 @@ fn all_else_goes_on() {
             assert_eq!(outcome(&world, &packet), (Action::Pass, vec![]));
         }
         let packet = Packet::udp(client(family), at(family, 9, 1, 80));
-        let expected = (Action::Pass, vec![(Counter::FlowsMade, 1)]);
+        let expected = (Action::Pass, vec![(Counter::FlowsCreated, 1)]);
         assert_eq!(outcome(&world, &packet), expected);
     }
 }

@@ -112,7 +112,7 @@ fn a_flow_is_counted_once() {
         scene.udp();
         let like = Packet::udp(scene.client, scene.service);
         scene.answer(&like);
-        assert_eq!(scene.world.counted(), [(Counter::FlowsMade, 1)]);
+        assert_eq!(scene.world.counted(), [(Counter::FlowsCreated, 1)]);
         assert_eq!(scene.world.flow_records(), 2);
     }
 }

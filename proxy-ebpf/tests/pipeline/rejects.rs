@@ -166,7 +166,7 @@ fn so_many_are_answered_and_the_rest_is_dropped() {
         for packet in [&datagram, &syn] {
             let (action, bytes) = world.send(Hook::FromOutside, packet);
             assert_eq!((action, bytes), (Action::Drop, packet.build()));
-            let counted = [(Counter::NoEndpoints, 1), (Counter::AnswersLimited, 1)];
+            let counted = [(Counter::NoEndpoints, 1), (Counter::RateLimited, 1)];
             assert_eq!(world.counted(), counted);
         }
         world.wait(2);

@@ -217,7 +217,7 @@ impl World {
         let all = Counter::ALL
             .iter()
             .map(|(it, _)| (*it, self.v4.counter(*it)));
-        let of_records = [Counter::RecordsMade, Counter::RecordsRemoved];
+        let of_records = [Counter::RecordsInserted, Counter::RecordsRemoved];
         all.filter(|(counter, value)| *value != 0 && !of_records.contains(counter))
             .collect()
     }

@@ -24,10 +24,10 @@ fn the_first_packet_of_a_flow_is_sent_on_by_tc() {
         let world = World::new(&Scenario::usual());
         let packet = Packet::udp(at(family, 7, 7, 50_000), at(family, 9, 2, 80));
         let sent = |packet: &Packet| -> (u64, Vec<u8>) {
-            let before = world.v4.counter(Counter::XdpSent);
+            let before = world.v4.counter(Counter::XdpTransmit);
             let (action, bytes) = send(&world, packet);
             assert_eq!(action, Action::Forward);
-            (world.v4.counter(Counter::XdpSent) - before, bytes)
+            (world.v4.counter(Counter::XdpTransmit) - before, bytes)
         };
         let (by_xdp, bytes) = sent(&packet);
         assert_eq!(by_xdp, 0);

@@ -78,7 +78,7 @@ impl Node {
 }
 
 fn is_empty<A>(memory: &Memory<A>) -> bool {
-    memory.flows.borrow().is_empty() && memory.opening.borrow().is_empty()
+    memory.flows.borrow().is_empty() && memory.embryonic.borrow().is_empty()
 }
 
 fn step_generation<A>(memory: &mut Memory<A>, event: u8) {

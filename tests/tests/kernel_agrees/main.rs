@@ -403,7 +403,7 @@ fn converse(scenario: &Scenario, device: Device, seed: u64) -> Result<()> {
     }
     println!("{outcomes:?} were passed, dropped and sent on");
     assert!(outcomes.iter().all(|&count| count > 100), "{outcomes:?}");
-    let by_xdp = [Counter::XdpDelivered, Counter::XdpSent].map(|it| both.counter(it));
+    let by_xdp = [Counter::XdpPass, Counter::XdpTransmit].map(|it| both.counter(it));
     println!("XDP delivered and sent {by_xdp:?}");
     let [delivers, sends] = match device {
         Device::XdpThatSends => [true, true],

@@ -43,7 +43,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             return Verdict::Drop;
         };
         if !self.tables.take_reply_token() {
-            self.tables.count(Counter::AnswersLimited);
+            self.tables.count(Counter::RateLimited);
             return Verdict::Drop;
         }
         if reason == Reason::Refused && headers.protocol == protocol::TCP {

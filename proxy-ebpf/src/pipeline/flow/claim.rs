@@ -22,7 +22,7 @@ pub(crate) fn insert_records<A: IpVersion, T: Tables<A>>(
         tables.remove_flow(&reply_key(flow, headers.protocol));
         return Err(Counter::FlowTableFull);
     }
-    tables.count(Counter::FlowsMade);
+    tables.count(Counter::FlowsCreated);
     count_connection(tables, flow);
     Ok(Translation {
         tuple: flow.tuple,

@@ -106,7 +106,7 @@ fn open_tunnel<A: IpVersion, T: Tables<A>>(
     if tables.insert_flow(&key, &flow, InsertMode::Any).is_err() {
         return Err(Counter::FlowTableFull);
     }
-    tables.count(Counter::FlowsMade);
+    tables.count(Counter::FlowsCreated);
     count_connection(tables, &flow);
     Ok(Translation {
         tuple: flow.tuple,
