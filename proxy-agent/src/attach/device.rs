@@ -29,7 +29,7 @@ pub struct Device {
 /// Kinds of device that are distinguished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeviceKind {
-    /// `veth` or `netkit`: a cable between network namespaces.
+    /// `veth` or `netkit`: a pair of devices, mostly in two network namespaces.
     Veth,
     /// A bridge.
     Bridge,
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cable_with_the_nodes_address_is_an_uplink() {
+    fn a_veth_with_the_nodes_address_is_an_uplink() {
         let mut uplink = device(2, DeviceKind::Veth);
         uplink.has_remote_peer = true;
         uplink.addresses = vec!["192.0.2.1".parse().unwrap()];
@@ -202,13 +202,13 @@ mod tests {
     }
 
     #[test]
-    fn a_cable_below_a_device_with_the_nodes_address_is_an_uplink() {
-        let mut cable = device(2, DeviceKind::Veth);
-        cable.has_remote_peer = true;
+    fn a_veth_below_a_device_with_the_nodes_address_is_an_uplink() {
+        let mut veth = device(2, DeviceKind::Veth);
+        veth.has_remote_peer = true;
         let mut above = device(3, DeviceKind::Other);
         above.below = Some(2);
         above.addresses = vec!["192.0.2.1".parse().unwrap()];
-        let devices = [cable, above];
+        let devices = [veth, above];
         let both_outside = [(2, Role::Outside), (3, Role::Outside)];
         assert_eq!(roles(&devices, &["192.0.2.1"]), both_outside);
         let pod_and_other = [(2, Role::Pod), (3, Role::Outside)];

@@ -156,7 +156,7 @@ fn is_wanted(choice: XdpChoice, device: &Device, role: Role) -> bool {
 }
 
 /// What XDP can do with a device. Every driver with native XDP can send back, but a
-/// cable wakes its other end only for what is redirected to it, if at all
+/// veth wakes its other end only for what is redirected to it, if at all
 /// (`veth_xdp_flush` and `veth_xdp_xmit` in `drivers/net/veth.c`). A pod is no target:
 /// its network policy may be in programs at the egress of its device.
 fn flags(device: &Device, role: Role, has_xdp: bool) -> XdpDeviceFlags {

@@ -27,7 +27,7 @@ pub enum Counter {
     /// Fragments to a ClusterIP whose first one was not seen, and first ones of SCTP whose
     /// ports would change; dropped.
     Fragments = 4,
-    /// New connections to a Service without endpoints; the client is told.
+    /// New connections to a Service without endpoints; rejected.
     NoEndpoints = 5,
     /// New connections under a Local policy without local endpoints; dropped.
     NoLocalEndpoints = 6,
@@ -39,7 +39,7 @@ pub enum Counter {
     /// New connections to a load balancer address whose source ranges do not list the
     /// client; dropped.
     SourceNotAllowed = 9,
-    /// New connections to a port that a ClusterIP does not have; the client is told.
+    /// New connections to a port that a ClusterIP does not have; rejected.
     NoSuchPort = 10,
     /// Packets to an address of a ServiceCIDR that no Service has, or has not for their
     /// protocol; dropped.
@@ -52,14 +52,14 @@ pub enum Counter {
     /// Packets that were dropped without an answer, because the rate limit of resets and ICMP
     /// errors was reached.
     RateLimited = 14,
-    /// Packets that were too big for the way on; dropped, and their sender is told.
+    /// Packets longer than the path MTU; answered by an ICMP error.
     TooBig = 15,
     /// Packets that XDP has translated and passed to the stack.
     XdpPass = 16,
     /// Packets that XDP has sent on, or sent back.
     XdpTransmit = 17,
-    /// Packets of TCP connections whose endpoint has been gone for long; the client is
-    /// told.
+    /// Packets of TCP connections whose endpoint has been gone for long; the client gets
+    /// a reset.
     EndpointGone = 18,
     /// Packets that were sent to an endpoint's node in a tunnel.
     Encapsulated = 19,

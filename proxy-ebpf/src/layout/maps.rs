@@ -25,7 +25,7 @@ macro_rules! for_each_map {
                 /// addresses on which NodePorts answer
                 node_addresses: NODE_ADDRS_V4 NODE_ADDRS_V6 = Hash(A => NodeAddress),
                     MapSize::Of(SizeSetting::NodeAddresses), Carried;
-                /// device → this node's address for what is sent on by it
+                /// device → this node's address, for packets that are forwarded by it
                 device_addresses: DEVICE_ADDRS_V4 DEVICE_ADDRS_V6 = Hash(u32 => A),
                     MapSize::Fixed(layout::DEVICE_ADDRESSES), Carried;
                 /// ClusterIPs that some Service has, also one for which there is no room
@@ -76,7 +76,7 @@ macro_rules! for_each_map {
                 /// seen, flags, packets; of open flows
                 flows: FLOWS_V4 FLOWS_V6 = LruHash(FlowKey<A> => Flow<A>),
                     MapSize::Of(SizeSetting::Flows), FilledByPackets;
-                /// the same of flows that are opening
+                /// the same of unestablished flows
                 opening: OPENING_V4 OPENING_V6 = LruHash(FlowKey<A> => Flow<A>),
                     MapSize::Half(SizeSetting::Flows), FilledByPackets;
                 /// (client, Service port id) → the backend of its last connection, its

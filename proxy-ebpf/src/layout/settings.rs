@@ -46,7 +46,7 @@ pub struct Settings<A> {
     pub nat_ports: u32,
     /// Bits of [`settings_flags`].
     pub flags: u32,
-    /// Where ClusterIPs are: what is sent to another one leads nowhere.
+    /// Where ClusterIPs are: an address of these that no Service has is unassigned.
     pub service_cidrs: [Range<A>; SERVICE_CIDRS],
 }
 

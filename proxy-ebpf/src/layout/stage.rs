@@ -17,9 +17,9 @@ macro_rules! for_each_stage {
             IngressError = 0: ingress_error_v4 ingress_error_v6, Pass, stage(ingress_error);
             /// Translates an ICMP error that goes out.
             EgressError = 1: egress_error_v4 egress_error_v6, Pass, stage(egress_error);
-            /// Tells the client that nobody answers.
+            /// Rejects: a reset or port unreachable, where nobody answers.
             Refuse = 2: refuse_v4 refuse_v6, Drop, stage(refuse);
-            /// Tells the sender that a packet is too big for the way on.
+            /// Answers a packet that is longer than the path MTU.
             TooBig = 3: too_big_v4 too_big_v6, Drop, hook(on_too_big);
             /// Sends a packet on.
             Forward = 4: forward_v4 forward_v6, Drop, hook(on_forward);
@@ -29,7 +29,7 @@ macro_rules! for_each_stage {
             /// Translates a fragment that goes out.
             EgressFragment = 7: egress_fragment_v4 egress_fragment_v6, Pass,
                 stage(egress_fragment);
-            /// Tells the sender that a packet's time to live is over.
+            /// Answers a packet whose TTL is exceeded.
             Expire = 8: expire_v4 expire_v6, Drop, stage(expire);
             /// Sends a packet to an endpoint's node in a tunnel.
             Encapsulate = 9: encapsulate_v4 encapsulate_v6, Drop, hook(on_encapsulate);
@@ -40,7 +40,7 @@ macro_rules! for_each_stage {
                 hook(on_open_tunnelled);
             /// Opens a flow from outside to a frontend with direct return.
             OpenDirect = 12: open_direct_v4 open_direct_v6, Drop, opening(open_direct);
-            /// Tells a client what a router between the nodes has told of a tunnel.
+            /// Translates a router's ICMP error about a tunnel into one for the client.
             TunnelError = 13: tunnel_error_v4 tunnel_error_v6, Pass, stage(tunnel_error);
             /// Opens a flow to a frontend, for the packet that is its first.
             Open = 14: open_v4 open_v6, Drop, opening(open);

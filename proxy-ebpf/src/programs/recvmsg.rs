@@ -1,4 +1,4 @@
-//! A process is told from where a datagram came: from the frontend to which it sent.
+//! `recvmsg`: the source of a datagram becomes the frontend that it was sent to.
 
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;

@@ -327,7 +327,7 @@ fn take_each(cluster: &Cluster, agent: &Agent) -> Result<()> {
     } else {
         println!("skipped: the socket path; this kernel has no SO_NETNS_COOKIE");
         agent.wait_for(0, |event| {
-            message(event).is_some_and(|it| it.starts_with("socket path is off"))
+            message(event).is_some_and(|it| it.starts_with("cannot attach the socket path"))
         })?;
     }
     Ok(())

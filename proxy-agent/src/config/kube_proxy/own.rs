@@ -147,7 +147,7 @@ settings_table! {
             restart("mapSizes.slots", MAP_SIZE).named("mapSizes").option("map-slots", "N");
 
         /// Flow records, two for each connection; the least recently used give way. For each
-        /// IP version; flows that are opening have half as many of their own.
+        /// IP version; unestablished flows have half as many of their own.
         ///
         /// The kernel allocates them at the start.
         flows: u32 = 131_072, Elements,

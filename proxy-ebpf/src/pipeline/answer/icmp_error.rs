@@ -64,7 +64,7 @@ where
         transport_sum,
     };
     let sum = A::sum_of(packet, &quoted)?;
-    let added = A::headers(message, quoted.header + quoted.rest, sum, ends);
+    let added = A::error_headers(message, quoted.header + quoted.rest, sum, ends);
     packet.prepend(headers.network, transport + length, &added)
 }
 

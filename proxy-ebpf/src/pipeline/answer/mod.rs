@@ -89,7 +89,7 @@ fn node_address<A: IpVersion, T: Tables<A>>(tables: &T) -> Option<A> {
     tables.settings().map(|settings| settings.node_address)
 }
 
-/// Whether the client is told that nobody could answer. Every other reason looks like a
+/// Whether a packet is rejected with an answer to its client. Every other reason looks like a
 /// loss, which may pass.
 #[inline(always)]
 pub(crate) fn is_rejected(reason: Counter) -> bool {

@@ -56,7 +56,7 @@ pub(crate) fn find_flow<A: IpVersion, T: Tables<A>, O: HookCapabilities<A>>(
 /// Of a flow with one of these each packet is looked at closely.
 const STATEFUL: u32 = flow_flags::EMBRYONIC | flow_flags::FIN | flow_flags::RESET;
 
-/// Whether the client of this connection is to be told that its endpoint is gone. A reset
+/// Whether this connection is to be reset because its endpoint is gone. A reset
 /// of its own still goes there.
 #[inline(always)]
 fn is_endpoint_gone<A: IpVersion, T: Tables<A>>(

@@ -198,8 +198,8 @@ fn lookup_fragment<A: IpVersion, T: Tables<A>>(
     (age <= TIMEOUT).then_some(fragment)
 }
 
-/// What becomes of a fragment whose first one was not seen. A ClusterIP leads nowhere
-/// without a translation; elsewhere it can be somebody's own.
+/// What becomes of a fragment whose first one was not seen. Untranslated, nobody
+/// receives it at a ClusterIP; elsewhere it can be an untranslated connection's.
 #[inline(always)]
 fn on_unmatched_fragment<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,

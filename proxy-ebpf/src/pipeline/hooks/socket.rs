@@ -130,7 +130,7 @@ pub fn on_sendmsg<A: Address, T: SocketTables<A>>(
             let endpoint = sock_addr_of(&backend);
             let from = key(socket, endpoint, NatDirection::Reverse);
             if socket.client == Client::Pod && is_reverse_nat_taken(&from, to, tables) {
-                // Answers could not be told apart; the packet path gives this flow
+                // Answers could not be distinguished; the packet path gives this flow
                 // another source port.
                 return SocketVerdict::Unchanged;
             }

@@ -82,7 +82,7 @@ fn inner_error<A, P>(
     packet: &P,
     headers: &Headers<A>,
     inside: &InnerPacket<A>,
-) -> Option<A::Headers>
+) -> Option<A::ErrorHeaders>
 where
     A: IpVersion,
     P: Packet,
@@ -110,5 +110,5 @@ where
         None => A::HOST_UNREACHABLE,
     };
     let ends = [inside.tuple.destination, inside.tuple.source];
-    Some(A::headers(message, inside.length, sum, ends))
+    Some(A::error_headers(message, inside.length, sum, ends))
 }

@@ -155,7 +155,7 @@ impl IpVersion for V4 {
         )
     }
 
-    type Headers = [u32; 7];
+    type ErrorHeaders = [u32; 7];
     const HOST_UNREACHABLE: IcmpMessage = IcmpMessage {
         kind: 3,
         code: 1,
@@ -188,13 +188,13 @@ impl IpVersion for V4 {
     }
 
     #[inline(always)]
-    fn headers(
+    fn error_headers(
         message: IcmpMessage,
         length: usize,
         sum: Delta,
         [V4([source]), V4([destination])]: [V4; 2],
     ) -> [u32; 7] {
-        let length = length + size_of::<Self::Headers>();
+        let length = length + size_of::<Self::ErrorHeaders>();
         let first = [
             (0x4500_0000 | INTERNETWORK_CONTROL << 16 | short(length)).to_be(),
             DONT_FRAGMENT.to_be(),

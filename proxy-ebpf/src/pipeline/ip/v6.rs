@@ -180,7 +180,7 @@ impl IpVersion for V6 {
         )
     }
 
-    type Headers = [u32; 12];
+    type ErrorHeaders = [u32; 12];
     // RFC 4443, section 3.1: address unreachable.
     const HOST_UNREACHABLE: IcmpMessage = IcmpMessage {
         kind: 1,
@@ -216,7 +216,7 @@ impl IpVersion for V6 {
     }
 
     #[inline(always)]
-    fn headers(
+    fn error_headers(
         message: IcmpMessage,
         length: usize,
         sum: Delta,

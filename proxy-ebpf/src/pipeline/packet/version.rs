@@ -61,7 +61,7 @@ pub trait IpVersion: Address {
     // ICMP errors of our own.
 
     /// An IP header and an ICMP header.
-    type Headers: Bytes;
+    type ErrorHeaders: Bytes;
     /// The destination cannot be reached.
     const HOST_UNREACHABLE: IcmpMessage;
     /// Nobody listens at the port.
@@ -77,7 +77,12 @@ pub trait IpVersion: Address {
     fn sum_of<P: Packet>(packet: &P, quoted: &Quoted) -> Option<Delta>;
 
     /// The headers of an error that quotes `length` bytes of this sum.
-    fn headers(message: IcmpMessage, length: usize, sum: Delta, ends: [Self; 2]) -> Self::Headers;
+    fn error_headers(
+        message: IcmpMessage,
+        length: usize,
+        sum: Delta,
+        ends: [Self; 2],
+    ) -> Self::ErrorHeaders;
 
     // Tunnels of the same version.
 

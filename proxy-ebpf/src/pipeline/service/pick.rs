@@ -12,9 +12,9 @@ use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Client;
 
 /// Slots that one run of a program scans for the endpoint that another node has selected: the
-/// verifier walks each iteration. The limit of 33 tail calls allows some 900 slots; a node runs
+/// verifier walks each iteration. The limit of 33 tail calls allows some 660 slots; a node runs
 /// 110 Pods by default, seldom more than 250.
-const SCAN_LIMIT: u32 = 32;
+const SCAN_LIMIT: u32 = 20;
 
 /// No index of a backend.
 const NO_BACKEND: u32 = u32::MAX;
