@@ -109,8 +109,9 @@ pub(super) fn load_usual(object: &mut Ebpf) -> Result<(), MapError> {
     enter_stages(object)
 }
 
-/// The first refusal ends it: what is loaded then goes with the object.
+/// A rejection is reported once all threads are done: what is loaded then goes with the object.
 fn load_in_parallel(programs: Vec<(&'static str, &mut SchedClassifier)>) -> Result<(), MapError> {
+    let most = programs.len();
     let rest = Mutex::new(programs.into_iter());
     let next = || rest.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || {
@@ -119,7 +120,9 @@ fn load_in_parallel(programs: Vec<(&'static str, &mut SchedClassifier)>) -> Resu
         }
         Ok(())
     };
-    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let processors = thread::available_parallelism()
+        .map_or(1, NonZero::get)
+        .min(most);
     thread::scope(|scope| {
         let others: Vec<_> = (1..processors).map(|_| scope.spawn(work)).collect();
         let own = work();

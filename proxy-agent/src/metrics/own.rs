@@ -73,7 +73,7 @@ impl ProxyMetrics {
             ),
             refusals: by_reason(
                 "proxy_agent_service_warnings_total",
-                "Parts of Services that were warned, by the reason that their Event has",
+                "Parts of Services that are not accepted, by the reason of their Event",
             ),
             devices: gauge("proxy_agent_devices", "Edge devices that are served"),
             xdp_devices: gauge(

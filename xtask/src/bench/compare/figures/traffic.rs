@@ -1,6 +1,6 @@
 //! What the programs cost a packet of real traffic, as the kernel counts it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::sys::{Stats, enable_stats};
@@ -83,9 +83,11 @@ fn run(session: &Session, lab: &mut Lab, flood: &Flood) -> Result<Found> {
             let before = before.get(&program).copied().unwrap_or_default();
             let count = after.count - before.count;
             if count >= LEAST_RUNS {
-                let [time, count] = [after.nanoseconds - before.nanoseconds, count]
-                    .map(|it| f64::from(u32::try_from(it).unwrap_or(u32::MAX)));
-                found.entry(program).or_default().push(time / count);
+                // Many processors together run for longer than 32 bits of nanoseconds.
+                let time = Duration::from_nanos(after.nanoseconds - before.nanoseconds);
+                let count = f64::from(u32::try_from(count)?);
+                let cost = time.as_secs_f64() * 1e9 / count;
+                found.entry(program).or_default().push(cost);
             }
         }
     }
