@@ -22,7 +22,7 @@ const LIMIT: u32 = 100_000;
 
 #[test]
 fn every_program_passes_the_verifier() {
-    let mut object = object(SIZES, SocketScope::default(), None).expect("the object loads");
+    let mut object = object(SIZES, SocketScope::default(), 1, None).expect("the object loads");
     let budgets = budgets();
     let mut programs: Vec<_> = object.programs_mut().collect();
     programs.sort_by_key(|(name, _)| *name);

@@ -17,6 +17,7 @@ mod promises;
 mod access;
 mod address;
 mod backend;
+mod bucket;
 mod counter;
 mod filter;
 mod flow;
@@ -32,9 +33,13 @@ mod xdp;
 pub use access::{Affinity, AffinityKey, Allowed, SourceRange};
 pub use address::{Address, Bytes, Port, V4, V6, protocol};
 pub use backend::{Backend, RESET_STEP, SlotPair, backend_flags};
+pub use bucket::{Bucket, WAYS};
 pub use counter::{COUNTERS, Counter, Traffic};
 pub use filter::{FILTER_WORDS, FilterBits};
-pub use flow::{Edge, Flow, FlowKey, NAT_PORTS, NatPort, RelaxedU32, Tuple, flow_flags};
+pub use flow::{
+    Edge, Flow, FlowKey, FlowSeed, KeyParts, NAT_PORTS, NatPort, NewFlow, RelaxedU32, Timeouts,
+    Tuple, WayState, flow_flags, new_flow_notes,
+};
 pub use fragment::{FRAGMENTS, Fragment, FragmentKey};
 pub use frontend::{
     ClusterIp, DEVICE_ADDRESSES, Frontend, FrontendKey, NodeAddress, Span, frontend_flags,
@@ -48,7 +53,7 @@ pub use stage::{Answers, STAGES, Stage};
 pub use xdp::{XDP_DEVICES, XdpDeviceFlags, xdp_device_flags};
 
 /// The version of this layout; maps are pinned under it.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// Time as the records have it: units of 2^30 ns, about 1.07 s, since boot. A
 /// shift in the kernel, where a division would be a multiplication and a shift.
@@ -83,8 +88,14 @@ sizes! {
     Backend<V6> = [16 2 2 4 4], align 4;
     FlowKey<V4> = [12 1 1 2], align 4;
     FlowKey<V6> = [36 1 1 2], align 4;
-    Flow<V4> = [12 4 4 4 4 4 4], align 4;
-    Flow<V6> = [36 4 4 4 4 4 4], align 4;
+    Flow<V4> = [16 12 4 4 4 4 4 8 4 4], align 4;
+    Flow<V6> = [40 36 4 4 4 4 4 8 4 4], align 4;
+    NewFlow<V4> = [12 4 4 4 4 4 4 4], align 4;
+    NewFlow<V6> = [36 4 4 4 4 4 4 4], align 4;
+    WayState = [4 4], align 4;
+    Bucket<V4> = [8 56 448], align 8;
+    Bucket<V6> = [8 56 784], align 8;
+    Timeouts = [4 4 4 4], align 4;
     Traffic = [8 8], align 8;
     SourceRange<V4> = [4 4], align 4;
     SourceRange<V6> = [4 16], align 4;
@@ -93,8 +104,8 @@ sizes! {
     Affinity = [4 4 4], align 4;
     Range<V4> = [4 4], align 4;
     Range<V6> = [16 16], align 4;
-    Settings<V4> = [4 4 4 8 8], align 4;
-    Settings<V6> = [16 4 4 32 32], align 4;
+    Settings<V4> = [4 4 4 8 8 16], align 4;
+    Settings<V6> = [16 4 4 32 32 16], align 4;
     SlotPair = [8], align 4;
     Answers = [4 4], align 4;
     FragmentKey<V4> = [4 4 4 1 1 2], align 4;
@@ -108,7 +119,8 @@ const _: () = {
     assert!(core::mem::offset_of!(Frontend, local) == 20);
     assert!(core::mem::offset_of!(Backend<V6>, generation) == 20);
     assert!(core::mem::offset_of!(FlowKey<V6>, protocol) == 36);
-    assert!(core::mem::offset_of!(Flow<V6>, last_seen) == 48);
+    // A record of IPv4 is a cache line.
+    assert!(core::mem::offset_of!(Bucket<V4>, flows) == 64);
 };
 
 bytes! {

@@ -33,6 +33,7 @@ pub(super) struct NodeState {
 struct Nat {
     ports: u32,
     flags: u32,
+    timeouts: layout::Timeouts,
     ranges_v4: [layout::Range<V4>; layout::SERVICE_CIDRS],
     ranges_v6: [layout::Range<V6>; layout::SERVICE_CIDRS],
 }
@@ -45,6 +46,7 @@ impl NodeState {
             nat: Nat {
                 ports: 0,
                 flags: 0,
+                timeouts: settings.timeouts(),
                 ranges_v4: Default::default(),
                 ranges_v6: Default::default(),
             },
@@ -67,6 +69,7 @@ impl NodeState {
 
     /// Takes in what may change at run time.
     pub(super) fn configure(&mut self, settings: &Settings) {
+        self.nat.timeouts = settings.timeouts();
         let flag = |is_set, bit| if is_set { bit } else { 0 };
         self.nat.flags = flag(settings.masquerade_all, settings_flags::MASQUERADE_ALL)
             | flag(
@@ -210,6 +213,7 @@ impl Nat {
             nat_ports: self.ports,
             flags: self.flags,
             service_cidrs,
+            timeouts: self.timeouts,
         }
     }
 }

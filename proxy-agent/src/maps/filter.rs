@@ -3,19 +3,14 @@
 //! Bits are set before what they stand for is written. They are not cleared with that, for flows
 //! go on without their frontend; [`Filter::reconcile`] clears what nothing needs any more.
 
-#![expect(unsafe_code, reason = "keys as the bytes that they are")]
-
-use std::io;
 use std::net::IpAddr;
 
 use aya::Ebpf;
-use aya::maps::MapData;
-use proxy_ebpf::layout::{Address, FILTER_WORDS, FilterBits, Flow, FlowKey, Port, V4, V6};
+use proxy_ebpf::layout::{FILTER_WORDS, FilterBits, Port, V4, V6, maps};
 
-use super::batch::for_each_raw;
+use super::MapError;
+use super::flow_table::FlowTable;
 use super::mapped::MappedArray;
-use super::migrate::handle;
-use super::{MapError, flows};
 use crate::plan::{Content, Element, Write};
 
 /// How many stale bits are left alone, beside one for each that is needed: each costs at most
@@ -35,7 +30,7 @@ pub struct FilterRepairs {
 pub(super) struct Filter {
     bits: MappedArray<u64>,
     /// The tables of flows, with handles of their own.
-    flows: Vec<(&'static str, MapData)>,
+    flows: (FlowTable<V4>, FlowTable<V6>),
     /// The bits that were needed when it was found that too many are set.
     needed_before: Option<Vec<u64>>,
 }
@@ -43,11 +38,12 @@ pub(super) struct Filter {
 impl Filter {
     /// The filter of a loaded object.
     pub(super) fn of(object: &Ebpf, bits: MappedArray<u64>) -> Result<Self, MapError> {
-        let open = |name| Ok((name, handle(object, name)?));
-        let flows = flows::FLOWS.into_iter().map(open);
         Ok(Self {
             bits,
-            flows: flows.collect::<Result<_, MapError>>()?,
+            flows: (
+                FlowTable::of(object, maps::FLOWS_V4)?,
+                FlowTable::of(object, maps::FLOWS_V6)?,
+            ),
             needed_before: None,
         })
     }
@@ -90,14 +86,12 @@ impl Filter {
 
     fn needed_by_flows(&self) -> Result<Vec<u64>, MapError> {
         let mut needed = words([]);
-        for (name, map) in &self.flows {
-            let read = if name.ends_with("V4") {
-                each_key::<V4>(map, |bit| set_in(&mut needed, bit))
-            } else {
-                each_key::<V6>(map, |bit| set_in(&mut needed, bit))
-            };
-            read.map_err(|source| MapError::Read { map: name, source })?;
-        }
+        self.flows
+            .0
+            .for_each(|record| set_in(&mut needed, record.key.filter()))?;
+        self.flows
+            .1
+            .for_each(|record| set_in(&mut needed, record.key.filter()))?;
         Ok(needed)
     }
 
@@ -183,16 +177,6 @@ fn source(address: IpAddr, port: u16) -> FilterBits {
         IpAddr::V4(address) => FilterBits::of_source(&V4::from(address), port),
         IpAddr::V6(address) => FilterBits::of_source(&V6::from(address), port),
     }
-}
-
-/// The bits of each record in a table of flows.
-fn each_key<A: Address>(map: &MapData, mut take: impl FnMut(FilterBits)) -> io::Result<()> {
-    let sizes = [size_of::<FlowKey<A>>(), size_of::<Flow<A>>()];
-    for_each_raw(map, sizes, |key, _| {
-        // SAFETY: it has the size of a key, which is plain data.
-        let key = unsafe { key.as_ptr().cast::<FlowKey<A>>().read_unaligned() };
-        take(key.filter());
-    })
 }
 
 fn words(bits: impl IntoIterator<Item = FilterBits>) -> Vec<u64> {

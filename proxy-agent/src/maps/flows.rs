@@ -1,54 +1,47 @@
 //! How full the tables are that the data path itself fills.
-//!
-//! The kernel does not report how many records an LRU table has, nor how many it evicted:
-//! the records are counted, all of them, and what was made and neither removed nor is
-//! there was evicted.
 
 use aya::Ebpf;
-use aya::maps::{MapData, PerCpuArray};
-use proxy_ebpf::layout::{Counter, maps};
+use aya::maps::{Array, Map, MapData};
+use proxy_ebpf::layout::{Address, Settings, Timeouts, V4, V6, maps};
 
 use super::MapError;
 use super::batch::for_each_raw;
+use super::clock::now;
+use super::flow_table::FlowTable;
 use super::migrate::handle;
-
-/// Tables of flow records.
-pub(super) const FLOWS: [&str; 4] = [
-    maps::FLOWS_V4.name,
-    maps::FLOWS_V6.name,
-    maps::OPENING_V4.name,
-    maps::OPENING_V6.name,
-];
 
 /// The tables that the data path itself fills, with handles of their own.
 pub struct RecordTables {
-    tables: Vec<(&'static str, MapData)>,
-    counters: PerCpuArray<MapData, u64>,
+    v4: FlowTable<V4>,
+    v6: FlowTable<V6>,
+    others: Vec<(&'static str, MapData)>,
+    settings: Array<MapData, Settings<V4>>,
 }
 
 /// How full they are.
 #[derive(Clone, Debug, Default)]
 pub struct RecordUsage {
-    /// Each table with its records, and how many there can be.
+    /// Each table with its records, and how many there can be. Of flow records those count that
+    /// are not over.
     pub tables: Vec<(&'static str, u64, u64)>,
-    /// Flow records that were evicted, at least; exact while no flow begins or ends.
-    pub evicted: u64,
 }
 
 impl RecordTables {
     /// The tables of a loaded object.
     pub(super) fn of(object: &Ebpf) -> Result<Self, MapError> {
         let open = |name| Ok((name, handle(object, name)?));
-        let filled = maps::ALL
-            .iter()
-            .filter(|map| map.lifetime.is_filled_by_programs());
-        let (name, counters) = open(maps::COUNTERS.name)?;
-        let counters = aya::maps::Map::PerCpuArray(counters);
+        let others = maps::ALL.iter().filter(|map| {
+            let is_flow_table = [maps::FLOWS_V4.name, maps::FLOWS_V6.name].contains(&map.name);
+            map.lifetime.is_filled_by_programs() && !is_flow_table
+        });
+        let (name, settings) = open(maps::SETTINGS_V4.name)?;
         Ok(Self {
-            tables: filled
+            v4: FlowTable::of(object, maps::FLOWS_V4)?,
+            v6: FlowTable::of(object, maps::FLOWS_V6)?,
+            others: others
                 .map(|map| open(map.name))
                 .collect::<Result<_, MapError>>()?,
-            counters: PerCpuArray::try_from(counters)
+            settings: Array::try_from(Map::Array(settings))
                 .map_err(|source| MapError::Write { map: name, source })?,
         })
     }
@@ -59,11 +52,16 @@ impl RecordTables {
     ///
     /// A table cannot be read.
     pub fn usage(&self) -> Result<RecordUsage, MapError> {
-        // Before the records: what is made meanwhile is not taken for evicted.
-        let made = self.counter(Counter::RecordsInserted)?;
-        let mut usage = RecordUsage::default();
-        let mut present = 0;
-        for (name, map) in &self.tables {
+        let failed = |source| MapError::Write {
+            map: maps::SETTINGS_V4.name,
+            source,
+        };
+        let timeouts = self.settings.get(&0, 0).map_err(failed)?.timeouts;
+        let mut tables = vec![
+            usage_of(&self.v4, &timeouts)?,
+            usage_of(&self.v6, &timeouts)?,
+        ];
+        for (name, map) in &self.others {
             let failed = |source| MapError::Read { map: name, source };
             let info = map
                 .info()
@@ -71,24 +69,21 @@ impl RecordTables {
             let sizes = [info.key_size() as usize, info.value_size() as usize];
             let mut records = 0;
             for_each_raw(map, sizes, |_, _| records += 1).map_err(failed)?;
-            if FLOWS.contains(name) {
-                present += records;
-            }
-            usage
-                .tables
-                .push((name, records, info.max_entries().into()));
+            tables.push((name, records, info.max_entries().into()));
         }
-        let removed = self.counter(Counter::RecordsRemoved)?;
-        usage.evicted = made.saturating_sub(removed).saturating_sub(present);
-        Ok(usage)
+        Ok(RecordUsage { tables })
     }
+}
 
-    fn counter(&self, counter: Counter) -> Result<u64, MapError> {
-        let values = self.counters.get(&(counter as u32), 0);
-        let values = values.map_err(|source| MapError::Write {
-            map: maps::COUNTERS.name,
-            source,
-        })?;
-        Ok(values.iter().sum())
-    }
+fn usage_of<A: Address>(
+    table: &FlowTable<A>,
+    timeouts: &Timeouts,
+) -> Result<(&'static str, u64, u64), MapError> {
+    let now = now().map_err(|source| MapError::Read {
+        map: table.name(),
+        source,
+    })?;
+    let mut records = 0;
+    table.for_each(|record| records += u64::from(!record.is_over(timeouts, now)))?;
+    Ok((table.name(), records, table.capacity()))
 }

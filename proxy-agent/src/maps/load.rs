@@ -5,12 +5,17 @@ use std::path::Path;
 use aya::Ebpf;
 use aya::maps::{MapData, MapInfo, PerCpuArray};
 use aya::programs::{SchedClassifier, Xdp};
-use proxy_ebpf::layout::{MapSpec, V4, V6, maps};
+use proxy_ebpf::layout::{FlowSeed, MapSpec, V4, V6, maps};
 use tracing::{info, warn};
 
 use super::backend_state::Sockets;
+use super::elements::Indexed as _;
 use super::filter::Filter;
+use super::flow_seed;
+use super::flow_table::FlowTable;
 use super::kernel::KernelMaps;
+use super::layout5;
+use super::migrate::OldLayout;
 use super::object::{SocketScope, object};
 use super::opt_out::OptOutCgroups;
 use super::programs::{ProgramName, classifier, load_usual};
@@ -73,10 +78,12 @@ pub fn load(sizes: MapSizes, scope: SocketScope, pins: Option<&Pins>) -> Result<
     };
     let folder = pins.maps();
     let taken = match fit(&folder, sizes) {
-        PinnedMaps::Absent => return load_new(sizes, scope, Some(pins)),
-        PinnedMaps::Compatible => create(sizes, scope, Some(&folder))
-            .and_then(|object| Loaded::new(object, sizes, Origin::Adopted)),
-        PinnedMaps::Resized => load_resized(sizes, scope, pins),
+        PinnedMaps::Absent => match pins.maps_of(layout5::VERSION) {
+            Some(old) => load_migrated(sizes, scope, pins, (&old, OldLayout::Layout5)),
+            None => return load_new(sizes, scope, Some(pins)),
+        },
+        PinnedMaps::Compatible => load_adopted(sizes, scope, &folder),
+        PinnedMaps::Resized => load_migrated(sizes, scope, pins, (&folder, OldLayout::Same)),
     };
     taken.or_else(|error| {
         let error = anyhow::Error::from(error);
@@ -89,13 +96,28 @@ pub fn load(sizes: MapSizes, scope: SocketScope, pins: Option<&Pins>) -> Result<
     })
 }
 
+/// Loads the programs with the maps of the last agent.
+fn load_adopted(sizes: MapSizes, scope: SocketScope, folder: &Path) -> Result<Loaded, MapError> {
+    let seed = flow_seed::pinned(folder)?;
+    FlowTable::<V4>::of_pin(folder, maps::FLOWS_V4)?.free_abandoned()?;
+    FlowTable::<V6>::of_pin(folder, maps::FLOWS_V6)?.free_abandoned()?;
+    let object = create(sizes, scope, seed, Some(folder))?;
+    Loaded::new(object, sizes, seed, Origin::Adopted)
+}
+
 /// Loads the programs with new maps that hold what the last agent's do.
-fn load_resized(sizes: MapSizes, scope: SocketScope, pins: &Pins) -> Result<Loaded, MapError> {
-    let object = create(sizes, scope, None)?;
-    let predecessor = Predecessor::migrate(&pins.maps(), &object)?;
+fn load_migrated(
+    sizes: MapSizes,
+    scope: SocketScope,
+    pins: &Pins,
+    (folder, layout): (&Path, OldLayout),
+) -> Result<Loaded, MapError> {
+    let seed = flow_seed::random();
+    let object = create(sizes, scope, seed, None)?;
+    let predecessor = Predecessor::migrate(folder, layout, &object, seed)?;
     pin(&object, pins)?;
-    info!("map sizes changed; migrating the previous agent's maps");
-    let mut loaded = Loaded::new(object, sizes, Origin::Adopted)?;
+    info!("map sizes or their layout changed; migrating the previous agent's maps");
+    let mut loaded = Loaded::new(object, sizes, seed, Origin::Adopted)?;
     loaded.predecessor = Some(predecessor);
     Ok(loaded)
 }
@@ -110,11 +132,12 @@ pub fn load_new(
     scope: SocketScope,
     pins: Option<&Pins>,
 ) -> Result<Loaded, MapError> {
-    let object = create(sizes, scope, None)?;
+    let seed = flow_seed::random();
+    let object = create(sizes, scope, seed, None)?;
     if let Some(pins) = pins {
         pin(&object, pins)?;
     }
-    Loaded::new(object, sizes, Origin::New)
+    Loaded::new(object, sizes, seed, Origin::New)
 }
 
 /// Pins the maps in the place of any that are pinned.
@@ -157,17 +180,28 @@ fn fit(folder: &Path, sizes: MapSizes) -> PinnedMaps {
 
 /// Makes the object with new maps, or those in a folder, and loads the programs that every
 /// node needs.
-fn create(sizes: MapSizes, scope: SocketScope, folder: Option<&Path>) -> Result<Ebpf, MapError> {
-    let mut object = object(sizes, scope, folder)?;
+fn create(
+    sizes: MapSizes,
+    scope: SocketScope,
+    seed: FlowSeed,
+    folder: Option<&Path>,
+) -> Result<Ebpf, MapError> {
+    let mut object = object(sizes, scope, seed, folder)?;
     load_usual(&mut object)?;
     Ok(object)
 }
 
 impl Loaded {
-    fn new(mut object: Ebpf, sizes: MapSizes, origin: Origin) -> Result<Self, MapError> {
+    fn new(
+        mut object: Ebpf,
+        sizes: MapSizes,
+        seed: FlowSeed,
+        origin: Origin,
+    ) -> Result<Self, MapError> {
         let records = RecordTables::of(&object)?;
-        let netfilter_flows = NetfilterFlows::of(&object)?;
-        let shared = SharedMaps::open(&mut object, sizes)?;
+        let netfilter_flows = NetfilterFlows::of(&object, seed)?;
+        let mut shared = SharedMaps::open(&mut object, sizes)?;
+        shared.flow_seed.set(0, seed)?;
         let maps = KernelMaps {
             v4: FamilyMaps::<V4>::open(&mut object, sizes)?,
             v6: FamilyMaps::<V6>::open(&mut object, sizes)?,

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "memory shared with the kernel")]
 
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::ptr::NonNull;
 use std::sync::atomic::{Ordering, fence};
@@ -105,8 +106,8 @@ impl<T: Pod> MappedArray<T> {
 /// Where a mapping starts to grow, in bytes.
 const MIN_MAPPING: usize = 64 * 1024;
 
-/// The mapped beginning of a map; unmapped on drop.
-struct Mapping {
+/// A mapped part of a map; unmapped on drop.
+pub(super) struct Mapping {
     start: NonNull<u8>,
     bytes: usize,
 }
@@ -122,12 +123,18 @@ impl Mapping {
         }
     }
 
-    /// Maps `bytes` bytes, or up to the end of the last page of them.
+    /// Maps the first `bytes` bytes, up to the end of the last page of them.
     fn new(map: &MapData, bytes: usize) -> Result<Self, MapError> {
-        // SAFETY: sysconf reads a constant.
-        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) })
-            .map_err(|_| MapError::last_os_error("sysconf(_SC_PAGESIZE)"))?;
-        let bytes = bytes.next_multiple_of(page);
+        Ok(Self::of_range(map, 0..bytes)?.0)
+    }
+
+    /// Maps the pages of these bytes; where the first of these is in the mapping.
+    pub(super) fn of_range(map: &MapData, range: Range<usize>) -> Result<(Self, usize), MapError> {
+        let page = page_size()?;
+        let first = range.start - range.start % page;
+        let bytes = (range.end - first).next_multiple_of(page);
+        let offset = libc::off_t::try_from(first)
+            .map_err(|_| MapError::last_os_error("the offset of a mapping"))?;
         // SAFETY: a new mapping of an open map; nothing else is there.
         let start = unsafe {
             libc::mmap(
@@ -136,7 +143,7 @@ impl Mapping {
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 map.fd().as_fd().as_raw_fd(),
-                0,
+                offset,
             )
         };
         if start == libc::MAP_FAILED {
@@ -144,8 +151,19 @@ impl Mapping {
         }
         let start = NonNull::new(start.cast());
         let start = start.ok_or_else(|| MapError::last_os_error("mmap of an array map"))?;
-        Ok(Self { start, bytes })
+        Ok((Self { start, bytes }, range.start - first))
     }
+
+    /// Its first byte.
+    pub(super) fn start(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+}
+
+fn page_size() -> Result<usize, MapError> {
+    // SAFETY: sysconf reads a constant.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) })
+        .map_err(|_| MapError::last_os_error("sysconf(_SC_PAGESIZE)"))
 }
 
 impl Drop for Mapping {

@@ -7,48 +7,78 @@ use std::path::Path;
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData, MapType};
-use proxy_ebpf::layout::{Lifetime, MapSpec, maps};
+use proxy_ebpf::layout::{FlowSeed, Lifetime, MapSpec, V4, V6, maps};
 
 use super::MapError;
 use super::batch::for_each_raw;
+use super::flow_table::FlowTable;
+use super::layout5::{self, OldFlowTables};
 use super::syscall::{Command, bpf};
 
 /// The maps of the last agent, whose programs still run.
 pub struct Predecessor {
-    /// Those that its programs go on filling until the new ones have taken over, as they were,
-    /// and the new ones.
-    filled: Vec<(Lifetime, MapData, MapData)>,
+    /// Those that its programs at sockets go on filling until the new ones have taken over, as
+    /// they were, and the new ones.
+    sockets: Vec<(MapData, MapData)>,
+    flows: FlowMigration,
     /// What the old programs call; the kernel empties it once it is held by nobody.
     _stages: Option<MapData>,
 }
 
+/// The layout of the last agent's maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OldLayout {
+    /// That of this agent.
+    Same,
+    /// The one before.
+    Layout5,
+}
+
 impl Predecessor {
-    /// Copies the content of the maps in `folder` to the new ones.
+    /// Copies the content of the maps in `folder` to the new ones, whose flows have their
+    /// places by `seed`.
     ///
     /// # Errors
     ///
     /// It cannot be read, or does not fit.
-    pub(super) fn migrate(folder: &Path, new: &Ebpf) -> Result<Self, MapError> {
-        let mut filled = Vec::new();
-        let carried = maps::ALL.iter().filter(|map| map.lifetime.is_carried());
+    pub(super) fn migrate(
+        folder: &Path,
+        layout: OldLayout,
+        new: &Ebpf,
+        seed: FlowSeed,
+    ) -> Result<Self, MapError> {
+        let mut sockets = Vec::new();
+        let carried = maps::ALL
+            .iter()
+            .filter(|map| map.lifetime.is_carried() && map.lifetime != Lifetime::FilledByPackets);
         for MapSpec { name, lifetime, .. } in carried {
             let read = |source| MapError::Write { map: name, source };
             let pin = folder.join(name);
-            if *lifetime == Lifetime::CarriedIfThere && !pin.exists() {
+            let may_be_absent = *lifetime == Lifetime::CarriedIfThere || layout != OldLayout::Same;
+            // The seed is this object's already.
+            if (may_be_absent && !pin.exists()) || *name == maps::FLOW_SEED.name {
                 continue;
             }
             let old = MapData::from_pin(pin).map_err(read)?;
             let new = new.map(name).ok_or(MapError::Missing(name))?;
             let new = reopened(new).map_err(read)?;
-            copy(&old, &new, UpdateFlag::Any)
-                .map_err(|source| MapError::Read { map: name, source })?;
-            if lifetime.is_filled_by_programs() {
-                filled.push((*lifetime, old, new));
+            let is_settings = [maps::SETTINGS_V4.name, maps::SETTINGS_V6.name].contains(name);
+            let copied = if is_settings && layout == OldLayout::Layout5 {
+                copy_extended(&old, &new, &layout5::timeouts())
+            } else {
+                copy(&old, &new, UpdateFlag::Any)
+            };
+            copied.map_err(|source| MapError::Read { map: name, source })?;
+            if *lifetime == Lifetime::FilledBySockets {
+                sockets.push((old, new));
             }
         }
+        let flows = FlowMigration::new(folder, layout, new, seed)?;
+        flows.copy()?;
         let stages = MapData::from_pin(folder.join(maps::STAGES.name)).ok();
         Ok(Self {
-            filled,
+            sockets,
+            flows,
             _stages: stages,
         })
     }
@@ -60,7 +90,8 @@ impl Predecessor {
     ///
     /// The kernel's, of bpf(2).
     pub fn migrate_sockets(&self) -> io::Result<()> {
-        self.carry_again(Lifetime::FilledBySockets)
+        let mut sockets = self.sockets.iter();
+        sockets.try_for_each(|(old, new)| copy(old, new, UpdateFlag::NoExist))
     }
 
     /// Copies what the old programs have made since; to be called when the new ones have
@@ -68,15 +99,58 @@ impl Predecessor {
     ///
     /// # Errors
     ///
-    /// The kernel's, of bpf(2).
+    /// A table cannot be read or mapped.
     pub fn migrate_remaining(self) -> io::Result<()> {
-        self.carry_again(Lifetime::FilledByPackets)
+        self.flows.copy().map_err(io::Error::other)
+    }
+}
+
+/// The flow records of the last agent, and the tables into which they are carried over.
+struct FlowMigration {
+    old: OldFlows,
+    v4: FlowTable<V4>,
+    v6: FlowTable<V6>,
+    seed: FlowSeed,
+}
+
+enum OldFlows {
+    Same(FlowTable<V4>, FlowTable<V6>),
+    Layout5(OldFlowTables, OldFlowTables),
+}
+
+impl FlowMigration {
+    fn new(folder: &Path, layout: OldLayout, new: &Ebpf, seed: FlowSeed) -> Result<Self, MapError> {
+        let old = match layout {
+            OldLayout::Same => OldFlows::Same(
+                FlowTable::of_pin(folder, maps::FLOWS_V4)?,
+                FlowTable::of_pin(folder, maps::FLOWS_V6)?,
+            ),
+            OldLayout::Layout5 => OldFlows::Layout5(
+                OldFlowTables::open(folder, ["FLOWS_V4", "OPENING_V4"])?,
+                OldFlowTables::open(folder, ["FLOWS_V6", "OPENING_V6"])?,
+            ),
+        };
+        Ok(Self {
+            old,
+            v4: FlowTable::of(new, maps::FLOWS_V4)?,
+            v6: FlowTable::of(new, maps::FLOWS_V6)?,
+            seed,
+        })
     }
 
-    fn carry_again(&self, wanted: Lifetime) -> io::Result<()> {
-        let wanted = |(lifetime, ..): &&(Lifetime, _, _)| *lifetime == wanted;
-        let mut filled = self.filled.iter().filter(wanted);
-        filled.try_for_each(|(_, old, new)| copy(old, new, UpdateFlag::NoExist))
+    /// Copies the records that are not there.
+    fn copy(&self) -> Result<(), MapError> {
+        let (v4, v6) = (self.v4.open(self.seed)?, self.v6.open(self.seed)?);
+        match &self.old {
+            OldFlows::Same(old_v4, old_v6) => {
+                old_v4.for_each(|record| v4.copy(record))?;
+                old_v6.for_each(|record| v6.copy(record))
+            }
+            OldFlows::Layout5(old_v4, old_v6) => {
+                old_v4.copy_to(&v4)?;
+                old_v6.copy_to(&v6)
+            }
+        }
     }
 }
 
@@ -117,6 +191,19 @@ fn copy(old: &MapData, new: &MapData, existing: UpdateFlag) -> io::Result<()> {
         let is_unwritten = is_array && value.iter().all(|byte| *byte == 0);
         if result.is_ok() && !is_unwritten {
             result = update(new, key, value, existing);
+        }
+    })?;
+    result
+}
+
+/// Copies the one element of an array, whose new value goes on with `tail`.
+fn copy_extended(old: &MapData, new: &MapData, tail: &[u8]) -> io::Result<()> {
+    let info = old.info().map_err(io::Error::other)?;
+    let sizes = [info.key_size() as usize, info.value_size() as usize];
+    let mut result = Ok(());
+    for_each_raw(old, sizes, |key, value| {
+        if result.is_ok() {
+            result = update(new, key, &[value, tail].concat(), UpdateFlag::Any);
         }
     })?;
     result

@@ -12,10 +12,13 @@ mod error;
 #[cfg(feature = "test-util")]
 mod fake;
 mod filter;
+mod flow_seed;
+mod flow_table;
 mod flows;
 mod grace;
 mod handles;
 mod kernel;
+mod layout5;
 mod load;
 mod mapped;
 mod migrate;

@@ -1,33 +1,34 @@
 //! Flows that netfilter translates: they began before the programs were attached, and go
 //! on as they are.
-#![expect(unsafe_code, reason = "records as the bytes that they are")]
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use aya::Ebpf;
-use aya::maps::MapData;
+use proxy_ebpf::flow_table::NewRecord;
 use proxy_ebpf::layout::{
-    Address, Edge, Flow, FlowKey, Port, RelaxedU32, Tuple, V4, V6, flow_flags, maps,
+    Address, Edge, FlowSeed, KeyParts, Port, Tuple, V4, V6, flow_flags, maps, protocol,
 };
 
 use super::MapError;
 use super::clock::now;
-use super::migrate::{UpdateFlag, handle, update};
+use super::flow_table::{FlowTable, OpenFlowTable};
 use crate::host::Connection;
 
 /// The tables in which such flows are noted.
 pub struct NetfilterFlows {
-    v4: MapData,
-    v6: MapData,
+    v4: FlowTable<V4>,
+    v6: FlowTable<V6>,
+    seed: FlowSeed,
 }
 
 impl NetfilterFlows {
     /// The tables of a loaded object.
-    pub(super) fn of(object: &Ebpf) -> Result<Self, MapError> {
+    pub(super) fn of(object: &Ebpf, seed: FlowSeed) -> Result<Self, MapError> {
         Ok(Self {
-            v4: handle(object, maps::FLOWS_V4.name)?,
-            v6: handle(object, maps::FLOWS_V6.name)?,
+            v4: FlowTable::of(object, maps::FLOWS_V4)?,
+            v6: FlowTable::of(object, maps::FLOWS_V6)?,
+            seed,
         })
     }
 
@@ -36,23 +37,26 @@ impl NetfilterFlows {
     ///
     /// # Errors
     ///
-    /// The kernel's, of bpf(2).
+    /// A table cannot be mapped, or the clock not be read.
     pub fn note(&self, connections: &[Connection]) -> io::Result<()> {
         let now = now()?;
-        connections.iter().try_for_each(|connection| {
+        let v4 = self.v4.open(self.seed).map_err(io::Error::other)?;
+        let v6 = self.v6.open(self.seed).map_err(io::Error::other)?;
+        for connection in connections {
             let ends = (connection.source, connection.destination);
             match (ends.0.ip(), ends.1.ip()) {
                 (IpAddr::V4(a), IpAddr::V4(b)) => {
-                    let tuple = tuple::<V4>([a.into(), b.into()], ends);
-                    insert(&self.v4, tuple, connection.protocol, now)
+                    let tuple = tuple([a.into(), b.into()], ends);
+                    insert(&v4, tuple, connection.protocol, now);
                 }
                 (IpAddr::V6(a), IpAddr::V6(b)) => {
-                    let tuple = tuple::<V6>([a.into(), b.into()], ends);
-                    insert(&self.v6, tuple, connection.protocol, now)
+                    let tuple = tuple([a.into(), b.into()], ends);
+                    insert(&v6, tuple, connection.protocol, now);
                 }
-                _ => Ok(()),
+                _ => {}
             }
-        })
+        }
+        Ok(())
     }
 }
 
@@ -65,23 +69,28 @@ fn tuple<A>([source, destination]: [A; 2], ends: (SocketAddr, SocketAddr)) -> Tu
     }
 }
 
-fn insert<A: Address>(map: &MapData, tuple: Tuple<A>, protocol: u8, now: u32) -> io::Result<()> {
-    let key = FlowKey::new(tuple, protocol, Edge::Ingress);
-    let flow = Flow {
-        tuple,
+fn insert<A: Address>(table: &OpenFlowTable<A>, tuple: Tuple<A>, number: u8, now: u32) {
+    let key = KeyParts::of(&tuple, number, Edge::Ingress);
+    // Without room a connection is as one that nobody knows.
+    table.insert(&NewRecord {
+        key,
+        tuple: key,
         // Of no backend.
         backend: u32::MAX,
         generation: 0,
         service: u32::MAX,
-        last_seen: RelaxedU32::new(now),
-        flags: RelaxedU32::new(flow_flags::NETFILTER | flow_flags::REPLY),
-        packets: RelaxedU32::new(0),
-    };
-    update(map, bytes(&key), bytes(&flow), UpdateFlag::NoExist)
+        packets: 0,
+        client_end: 0,
+        flags: flow_flags::NETFILTER | flow_flags::REPLY | protocol_flag(number),
+        now,
+    });
 }
 
-/// The bytes of a key or a record.
-fn bytes<T>(value: &T) -> &[u8] {
-    // SAFETY: types of the layout have no padding, and nobody writes to them meanwhile.
-    unsafe { core::slice::from_raw_parts(core::ptr::from_ref(value).cast(), size_of::<T>()) }
+/// The flag of a protocol; none of UDP.
+pub(super) fn protocol_flag(number: u8) -> u32 {
+    match number {
+        protocol::TCP => flow_flags::TCP,
+        protocol::SCTP => flow_flags::SCTP,
+        _ => 0,
+    }
 }

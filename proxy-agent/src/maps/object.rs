@@ -4,9 +4,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use aya::{Ebpf, EbpfLoader};
-use proxy_ebpf::layout::maps;
+use proxy_ebpf::layout::{FlowSeed, maps};
 
-use super::MapError;
+use super::{MapError, running_kernel};
 use crate::config::MapSizes;
 
 /// The object that the build script has built.
@@ -29,12 +29,18 @@ pub struct SocketScope {
 pub fn object(
     sizes: MapSizes,
     scope: SocketScope,
+    seed: FlowSeed,
     folder: Option<&Path>,
 ) -> Result<Ebpf, MapError> {
     let serves_pods = u8::from(scope.pods);
+    let buckets = sizes.of(maps::FLOWS_V4.size);
+    let has_coarse_clock = u8::from(has_coarse_clock());
     let mut loader = EbpfLoader::new();
     loader.override_global("HOST_NETNS", &scope.host_netns, true);
     loader.override_global("SERVES_PODS", &serves_pods, true);
+    loader.override_global("FLOW_BUCKETS", &buckets, true);
+    loader.override_global("FLOW_SEED_VALUE", &seed, true);
+    loader.override_global("HAS_COARSE_CLOCK", &has_coarse_clock, true);
     for map in maps::ALL {
         loader.map_max_entries(map.name, sizes.of(map.size));
         if let (Some(folder), true) = (folder, map.lifetime.is_pinned()) {
@@ -44,6 +50,18 @@ pub fn object(
     let mark = network_namespace()?;
     loader.override_global("TRANSLATED_MARK", &mark, true);
     Ok(loader.load(OBJECT)?)
+}
+
+/// Whether programs have the clock `bpf_ktime_get_coarse_ns` (Linux 5.11, bpf-helpers(7)).
+fn has_coarse_clock() -> bool {
+    let release = running_kernel();
+    let mut numbers = release
+        .split(|it: char| !it.is_ascii_digit())
+        .map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (5_u32, 11_u32),
+        _ => false,
+    }
 }
 
 /// A number that no other network namespace of this machine has (`namespaces(7)`), and
@@ -71,7 +89,7 @@ mod tests {
             flows: 2,
             node_addresses: 1,
         };
-        let object = object(sizes, SocketScope::default(), None).unwrap();
+        let object = object(sizes, SocketScope::default(), 0, None).unwrap();
         let names = object.maps().map(|(name, _)| name);
         let names = names.filter(|name| !name.starts_with('.'));
         let known = maps::ALL.iter().map(|map| map.name);

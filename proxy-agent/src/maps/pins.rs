@@ -78,6 +78,12 @@ impl Pins {
         self.folder.join(format!("{MAPS}{VERSION}"))
     }
 
+    /// Where the maps of another layout are, if an agent of that has left them behind.
+    pub(super) fn maps_of(&self, version: u32) -> Option<PathBuf> {
+        let folder = self.folder.join(format!("{MAPS}{version}"));
+        folder.exists().then_some(folder)
+    }
+
     /// Where a link is.
     pub fn link(&self, name: &str) -> PathBuf {
         self.folder.join(LINKS).join(name)

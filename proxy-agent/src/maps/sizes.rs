@@ -12,6 +12,7 @@ impl MapSizes {
             MapSize::Of(setting) => self.setting(setting),
             MapSize::Twice(setting) => self.setting(setting).saturating_mul(2),
             MapSize::Half(setting) => self.setting(setting).div_ceil(2),
+            MapSize::Buckets(setting) => MapSize::buckets(self.setting(setting)),
         }
     }
 

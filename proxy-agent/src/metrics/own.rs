@@ -111,7 +111,7 @@ impl ProxyMetrics {
                 registry,
                 IntCounter::new(
                     "proxy_agent_flow_records_evicted_total",
-                    "Flow records (two for each flow) evicted from the tables; counted once a minute",
+                    "Flow records (two for each flow) that were not over and had to make way for new ones",
                 ),
             ),
             flows_failed: by_reason(
@@ -170,7 +170,6 @@ impl ProxyMetrics {
             let pressure = used as f64 / capacity.max(1) as f64;
             self.map_pressure.with_label_values(label).set(pressure);
         }
-        set_counter(&self.records_evicted, report.records.evicted);
         for counter in &report.counters {
             self.take_counter(*counter);
         }
@@ -199,14 +198,14 @@ impl ProxyMetrics {
             | Counter::NoSuchPort
             | Counter::NoSuchService
             | Counter::EndpointGone
+            | Counter::NoConnection
             | Counter::Fragments
             | Counter::RateLimited
             | Counter::TooBig
             | Counter::Unroutable
             | Counter::RewriteFailed => reason(&self.drops),
             Counter::Malformed => reason(&self.passed_unmodified),
-            // Of use only together with what is there, see the evicted ones.
-            Counter::RecordsInserted | Counter::RecordsRemoved => {}
+            Counter::RecordsEvicted => set_counter(&self.records_evicted, value),
             Counter::Encapsulated | Counter::Decapsulated => {
                 set_counter(&self.tunnel_packets.with_label_values(&[name]), value);
             }

@@ -25,12 +25,8 @@ async fn sweep(tables: Arc<RecordTables>, usage: watch::Sender<RecordUsage>) {
         interval.tick().await;
         let tables = Arc::clone(&tables);
         match spawn_blocking(move || tables.usage()).await {
-            Ok(Ok(mut now)) => {
-                usage.send_modify(|last| {
-                    // What is counted as evicted can only become more.
-                    now.evicted = now.evicted.max(last.evicted);
-                    *last = now;
-                });
+            Ok(Ok(now)) => {
+                usage.send_replace(now);
             }
             Ok(Err(error)) => warn!("{:#}", anyhow::Error::from(error)),
             Err(error) => warn!("counting records failed: {error}"),

@@ -1,21 +1,21 @@
 //! The maps in memory.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
+use crate::flow_table::{Place, Record};
 use crate::layout::{
-    Address, Affinity, AffinityKey, Answers, Backend, Counter, FilterBits, Flow, FlowKey, Fragment,
-    FragmentKey, Frontend, FrontendKey, NatPort, Port, Settings, SocketKey, SocketRecord,
-    SourceRange, Traffic, flow_flags,
+    Address, Affinity, AffinityKey, Answers, Backend, Bucket, Counter, FilterBits, FlowKey,
+    FlowSeed, Fragment, FragmentKey, Frontend, FrontendKey, NatPort, NewFlow, Port, Settings,
+    SocketKey, SocketRecord, SourceRange, Timeouts, Traffic,
 };
-use crate::pipeline::{InsertError, InsertMode, SocketTables, Tables};
+use crate::pipeline::{SocketTables, Tables};
 
-/// Flow records.
-pub(crate) type FlowTable<A> = HashMap<FlowKey<A>, Rc<Flow<A>>>;
+/// Buckets of a flow table where nobody says how many.
+const BUCKETS: u32 = 1 << 12;
 
 /// The maps of one IP version.
-#[derive(Default)]
 pub struct Memory<A> {
     /// `FRONTENDS_*`
     pub frontends: HashMap<FrontendKey<A>, Frontend>,
@@ -27,11 +27,11 @@ pub struct Memory<A> {
     pub backends: BTreeMap<u32, Backend<A>>,
     /// `SETTINGS_*`
     pub settings: Settings<A>,
-    /// `FLOWS_*`
-    pub flows: RefCell<FlowTable<A>>,
-    /// `OPENING_*`
-    pub embryonic: RefCell<FlowTable<A>>,
-    /// The bits of `FILTER` that flows need, those that have ended included.
+    /// `FLOWS_*`; a bucket takes memory when it is asked for.
+    pub flows: Vec<OnceCell<Box<Bucket<A>>>>,
+    /// `NEW_FLOW_*`
+    pub new_flow: RefCell<NewFlow<A>>,
+    /// The bits of `FILTER` that programs have set.
     pub flow_bits: RefCell<HashSet<FilterBits>>,
     /// `CLUSTER_IPS_*`
     pub cluster_ips: HashSet<A>,
@@ -86,8 +86,8 @@ pub struct Shared {
     pub answers: Cell<Answers>,
     /// What the next random number is; moves on by itself.
     pub random: Cell<u32>,
-    /// Flow records that there is room for in each phase.
-    pub flow_capacity: Cell<usize>,
+    /// `FLOW_SEED`
+    pub flow_seed: Cell<FlowSeed>,
 }
 
 impl Default for Shared {
@@ -102,8 +102,57 @@ impl Default for Shared {
             now: Cell::new(1),
             answers: Cell::default(),
             random: Cell::new(1),
-            flow_capacity: Cell::new(usize::MAX),
+            flow_seed: Cell::new(0),
         }
+    }
+}
+
+impl<A: Address> Default for Memory<A> {
+    fn default() -> Self {
+        Self {
+            frontends: HashMap::default(),
+            node_addresses: HashSet::default(),
+            device_addresses: HashMap::default(),
+            backends: BTreeMap::default(),
+            settings: Settings {
+                timeouts: Timeouts::DEFAULT,
+                ..Settings::default()
+            },
+            flows: buckets(BUCKETS),
+            new_flow: RefCell::default(),
+            flow_bits: RefCell::default(),
+            cluster_ips: HashSet::default(),
+            source_ranges: HashSet::default(),
+            affinity: RefCell::default(),
+            backend_traffic: RefCell::default(),
+            fragments: RefCell::default(),
+            sockets: RefCell::default(),
+            shared: Rc::default(),
+        }
+    }
+}
+
+fn buckets<A: Address>(count: u32) -> Vec<OnceCell<Box<Bucket<A>>>> {
+    (0..count).map(|_| OnceCell::new()).collect()
+}
+
+impl<A: Address> Memory<A> {
+    /// Every flow record.
+    pub fn records(&self) -> impl Iterator<Item = Record<'_, A>> {
+        let buckets = self.flows.iter().filter_map(OnceCell::get);
+        buckets.flat_map(|bucket| bucket.records())
+    }
+
+    /// Removes a flow record, as if another one had taken its way.
+    pub fn remove(&self, key: &FlowKey<A>) {
+        for bucket in self.flows.iter().filter_map(OnceCell::get) {
+            bucket.remove(key);
+        }
+    }
+
+    /// Empties the flow table, and gives it so many buckets.
+    pub fn set_buckets(&mut self, count: u32) {
+        self.flows = buckets(count);
     }
 }
 
@@ -134,18 +183,21 @@ impl<A: Address> Memory<A> {
             .chain(self.node_addresses.iter().copied())
             .chain(self.cluster_ips.iter().copied())
             .chain([self.settings.node_address]);
+        // Connections of this node from ports at which Services are reached.
+        let own = self.frontends.keys().flat_map(|key| {
+            let addresses = self.node_addresses.iter().copied();
+            addresses.filter_map(|address| {
+                let is_here = key.address == A::default() || key.address == address;
+                is_here.then(|| FilterBits::of_source(&address, key.port))
+            })
+        });
+        let flows = self.records().map(|record| record.key.filter());
         let backends = self.backends.values();
         backends
             .map(|it| FilterBits::of_source(&it.address, it.port))
+            .chain(own)
+            .chain(flows)
             .chain(addresses.map(|it| FilterBits::of_destination(&it)))
-    }
-
-    /// Removes a flow record, if it is there.
-    fn remove(&self, table: &RefCell<FlowTable<A>>, key: &FlowKey<A>) {
-        self.call(Call::Delete);
-        if table.borrow_mut().remove(key).is_some() {
-            self.count(Counter::RecordsRemoved);
-        }
     }
 }
 
@@ -180,8 +232,6 @@ fn matches<A: Address>(prefix: u32, range: &SourceRange<A>, source: &SourceRange
 }
 
 impl<A: Address> Tables<A> for Memory<A> {
-    type Flow<'a> = Rc<Flow<A>>;
-
     fn filter_matches(&self, bits: FilterBits) -> bool {
         self.call(Call::Array);
         match &*self.shared.filter.borrow() {
@@ -243,53 +293,33 @@ impl<A: Address> Tables<A> for Memory<A> {
         ports.get(usize::try_from(position).ok()?).copied()
     }
 
-    fn find(&self, key: &FlowKey<A>) -> Option<Rc<Flow<A>>> {
-        let embryonic = || {
-            self.call(Call::Lookup);
-            self.embryonic.borrow().get(key).cloned()
-        };
-        self.call(Call::Lookup);
-        self.flows.borrow().get(key).cloned().or_else(embryonic)
+    fn flow_seed(&self) -> FlowSeed {
+        self.shared.flow_seed.get()
     }
 
-    fn insert_flow(
-        &self,
-        key: &FlowKey<A>,
-        flow: &Flow<A>,
-        how: InsertMode,
-    ) -> Result<(), InsertError> {
-        let is_embryonic = flow.flags() & flow_flags::EMBRYONIC != 0;
-        if is_embryonic && how == InsertMode::Any {
-            self.remove(&self.flows, key);
-        }
-        self.call(Call::Update);
-        let table = if is_embryonic {
-            &self.embryonic
-        } else {
-            &self.flows
-        };
-        let mut flows = table.borrow_mut();
-        let is_there = flows.contains_key(key);
-        if how == InsertMode::NoExist && is_there {
-            return Err(InsertError::Exists);
-        }
-        if is_there {
-            self.call(Call::Update);
-        }
-        if flows.len() >= self.shared.flow_capacity.get() && !is_there {
-            return Err(InsertError::Full);
-        }
-        flows.insert(*key, Rc::new(flow.clone()));
-        self.flow_bits.borrow_mut().insert(key.filter());
-        if !is_there {
-            self.count(Counter::RecordsInserted);
-        }
-        Ok(())
+    fn bucket(&self, place: Place) -> Option<&Bucket<A>> {
+        self.call(Call::Array);
+        let count = u32::try_from(self.flows.len()).ok()?;
+        let bucket = self.flows.get(place.bucket(count) as usize)?;
+        Some(bucket.get_or_init(Box::default))
     }
 
-    fn remove_flow(&self, key: &FlowKey<A>) {
-        self.remove(&self.flows, key);
-        self.remove(&self.embryonic, key);
+    fn store_new_flow(&self, flow: &NewFlow<A>) {
+        self.call(Call::Array);
+        *self.new_flow.borrow_mut() = *flow;
+    }
+
+    fn with_new_flow<R>(&self, work: impl FnOnce(&mut NewFlow<A>) -> R) -> Option<R> {
+        self.call(Call::Array);
+        Some(work(&mut self.new_flow.borrow_mut()))
+    }
+
+    fn set_filter(&self, bits: FilterBits) {
+        self.call(Call::Array);
+        self.flow_bits.borrow_mut().insert(bits);
+        if let Some(kept) = &mut *self.shared.filter.borrow_mut() {
+            kept.insert(bits);
+        }
     }
 
     fn affinity(&self, key: &AffinityKey<A>) -> Option<Affinity> {

@@ -44,11 +44,10 @@ pub enum Counter {
     /// Packets to an address of a ServiceCIDR that no Service has, or has not for their
     /// protocol; dropped.
     NoSuchService = 11,
-    /// Flow records that were inserted where there was none.
-    RecordsInserted = 12,
-    /// Flow records that were removed: what was inserted and neither removed nor there was
-    /// evicted.
-    RecordsRemoved = 13,
+    /// Flow records that were not over and had to make way for new ones.
+    RecordsEvicted = 12,
+    /// Segments of TCP to a Service that belong to no connection; reset.
+    NoConnection = 13,
     /// Packets that were dropped without an answer, because the rate limit of resets and ICMP
     /// errors was reached.
     RateLimited = 14,
@@ -86,8 +85,8 @@ impl Counter {
         (Self::SourceNotAllowed, "source_not_allowed"),
         (Self::NoSuchPort, "no_such_port"),
         (Self::NoSuchService, "no_such_service"),
-        (Self::RecordsInserted, "records_inserted"),
-        (Self::RecordsRemoved, "records_removed"),
+        (Self::RecordsEvicted, "records_evicted"),
+        (Self::NoConnection, "no_connection"),
         (Self::RateLimited, "rate_limited"),
         (Self::TooBig, "too_big"),
         (Self::XdpPass, "xdp_pass"),

@@ -58,6 +58,16 @@ pub enum MapSize {
     Twice(SizeSetting),
     /// Half as many, rounded up.
     Half(SizeSetting),
+    /// As many buckets as have room for twice as many records: few of them overflow.
+    Buckets(SizeSetting),
+}
+
+impl MapSize {
+    /// Buckets for so many records.
+    #[expect(clippy::cast_possible_truncation, reason = "less than `records`")]
+    pub const fn buckets(records: u32) -> u32 {
+        (records as u64 * 2).div_ceil(super::WAYS as u64) as u32
+    }
 }
 
 /// A setting of the agent that gives sizes.
@@ -69,7 +79,7 @@ pub enum SizeSetting {
     Backends,
     /// Slots.
     Slots,
-    /// Records of open flows of one IP version.
+    /// Flow records of one IP version: two of each flow.
     Flows,
     /// Addresses of this node, of one IP version.
     NodeAddresses,
@@ -81,7 +91,7 @@ impl MapSize {
     pub const fn in_object(self) -> u32 {
         match self {
             Self::Fixed(size) | Self::OneEach(size) => size,
-            Self::Of(_) | Self::Twice(_) | Self::Half(_) => 1,
+            Self::Of(_) | Self::Twice(_) | Self::Half(_) | Self::Buckets(_) => 1,
         }
     }
 }

@@ -53,6 +53,8 @@ macro_rules! for_each_map {
                     CarriedIfThere;
                 /// backend indices, two in an element
                 slots: SLOTS = MappedArray(SlotPair), MapSize::Half(SizeSetting::Slots), Carried;
+                /// a random number, by which flows have their places
+                flow_seed: FLOW_SEED = Array(FlowSeed), MapSize::Fixed(1), Carried;
                 /// source ports that translated packets may have
                 nat_ports: NAT_PORTS = MappedArray(NatPort), MapSize::Fixed(layout::NAT_PORTS),
                     Carried;
@@ -72,13 +74,11 @@ macro_rules! for_each_map {
             }
             // Written by the programs, one map for each IP version.
             programs versions {
-                /// tuple, protocol and hook → tuple that it becomes, backend, generation, last
-                /// seen, flags, packets; of open flows
-                flows: FLOWS_V4 FLOWS_V6 = LruHash(FlowKey<A> => Flow<A>),
-                    MapSize::Of(SizeSetting::Flows), FilledByPackets;
-                /// the same of unestablished flows
-                opening: OPENING_V4 OPENING_V6 = LruHash(FlowKey<A> => Flow<A>),
-                    MapSize::Half(SizeSetting::Flows), FilledByPackets;
+                /// buckets of flow records: tuple, protocol and hook → tuple that it becomes,
+                /// backend, generation, state, last seen
+                /// ([how](adr/0017-a-flow-table-of-our-own.md))
+                flows: FLOWS_V4 FLOWS_V6 = MappedArray(Bucket<A>),
+                    MapSize::Buckets(SizeSetting::Flows), FilledByPackets;
                 /// (client, Service port id) → the backend of its last connection, its
                 /// generation, when
                 affinity: AFFINITY_V4 AFFINITY_V6 = LruHash(AffinityKey<A> => Affinity),
@@ -91,6 +91,9 @@ macro_rules! for_each_map {
                 /// a packet in fragments → the addresses that its first one got
                 fragments: FRAGMENTS_V4 FRAGMENTS_V6 = LruHash(FragmentKey<A> => Fragment<A>),
                     MapSize::Fixed(layout::FRAGMENTS), Carried;
+                /// the flow that the next stage is to make
+                new_flow: NEW_FLOW_V4 NEW_FLOW_V6 = PerCpuArray(NewFlow<A>), MapSize::Fixed(1),
+                    Anew;
                 /// the ends of the tunnel that the next stage, maybe the next agent's already, is
                 /// to send a packet by
                 tunnel: TUNNEL_V4 TUNNEL_V6 = PerCpuArray(Tuple<A>), MapSize::Fixed(1), Anew;

@@ -1,6 +1,6 @@
 //! What may change while the programs run.
 
-use super::Address;
+use super::{Address, Timeouts};
 
 /// A range of addresses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -48,6 +48,8 @@ pub struct Settings<A> {
     pub flags: u32,
     /// Where ClusterIPs are: an address of these that no Service has is unassigned.
     pub service_cidrs: [Range<A>; SERVICE_CIDRS],
+    /// How long flows are remembered.
+    pub timeouts: Timeouts,
 }
 
 /// Bits of [`Settings::flags`].

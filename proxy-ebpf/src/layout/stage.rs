@@ -42,8 +42,22 @@ macro_rules! for_each_stage {
             OpenDirect = 12: open_direct_v4 open_direct_v6, Drop, opening(open_direct);
             /// Translates a router's ICMP error about a tunnel into one for the client.
             TunnelError = 13: tunnel_error_v4 tunnel_error_v6, Pass, stage(tunnel_error);
-            /// Opens a flow to a frontend, for the packet that is its first.
+            /// Selects the endpoint of a flow to a frontend, for the packet that is its first.
             Open = 14: open_v4 open_v6, Drop, opening(open);
+            /// Notes a client's connection to an endpoint itself.
+            NotePlain = 15: note_plain_v4 note_plain_v6, Pass, stage(note_plain);
+            /// Notes a connection of this node from a port at which Services are reached.
+            NoteOutgoing = 16: note_outgoing_v4 note_outgoing_v6, Pass, stage(note_outgoing);
+            /// Looks who has the tuple of a flow whose endpoint is selected.
+            Claim = 17: claim_v4 claim_v6, Drop, stage(claim);
+            /// Selects the source port of a flow that cannot have its client's.
+            SelectPort = 18: select_port_v4 select_port_v6, Drop, stage(select_port);
+            /// Makes the record of a flow's replies.
+            ClaimReply = 19: claim_reply_v4 claim_reply_v6, Drop, stage(claim_reply);
+            /// Makes the record of a flow's client.
+            ClaimClient = 20: claim_client_v4 claim_client_v6, Drop, stage(claim_client);
+            /// Translates the packet that has made a flow.
+            Translate = 21: translate_v4 translate_v6, Drop, stage(translate_first);
         }
     };
 }

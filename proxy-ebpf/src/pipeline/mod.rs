@@ -32,6 +32,7 @@ mod service;
 mod tables;
 mod verdict;
 
+pub use crate::verifier::hide_offset;
 pub use answer::Reason;
 pub use context::Context;
 pub use flow::capabilities::{AllCapabilities, HookCapabilities, MasqueradeSource};
@@ -45,7 +46,6 @@ pub use packet::hash::Hash;
 pub use packet::headers::{FragmentHeader, Headers, IpHeaderFields, Skip};
 pub use packet::icmp::{IcmpMessage, Quote, Quoted};
 pub use packet::parse::{ethernet, parse};
-pub use packet::verifier::hide_offset;
 pub use packet::version::IpVersion;
-pub use tables::{InsertError, InsertMode, Tables};
+pub use tables::Tables;
 pub use verdict::{Client, Verdict};

@@ -1,41 +1,16 @@
 //! The maps as the pipeline sees them, and the few helpers that it calls.
 
-use core::ops::Deref;
-
+use crate::flow_table::{Claim, NewRecord, Place, Record};
 use crate::layout::{
-    Address, Affinity, AffinityKey, Backend, Counter, FilterBits, Flow, FlowKey, Fragment,
-    FragmentKey, Frontend, FrontendKey, Port, Settings, SourceRange, Traffic,
+    Address, Affinity, AffinityKey, Backend, Bucket, Counter, FilterBits, FlowSeed, Fragment,
+    FragmentKey, Frontend, FrontendKey, KeyParts, NewFlow, Port, Settings, SourceRange, Timeouts,
+    Traffic,
 };
-
-/// How [`Tables::insert_flow`] treats a record that is there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum InsertMode {
-    /// Fail with [`InsertError::Exists`].
-    NoExist,
-    /// Take its place, whatever the phase of its flow.
-    Any,
-}
-
-/// Why a record was not made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum InsertError {
-    /// There is one.
-    Exists,
-    /// There is no room.
-    Full,
-}
 
 /// The maps of one IP version, the clock, the random numbers and the counters.
 ///
-/// The flow table's interface is `find`, `make` and `forget`; a record is updated in place,
-/// by its atomic fields. Unestablished flows have a table of their own, so that they evict
-/// only each other.
+/// The flow table's interface is `find` and `claim`; a record is updated in place.
 pub trait Tables<A: Address> {
-    /// A flow record in place.
-    type Flow<'a>: Deref<Target = Flow<A>>
-    where
-        Self: 'a;
-
     /// Whether bits of `FILTER` are set: if not, no Service is concerned.
     fn filter_matches(&self, bits: FilterBits) -> bool;
     /// The frontend under `key`.
@@ -55,18 +30,42 @@ pub trait Tables<A: Address> {
     /// What the agent has set.
     fn settings(&self) -> Option<&Settings<A>>;
 
-    /// The flow record under `key`; that of an open flow where there are two.
-    fn find(&self, key: &FlowKey<A>) -> Option<Self::Flow<'_>>;
-    /// Makes a flow record, among those of flows in its phase
-    /// ([`EMBRYONIC`](crate::layout::flow_flags::EMBRYONIC)).
-    fn insert_flow(
+    /// What makes the places of flow records unpredictable.
+    fn flow_seed(&self) -> FlowSeed;
+    /// The bucket of the flow table for this place.
+    fn bucket(&self, place: Place) -> Option<&Bucket<A>>;
+    /// Leaves the flow that the stage `Claim` is to make.
+    fn store_new_flow(&self, flow: &NewFlow<A>);
+    /// Works on what [`Self::store_new_flow`] has left.
+    fn with_new_flow<R>(&self, work: impl FnOnce(&mut NewFlow<A>) -> R) -> Option<R>;
+    /// Sets bits of `FILTER`, for a flow under an address that no Service has.
+    fn set_filter(&self, bits: FilterBits);
+
+    /// The flow record under `key`.
+    #[inline(always)]
+    fn find(&self, key: &KeyParts<'_, A>) -> Option<Record<'_, A>> {
+        let place = Place::of(key, self.flow_seed());
+        self.bucket(place)?.find(key, place.tag())
+    }
+
+    /// Makes a flow record, in place of one with the same key where `replaces` says so.
+    #[inline(always)]
+    fn claim(
         &self,
-        key: &FlowKey<A>,
-        flow: &Flow<A>,
-        how: InsertMode,
-    ) -> Result<(), InsertError>;
-    /// Removes the flow records under `key`, whatever their phase.
-    fn remove_flow(&self, key: &FlowKey<A>);
+        new: &NewRecord<'_, A>,
+        timeouts: &Timeouts,
+        replaces: impl FnOnce(&Record<'_, A>) -> bool,
+    ) -> Claim {
+        let place = Place::of(&new.key, self.flow_seed());
+        let Some(bucket) = self.bucket(place) else {
+            return Claim::Full;
+        };
+        let claim = bucket.claim(new, place.tag(), timeouts, replaces);
+        if claim == (Claim::Made { evicted: true }) {
+            self.count(Counter::RecordsEvicted);
+        }
+        claim
+    }
 
     /// What is remembered of a client.
     fn affinity(&self, key: &AffinityKey<A>) -> Option<Affinity>;

@@ -2,29 +2,41 @@
 
 use core::arch::asm;
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns};
-use aya_ebpf::maps::LruHashMap;
-use aya_ebpf::maps::lpm_trie::Key;
-use proxy_ebpf::layout::{
-    Address, Affinity, AffinityKey, Backend, Counter, FilterBits, Flow, FlowKey, Fragment,
-    FragmentKey, Frontend, FrontendKey, Port, Settings, SlotPair, SourceRange, Traffic,
-    XdpDeviceFlags, flow_flags, ticks,
+use aya_ebpf::Global;
+use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::helpers::generated::{
+    bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns,
 };
-use proxy_ebpf::pipeline::{InsertError, InsertMode, Tables};
+use aya_ebpf::maps::lpm_trie::Key;
+use proxy_ebpf::flow_table::Place;
+use proxy_ebpf::layout::{
+    Address, Affinity, AffinityKey, Backend, Bucket, Counter, FilterBits, FlowSeed, Fragment,
+    FragmentKey, Frontend, FrontendKey, NewFlow, Port, Settings, SlotPair, SourceRange, Traffic,
+    XdpDeviceFlags, ticks,
+};
+use proxy_ebpf::pipeline::Tables;
 
 use crate::statics::{
     ANSWERS, COUNTERS, FILTER, NAT_PORTS, SERVICE_TRAFFIC, SLOTS, VersionMaps, XDP_DEVICES,
 };
 
-const EEXIST: i32 = -17;
+/// Buckets of each flow table; the agent sets it.
+#[unsafe(no_mangle)]
+static FLOW_BUCKETS: Global<u32> = Global::new(1);
+
+/// What `FLOW_SEED` holds; the agent sets it.
+#[unsafe(no_mangle)]
+static FLOW_SEED_VALUE: Global<u32> = Global::new(0);
+
+/// 1 where the kernel has the clock that costs no more than to read a number (Linux 5.11); the
+/// agent sets it.
+#[unsafe(no_mangle)]
+static HAS_COARSE_CLOCK: Global<u8> = Global::new(0);
 
 /// All maps.
 pub(crate) struct Maps;
 
 impl<A: Address + VersionMaps<A>> Tables<A> for Maps {
-    type Flow<'a> = &'a Flow<A>;
-
     #[inline(always)]
     fn filter_matches(&self, bits: FilterBits) -> bool {
         FILTER.get(bits.word).is_some_and(|word| bits.are_in(*word))
@@ -74,47 +86,37 @@ impl<A: Address + VersionMaps<A>> Tables<A> for Maps {
     }
 
     #[inline(always)]
-    fn find(&self, key: &FlowKey<A>) -> Option<&Flow<A>> {
-        // SAFETY: the kernel may give an evicted record's memory to
-        // another flow while it is read; every field is plain data, so
-        // at worst one packet of an evicted flow goes astray.
-        unsafe { A::flows().get(key).or_else(|| A::opening().get(key)) }
+    fn flow_seed(&self) -> FlowSeed {
+        FLOW_SEED_VALUE.load()
     }
 
     #[inline(always)]
-    fn insert_flow(
-        &self,
-        key: &FlowKey<A>,
-        flow: &Flow<A>,
-        how: InsertMode,
-    ) -> Result<(), InsertError> {
-        let is_embryonic = flow.flags() & flow_flags::EMBRYONIC != 0;
-        if is_embryonic && how == InsertMode::Any {
-            remove(A::flows(), key);
-        }
-        let table = if is_embryonic {
-            A::opening()
-        } else {
-            A::flows()
-        };
-        match table.insert(key, flow, BPF_NOEXIST.into()) {
-            Ok(()) => {
-                count(Counter::RecordsInserted);
-                Ok(())
-            }
-            Err(EEXIST) if how == InsertMode::NoExist => Err(InsertError::Exists),
-            Err(EEXIST) => {
-                let replaced = table.insert(key, flow, BPF_ANY.into());
-                replaced.map_err(|_| InsertError::Full)
-            }
-            Err(_) => Err(InsertError::Full),
+    fn bucket(&self, place: Place) -> Option<&Bucket<A>> {
+        A::flows().get(place.bucket(FLOW_BUCKETS.load()))
+    }
+
+    #[inline(always)]
+    fn store_new_flow(&self, flow: &NewFlow<A>) {
+        if let Some(place) = A::new_flow().get_ptr_mut(0) {
+            // SAFETY: this CPU's own element, which nothing else uses until the next stage
+            // reads it: only programs at ingress do, which never interrupt one another.
+            unsafe { *place = *flow };
         }
     }
 
     #[inline(always)]
-    fn remove_flow(&self, key: &FlowKey<A>) {
-        remove(A::flows(), key);
-        remove(A::opening(), key);
+    fn with_new_flow<R>(&self, work: impl FnOnce(&mut NewFlow<A>) -> R) -> Option<R> {
+        let place = A::new_flow().get_ptr_mut(0)?;
+        // SAFETY: as above.
+        Some(work(unsafe { &mut *place }))
+    }
+
+    #[inline(always)]
+    fn set_filter(&self, bits: FilterBits) {
+        if let Some(word) = FILTER.get_ptr_mut(bits.word) {
+            // SAFETY: an element of an array, aligned to 8 bytes.
+            unsafe { atomic_or(word, bits.mask) };
+        }
     }
 
     #[inline(always)]
@@ -143,7 +145,13 @@ impl<A: Address + VersionMaps<A>> Tables<A> for Maps {
     #[inline(always)]
     fn now(&self) -> u32 {
         // SAFETY: reads the clock.
-        ticks::from_nanoseconds(unsafe { bpf_ktime_get_ns() })
+        ticks::from_nanoseconds(unsafe {
+            if HAS_COARSE_CLOCK.load() == 1 {
+                bpf_ktime_get_coarse_ns()
+            } else {
+                bpf_ktime_get_ns()
+            }
+        })
     }
 
     #[inline(always)]
@@ -188,14 +196,6 @@ pub(crate) fn xdp_flags_of(device: u32) -> XdpDeviceFlags {
     unsafe { XDP_DEVICES.get(device) }.copied().unwrap_or(0)
 }
 
-/// Removes a flow record, if it is there.
-#[inline(always)]
-fn remove<A>(table: &LruHashMap<FlowKey<A>, Flow<A>>, key: &FlowKey<A>) {
-    if table.remove(key).is_ok() {
-        count(Counter::RecordsRemoved);
-    }
-}
-
 #[inline(always)]
 fn add(traffic: Option<*mut Traffic>, more: Traffic) {
     let Some(traffic) = traffic else {
@@ -225,6 +225,24 @@ unsafe fn atomic_add(number: *mut u64, more: u64) {
             "lock *(u64 *)({number} + 0) += {more}",
             number = in(reg) number,
             more = in(reg) more,
+            options(nostack),
+        );
+    }
+}
+
+/// Sets bits in one step, whatever other CPUs do (Linux 5.12).
+///
+/// # Safety
+///
+/// `number` is valid, and aligned to 8 bytes.
+#[inline(always)]
+unsafe fn atomic_or(number: *mut u64, bits: u64) {
+    // SAFETY: one instruction, which changes nothing but the number.
+    unsafe {
+        asm!(
+            "lock *(u64 *)({number} + 0) |= {bits}",
+            number = in(reg) number,
+            bits = in(reg) bits,
             options(nostack),
         );
     }

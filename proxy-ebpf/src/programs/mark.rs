@@ -11,8 +11,9 @@ use aya_ebpf::helpers::generated::bpf_xdp_adjust_meta;
 #[unsafe(no_mangle)]
 static TRANSLATED_MARK: u32 = 0;
 
+/// The mark's value.
 #[inline(always)]
-fn value() -> u32 {
+pub(crate) fn value() -> u32 {
     // SAFETY: reads a static; the compiler shall not know its value.
     unsafe { core::ptr::read_volatile(&raw const TRANSLATED_MARK) }
 }

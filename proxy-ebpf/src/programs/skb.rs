@@ -17,6 +17,8 @@ use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Bytes, Span};
 use proxy_ebpf::pipeline::{ChecksumScope, Client, Delta, Packet};
 
+use crate::mark;
+
 /// Headers are read from the buffer's linear part. A stage fills one up that is shorter than
 /// this: Ethernet, two VLAN tags, IPv6, extension headers and TCP fit.
 const LINEAR: u32 = 192;
@@ -24,6 +26,9 @@ const LINEAR: u32 = 192;
 /// No offset of a header exceeds this; the verifier wants a bound, and IPv6
 /// extension headers can claim any length.
 const MAX_OFFSET: usize = 0x7fff;
+
+/// The bits of `tc_index`.
+const TC_INDEX: u32 = 0xffff;
 
 /// The length of an IPv4 header without options.
 const IPV4_HEADER: usize = 20;
@@ -62,6 +67,21 @@ impl<const MAX_EXTENSION_HEADERS: usize> Skb<MAX_EXTENSION_HEADERS> {
     pub(crate) fn device(&self) -> u32 {
         // SAFETY: a field of the context.
         unsafe { (*self.raw).ifindex }
+    }
+
+    /// Notes in the buffer that the packet was translated, for the programs of devices above this
+    /// one, such as a VLAN device. The stack does not use this field otherwise, and keeps it.
+    #[inline(always)]
+    pub(crate) fn mark_translated(&mut self) {
+        // SAFETY: a field of the context.
+        unsafe { (*self.raw).tc_index = mark::value() & TC_INDEX };
+    }
+
+    /// Whether [`Self::mark_translated`] was called for it in this network namespace.
+    #[inline(always)]
+    pub(crate) fn is_translated(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.raw).tc_index == mark::value() & TC_INDEX }
     }
 
     /// What a program leaves to the program of a stage: where the network header is, and

@@ -57,6 +57,9 @@ pub(crate) fn egress_any_ip(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn on_ingress(mut skb: Skb, link: Link, client: Client) -> i32 {
+    if skb.is_translated() {
+        return NEXT;
+    }
     skb.store_client(client);
     match network_header(&mut skb, link) {
         Some((network, V4::ETHERTYPE)) => {

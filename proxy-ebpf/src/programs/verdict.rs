@@ -19,7 +19,11 @@ pub(crate) const NEXT: i32 = -1;
 #[inline(always)]
 pub(crate) fn apply<A: Route>(skb: &mut Skb, network: usize, verdict: Verdict<A>) -> i32 {
     match verdict {
-        Verdict::Pass | Verdict::PassTranslated => NEXT,
+        Verdict::Pass => NEXT,
+        Verdict::PassTranslated => {
+            skb.mark_translated();
+            NEXT
+        }
         Verdict::Drop => TC_ACT_SHOT,
         Verdict::Continue(stage) => tail_call::<A>(skb, stage, network, 0),
         Verdict::Encapsulate(ends) => {

@@ -183,7 +183,7 @@ fn a_flow_is_open_when_its_client_goes_on() {
         ];
         let first = packets.each_ref().map(|packet| nodes.arrives(packet));
         assert_eq!(first[0], first[1]);
-        assert!(nodes.first.v4.flows.borrow().len() + nodes.first.v6.flows.borrow().len() == 1);
+        assert!(nodes.first.v4.records().count() + nodes.first.v6.records().count() == 1);
         // Longer than one that is opening would be remembered.
         nodes.wait(3600);
         assert_eq!(nodes.arrives(&packets[1]), first[0]);

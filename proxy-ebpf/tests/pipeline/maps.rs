@@ -10,7 +10,7 @@ use proxy_tests::packets::{self, Element, Scenario};
 
 use crate::host::{Memory, Shared};
 use crate::layout::{
-    Address, Backend, Frontend, FrontendKey, Port, Settings, Span, V4, V6, backend_flags,
+    Address, Backend, Frontend, FrontendKey, Port, Settings, Span, Timeouts, V4, V6, backend_flags,
     frontend_flags, settings_flags,
 };
 
@@ -110,6 +110,7 @@ fn write<A: FromIp>(memory: &mut Memory<A>, element: &Element<'_>) {
                     node_address: node_address.and_then(A::from_ip).unwrap_or_default(),
                     nat_ports: (*nat_ports).into(),
                     service_cidrs: Default::default(),
+                    timeouts: Timeouts::DEFAULT,
                     flags: if *masquerade_all {
                         settings_flags::MASQUERADE_ALL
                     } else {

@@ -1,7 +1,7 @@
 //! The two records of a flow: one may be lost, and there may be no room.
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Hook, Packet, Scenario};
+use proxy_tests::packets::{Hook, Packet, Protocol, Scenario, tcp_flags};
 
 use super::lifetimes::Scene;
 use super::world::{UDP, World, at};
@@ -77,31 +77,39 @@ fn a_reply_record_that_is_made_again_takes_no_port_from_another_flow() {
 }
 
 #[test]
-fn without_room_a_flow_is_dropped_and_leaves_no_half() {
-    for room in [0, 1] {
-        for scene in Scene::all() {
-            scene.world.shared.flow_capacity.set(room);
-            let packet = Packet::udp(scene.client, scene.service);
-            let (action, bytes) = scene.world.send(scene.hook, &packet);
-            assert_eq!(action, Action::Drop);
-            assert_eq!(bytes, packet.build());
-            assert_eq!(scene.world.counted(), [(Counter::FlowTableFull, 1)]);
-            assert_eq!(scene.world.flow_records(), 0, "with room for {room}");
-        }
+fn without_room_a_flow_is_dropped() {
+    for mut scene in Scene::all() {
+        scene.world.set_buckets(0);
+        let packet = Packet::udp(scene.client, scene.service);
+        let (action, bytes) = scene.world.send(scene.hook, &packet);
+        assert_eq!(action, Action::Drop);
+        assert_eq!(bytes, packet.build());
+        assert_eq!(scene.world.counted(), [(Counter::FlowTableFull, 1)]);
+        assert_eq!(scene.world.flow_records(), 0);
     }
 }
 
+/// A bucket has room for three connections, and a half.
 #[test]
-fn without_room_the_flows_that_are_there_go_on() {
-    for scene in Scene::all() {
-        assert_eq!(scene.udp(), scene.first);
-        scene.world.shared.flow_capacity.set(2);
-        let mut other = Packet::udp(scene.client, scene.service);
-        other.source.set_port(1);
-        assert_eq!(scene.world.send(scene.hook, &other).0, Action::Drop);
-        assert_eq!(scene.udp(), scene.first);
-        let like = Packet::udp(scene.client, scene.service);
-        assert_eq!(scene.answer(&like), (scene.service, scene.client));
+fn without_room_the_connections_that_are_there_go_on() {
+    for mut scene in Scene::all() {
+        scene.world.set_buckets(1);
+        let connections = [1, 2, 3].map(|port| {
+            let mut syn = Packet::tcp(scene.client, scene.service, tcp_flags::SYN);
+            syn.source.set_port(port);
+            let (source, _) = scene.world.open(scene.hook, &syn);
+            (syn.source, source)
+        });
+        for protocol in [Protocol::Udp, Protocol::Tcp] {
+            let other = Packet::opening(protocol, scene.client, scene.service);
+            assert_eq!(scene.world.send(scene.hook, &other).0, Action::Drop);
+        }
+        for (client, source) in connections {
+            let data = Packet::tcp(client, scene.service, tcp_flags::ACK);
+            assert_eq!(scene.world.ends(scene.hook, &data), (source, scene.first));
+            let came = scene.answer_of(scene.first, source, &data);
+            assert_eq!(came, (scene.service, client));
+        }
     }
 }
 

@@ -184,7 +184,7 @@ fn a_reset_connection_lets_its_source_port_go() {
     scene.lose();
     scene.is_reset(ACK);
     let reply = super::world::flow_key((scene.endpoints[0], from), 6, crate::layout::Edge::Ingress);
-    let flow = crate::pipeline::Tables::find(&scene.world.v4, &reply).unwrap();
+    let flow = crate::pipeline::Tables::find(&scene.world.v4, &reply.by_parts()).unwrap();
     assert_ne!(flow.flags() & crate::layout::flow_flags::RESET, 0);
 }
 

@@ -1,7 +1,6 @@
 //! A node in memory, in the terms of `proxy_tests::packets`.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -12,8 +11,8 @@ pub(super) use super::maps::FromIp;
 use super::maps::maps;
 use crate::host::{self, Action, Frame, Link, Memory, Shared};
 use crate::layout::{
-    Address, Counter, Edge, FlowKey, Port, Span, Tuple, V4, V6, backend_flags, frontend_flags,
-    settings_flags, ticks,
+    Address, Counter, Edge, FlowKey, Port, Span, Timeouts, Tuple, V4, V6, backend_flags,
+    frontend_flags, settings_flags, ticks,
 };
 use crate::pipeline::{Client, Tables as _};
 
@@ -108,14 +107,21 @@ impl World {
 
     /// The same from the answer on, of a flow that goes from and to these.
     pub(super) fn go_on(&self, hook: Hook, first: &Packet, wire: (SocketAddr, SocketAddr)) {
-        let packet = match first.protocol() {
-            UDP => Packet::udp(first.source, first.destination),
-            SCTP => Packet::sctp(first.source, first.destination, chunks::COOKIE_ECHO),
-            _ => Packet::tcp(first.source, first.destination, tcp_flags::ACK),
+        let (to, from) = (first.destination, first.source);
+        let (answer, packet) = match first.protocol() {
+            UDP => (first.clone(), Packet::udp(from, to)),
+            SCTP => (
+                Packet::sctp(from, to, chunks::INIT_ACK),
+                Packet::sctp(from, to, chunks::COOKIE_ECHO),
+            ),
+            _ => (
+                Packet::tcp(from, to, tcp_flags::SYN | tcp_flags::ACK),
+                Packet::tcp(from, to, tcp_flags::ACK),
+            ),
         };
         let is_sent_on = wire.0.ip() != first.source.ip();
         let back = if is_sent_on { hook } else { Hook::Out };
-        let answer = packet.between(wire.1, wire.0);
+        let answer = answer.between(wire.1, wire.0);
         let came = self.ends(back, &answer);
         assert_eq!(came, (first.destination, first.source));
         assert_eq!(self.ends(hook, &packet), wire);
@@ -194,6 +200,12 @@ impl World {
         }
     }
 
+    /// Gives the flow tables so many buckets, without records.
+    pub(super) fn set_buckets(&mut self, count: u32) {
+        self.v4.set_buckets(count);
+        self.v6.set_buckets(count);
+    }
+
     /// Flow records of both families.
     pub(super) fn flow_records(&self) -> usize {
         records(&self.v4) + records(&self.v6)
@@ -212,14 +224,12 @@ impl World {
         }
     }
 
-    /// The counters that are not 0, but for those of records.
+    /// The counters that are not 0.
     pub(super) fn counters(&self) -> Vec<(Counter, u64)> {
         let all = Counter::ALL
             .iter()
             .map(|(it, _)| (*it, self.v4.counter(*it)));
-        let of_records = [Counter::RecordsInserted, Counter::RecordsRemoved];
-        all.filter(|(counter, value)| *value != 0 && !of_records.contains(counter))
-            .collect()
+        all.filter(|(_, value)| *value != 0).collect()
     }
 
     /// The counters that are not 0 since the last call.
@@ -231,15 +241,20 @@ impl World {
 }
 
 fn evict<A: Address>(memory: &Memory<A>, key: &FlowKey<A>) {
-    assert!(memory.find(key).is_some(), "there was no such record");
-    memory.remove_flow(key);
+    assert!(
+        memory.find(&key.by_parts()).is_some(),
+        "there was no such record"
+    );
+    memory.remove(key);
 }
 
-/// Flow records; one that was copied when its flow opened counts once.
+/// Flow records that are not over.
 fn records<A: Address>(memory: &Memory<A>) -> usize {
-    let (flows, embryonic) = (memory.flows.borrow(), memory.embryonic.borrow());
-    let keys: HashSet<_> = flows.keys().chain(embryonic.keys()).collect();
-    keys.len()
+    let now = memory.shared.now.get();
+    memory
+        .records()
+        .filter(|record| !record.is_over(&Timeouts::DEFAULT, now))
+        .count()
 }
 
 /// An endpoint in the tests' own network.

@@ -172,6 +172,21 @@ pub mod chunks {
     pub const SHUTDOWN_COMPLETE: u8 = 14;
 }
 
+/// The numbers of a segment without data, in a connection whose ends both begin with
+/// [`FIRST_SEQUENCE`].
+fn numbers(flags: u8) -> [u32; 2] {
+    let next = FIRST_SEQUENCE + 1;
+    let is_syn = flags & tcp_flags::SYN != 0;
+    let acknowledges = flags & tcp_flags::ACK != 0 || !is_syn;
+    [
+        if is_syn { FIRST_SEQUENCE } else { next },
+        if acknowledges { next } else { 0 },
+    ]
+}
+
+/// The initial sequence number of both ends.
+const FIRST_SEQUENCE: u32 = 1_000_000;
+
 impl Packet {
     /// A plain packet.
     pub fn new(source: SocketAddr, destination: SocketAddr, transport: Transport) -> Self {
@@ -199,13 +214,23 @@ impl Packet {
 
     /// A plain TCP packet with these flags.
     pub fn tcp(source: SocketAddr, destination: SocketAddr, flags: u8) -> Self {
-        let (numbers, options) = ([1_000_000, 2_000_000], Vec::new());
+        let (numbers, options) = (numbers(flags), Vec::new());
         let transport = Transport::Tcp {
             flags,
             numbers,
             options,
         };
         Self::new(source, destination, transport)
+    }
+
+    /// A TCP segment with these numbers: its own and the one that it acknowledges, counted from
+    /// the initial ones.
+    #[must_use]
+    pub fn numbered(mut self, own: u32, acknowledged: u32) -> Self {
+        if let Transport::Tcp { numbers, .. } = &mut self.transport {
+            *numbers = [own, acknowledged].map(|it| FIRST_SEQUENCE.wrapping_add(it));
+        }
+        self
     }
 
     /// A plain SCTP packet with a chunk of this type.

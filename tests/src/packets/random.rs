@@ -99,14 +99,17 @@ fn network(choices: &mut Choices<'_>, is_ipv4: bool) -> Network {
 
 fn transport(choices: &mut Choices<'_>, like: &Transport) -> Transport {
     match like {
-        Transport::Tcp { flags, .. } => {
+        Transport::Tcp { flags, numbers, .. } => {
+            let random = [
+                u32::from(choices.short()) << 16,
+                u32::from(choices.short()) << 8,
+            ];
+            // Those of a handshake say to which connection it belongs.
+            let is_handshake = flags & tcp_flags::SYN != 0;
             let words = choices.one_of(&[0, 0, 3, 10]);
             Transport::Tcp {
                 flags: *flags,
-                numbers: [
-                    u32::from(choices.short()) << 16,
-                    u32::from(choices.short()) << 8,
-                ],
+                numbers: if is_handshake { *numbers } else { random },
                 options: choices.filling(words * 4),
             }
         }

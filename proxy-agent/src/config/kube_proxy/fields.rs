@@ -166,21 +166,7 @@ pub(super) const FIELDS: &[Field] = &[
     // For the fields of conntrack, 0 asks kube-proxy to leave the system's value.
     nothing("conntrack.maxPerCore", COUNT, &["0", "32768"], SYSTEM),
     nothing("conntrack.min", COUNT, &["0", "131072"], SYSTEM),
-    nothing(
-        "conntrack.tcpEstablishedTimeout",
-        Duration,
-        &["0s", "24h0m0s"],
-        SYSTEM,
-    ),
-    nothing(
-        "conntrack.tcpCloseWaitTimeout",
-        Duration,
-        &["0s", "1h0m0s"],
-        SYSTEM,
-    ),
     nothing("conntrack.tcpBeLiberal", Bool, FALSE, SYSTEM),
-    nothing("conntrack.udpTimeout", Duration, ZERO, SYSTEM),
-    nothing("conntrack.udpStreamTimeout", Duration, ZERO, SYSTEM),
     nothing(
         "configSyncPeriod",
         Duration,

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use proxy_ebpf::layout::{Timeouts, ticks};
+
 use super::KUBE_PROXY;
 use super::address::{check_ranges, ip};
 use super::check::Values;
@@ -87,6 +89,32 @@ settings_table! {
         node_port_addresses: NodePortAddresses = NodePortAddresses::default(), NodePorts,
             hot("nodePortAddresses");
 
+        /// How long a TCP connection without packets is remembered; 0 is the default.
+        ///
+        /// kube-proxy's.
+        tcp_established_timeout: Duration = Duration::from_secs(24 * 60 * 60), PERIOD,
+            hot("conntrack.tcpEstablishedTimeout").named("tcpEstablishedTimeout");
+
+        /// How long a TCP connection of which one side is closed is remembered without
+        /// packets; 0 is the default.
+        ///
+        /// kube-proxy's: the other side may go on for long.
+        tcp_close_wait_timeout: Duration = Duration::from_secs(60 * 60), PERIOD,
+            hot("conntrack.tcpCloseWaitTimeout").named("tcpCloseWaitTimeout");
+
+        /// How long one datagram of UDP is remembered; 0 is 60 s.
+        ///
+        /// Twice netfilter's, so that no flow is forgotten that the node's own tracking still
+        /// knows.
+        udp_timeout: Duration = Duration::ZERO, PERIOD,
+            hot("conntrack.udpTimeout").named("udpTimeout");
+
+        /// How long a flow of UDP that goes on is remembered; 0 is 240 s.
+        ///
+        /// Twice netfilter's.
+        udp_stream_timeout: Duration = Duration::ZERO, PERIOD,
+            hot("conntrack.udpStreamTimeout").named("udpStreamTimeout");
+
         /// A kubeconfig file, for `--source kube`.
         ///
         /// None: the Pod's service account is used.
@@ -137,6 +165,27 @@ pub enum LogLevel {
     Debug,
     /// Everything, from verbosity 6 on.
     Trace,
+}
+
+impl Settings {
+    /// How long flows are remembered.
+    pub fn timeouts(&self) -> Timeouts {
+        let ticks = |configured: Duration, default| {
+            let seconds = configured.as_secs() + u64::from(configured.subsec_nanos() > 0);
+            match u32::try_from(seconds) {
+                Ok(0) => default,
+                Ok(seconds) => ticks::from_seconds(seconds),
+                Err(_) => ticks::from_seconds(u32::MAX),
+            }
+        };
+        let default = Timeouts::DEFAULT;
+        Timeouts {
+            tcp_established: ticks(self.tcp_established_timeout, default.tcp_established),
+            tcp_close_wait: ticks(self.tcp_close_wait_timeout, default.tcp_close_wait),
+            udp: ticks(self.udp_timeout, default.udp),
+            udp_stream: ticks(self.udp_stream_timeout, default.udp_stream),
+        }
+    }
 }
 
 impl LogLevel {

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::super::{Lifetime, MapKind, MapSize, SizeSetting};
+use super::super::{Lifetime, MapKind, MapSize, SizeSetting, WAYS};
 use super::CONTENT;
 
 const ARCHITECTURE: &str = include_str!(concat!(
@@ -58,6 +58,7 @@ impl fmt::Display for MapSize {
             Self::Of(setting) => write!(out, "{setting}"),
             Self::Twice(setting) => write!(out, "{setting} × 2"),
             Self::Half(setting) => write!(out, "{setting} / 2"),
+            Self::Buckets(setting) => write!(out, "{setting} × 2, {WAYS} in a bucket"),
         }
     }
 }

@@ -95,6 +95,6 @@ fn node_address<A: IpVersion, T: Tables<A>>(tables: &T) -> Option<A> {
 pub(crate) fn is_rejected(reason: Counter) -> bool {
     matches!(
         reason,
-        Counter::NoEndpoints | Counter::NoSuchPort | Counter::EndpointGone
+        Counter::NoEndpoints | Counter::NoSuchPort | Counter::EndpointGone | Counter::NoConnection
     )
 }

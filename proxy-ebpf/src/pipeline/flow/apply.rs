@@ -17,7 +17,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         translation: &Translation<A>,
     ) -> Verdict<A> {
         let Translation { tuple, flags, .. } = translation;
-        if flags & flow_flags::NETFILTER != 0 {
+        if flags & (flow_flags::NETFILTER | flow_flags::PLAIN) != 0 {
             return Verdict::Pass;
         }
         if is_ttl_exceeded(headers, self.tables, *flags) {

@@ -1,6 +1,6 @@
 //! What a hook can do with a translated packet: pass, bounce or forward it.
 
-use crate::layout::{Flow, Tuple, flow_flags};
+use crate::layout::{Tuple, flow_flags};
 use crate::pipeline::packet::Headers;
 
 /// What a hook can do with a translated packet. It is asked before the packet is changed:
@@ -65,18 +65,18 @@ impl<A> MasqueradeSource<A> for AllCapabilities {
 pub(crate) fn can_handle<A, O: HookCapabilities<A>>(
     capabilities: &mut O,
     headers: &Headers<A>,
-    flow: &Flow<A>,
+    (tuple, flags): (&Tuple<A>, u32),
     is_first: bool,
 ) -> bool {
-    if flow.flags() & flow_flags::REDIRECT == 0 {
+    if flags & flow_flags::REDIRECT == 0 {
         return capabilities.can_pass();
     }
-    let is_direct = flow.flags() & flow_flags::DSR != 0;
+    let is_direct = flags & flow_flags::DSR != 0;
     if O::HAS_NEXT_HOOK && (headers.ttl <= 1 || is_first || is_direct) {
         return false;
     }
-    if flow.flags() & flow_flags::HAIRPIN == 0 {
-        capabilities.can_forward(headers, &flow.tuple)
+    if flags & flow_flags::HAIRPIN == 0 {
+        capabilities.can_forward(headers, tuple)
     } else {
         capabilities.can_bounce()
     }

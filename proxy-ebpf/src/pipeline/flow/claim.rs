@@ -1,67 +1,136 @@
-//! Inserts the records of a new flow; the reply record claims its translated tuple.
+//! Makes the records of a flow; the record of its replies claims the translated tuple.
 
-use super::owner::{TupleOwner, tuple_owner};
-use super::record::{Translation, reply_key, reply_record_of};
-use super::source_port::NatPorts;
+use super::lookup::timeouts;
+use super::record::{SHARED, client_key, reply_key};
+use super::source_port::{NatPorts, Selection};
 use super::traffic::count_connection;
-use crate::layout::{Counter, Edge, Flow, FlowKey, flow_flags};
+use crate::flow_table::{Claim, NewRecord};
+use crate::layout::{Counter, Edge, KeyParts, NewFlow, flow_flags, new_flow_notes, protocol};
 use crate::pipeline::packet::{Headers, IpVersion};
-use crate::pipeline::tables::{InsertError, InsertMode, Tables};
+use crate::pipeline::tables::Tables;
 
-/// Makes the records of a new flow, which may get another source port.
+/// Who has the tuple of a flow's replies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TupleOwner {
+    /// Nobody, or a flow that is over.
+    Nobody,
+    /// The flow itself, in this state.
+    Itself(u32),
+    /// Another flow.
+    Other,
+}
+
+/// Who has the tuple that the flow's replies will have.
 #[inline(always)]
-pub(crate) fn insert_records<A: IpVersion, T: Tables<A>>(
+pub(crate) fn tuple_owner<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
-    nat_ports: u32,
-    flow: &mut Flow<A>,
-) -> Result<Translation<A>, Counter> {
-    claim_tuple(headers, tables, nat_ports, flow)?;
-    let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
-    if tables.insert_flow(&key, flow, InsertMode::Any).is_err() {
-        tables.remove_flow(&reply_key(flow, headers.protocol));
-        return Err(Counter::FlowTableFull);
+    flow: &NewFlow<A>,
+) -> TupleOwner {
+    let Some(owner) = tables.find(&reply_key(&flow.tuple, flow.flags, headers.protocol)) else {
+        return TupleOwner::Nobody;
+    };
+    if owner.is_over(timeouts(tables), tables.now()) {
+        TupleOwner::Nobody
+    } else if owner.tuple.answers(&headers.tuple) {
+        TupleOwner::Itself(owner.flags())
+    } else {
+        TupleOwner::Other
     }
-    tables.count(Counter::FlowsCreated);
-    count_connection(tables, flow);
-    Ok(Translation {
-        tuple: flow.tuple,
-        flags: flow.flags(),
-        is_deferred: false,
+}
+
+/// Whether the record of the flow's replies can stay, and only its client's was given up.
+#[inline(always)]
+pub(crate) fn has_replies<A>(headers: &Headers<A>, state: u32) -> bool {
+    !headers.begins_flow() || state & flow_flags::EMBRYONIC == 0
+}
+
+/// Gives a flow the state of the record of its replies.
+#[inline(always)]
+pub(crate) fn adopt_state<A>(flow: &mut NewFlow<A>, state: u32) {
+    flow.flags = flow.flags & !SHARED | state & SHARED;
+}
+
+/// Whether a packet without a flow is one of a connection that has begun before. One that came in
+/// a tunnel belongs to a connection that another node knows.
+#[inline(always)]
+pub(crate) fn is_stray<A>(headers: &Headers<A>, flow: &NewFlow<A>) -> bool {
+    headers.protocol == protocol::TCP
+        && !headers.begins_flow()
+        && flow.notes & (new_flow_notes::TUNNELLED | new_flow_notes::EXISTING) == 0
+}
+
+/// Tries to give a flow another source port than its client's; `None` where there is none.
+#[inline(always)]
+pub(crate) fn select_port<A: IpVersion, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+    flow: &mut NewFlow<A>,
+) -> Option<Selection> {
+    let nat_ports = tables.settings().map_or(0, |settings| settings.nat_ports);
+    NatPorts::new(nat_ports, headers, tables.now()).try_some(tables, headers, flow)
+}
+
+/// Makes the record of the flow's replies, if no other flow has taken the tuple meanwhile.
+#[inline(always)]
+pub(crate) fn claim_replies<A: IpVersion, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+    flow: &NewFlow<A>,
+) -> Claim {
+    const KEPT: u32 =
+        flow_flags::REDIRECT | flow_flags::HAIRPIN | flow_flags::TCP | flow_flags::SCTP | SHARED;
+    let now = tables.now();
+    let record = NewRecord {
+        key: reply_key(&flow.tuple, flow.flags, headers.protocol),
+        tuple: KeyParts::of_answers(&headers.tuple, 0, Edge::Ingress),
+        backend: flow.backend,
+        generation: flow.generation,
+        service: flow.service,
+        packets: 0,
+        client_end: headers.numbers.next,
+        flags: flow.flags & KEPT | flow_flags::REPLY,
+        now,
+    };
+    let timeouts = timeouts(tables);
+    tables.claim(&record, timeouts, |old| {
+        let is_reclaimed =
+            flow.notes & new_flow_notes::RECLAIMS != 0 && is_reclaimable(old.flags());
+        old.tuple.answers(&headers.tuple) || is_reclaimed || old.is_over(timeouts, now)
     })
 }
 
-/// Makes the reply record, which claims the translated tuple, with another source port
-/// where another flow has the tuple or the packets leave with this node's address.
+/// Makes the record of the client's packets, and counts the flow.
 #[inline(always)]
-fn claim_tuple<A: IpVersion, T: Tables<A>>(
+pub(crate) fn claim_client<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
-    nat_ports: u32,
-    flow: &mut Flow<A>,
-) -> Result<(), Counter> {
-    let reply = reply_record_of(flow, &headers.tuple);
-    let mut key = reply_key(flow, headers.protocol);
-    let is_own = flow.flags() & flow_flags::REDIRECT == 0
-        && tables.find(&key).is_none_or(|other| {
-            other.tuple.is(&reply.tuple)
-                || tuple_owner(&other, key.protocol, tables.now()) == TupleOwner::Expired
-        });
-    if !is_own {
-        let ports = NatPorts::new(nat_ports, headers, tables.now());
-        let port = ports
-            .find(tables, &mut key, &reply.tuple)
-            .ok_or(Counter::PortsExhausted)?;
-        key.tuple.destination_port = port;
-        flow.tuple.source_port = port;
+    flow: &NewFlow<A>,
+) -> Claim {
+    let now = tables.now();
+    let record = NewRecord {
+        key: client_key(headers),
+        tuple: KeyParts::of(&flow.tuple, 0, Edge::Ingress),
+        backend: flow.backend,
+        generation: flow.generation,
+        service: flow.service,
+        packets: 1,
+        client_end: 0,
+        flags: flow.flags,
+        now,
+    };
+    let timeouts = timeouts(tables);
+    let claim = tables.claim(&record, timeouts, |old| old.is_over(timeouts, now));
+    if matches!(claim, Claim::Made { .. }) {
+        tables.count(Counter::FlowsCreated);
+        count_connection(tables, flow);
     }
-    // Whoever had the tuple goes.
-    tables.remove_flow(&key);
-    tables
-        .insert_flow(&key, &reply, InsertMode::NoExist)
-        .map_err(|error| match error {
-            InsertError::Full => Counter::FlowTableFull,
-            // Another CPU was faster; the client will ask again.
-            InsertError::Exists => Counter::PortsExhausted,
-        })
+    claim
+}
+
+/// Whether a flow that is not over can lose its tuple where there is no other way: it is
+/// unestablished, or was reset.
+#[inline(always)]
+pub(super) fn is_reclaimable(flags: u32) -> bool {
+    flags & (flow_flags::EMBRYONIC | flow_flags::RESET) != 0
 }

@@ -1,14 +1,22 @@
 //! Finds the flow record of a packet, checks that it is still valid, and refreshes it.
 
 use super::capabilities::{HookCapabilities, can_handle};
-use super::lifetime::is_fresh;
-use super::record::{Translation, reply_record};
-use super::state::{mark_reset, refresh_flow, update_last_seen};
+use super::record::{Translation, client_key};
+use super::state::{
+    Standing, continues_on_syn, is_current, is_stateful, mark_reset, update_from_client,
+    update_from_endpoint,
+};
 use super::traffic::count_packet;
-use crate::layout::{Counter, Edge, Flow, FlowKey, Tuple, flow_flags, protocol, settings_flags};
+use crate::flow_table::Record;
+use crate::layout::{
+    Counter, Edge, KeyParts, Timeouts, Tuple, flow_flags, protocol, settings_flags,
+};
 use crate::pipeline::packet::headers::tcp_flags;
 use crate::pipeline::packet::{Headers, IpVersion};
 use crate::pipeline::tables::Tables;
+
+/// Flags of records whose packets pass as they are.
+const UNTRANSLATED: u32 = flow_flags::PLAIN | flow_flags::NETFILTER;
 
 /// The flow that the packet belongs to, if there is one; it is kept alive. An error says
 /// that its endpoint has been gone for long, which is asked at most once a tick.
@@ -18,50 +26,179 @@ pub(crate) fn find_flow<A: IpVersion, T: Tables<A>, O: HookCapabilities<A>>(
     tables: &T,
     capabilities: &mut O,
 ) -> Result<Option<Translation<A>>, Counter> {
-    let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
-    let Some(flow) = tables.find(&key) else {
+    let Some(flow) = tables.find(&client_key(headers)) else {
         return Ok(None);
     };
     let now = tables.now();
-    if !is_valid(tables, &flow, headers, now) {
+    let flags = flow.flags();
+    if flags & UNTRANSLATED != 0 {
+        return Ok(pass_untranslated(headers, tables, &flow, now));
+    }
+    let is_due = flow.last_seen() != now;
+    if is_due && is_expired(tables, &flow, now) {
         return Ok(None);
     }
-    let is_reply = flow.flags() & flow_flags::REPLY != 0;
-    let is_first = is_reply && flow.flags() & flow_flags::SEEN_REPLY == 0;
-    // What comes before the flow is open, and from its first FIN on, may change its state.
-    let is_changing = flow.flags() & STATEFUL != 0;
-    let is_due =
-        update_last_seen(&flow, headers, now) || is_changing || headers.fin_rst_flags() != 0;
-    if !is_reply && is_due {
-        if !refresh_flow(tables, &flow, headers, now) {
-            tables.remove_flow(&key);
+    if flags & flow_flags::REPLY != 0 {
+        if !update_from_endpoint(tables, &flow, headers, now) {
             return Ok(None);
         }
+    } else if !belongs(headers, tables, &flow, now) {
+        return Ok(None);
+    } else if is_due || is_stateful(headers, flags) {
+        if update_from_client(tables, &flow, headers, now) != Standing::Valid {
+            return Ok(None);
+        }
+        flow.set_last_seen(now);
         if is_endpoint_gone(tables, &flow, headers) {
             mark_reset(tables, &flow, headers.protocol);
             return Err(Counter::EndpointGone);
         }
     }
-    let is_deferred = !can_handle(capabilities, headers, &flow, is_first);
+    note_acknowledgment(headers, &flow);
+    let is_first = flags & (flow_flags::REPLY | flow_flags::SEEN_REPLY) == flow_flags::REPLY;
+    let tuple = flow.tuple;
+    if !flow.is_unchanged() {
+        return Ok(None);
+    }
+    let is_deferred = !can_handle(capabilities, headers, (&tuple, flags), is_first);
     if !is_deferred {
         count_packet(tables, &flow);
     }
     Ok(Some(Translation {
-        tuple: flow.tuple,
-        flags: flow.flags(),
+        tuple,
+        flags,
         is_deferred,
     }))
 }
 
-/// Of a flow with one of these each packet is looked at closely.
-const STATEFUL: u32 = flow_flags::EMBRYONIC | flow_flags::FIN | flow_flags::RESET;
+/// What a reply of a translated flow becomes; the flow is kept alive.
+#[inline(always)]
+pub(crate) fn find_reply<A: IpVersion, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+) -> Option<Tuple<A>> {
+    let key = KeyParts::of(&headers.tuple, headers.protocol, Edge::Egress);
+    let flow = tables.find(&key)?;
+    let now = tables.now();
+    if flow.flags() & UNTRANSLATED != 0 {
+        pass_untranslated(headers, tables, &flow, now);
+        return None;
+    }
+    if flow.last_seen() != now && is_expired(tables, &flow, now) {
+        return None;
+    }
+    if !update_from_endpoint(tables, &flow, headers, now) {
+        return None;
+    }
+    note_acknowledgment(headers, &flow);
+    let tuple = flow.tuple;
+    if !flow.is_unchanged() {
+        return None;
+    }
+    count_packet(tables, &flow);
+    Some(tuple)
+}
+
+/// The flow under a packet's tuple that the packet may go on with, though its hook did not
+/// find it so: it was made meanwhile, or has lost the record of its replies. One that the packet
+/// does not belong to is over.
+#[inline(always)]
+pub(crate) fn usable_flow<'a, A: IpVersion, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &'a T,
+) -> Option<Record<'a, A>> {
+    let flow = tables.find(&client_key(headers))?;
+    let now = tables.now();
+    let flags = flow.flags();
+    if flags & (flow_flags::REPLY | UNTRANSLATED) == flow_flags::REPLY {
+        return None;
+    }
+    let is_usable = flags & (UNTRANSLATED | flow_flags::CLOSED) == 0
+        && !is_expired(tables, &flow, now)
+        && belongs(headers, tables, &flow, now);
+    if !is_usable {
+        flow.mark(flow_flags::CLOSED);
+        return None;
+    }
+    Some(flow)
+}
+
+/// How long flows are remembered.
+#[inline(always)]
+pub(crate) fn timeouts<A: IpVersion, T: Tables<A>>(tables: &T) -> &Timeouts {
+    tables
+        .settings()
+        .map_or(&Timeouts::DEFAULT, |settings| &settings.timeouts)
+}
+
+/// Whether a record was not used for longer than flows of its kind are remembered. The end of a
+/// connection does not count: until the tuple is claimed, late packets are still translated.
+#[inline(always)]
+pub(crate) fn is_expired<A: IpVersion, T: Tables<A>>(
+    tables: &T,
+    flow: &Record<'_, A>,
+    now: u32,
+) -> bool {
+    const ENDED: u32 = flow_flags::RESET | flow_flags::CLOSED;
+    timeouts(tables).is_over(flow.flags() & !ENDED, flow.idle(now))
+}
+
+/// Whether a client's packet still belongs to the flow that was found under its tuple.
+#[inline(always)]
+fn belongs<A: IpVersion, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+    flow: &Record<'_, A>,
+    now: u32,
+) -> bool {
+    if headers.is_syn() {
+        continues_on_syn(tables, flow, headers.protocol, now)
+    } else {
+        headers.protocol != protocol::UDP || is_current(tables, flow)
+    }
+}
+
+/// A packet of a connection that others translate, or nobody: it passes, and is remembered.
+/// `None` where it begins another connection.
+#[inline(always)]
+fn pass_untranslated<A: IpVersion, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+    flow: &Record<'_, A>,
+    now: u32,
+) -> Option<Translation<A>> {
+    let flags = flow.flags();
+    const ENDED: u32 = flow_flags::FIN | flow_flags::RESET;
+    let is_new = headers.is_syn() && (flags & ENDED != 0 || flags & flow_flags::PLAIN != 0);
+    if is_new || is_expired(tables, flow, now) {
+        return None;
+    }
+    flow.set_last_seen(now);
+    let news = headers.fin_rst_flags();
+    if flags & news != news {
+        flow.set_flags(flags | news);
+    }
+    Some(Translation {
+        tuple: headers.tuple,
+        flags,
+        is_deferred: false,
+    })
+}
+
+/// Remembers what the sender of a segment expects next.
+#[inline(always)]
+fn note_acknowledgment<A>(headers: &Headers<A>, flow: &Record<'_, A>) {
+    if headers.tcp_flags & tcp_flags::ACK != 0 {
+        flow.acknowledged.set(headers.numbers.acknowledgment);
+    }
+}
 
 /// Whether this connection is to be reset because its endpoint is gone. A reset
 /// of its own still goes there.
 #[inline(always)]
 fn is_endpoint_gone<A: IpVersion, T: Tables<A>>(
     tables: &T,
-    flow: &Flow<A>,
+    flow: &Record<'_, A>,
     headers: &Headers<A>,
 ) -> bool {
     if headers.protocol != protocol::TCP || headers.tcp_flags & tcp_flags::RST != 0 {
@@ -72,62 +209,4 @@ fn is_endpoint_gone<A: IpVersion, T: Tables<A>>(
         && tables
             .backend(flow.backend)
             .is_some_and(|backend| backend.resets(flow.generation))
-}
-
-/// Whether this packet still belongs to the flow that was found under its tuple.
-#[inline(always)]
-fn is_valid<A: IpVersion, T: Tables<A>>(
-    tables: &T,
-    flow: &Flow<A>,
-    headers: &Headers<A>,
-    now: u32,
-) -> bool {
-    if flow.flags() & flow_flags::NETFILTER != 0 && headers.is_syn() {
-        return false;
-    }
-    let is_reply = flow.flags() & flow_flags::REPLY != 0;
-    if !is_fresh(flow, headers.protocol, now) {
-        // Traffic in one direction only keeps the other record fresh.
-        let is_kept = !is_reply
-            && reply_record(tables, flow, headers.protocol)
-                .is_some_and(|reply| is_fresh(&reply, headers.protocol, now));
-        if !is_kept {
-            return false;
-        }
-    }
-    if is_reply {
-        return true;
-    }
-    if headers.is_syn() {
-        // After a FIN or an RST of either side this is another connection.
-        let is_ending = |flow: &Flow<A>| flow.flags() & (flow_flags::FIN | flow_flags::RESET) != 0;
-        return is_current(tables, flow)
-            && !is_ending(flow)
-            && reply_record(tables, flow, headers.protocol).is_none_or(|reply| !is_ending(&reply));
-    }
-    headers.protocol != protocol::UDP || is_current(tables, flow)
-}
-
-#[inline(always)]
-fn is_current<A: IpVersion, T: Tables<A>>(tables: &T, flow: &Flow<A>) -> bool {
-    tables
-        .backend(flow.backend)
-        .is_some_and(|backend| backend.is_current(flow.generation))
-}
-
-/// What a reply of a translated flow becomes; the flow is kept alive.
-#[inline(always)]
-pub(crate) fn find_reply<A: IpVersion, T: Tables<A>>(
-    headers: &Headers<A>,
-    tables: &T,
-) -> Option<Tuple<A>> {
-    let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Egress);
-    let flow = tables.find(&key)?;
-    let now = tables.now();
-    if !is_fresh(&flow, headers.protocol, now) {
-        return None;
-    }
-    update_last_seen(&flow, headers, now);
-    count_packet(tables, &flow);
-    Some(flow.tuple)
 }

@@ -1,15 +1,15 @@
-//! Flows: their records, the lifetime of these, and the owners of translated tuples.
+//! Flows: their records, their state, and the owners of translated tuples.
 //!
-//! A flow is *unestablished* until its client sends a packet after an answer, then it is
-//! *established*; [`owner`] says when another flow may claim its translated tuple.
+//! A flow is *unestablished* until its client takes up the endpoint's answer, then it is
+//! *established*; [`connection`] has what is believed of TCP's ends about that.
 
 pub(crate) mod apply;
 pub(crate) mod capabilities;
 pub(crate) mod claim;
-pub(crate) mod lifetime;
+pub(crate) mod connection;
 pub(crate) mod lookup;
-pub(crate) mod owner;
+pub(crate) mod plain;
 pub(crate) mod record;
-mod source_port;
+pub(crate) mod source_port;
 pub(crate) mod state;
 pub(crate) mod traffic;

@@ -1,8 +1,10 @@
 //! The two records of a flow: one for its client's packets, one for the replies.
 
-use crate::layout::{Address, Backend, Edge, Flow, FlowKey, RelaxedU32, Tuple, flow_flags};
-use crate::pipeline::packet::Headers;
-use crate::pipeline::tables::Tables;
+use crate::flow_table::Record;
+use crate::layout::{
+    Address, Backend, Edge, KeyParts, NewFlow, Tuple, flow_flags, new_flow_notes, protocol,
+};
+use crate::pipeline::packet::{Headers, IpVersion};
 
 /// What a flow does to a packet.
 pub(crate) struct Translation<A> {
@@ -14,42 +16,24 @@ pub(crate) struct Translation<A> {
     pub(crate) is_deferred: bool,
 }
 
-/// Where the replies of a flow are looked up: a flow whose packets were sent on
-/// with this node's address gets its replies at an ingress.
-#[inline(always)]
-pub(crate) fn reply_key<A: Copy>(flow: &Flow<A>, protocol: u8) -> FlowKey<A> {
-    let edge = if flow.flags() & flow_flags::REDIRECT == 0 {
-        Edge::Egress
-    } else {
-        Edge::Ingress
-    };
-    FlowKey::new(flow.tuple.reversed(), protocol, edge)
-}
-
-/// The record of a flow's replies, where there is one and they pass here.
-#[inline(always)]
-pub(crate) fn reply_record<'a, A: Address, T: Tables<A>>(
-    tables: &'a T,
-    flow: &Flow<A>,
-    protocol: u8,
-) -> Option<T::Flow<'a>> {
-    if flow.flags() & flow_flags::DSR == 0 {
-        tables.find(&reply_key(flow, protocol))
-    } else {
-        None
-    }
-}
+/// No backend: of a flow that belongs to no Service.
+pub(crate) const NO_BACKEND: u32 = u32::MAX;
 
 /// A flow that a packet opens to an endpoint, with these flags; it keeps its client's end.
 #[inline(always)]
-pub(crate) fn flow_record<A: Address, T: Tables<A>>(
+pub(crate) fn new_flow<A: IpVersion>(
     headers: &Headers<A>,
-    tables: &T,
     index: u32,
     backend: &Backend<A>,
     flags: u32,
-) -> Flow<A> {
-    Flow {
+) -> NewFlow<A> {
+    // What only has to go on, was established before: its handshake is over.
+    let phase = if headers.begins_flow() {
+        flow_flags::EMBRYONIC
+    } else {
+        0
+    };
+    NewFlow {
         tuple: Tuple {
             destination: backend.address,
             destination_port: backend.port,
@@ -58,27 +42,67 @@ pub(crate) fn flow_record<A: Address, T: Tables<A>>(
         backend: index,
         generation: backend.generation,
         service: backend.service,
-        last_seen: RelaxedU32::new(tables.now()),
-        flags: RelaxedU32::new(flags | flow_flags::EMBRYONIC),
-        packets: RelaxedU32::new(1),
+        flags: flags | phase | protocol_flag(headers.protocol),
+        notes: 0,
+        port_attempts: 0,
+        reclaimable_port: 0,
     }
 }
 
-/// The record of a flow's replies; `original` is what the client sends.
+/// Makes of a new flow the one that a client's record is of.
 #[inline(always)]
-pub(crate) fn reply_record_of<A: Copy>(flow: &Flow<A>, original: &Tuple<A>) -> Flow<A> {
-    let mut reply = flow.clone();
-    reply.tuple = original.reversed();
-    let kept = flow_flags::REDIRECT | flow_flags::HAIRPIN | flow_flags::EMBRYONIC;
-    reply.flags.set(flow.flags() & kept | flow_flags::REPLY);
-    reply.packets.set(0);
-    reply
+pub(crate) fn become_existing<A: Copy>(flow: &mut NewFlow<A>, record: &Record<'_, A>) {
+    flow.tuple = record.tuple;
+    flow.backend = record.backend;
+    flow.generation = record.generation;
+    flow.service = record.service;
+    flow.flags = record.flags();
+    flow.notes = new_flow_notes::EXISTING;
 }
 
-/// The record, of a flow that is open.
+/// The flag of a protocol; none of UDP.
 #[inline(always)]
-pub(crate) fn established<A: Copy>(flow: &Flow<A>) -> Flow<A> {
-    let established = flow.clone();
-    established.flags.set(flow.flags() & !flow_flags::EMBRYONIC);
-    established
+pub(crate) fn protocol_flag(number: u8) -> u32 {
+    match number {
+        protocol::TCP => flow_flags::TCP,
+        protocol::SCTP => flow_flags::SCTP,
+        _ => 0,
+    }
+}
+
+/// Where the record of a client's packets is looked up.
+#[inline(always)]
+pub(crate) fn client_key<A: Address>(headers: &Headers<A>) -> KeyParts<'_, A> {
+    KeyParts::of(&headers.tuple, headers.protocol, Edge::Ingress)
+}
+
+/// Where the replies of a flow are looked up whose packets become `tuple`: a flow whose packets
+/// were sent on with this node's address gets its replies at an ingress.
+#[inline(always)]
+pub(crate) fn reply_key<A: Address>(tuple: &Tuple<A>, flags: u32, protocol: u8) -> KeyParts<'_, A> {
+    let edge = if flags & flow_flags::REDIRECT == 0 {
+        Edge::Egress
+    } else {
+        Edge::Ingress
+    };
+    KeyParts::of_answers(tuple, protocol, edge)
+}
+
+/// The flags that a flow's records have in common; the record of the replies decides.
+pub(crate) const SHARED: u32 = flow_flags::EMBRYONIC
+    | flow_flags::FIN
+    | flow_flags::CLIENT_FIN
+    | flow_flags::FIN_ACKNOWLEDGED
+    | flow_flags::CLIENT_FIN_ACKNOWLEDGED
+    | flow_flags::RESET
+    | flow_flags::CLOSED;
+
+/// Gives a client's record the flags that its flow has by the record of the replies.
+#[inline(always)]
+pub(crate) fn share_flags<A>(record: &Record<'_, A>, reply: u32) {
+    let flags = record.flags();
+    let shared = flags & !SHARED | reply & SHARED;
+    if shared != flags {
+        record.set_flags(shared);
+    }
 }

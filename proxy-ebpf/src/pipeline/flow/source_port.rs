@@ -1,16 +1,19 @@
 //! Selects a free source port for a flow that cannot keep its client's.
 
-use super::owner::{TupleOwner, tuple_owner};
-use crate::layout::{FlowKey, Port, Tuple};
+use super::claim::is_reclaimable;
+use super::lookup::timeouts;
+use super::record::reply_key;
+use crate::layout::{NewFlow, Port, new_flow_notes};
 use crate::pipeline::packet::hash::Hash;
-use crate::pipeline::packet::verifier::hide_bounds;
 use crate::pipeline::packet::{Headers, IpVersion};
 use crate::pipeline::tables::Tables;
 
 /// Translated source ports that are tried for one new flow. With three in four ports
 /// taken, one new flow in a thousand finds none free.
 const PORT_ATTEMPTS: u32 = 24;
-/// How many of these are the same whenever the flow is created, so that it finds the port
+/// How many of them one run of the program tries: the verifier walks through each.
+const ATTEMPTS_AT_ONCE: u32 = 4;
+/// How many of all are the same whenever the flow is created, so that it finds the port
 /// again that it had; the others change with time, for a client that asks again because
 /// it found none.
 const SAME_ATTEMPTS: u32 = 8;
@@ -48,40 +51,64 @@ impl NatPorts {
         }
     }
 
-    /// The first that no other flow has, for replies that come under `key` and become
-    /// `own`. If there is none, that of a flow that is reclaimable: so a flood of connections
-    /// that never open shuts nobody out.
+    /// Tries the next few: the first that no other flow has is the flow's. If at last there is
+    /// none, that of a flow that is reclaimable: so a flood of connections that never open
+    /// shuts nobody out.
     #[inline(always)]
-    pub(crate) fn find<A: IpVersion, T: Tables<A>>(
+    pub(crate) fn try_some<A: IpVersion, T: Tables<A>>(
         &self,
         tables: &T,
-        key: &mut FlowKey<A>,
-        own: &Tuple<A>,
-    ) -> Option<Port> {
+        headers: &Headers<A>,
+        flow: &mut NewFlow<A>,
+    ) -> Option<Selection> {
         let now = tables.now();
+        let timeouts = timeouts(tables);
         let [same, later] = self.starts;
-        let mut reclaimable = hide_bounds(0, now);
-        for attempt in 0..PORT_ATTEMPTS {
+        let first = flow.port_attempts;
+        for offset in 0..ATTEMPTS_AT_ONCE {
+            let attempt = first.wrapping_add(offset);
             let start = if attempt < SAME_ATTEMPTS { same } else { later };
             let position = start.wrapping_add(attempt.wrapping_mul(self.step));
             let port = tables.nat_port(position.checked_rem(self.count)?)?;
-            key.tuple.destination_port = port;
-            let Some(other) = tables.find(key) else {
-                return Some(port);
+            let mut key = reply_key(&flow.tuple, flow.flags, headers.protocol);
+            key.ports[1] = port;
+            let is_free = match tables.find(&key) {
+                None => true,
+                Some(other) => {
+                    if is_reclaimable(other.flags()) {
+                        flow.reclaimable_port = u32::from(port.raw()) | RECLAIMABLE;
+                    }
+                    other.tuple.answers(&headers.tuple) || other.is_over(timeouts, now)
+                }
             };
-            if other.tuple.is(own) {
-                return Some(port);
-            }
-            match tuple_owner(&other, key.protocol, now) {
-                TupleOwner::Expired => return Some(port),
-                TupleOwner::Reclaimable => reclaimable = u32::from(port.raw()) | RECLAIMABLE,
-                TupleOwner::Closing | TupleOwner::Live => {}
+            if is_free {
+                flow.tuple.source_port = port;
+                flow.notes |= new_flow_notes::HAS_PORT;
+                return Some(Selection::Done);
             }
         }
+        flow.port_attempts = first.wrapping_add(ATTEMPTS_AT_ONCE);
+        if flow.port_attempts < PORT_ATTEMPTS {
+            return Some(Selection::Unfinished);
+        }
+        if flow.reclaimable_port == 0 {
+            return None;
+        }
         #[expect(clippy::cast_possible_truncation, reason = "the port, without the bit")]
-        let port = Port::new(u16::from_be(reclaimable as u16));
-        (reclaimable != 0).then_some(port)
+        let port = Port::new(u16::from_be(flow.reclaimable_port as u16));
+        flow.tuple.source_port = port;
+        flow.notes |= new_flow_notes::HAS_PORT | new_flow_notes::RECLAIMS;
+        Some(Selection::Done)
     }
+}
+
+/// How far the selection of a source port is.
+#[derive(Clone, Copy)]
+pub(crate) enum Selection {
+    /// The flow has one.
+    Done,
+    /// There are others to be tried.
+    Unfinished,
 }
 
 /// A number that spreads flows over the NAT range, of the client's end and the

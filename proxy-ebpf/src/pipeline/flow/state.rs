@@ -1,114 +1,238 @@
-//! Updates the state of a packet's flow: last seen, FIN and RST, established.
+//! Updates the state of a packet's flow: last seen, established, closed.
 
-use super::record::{established, reply_key, reply_record, reply_record_of};
-use crate::layout::{Address, Edge, Flow, FlowKey, flow_flags};
-use crate::pipeline::packet::Headers;
-use crate::pipeline::tables::{InsertMode, Tables};
+use super::connection::{Connection, STATEFUL, Segment};
+use super::record::{reply_key, share_flags};
+use crate::flow_table::Record;
+use crate::layout::{Edge, KeyParts, flow_flags};
+use crate::pipeline::packet::headers::tcp_flags;
+use crate::pipeline::packet::{Headers, IpVersion};
+use crate::pipeline::tables::Tables;
 
-/// Updates the record's last-seen time and its FIN and RST flags. True at most once a tick:
-/// then the caller refreshes the record of the other direction.
-#[inline(always)]
-pub(crate) fn update_last_seen<A>(flow: &Flow<A>, headers: &Headers<A>, now: u32) -> bool {
-    let mut news = headers.fin_rst_flags();
-    if flow.flags() & flow_flags::REPLY != 0 {
-        news |= flow_flags::SEEN_REPLY | closed_flag(flow, headers);
-    }
-    if flow.flags() & news != news {
-        flow.mark(news);
-    }
-    if flow.last_seen.get() == now {
-        return false;
-    }
-    flow.last_seen.set(now);
-    true
+/// How a flow stands, by the record of its replies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It goes on.
+    Valid,
+    /// It has no record of the replies any more.
+    Incomplete,
+    /// Another flow has its translated tuple.
+    Lost,
 }
 
-/// In the record of the replies, both sides' FINs.
-pub(crate) const BOTH_FINS: u32 = flow_flags::FIN | flow_flags::CLIENT_FIN;
-
-/// What a packet of either direction says about the end of the connection: what comes
-/// after both FINs acknowledges the second one. Before that the tuple is not free, or a
-/// new connection would meet the old one's end that still waits for this ACK.
+/// Whether a client's packet has to be looked at closely: one in a tick, and each one of a
+/// connection that begins or ends.
 #[inline(always)]
-fn closed_flag<A>(reply: &Flow<A>, headers: &Headers<A>) -> u32 {
-    if reply.flags() & BOTH_FINS == BOTH_FINS && headers.fin_rst_flags() == 0 {
-        flow_flags::CLOSED
-    } else {
-        0
-    }
+pub(crate) fn is_stateful<A>(headers: &Headers<A>, flags: u32) -> bool {
+    flags & STATEFUL != 0
+        || headers.tcp_flags & (tcp_flags::FIN | tcp_flags::RST | tcp_flags::SYN) != 0
 }
 
-/// Refreshes the reply record for a packet of the client; with DSR, where no replies pass,
-/// updates the flow's own state. False if another flow has claimed the translated tuple.
+/// Whether the protocol has connections.
 #[inline(always)]
-#[must_use]
-pub(crate) fn refresh_flow<A: Address, T: Tables<A>>(
+const fn has_connections(flags: u32) -> bool {
+    flags & (flow_flags::TCP | flow_flags::SCTP) != 0
+}
+
+/// Takes a packet of the client.
+#[inline(always)]
+pub(crate) fn update_from_client<A: IpVersion, T: Tables<A>>(
     tables: &T,
-    flow: &Flow<A>,
+    flow: &Record<'_, A>,
     headers: &Headers<A>,
     now: u32,
-) -> bool {
-    if flow.flags() & flow_flags::DSR == 0 {
-        return refresh_reply_record(tables, flow, headers, now);
+) -> Standing {
+    let flags = flow.flags();
+    if flags & flow_flags::DSR != 0 {
+        update_direct(flow, headers);
+        return Standing::Valid;
     }
-    // That the client goes on is all that tells here of an answer.
-    if flow.flags() & flow_flags::EMBRYONIC != 0 && headers.is_progress() {
-        let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
-        // Without room it stays where it is, and the next packet tries again.
-        let _ = tables.insert_flow(&key, &established(flow), InsertMode::Any);
-    }
-    true
-}
-
-/// Refreshes the reply record for a packet of the client: inserts it again if it was evicted,
-/// copies the client's FIN or RST to it, and moves an answered flow to the established ones.
-/// False if the record is another flow's, which has claimed the translated tuple.
-#[inline(always)]
-#[must_use]
-fn refresh_reply_record<A: Address, T: Tables<A>>(
-    tables: &T,
-    flow: &Flow<A>,
-    headers: &Headers<A>,
-    now: u32,
-) -> bool {
-    let key = reply_key(flow, headers.protocol);
-    let Some(reply) = tables.find(&key) else {
-        let reply = reply_record_of(flow, &headers.tuple);
-        // A full table, or another CPU that was faster: the next second tries again.
-        let _ = tables.insert_flow(&key, &reply, InsertMode::NoExist);
-        return true;
+    let Some(reply) = tables.find(&reply_key(&flow.tuple, flags, headers.protocol)) else {
+        return Standing::Incomplete;
     };
-    if !reply.tuple.is(&headers.tuple.reversed()) {
-        return false;
+    if !reply.tuple.answers(&headers.tuple) {
+        return Standing::Lost;
     }
-    reply.last_seen.set(now);
-    reply.mark(match headers.fin_rst_flags() {
-        0 => closed_flag(&reply, headers),
-        flow_flags::FIN => flow_flags::CLIENT_FIN,
-        _ => flow_flags::RESET,
-    });
-    let is_embryonic = flow.flags() & flow_flags::EMBRYONIC != 0;
-    if is_embryonic && reply.flags() & flow_flags::SEEN_REPLY != 0 && headers.is_progress() {
-        let forward = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
-        // Without room both stay where they are, and the next packet tries again. The
-        // old copies stay behind: found only where the new ones are not, until they
-        // are too old to count.
-        let is_moved = tables
-            .insert_flow(&key, &established(&reply), InsertMode::Any)
-            .is_ok();
-        let _ = is_moved
-            && tables
-                .insert_flow(&forward, &established(flow), InsertMode::Any)
-                .is_ok();
+    let next = if !has_connections(flags) {
+        // The client goes on after an answer, or in a later tick: a stream, also where nothing
+        // is answered.
+        let is_stream = reply.flags() & flow_flags::SEEN_REPLY != 0 || flow.last_seen() != now;
+        let phase = if is_stream { flow_flags::EMBRYONIC } else { 0 };
+        reply.flags() & !phase
+    } else {
+        let expected = reply.acknowledged.get();
+        let before = Connection::of(&reply, reply.flags());
+        let after = before.on_client(&segment(headers, expected));
+        store(&reply, &before, &after);
+        after.flags
+    };
+    if next != reply.flags() {
+        reply.set_flags(next);
+    }
+    reply.set_last_seen(now);
+    share_flags(flow, next);
+    Standing::Valid
+}
+
+/// Takes a packet of the client of a flow with direct return, whose answers do not pass here:
+/// all that is known is what the client says.
+#[inline(always)]
+fn update_direct<A>(flow: &Record<'_, A>, headers: &Headers<A>) {
+    let flags = flow.flags();
+    let mut next = flags;
+    if headers.is_progress() {
+        next &= !flow_flags::EMBRYONIC;
+    }
+    if headers.tcp_flags & tcp_flags::FIN != 0 {
+        next |= flow_flags::CLIENT_FIN;
+    }
+    if headers.tcp_flags & tcp_flags::RST != 0 {
+        next |= flow_flags::RESET;
+    }
+    if next != flags {
+        flow.set_flags(next);
+    }
+}
+
+/// Takes a reply. False if it belongs to a connection that nobody translates.
+#[inline(always)]
+pub(crate) fn update_from_endpoint<A: IpVersion, T: Tables<A>>(
+    tables: &T,
+    reply: &Record<'_, A>,
+    headers: &Headers<A>,
+    now: u32,
+) -> bool {
+    let flags = reply.flags();
+    let is_due = reply.last_seen() != now;
+    let is_stateful = has_connections(flags) && is_stateful(headers, flags);
+    if !is_due && !is_stateful {
+        if flags & (flow_flags::SEEN_REPLY | flow_flags::UNANSWERED_SYN) != flow_flags::SEEN_REPLY {
+            reply.set_flags(answered(flags));
+        }
+        return true;
+    }
+    let key = KeyParts::of_answers(&reply.tuple, headers.protocol, Edge::Ingress);
+    let client = tables
+        .find(&key)
+        .filter(|client| client.tuple.answers(&headers.tuple));
+    let mut next = answered(flags);
+    if is_stateful {
+        let expected = client
+            .as_ref()
+            .map_or(0, |client| client.acknowledged.get());
+        let before = Connection::of(reply, flags);
+        let Some(after) = before.on_endpoint(&segment(headers, expected)) else {
+            return false;
+        };
+        store(reply, &before, &after);
+        next = answered(after.flags);
+    }
+    if next != flags {
+        reply.set_flags(next);
+    }
+    reply.set_last_seen(now);
+    if let Some(client) = client {
+        client.set_last_seen(now);
+        share_flags(&client, next);
     }
     true
 }
 
-/// Marks both records as reset: the client gets an RST, and the tuple becomes reclaimable.
+/// The flags of a flow whose endpoint has answered.
 #[inline(always)]
-pub(crate) fn mark_reset<A: Address, T: Tables<A>>(tables: &T, flow: &Flow<A>, protocol: u8) {
+const fn answered(flags: u32) -> u32 {
+    (flags | flow_flags::SEEN_REPLY) & !flow_flags::UNANSWERED_SYN
+}
+
+#[inline(always)]
+fn segment<A>(headers: &Headers<A>, expected: u32) -> Segment {
+    Segment {
+        flags: headers.tcp_flags,
+        numbers: headers.numbers,
+        expected,
+    }
+}
+
+#[inline(always)]
+fn store<A>(reply: &Record<'_, A>, before: &Connection, after: &Connection) {
+    if before.ends != after.ends {
+        reply.ends[0].set(after.ends[0]);
+        reply.ends[1].set(after.ends[1]);
+    }
+}
+
+/// SYNs, each in a tick of its own, after which an established connection is given up whose
+/// endpoint answers none of them. An endpoint that lives answers at least every other one, though
+/// it sends at most two challenge ACKs a second (`net.ipv4.tcp_invalid_ratelimit`).
+const UNANSWERED_LIMIT: u32 = 4;
+
+/// Whether a connection goes on when its client's tuple sends a SYN. While it is not over, its
+/// endpoint answers: with a challenge ACK, where it does not know of an end (RFC 5961, section
+/// 4), so that a client that has forgotten the connection resets it.
+#[inline(always)]
+pub(crate) fn continues_on_syn<A: IpVersion, T: Tables<A>>(
+    tables: &T,
+    flow: &Record<'_, A>,
+    protocol: u8,
+    now: u32,
+) -> bool {
+    const ENDED: u32 = flow_flags::RESET | flow_flags::CLOSED;
+    let flags = flow.flags();
+    if flags & flow_flags::DSR != 0 {
+        return flags & (ENDED | flow_flags::CLIENT_FIN) == 0 && is_current(tables, flow);
+    }
+    let Some(reply) = tables.find(&reply_key(&flow.tuple, flags, protocol)) else {
+        return flags & ENDED == 0 && is_current(tables, flow);
+    };
+    let state = reply.flags();
+    if state & ENDED != 0 {
+        return false;
+    }
+    if state & flow_flags::EMBRYONIC != 0 {
+        return is_current(tables, flow);
+    }
+    count_unanswered(&reply, now) < UNANSWERED_LIMIT
+}
+
+/// How many SYNs the endpoint has not answered, with one that comes now.
+#[inline(always)]
+fn count_unanswered<A>(reply: &Record<'_, A>, now: u32) -> u32 {
+    const COUNT: u32 = 0xff;
+    let flags = reply.flags();
+    let tick = now << 8;
+    let before = reply.unanswered_syns.get();
+    let count = if flags & flow_flags::UNANSWERED_SYN == 0 {
+        0
+    } else if before & !COUNT == tick {
+        return before & COUNT;
+    } else {
+        before & COUNT
+    };
+    reply.unanswered_syns.set(tick | (count + 1));
+    reply.set_flags(flags | flow_flags::UNANSWERED_SYN);
+    count + 1
+}
+
+/// Whether the backend of a flow still serves.
+#[inline(always)]
+pub(crate) fn is_current<A: IpVersion, T: Tables<A>>(tables: &T, flow: &Record<'_, A>) -> bool {
+    flow.backend == super::record::NO_BACKEND
+        || tables
+            .backend(flow.backend)
+            .is_some_and(|backend| backend.is_current(flow.generation))
+}
+
+/// Marks both records as reset: the client gets an RST, and the tuple can be reused soon.
+#[inline(always)]
+pub(crate) fn mark_reset<A: IpVersion, T: Tables<A>>(
+    tables: &T,
+    flow: &Record<'_, A>,
+    protocol: u8,
+) {
+    let flags = flow.flags();
     flow.mark(flow_flags::RESET);
-    if let Some(reply) = reply_record(tables, flow, protocol) {
+    if flags & flow_flags::DSR == 0
+        && let Some(reply) = tables.find(&reply_key(&flow.tuple, flags, protocol))
+    {
         reply.mark(flow_flags::RESET);
     }
 }

@@ -1,9 +1,9 @@
 //! Verdicts for packets that are not translated.
 
-use crate::layout::{Counter, FrontendKey, Stage};
+use crate::layout::{Counter, Edge, FrontendKey, Stage, protocol};
 use crate::pipeline::answer::is_rejected;
 use crate::pipeline::context::Context;
-use crate::pipeline::flow::owner::release_tuple;
+use crate::pipeline::flow::plain::{is_unnoted, may_be_endpoint};
 use crate::pipeline::packet::{Headers, IpVersion, Packet, Skip};
 use crate::pipeline::service::frontend::{find_frontend, unassigned_service_address};
 use crate::pipeline::tables::Tables;
@@ -22,12 +22,33 @@ pub(crate) fn on_flow_miss<A: IpVersion, T: Tables<A>>(
     if find_frontend(&mut key, address, client, tables).is_some() {
         return Verdict::Continue(Stage::Open);
     }
+    on_no_frontend(headers, tables)
+}
+
+/// The verdict for a packet of no flow and to no frontend.
+#[inline(always)]
+pub(crate) fn on_no_frontend<A: IpVersion, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+) -> Verdict<A> {
+    let address = &headers.tuple.destination;
     if let Some(reason) = unassigned_service_address(address, tables) {
         tables.count(reason);
         return reject_or_drop(reason);
     }
-    if headers.is_syn() {
-        release_tuple(tables, headers);
+    pass_plain(headers, tables)
+}
+
+/// Lets a packet pass that nobody translates. If it begins a connection to an endpoint, a stage
+/// notes the tuple.
+#[inline(always)]
+pub(crate) fn pass_plain<A: IpVersion, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+) -> Verdict<A> {
+    let may_begin = headers.is_syn() || headers.protocol == protocol::UDP;
+    if may_begin && may_be_endpoint(headers, tables) && is_unnoted(headers, tables, Edge::Egress) {
+        return Verdict::Continue(Stage::NotePlain);
     }
     Verdict::Pass
 }

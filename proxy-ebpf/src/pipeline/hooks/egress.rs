@@ -1,12 +1,14 @@
 //! Egress of an edge device: reverse NAT of replies.
 
 use super::decide::skipped;
-use crate::layout::{Counter, FilterBits, Stage, Tuple};
+use crate::layout::{Counter, Edge, FilterBits, Stage, Tuple};
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::lookup::find_reply;
+use crate::pipeline::flow::plain::is_unnoted;
 use crate::pipeline::packet::parse::parse;
 use crate::pipeline::packet::rewrite::rewrite;
 use crate::pipeline::packet::{IpVersion, Packet};
+use crate::pipeline::service::frontend::is_from_frontend;
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
 
@@ -34,7 +36,13 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             return Verdict::Pass;
         }
         let Some(tuple) = find_reply(&headers, self.tables) else {
-            return Verdict::Pass;
+            let is_unnoted = is_from_frontend(&headers, self.tables)
+                && is_unnoted(&headers, self.tables, Edge::Ingress);
+            return if is_unnoted {
+                Verdict::Continue(Stage::NoteOutgoing)
+            } else {
+                Verdict::Pass
+            };
         };
         if rewrite(self.packet, &headers, &tuple).is_none() {
             self.tables.count(Counter::RewriteFailed);

@@ -4,10 +4,10 @@
 //! is translated back, and the error sent to that sender. The reversed tuple of the quote is
 //! the key of the flow record, for both directions and at both hooks.
 
-use crate::layout::{Counter, Edge, FlowKey, Port, Stage, Tuple, flow_flags, protocol};
+use crate::layout::{Counter, Edge, KeyParts, Port, Stage, Tuple, flow_flags, protocol};
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::apply::is_ttl_exceeded;
-use crate::pipeline::flow::lifetime::is_fresh;
+use crate::pipeline::flow::lookup::is_expired;
 use crate::pipeline::packet::headers::is_same;
 use crate::pipeline::packet::icmp::{CHECKSUM, HEADER, Quote};
 use crate::pipeline::packet::rewrite::{TCP_CHECKSUM, UDP_CHECKSUM, address_delta};
@@ -83,10 +83,11 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         let reply = quote.tuple.reversed();
         let flow = self
             .tables
-            .find(&FlowKey::new(reply, quote.protocol, edge))?;
+            .find(&KeyParts::of(&reply, quote.protocol, edge))?;
         let flags = flow.flags();
         let is_forward = flags & flow_flags::REPLY == 0;
-        if !is_forward && !is_fresh(&flow, quote.protocol, self.tables.now()) {
+        let is_untranslated = flags & (flow_flags::PLAIN | flow_flags::NETFILTER) != 0;
+        if is_untranslated || (!is_forward && is_expired(self.tables, &flow, self.tables.now())) {
             return None;
         }
         // A router on the way keeps its address. Who takes the quoted packets for those of

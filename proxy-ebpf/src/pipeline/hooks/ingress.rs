@@ -1,11 +1,10 @@
 //! Ingress of an edge device: translates packets to frontends, and replies that come back here.
 
-use super::decide::{on_flow_miss, reject_or_drop, skipped};
-use crate::layout::{Counter, FilterBits, Stage, Tuple};
+use super::decide::{on_flow_miss, pass_plain, reject_or_drop, skipped};
+use crate::layout::{Counter, FilterBits, Stage};
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::capabilities::HookCapabilities;
 use crate::pipeline::flow::lookup::find_flow;
-use crate::pipeline::flow::owner::release_tuple;
 use crate::pipeline::packet::parse::parse;
 use crate::pipeline::packet::{Headers, IpVersion, Packet, Skip};
 use crate::pipeline::service::frontend::is_in_service_cidr;
@@ -61,19 +60,9 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
 /// What becomes of a packet to an address that no Service has, nor this node.
 #[inline(always)]
 fn on_filter_miss<A: IpVersion, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Verdict<A> {
-    let Tuple {
-        destination,
-        destination_port,
-        ..
-    } = &headers.tuple;
-    if is_in_service_cidr(destination, tables) {
+    if is_in_service_cidr(&headers.tuple.destination, tables) {
         tables.count(Counter::NoSuchService);
         return Verdict::Drop;
     }
-    if headers.is_syn()
-        && tables.filter_matches(FilterBits::of_source(destination, *destination_port))
-    {
-        release_tuple(tables, headers);
-    }
-    Verdict::Pass
+    pass_plain(headers, tables)
 }

@@ -1,5 +1,6 @@
 //! Entry points for packets and socket calls: one file per hook or stage.
 
+mod claim;
 mod decide;
 mod egress;
 mod fragment;
@@ -7,6 +8,7 @@ mod icmp_error;
 mod ingress;
 mod open;
 mod open_direct;
+mod plain;
 mod socket;
 mod tunnel;
 mod tunnel_error;

@@ -5,15 +5,15 @@
 //! Any other encapsulated packet passes unmodified.
 
 use super::fragment::FragmentKind;
+use crate::flow_table::Record;
 use crate::layout::{
-    Counter, Edge, Flow, FlowKey, Frontend, FrontendKey, Span, Stage, Tuple, flow_flags,
-    frontend_flags,
+    Counter, Edge, Frontend, FrontendKey, KeyParts, Span, Stage, Tuple, flow_flags, frontend_flags,
+    new_flow_notes,
 };
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::capabilities::AllCapabilities;
-use crate::pipeline::flow::claim::insert_records;
 use crate::pipeline::flow::lookup::find_flow;
-use crate::pipeline::flow::record::{Translation, flow_record};
+use crate::pipeline::flow::record::{Translation, new_flow};
 use crate::pipeline::packet::headers::is_same;
 use crate::pipeline::packet::parse::{parse, parse_or_first_fragment};
 use crate::pipeline::packet::{Headers, IpVersion, Packet, Skip};
@@ -99,27 +99,14 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             };
         };
         let inner = self.network + A::OUTER;
-        let Some((headers, is_whole)) = parse_or_first_fragment::<A, P>(self.packet, inner) else {
+        let Some((headers, _)) = parse_or_first_fragment::<A, P>(self.packet, inner) else {
             return Verdict::Pass;
         };
-        let nat_ports = self
-            .tables
-            .settings()
-            .map_or(0, |settings| settings.nat_ports);
-        let mut flow = flow_record(&headers, self.tables, index, &backend, 0);
-        let translation = match insert_records(&headers, self.tables, nat_ports, &mut flow) {
-            Ok(translation) => translation,
-            Err(reason) => {
-                self.tables.count(reason);
-                return Verdict::Drop;
-            }
-        };
-        if is_whole {
-            return self.decapsulate_and_translate(&headers, &translation);
-        }
-        // Now that its flow is there, it is a fragment like any other.
+        let mut flow = new_flow(&headers, index, &backend, 0);
+        flow.notes = new_flow_notes::TUNNELLED;
+        self.tables.store_new_flow(&flow);
         match self.strip_outer(self.network) {
-            Some(()) => Verdict::Continue(Stage::Fragment),
+            Some(()) => Verdict::Continue(Stage::Claim),
             None => Verdict::Drop,
         }
     }
@@ -177,7 +164,7 @@ fn flow_matches_tunnel<A: IpVersion, T: Tables<A>>(
     tables: &T,
     ends: &Tuple<A>,
 ) -> bool {
-    let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
+    let key = KeyParts::of(&headers.tuple, headers.protocol, Edge::Ingress);
     tables.find(&key).is_some_and(|flow| {
         is_local(&flow)
             && flow.tuple.destination_port == ends.destination_port
@@ -189,14 +176,15 @@ fn flow_matches_tunnel<A: IpVersion, T: Tables<A>>(
 /// tunnel says: anybody can write one with a client's tuple in it.
 #[inline(always)]
 fn has_local_flow<A: IpVersion, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> bool {
-    let key = FlowKey::new(headers.tuple, headers.protocol, Edge::Ingress);
+    let key = KeyParts::of(&headers.tuple, headers.protocol, Edge::Ingress);
     tables.find(&key).is_some_and(|flow| is_local(&flow))
 }
 
 /// Whether the flow is of this data path, and its packets do not go on from this node.
 #[inline(always)]
-fn is_local<A>(flow: &Flow<A>) -> bool {
-    flow.flags() & (flow_flags::REDIRECT | flow_flags::NETFILTER) == 0
+fn is_local<A>(flow: &Record<'_, A>) -> bool {
+    const OTHERS: u32 = flow_flags::REDIRECT | flow_flags::NETFILTER | flow_flags::PLAIN;
+    flow.flags() & OTHERS == 0
 }
 
 /// What becomes of a packet in a tunnel that belongs to no flow: its frontend says which

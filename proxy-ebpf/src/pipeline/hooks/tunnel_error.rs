@@ -4,14 +4,14 @@
 //! the inner packet and sent to the client from the frontend's address, since the client knows
 //! neither the tunnel nor the endpoint (RFC 2003, section 4; RFC 2473, section 8).
 
-use crate::layout::{Counter, Edge, FlowKey, Tuple, flow_flags};
+use crate::layout::{Counter, Edge, KeyParts, Tuple, flow_flags};
 use crate::pipeline::context::Context;
 use crate::pipeline::packet::headers::is_same;
 use crate::pipeline::packet::icmp::HEADER;
-use crate::pipeline::packet::verifier::barrier_var;
 use crate::pipeline::packet::{Delta, Headers, IpVersion, Packet};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
+use crate::verifier::barrier_var;
 
 impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// Makes of an ICMP error about a tunnel of ours one about what is inside, for the client. Any
@@ -55,7 +55,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         let quote = A::quoted(self.packet, inside)?;
         let flow = self
             .tables
-            .find(&FlowKey::new(quote.tuple, quote.protocol, Edge::Ingress))?;
+            .find(&KeyParts::of(&quote.tuple, quote.protocol, Edge::Ingress))?;
         let is_its_way = flow.flags() & flow_flags::DSR != 0
             && is_same(&headers.tuple.destination, &ends.source)
             && flow.tuple.destination_port == ends.destination_port

@@ -4,7 +4,7 @@ use crate::layout::{Port, Tuple, V4, protocol};
 use crate::pipeline::packet::access::{ChecksumScope, Packet, header_bytes};
 use crate::pipeline::packet::checksum::{Delta, checksum_of};
 use crate::pipeline::packet::headers::{
-    FragmentHeader, Headers, IP_MAX_PACKET, IpHeaderFields, Skip, without_ports,
+    FragmentHeader, Headers, IP_MAX_PACKET, IpHeaderFields, Numbers, Skip, without_ports,
 };
 use crate::pipeline::packet::icmp::{
     INITIAL_TTL, IcmpMessage, Quote, Quoted, control_words, short,
@@ -97,6 +97,7 @@ impl IpVersion for V4 {
                 protocol: header.protocol,
                 ttl: header.ttl,
                 tcp_flags: 0,
+                numbers: Numbers::default(),
                 tuple: without_ports([header.source, header.destination]),
             },
         })

@@ -4,14 +4,14 @@ use crate::layout::{Port, Tuple, V6, protocol};
 use crate::pipeline::packet::access::{ChecksumScope, Packet, header_bytes};
 use crate::pipeline::packet::checksum::Delta;
 use crate::pipeline::packet::headers::{
-    FragmentHeader, Headers, IP_MAX_PACKET, IpHeaderFields, Skip, without_ports,
+    FragmentHeader, Headers, IP_MAX_PACKET, IpHeaderFields, Numbers, Skip, without_ports,
 };
 use crate::pipeline::packet::icmp::{
     HEADER, INITIAL_TTL, IcmpMessage, Quote, Quoted, control_words, short,
 };
 use crate::pipeline::packet::tunnel::{CLASS, outer_length};
-use crate::pipeline::packet::verifier::{barrier_var, hide_offset};
 use crate::pipeline::packet::version::IpVersion;
+use crate::verifier::{barrier_var, hide_offset};
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -109,6 +109,7 @@ impl IpVersion for V6 {
                 protocol: next.to_ne_bytes()[0],
                 ttl: header.hop_limit,
                 tcp_flags: 0,
+                numbers: Numbers::default(),
                 tuple: without_ports([header.source, header.destination]),
             },
         })
@@ -150,6 +151,7 @@ impl IpVersion for V6 {
             protocol: Self::ICMP,
             ttl: header.hop_limit,
             tcp_flags: 0,
+            numbers: Numbers::default(),
             tuple: Tuple {
                 source: header.source,
                 destination: header.destination,

@@ -1,6 +1,6 @@
 //! The parsed headers of a packet.
 
-use crate::layout::{Address, Port, Tuple, flow_flags};
+use crate::layout::{Address, Port, Tuple, flow_flags, protocol};
 
 /// Why a packet is left alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,8 +30,22 @@ pub struct Headers<A> {
     pub ttl: u8,
     /// TCP's flags, or those that say what SCTP's first chunk says; 0 for other protocols.
     pub tcp_flags: u8,
+    /// TCP's sequence and acknowledgment numbers, and the sequence number that follows the
+    /// packet; 0 for other protocols.
+    pub numbers: Numbers,
     /// Addresses and ports; ICMP has no ports, they are 0.
     pub tuple: Tuple<A>,
+}
+
+/// The numbers in a TCP header (RFC 9293, section 3.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Numbers {
+    /// The sequence number.
+    pub sequence: u32,
+    /// The acknowledgment number.
+    pub acknowledgment: u32,
+    /// The sequence number that follows: data and FIN count, of a SYN only itself.
+    pub next: u32,
 }
 
 /// Bits of [`Headers::tcp_flags`] (RFC 9293, section 3.1).
@@ -47,6 +61,12 @@ impl<A> Headers<A> {
     #[inline(always)]
     pub fn is_syn(&self) -> bool {
         self.tcp_flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN
+    }
+
+    /// Whether a flow may begin with this packet: of TCP only with a SYN.
+    #[inline(always)]
+    pub fn begins_flow(&self) -> bool {
+        self.protocol != protocol::TCP || self.is_syn()
     }
 
     /// Whether a client that sends this takes up what it was answered: it neither asks

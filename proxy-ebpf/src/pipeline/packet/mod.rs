@@ -13,7 +13,6 @@ pub(crate) mod parse;
 pub(crate) mod rewrite;
 pub(crate) mod sctp;
 pub(crate) mod tunnel;
-pub(crate) mod verifier;
 pub(crate) mod version;
 
 pub(crate) use access::{ChecksumScope, Packet};

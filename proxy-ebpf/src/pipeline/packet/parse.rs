@@ -4,7 +4,7 @@
 //! [`Skip::Malformed`], and its packet is not translated.
 
 use super::access::{Packet, header_bytes};
-use super::headers::{FragmentHeader, Headers, Skip};
+use super::headers::{FragmentHeader, Headers, Numbers, Skip, tcp_flags};
 use super::sctp::SctpHeader;
 use super::version::IpVersion;
 use crate::layout::{Port, Tuple, protocol};
@@ -64,6 +64,7 @@ pub fn parse<A: IpVersion, P: Packet>(packet: &P, network: usize) -> Result<Head
         protocol: found.protocol,
         ttl: found.ttl,
         tcp_flags: 0,
+        numbers: Numbers::default(),
         tuple: Tuple {
             source: found.source,
             destination: found.destination,
@@ -93,6 +94,7 @@ pub(crate) fn with_ports<A: IpVersion, P: Packet>(
             headers.tuple.source_port = header.source;
             headers.tuple.destination_port = header.destination;
             headers.tcp_flags = header.flags;
+            headers.numbers = numbers_of(&header, present - length);
         }
         protocol::UDP => {
             let header: UdpHeader = packet.read(headers.transport).ok_or(Skip::Malformed)?;
@@ -117,6 +119,25 @@ pub(crate) fn with_ports<A: IpVersion, P: Packet>(
         _ => return Err(Skip::Other),
     }
     Ok(headers)
+}
+
+/// The numbers of a segment with so much data. That of a SYN does not count: it need not be
+/// accepted (RFC 7413).
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a packet's length")]
+fn numbers_of(header: &TcpHeader, data: usize) -> Numbers {
+    let sequence = u32::from_be(header.sequence);
+    let length = if header.flags & tcp_flags::SYN == 0 {
+        // FIN is the lowest bit.
+        data as u32 + u32::from(header.flags & tcp_flags::FIN)
+    } else {
+        1
+    };
+    Numbers {
+        sequence,
+        acknowledgment: u32::from_be(header.acknowledgment),
+        next: sequence.wrapping_add(length),
+    }
 }
 
 /// A first fragment tells the length of its whole packet.

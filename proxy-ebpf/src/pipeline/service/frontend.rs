@@ -1,6 +1,7 @@
 //! Finds the frontend of a destination, and recognizes unassigned Service addresses.
 
-use crate::layout::{Address, Counter, Frontend, FrontendKey, Range};
+use crate::layout::{Address, Counter, Frontend, FrontendKey, Range, Tuple};
+use crate::pipeline::packet::{Headers, IpVersion};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Client;
 
@@ -65,4 +66,24 @@ pub(crate) fn is_in_service_cidr<A: Address, T: Tables<A>>(address: &A, tables: 
     tables
         .settings()
         .is_some_and(|it| it.service_cidrs.iter().any(|range| range.contains(address)))
+}
+
+/// Whether a packet that goes out is this node's own, or is masqueraded, from a port at which
+/// Services are reached: its answers look like the first packets of their clients.
+#[inline(always)]
+pub(crate) fn is_from_frontend<A: IpVersion, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+) -> bool {
+    let Tuple {
+        source,
+        source_port,
+        ..
+    } = &headers.tuple;
+    let mut key = FrontendKey::new(*source, *source_port, headers.protocol);
+    if *source == A::default() || !tables.is_node_address(source) {
+        return false;
+    }
+    tables.frontend(&key).is_some()
+        || node_port(&mut key, source, Client::Outside, tables).is_some()
 }

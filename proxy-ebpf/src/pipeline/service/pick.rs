@@ -19,19 +19,21 @@ const SCAN_LIMIT: u32 = 20;
 /// No index of a backend.
 const NO_BACKEND: u32 = u32::MAX;
 
-/// Selects a position in an endpoint set: a hash of the client's tuple where the frontend uses
-/// consistent hashing, the same on every node; else a random number.
+/// Selects a position in an endpoint set: a hash of the client's tuple. Where the frontend uses
+/// consistent hashing it is the same on every node; else nobody can foresee it, and it only finds
+/// the endpoint again of a flow whose records were lost.
 #[inline(always)]
 pub(crate) fn endpoint_selector<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     frontend: &Frontend,
     tables: &T,
 ) -> u32 {
-    if frontend.flags & frontend_flags::HASHED == 0 {
-        tables.random()
+    let seed = if frontend.flags & frontend_flags::HASHED == 0 {
+        tables.flow_seed()
     } else {
-        client_hash(headers, frontend)
-    }
+        0
+    };
+    client_hash(headers, frontend, seed)
 }
 
 /// The endpoint of a client's new connection to a frontend, and its index; an error is
@@ -187,7 +189,7 @@ fn select_slot<A: Address, T: Tables<A>>(
 /// for a NodePort that is each node's own. With affinity a client's connections are to
 /// stay together, so that its port does not count.
 #[inline(always)]
-fn client_hash<A: IpVersion>(headers: &Headers<A>, frontend: &Frontend) -> u32 {
+fn client_hash<A: IpVersion>(headers: &Headers<A>, frontend: &Frontend, seed: u32) -> u32 {
     let tuple = &headers.tuple;
     let client_port = if frontend.affinity_seconds == 0 {
         tuple.source_port.number()
@@ -195,7 +197,7 @@ fn client_hash<A: IpVersion>(headers: &Headers<A>, frontend: &Frontend) -> u32 {
         0
     };
     let ports = u32::from(client_port) << 16 | u32::from(tuple.destination_port.number());
-    let mut hash = Hash::new(headers.protocol.into()).word(ports);
+    let mut hash = Hash::new(seed ^ u32::from(headers.protocol)).word(ports);
     for word in tuple.source.words() {
         hash = hash.word(u32::from_be(*word));
     }

@@ -1,0 +1,191 @@
+//! The flow table as memory: the programs' buckets, mapped into this process.
+#![expect(unsafe_code, reason = "memory shared with the kernel")]
+
+use std::path::Path;
+
+use aya::Ebpf;
+use aya::maps::MapData;
+use proxy_ebpf::flow_table::{Claim, NewRecord, Place, Record};
+use proxy_ebpf::layout::{Address, Bucket, Edge, FlowSeed, KeyParts, MapSpec, Timeouts};
+
+use super::MapError;
+use super::mapped::Mapping;
+use super::migrate::handle;
+
+/// How much of a table is mapped at once to read it: what is mapped counts as this process's
+/// memory.
+const WINDOW: usize = 1024 * 1024;
+
+/// A flow table, of which nothing is mapped.
+pub(super) struct FlowTable<A> {
+    name: &'static str,
+    map: MapData,
+    buckets: u32,
+    _address: std::marker::PhantomData<A>,
+}
+
+impl<A: Address> FlowTable<A> {
+    /// The table of a loaded object.
+    pub(super) fn of(object: &Ebpf, spec: MapSpec) -> Result<Self, MapError> {
+        Self::new(spec.name, handle(object, spec.name)?)
+    }
+
+    /// The table that is pinned in a folder.
+    pub(super) fn of_pin(folder: &Path, spec: MapSpec) -> Result<Self, MapError> {
+        let name = spec.name;
+        let map = MapData::from_pin(folder.join(name));
+        Self::new(
+            name,
+            map.map_err(|source| MapError::Write { map: name, source })?,
+        )
+    }
+
+    /// The table in a map.
+    pub(super) fn new(name: &'static str, map: MapData) -> Result<Self, MapError> {
+        let info = map
+            .info()
+            .map_err(|source| MapError::Write { map: name, source })?;
+        if info.value_size() as usize != size_of::<Bucket<A>>() {
+            let source = std::io::Error::other("its elements are of another layout");
+            return Err(MapError::Read { map: name, source });
+        }
+        Ok(Self {
+            name,
+            map,
+            buckets: info.max_entries(),
+            _address: std::marker::PhantomData,
+        })
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// How many records it has room for.
+    pub(super) fn capacity(&self) -> u64 {
+        u64::from(self.buckets) * proxy_ebpf::layout::WAYS as u64
+    }
+
+    /// Hands every bucket to `take`; what is written meanwhile is seen, or is not.
+    pub(super) fn for_each_bucket(&self, mut take: impl FnMut(&Bucket<A>)) -> Result<(), MapError> {
+        let count = self.buckets as usize;
+        let at_once = WINDOW / size_of::<Bucket<A>>();
+        for first in (0..count).step_by(at_once) {
+            let last = count.min(first + at_once);
+            let mapped = MappedBuckets::new(&self.map, first..last)?;
+            mapped.buckets().iter().for_each(&mut take);
+        }
+        Ok(())
+    }
+
+    /// Hands every record to `take`.
+    pub(super) fn for_each(&self, mut take: impl FnMut(&Record<'_, A>)) -> Result<(), MapError> {
+        self.for_each_bucket(|bucket| bucket.records().for_each(|record| take(&record)))
+    }
+
+    /// Frees what an agent has left unfinished that was ended in the middle of it.
+    pub(super) fn free_abandoned(&self) -> Result<(), MapError> {
+        self.for_each_bucket(Bucket::free_abandoned)
+    }
+
+    /// Maps all of it, to make records.
+    pub(super) fn open(&self, seed: FlowSeed) -> Result<OpenFlowTable<A>, MapError> {
+        Ok(OpenFlowTable {
+            mapped: MappedBuckets::new(&self.map, 0..self.buckets as usize)?,
+            seed,
+        })
+    }
+}
+
+/// A flow table that is mapped whole.
+pub(super) struct OpenFlowTable<A> {
+    mapped: MappedBuckets<A>,
+    seed: FlowSeed,
+}
+
+impl<A: Address> OpenFlowTable<A> {
+    /// Copies a record of another table, with all that is known of it, where there is none with
+    /// its key.
+    pub(super) fn copy(&self, record: &Record<'_, A>) {
+        let is_new = self.insert(&NewRecord {
+            key: record.key.by_parts(),
+            tuple: KeyParts::of(&record.tuple, 0, Edge::Ingress),
+            backend: record.backend,
+            generation: record.generation,
+            service: record.service,
+            packets: record.packets.get(),
+            client_end: record.ends[0].get(),
+            flags: record.flags(),
+            now: record.last_seen(),
+        });
+        if is_new && let Some(copy) = self.find(&record.key.by_parts()) {
+            copy.acknowledged.set(record.acknowledged.get());
+            copy.ends[1].set(record.ends[1].get());
+            copy.unanswered_syns.set(record.unanswered_syns.get());
+        }
+    }
+
+    fn find(&self, key: &KeyParts<'_, A>) -> Option<Record<'_, A>> {
+        let place = Place::of(key, self.seed);
+        let buckets = self.mapped.buckets();
+        let count = u32::try_from(buckets.len()).unwrap_or(u32::MAX);
+        buckets
+            .get(place.bucket(count) as usize)?
+            .find(key, place.tag())
+    }
+
+    /// Makes a record where there is none with its key. False if there is one, or no room.
+    pub(super) fn insert(&self, record: &NewRecord<'_, A>) -> bool {
+        let place = Place::of(&record.key, self.seed);
+        let buckets = self.mapped.buckets();
+        let count = u32::try_from(buckets.len()).unwrap_or(u32::MAX);
+        let Some(bucket) = buckets.get(place.bucket(count) as usize) else {
+            return false;
+        };
+        // A program's claim takes less than a microsecond.
+        for _ in 0..ATTEMPTS {
+            match bucket.claim(record, place.tag(), &Timeouts::DEFAULT, |_| false) {
+                Claim::Made { .. } => return true,
+                Claim::Taken | Claim::Full => return false,
+                Claim::Busy => std::thread::yield_now(),
+            }
+        }
+        false
+    }
+}
+
+const ATTEMPTS: u32 = 10_000;
+
+/// Buckets that are mapped.
+struct MappedBuckets<A> {
+    mapping: Mapping,
+    /// Where the first one is in the mapping, in bytes.
+    offset: usize,
+    count: usize,
+    _address: std::marker::PhantomData<A>,
+}
+
+impl<A: Address> MappedBuckets<A> {
+    fn new(map: &MapData, range: std::ops::Range<usize>) -> Result<Self, MapError> {
+        let size = size_of::<Bucket<A>>();
+        let bytes = range.start * size..range.end * size;
+        let (mapping, offset) = Mapping::of_range(map, bytes)?;
+        Ok(Self {
+            mapping,
+            offset,
+            count: range.len(),
+            _address: std::marker::PhantomData,
+        })
+    }
+
+    fn buckets(&self) -> &[Bucket<A>] {
+        // SAFETY: within the mapping, aligned to 8 bytes as every element of a map; all bit
+        // patterns are buckets, and what programs write meanwhile are words and, in busy ways,
+        // records that nobody reads.
+        unsafe {
+            let first = self.mapping.start().add(self.offset);
+            std::slice::from_raw_parts(first.cast(), self.count)
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The flow table: buckets of records, in memory that all CPUs and the agent share.
+//!
+//! A record is found by the tag of its key and claimed by comparing and exchanging the bucket's
+//! tags: claims of one bucket follow each other, so that no key ever has two records. Where a
+//! bucket is full, the record that can be spared most gives way ([`Timeouts`]). Nothing is
+//! removed: a record that is over translates late packets until its way is needed.
+
+mod atomic;
+mod hash;
+mod lifetime;
+mod tags;
+
+use atomic::{opaque_same_tags, opaque_ways};
+#[cfg(test)]
+pub use hash::Place;
+pub use lifetime::{BOTH_FINS, idle};
+pub use tags::{Tag, TagWord, Tags};
+
+use core::ops::Deref;
+
+#[cfg(any(test, feature = "host"))]
+use crate::layout::FlowKey;
+use crate::layout::{Address, Bucket, Flow, KeyParts, Timeouts, Tuple, WAYS, WayState};
+use crate::verifier::hide_bounds;
+
+/// Records of a bucket that may have one tag. By chance more would meet once in some hundred
+/// million flows.
+const SAME_TAGS: usize = 4;
+
+/// A record in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a, A> {
+    bucket: &'a Bucket<A>,
+    state: &'a WayState,
+    flow: &'a Flow<A>,
+    seen: TagWord,
+    way: usize,
+}
+
+impl<A> Deref for Record<'_, A> {
+    type Target = Flow<A>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Flow<A> {
+        self.flow
+    }
+}
+
+impl<A> Record<'_, A> {
+    /// Bits of [`flow_flags`](crate::layout::flow_flags).
+    #[inline(always)]
+    pub fn flags(&self) -> u32 {
+        self.state.flags.get()
+    }
+
+    /// Replaces the flags. Not one atomic step: a lost bit is set again by the next packet that
+    /// carries it, or costs a later timeout.
+    #[inline(always)]
+    pub fn set_flags(&self, flags: u32) {
+        self.state.flags.set(flags);
+    }
+
+    /// Sets `bits` in the flags.
+    #[inline(always)]
+    pub fn mark(&self, bits: u32) {
+        self.set_flags(self.flags() | bits);
+    }
+
+    /// When a packet last used the record.
+    #[inline(always)]
+    pub fn last_seen(&self) -> u32 {
+        self.state.last_seen.get()
+    }
+
+    /// A packet uses the record now.
+    #[inline(always)]
+    pub fn set_last_seen(&self, now: u32) {
+        self.state.last_seen.set(now);
+    }
+
+    /// Ticks since the record was used.
+    #[inline(always)]
+    pub fn idle(&self, now: u32) -> u32 {
+        idle(self.last_seen(), now)
+    }
+
+    /// Whether the record is over.
+    #[inline(always)]
+    pub fn is_over(&self, timeouts: &Timeouts, now: u32) -> bool {
+        timeouts.is_over(self.flags(), self.idle(now))
+    }
+
+    /// Whether the record is still the one that was found: what was read of it is whole.
+    #[inline(always)]
+    pub fn is_unchanged(&self) -> bool {
+        self.bucket.tags.load().has_same(self.seen, self.way)
+    }
+}
+
+/// What came of a claim.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Claim {
+    /// The record is there.
+    Made {
+        /// Another one that was not over had to make way.
+        evicted: bool,
+    },
+    /// Another one has the key, and keeps it.
+    Taken,
+    /// No record of the bucket can be spared.
+    Full,
+    /// Another CPU claims a record of the bucket: to be tried again.
+    Busy,
+}
+
+/// A record to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRecord<'a, A> {
+    /// Which packets it is for.
+    pub key: KeyParts<'a, A>,
+    /// The tuple that they get, by the parts of a key.
+    pub tuple: KeyParts<'a, A>,
+    /// Index of the backend.
+    pub backend: u32,
+    /// The backend's generation.
+    pub generation: u32,
+    /// The Service port's id.
+    pub service: u32,
+    /// Packets that it has translated.
+    pub packets: u32,
+    /// What follows the client's SYN.
+    pub client_end: u32,
+    /// Its flags.
+    pub flags: u32,
+    /// When it is used first.
+    pub now: u32,
+}
+
+impl<A: Address> Bucket<A> {
+    /// The record of a key.
+    #[inline(always)]
+    pub fn find(&self, key: &KeyParts<'_, A>, tag: Tag) -> Option<Record<'_, A>> {
+        self.find_in(self.tags.load(), key, tag)
+    }
+
+    #[inline(always)]
+    fn find_in(&self, seen: TagWord, key: &KeyParts<'_, A>, tag: Tag) -> Option<Record<'_, A>> {
+        let mut ways = seen.matches(tag);
+        // Not to be unrolled: that takes more stack than a program has.
+        let mut left = opaque_same_tags();
+        while left > 0 {
+            let record = self.record(seen, ways.first()?)?;
+            if key.are_of(&record.flow.key) {
+                return Some(record);
+            }
+            ways = ways.rest();
+            left -= 1;
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn record(&self, seen: TagWord, way: usize) -> Option<Record<'_, A>> {
+        Some(Record {
+            bucket: self,
+            state: self.states.get(way)?,
+            flow: self.flows.get(way)?,
+            seen,
+            way,
+        })
+    }
+
+    /// Makes a record, in place of one with the same key where `replaces` says so.
+    #[inline(always)]
+    pub fn claim(
+        &self,
+        new: &NewRecord<'_, A>,
+        tag: Tag,
+        timeouts: &Timeouts,
+        replaces: impl FnOnce(&Record<'_, A>) -> bool,
+    ) -> Claim {
+        let seen = self.tags.load();
+        if seen.is_busy() {
+            return Claim::Busy;
+        }
+        let way = match self.find_in(seen, &new.key, tag) {
+            Some(record) if replaces(&record) => Some(record.way),
+            Some(_) => return Claim::Taken,
+            // One more would not be found.
+            None if seen.matches(tag).count_exceeds(SAME_TAGS - 1) => None,
+            None => self.spare_way(seen, new, timeouts),
+        };
+        let Some(way) = way else {
+            return Claim::Full;
+        };
+        let Some(record) = self.record(seen, way) else {
+            return Claim::Full;
+        };
+        let Some(busy) = self.tags.reserve(seen, way) else {
+            return Claim::Busy;
+        };
+        let evicted = seen.is_used(way)
+            && !new.key.are_of(&record.flow.key)
+            && !record.is_over(timeouts, new.now);
+        write(record.flow, new);
+        record.set_flags(new.flags);
+        record.set_last_seen(new.now);
+        self.tags.publish(busy, way, tag);
+        Claim::Made { evicted }
+    }
+
+    /// An empty way, or that of the record that can be spared most.
+    #[inline(always)]
+    fn spare_way(
+        &self,
+        seen: TagWord,
+        new: &NewRecord<'_, A>,
+        timeouts: &Timeouts,
+    ) -> Option<usize> {
+        if let Some(way) = seen.empty().first() {
+            return Some(way);
+        }
+        let mut best = 0;
+        let mut spared = 0;
+        let mut way = 0;
+        while way < opaque_ways() {
+            let state = self.states.get(way)?;
+            let idle = idle(state.last_seen.get(), new.now);
+            let newcomer = hide_bounds(new.flags, new.now);
+            let spare = timeouts.spare(state.flags.get(), idle, newcomer);
+            // Of one way as of the other: the verifier would follow each choice to the end.
+            let spare = hide_bounds(spare, new.now);
+            if spare > best {
+                best = spare;
+                spared = way;
+            }
+            best = hide_bounds(best, new.now);
+            spared = hide_bounds(spared as u32, new.now) as usize;
+            way += 1;
+        }
+        (best > 0).then_some(spared)
+    }
+
+    /// Every record, with its state. What programs write meanwhile may be read half.
+    pub fn records(&self) -> impl Iterator<Item = Record<'_, A>> {
+        let seen = self.tags.load();
+        let used = (0..WAYS).filter(move |way| seen.is_used(*way));
+        used.filter_map(move |way| self.record(seen, way))
+    }
+
+    /// Removes a record of a table that nobody else has.
+    #[cfg(any(test, feature = "host"))]
+    pub fn remove(&self, key: &FlowKey<A>) {
+        let found = self.records().find(|record| record.key == *key);
+        if let Some(way) = found.map(|record| record.way) {
+            self.tags.clear(way);
+        }
+    }
+
+    /// Frees what a writer has left unfinished that is no more; to be called while nobody else
+    /// writes.
+    pub fn free_abandoned(&self) {
+        self.tags.free_abandoned();
+    }
+}
+
+/// Writes a record that nobody reads: its way is busy.
+#[inline(always)]
+#[expect(unsafe_code, reason = "memory that is shared")]
+fn write<A: Copy>(to: &Flow<A>, new: &NewRecord<'_, A>) {
+    // SAFETY: the record lies in a map's memory, which is writable; its way is busy, so that
+    // nobody else writes to it, and whoever reads it looks at the tags again.
+    unsafe {
+        let to = core::ptr::from_ref(to).cast_mut();
+        let key = &raw mut (*to).key;
+        write_tuple(&raw mut (*key).tuple, &new.key);
+        (&raw mut (*key).protocol).write(new.key.protocol);
+        (&raw mut (*key).edge).write(new.key.edge);
+        (&raw mut (*key).pad).write(0);
+        write_tuple(&raw mut (*to).tuple, &new.tuple);
+        (&raw mut (*to).backend).write(new.backend);
+        (&raw mut (*to).generation).write(new.generation);
+        (&raw mut (*to).service).write(new.service);
+    }
+    to.packets.set(new.packets);
+    to.acknowledged.set(0);
+    to.ends[0].set(new.client_end);
+    to.ends[1].set(0);
+    to.unanswered_syns.set(0);
+}
+
+/// Writes a tuple.
+///
+/// # Safety
+///
+/// `to` is writable.
+#[inline(always)]
+#[expect(unsafe_code, reason = "memory that is shared")]
+unsafe fn write_tuple<A: Copy>(to: *mut Tuple<A>, from: &KeyParts<'_, A>) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        (&raw mut (*to).source).write(*from.source);
+        (&raw mut (*to).destination).write(*from.destination);
+        (&raw mut (*to).source_port).write(from.ports[0]);
+        (&raw mut (*to).destination_port).write(from.ports[1]);
+    }
+}

@@ -1,0 +1,169 @@
+//! The stages that make the records of a flow whose endpoint is selected. Each leaves the flow to
+//! the next one; where another CPU is in the way, they begin again.
+
+use crate::flow_table::Claim;
+use crate::layout::{Counter, NewFlow, Stage, flow_flags, new_flow_notes};
+use crate::pipeline::context::Context;
+use crate::pipeline::flow::claim::{
+    TupleOwner, adopt_state, claim_client, claim_replies, has_replies, is_stray, select_port,
+    tuple_owner,
+};
+use crate::pipeline::flow::lookup::usable_flow;
+use crate::pipeline::flow::record::{NO_BACKEND, Translation, become_existing, client_key};
+use crate::pipeline::flow::source_port::Selection;
+use crate::pipeline::packet::headers::is_same;
+use crate::pipeline::packet::parse::parse_or_first_fragment;
+use crate::pipeline::packet::{Headers, IpVersion, Packet};
+use crate::pipeline::tables::Tables;
+use crate::pipeline::verdict::Verdict;
+
+impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
+    /// Looks who has the flow's tuples. Where another CPU has made the flow meanwhile, or only
+    /// the record of its replies is not there, that flow goes on.
+    #[inline(always)]
+    pub fn claim(&mut self) -> Verdict<A> {
+        self.with_new_flow(|context, headers, is_whole, flow| {
+            if let Some(existing) = usable_flow(headers, context.tables) {
+                become_existing(flow, &existing);
+                return Verdict::Continue(if flow.flags & flow_flags::DSR == 0 {
+                    Stage::ClaimReply
+                } else {
+                    Stage::ClaimClient
+                });
+            }
+            if flow.flags & flow_flags::DSR != 0 {
+                return Verdict::Continue(Stage::ClaimClient);
+            }
+            let has_port = flow.notes & new_flow_notes::HAS_PORT != 0;
+            if flow.flags & flow_flags::REDIRECT != 0 && !has_port {
+                return Verdict::Continue(Stage::SelectPort);
+            }
+            context.claim_from(headers, is_whole, flow)
+        })
+    }
+
+    /// Selects another source port than the client's.
+    #[inline(always)]
+    pub fn select_port(&mut self) -> Verdict<A> {
+        self.with_new_flow(|context, headers, is_whole, flow| {
+            match select_port(headers, context.tables, flow) {
+                Some(Selection::Done) => Verdict::Continue(Stage::Claim),
+                Some(Selection::Unfinished) => Verdict::Continue(Stage::SelectPort),
+                None => context.refuse_or_drop(headers, is_whole, Counter::PortsExhausted),
+            }
+        })
+    }
+
+    /// Makes the record of the replies.
+    #[inline(always)]
+    pub fn claim_reply(&mut self) -> Verdict<A> {
+        self.with_new_flow(|context, headers, is_whole, flow| {
+            match claim_replies(headers, context.tables, flow) {
+                Claim::Made { .. } => Verdict::Continue(Stage::ClaimClient),
+                Claim::Full => context.refuse_or_drop(headers, is_whole, Counter::FlowTableFull),
+                // Its tuple is another flow's: it is over, and a new one begins.
+                Claim::Taken if flow.notes & new_flow_notes::EXISTING != 0 => {
+                    if let Some(record) = context.tables.find(&client_key(headers)) {
+                        record.mark(flow_flags::CLOSED);
+                    }
+                    Verdict::Continue(if flow.backend == NO_BACKEND {
+                        Stage::NotePlain
+                    } else {
+                        Stage::Open
+                    })
+                }
+                Claim::Taken | Claim::Busy => Verdict::Continue(Stage::Claim),
+            }
+        })
+    }
+
+    /// Makes the record of the client's packets.
+    #[inline(always)]
+    pub fn claim_client(&mut self) -> Verdict<A> {
+        self.with_new_flow(|context, headers, is_whole, flow| {
+            if flow.notes & new_flow_notes::EXISTING == 0 {
+                match claim_client(headers, context.tables, flow) {
+                    Claim::Made { .. } => {}
+                    Claim::Taken | Claim::Busy => return Verdict::Continue(Stage::Claim),
+                    Claim::Full => {
+                        return context.refuse_or_drop(headers, is_whole, Counter::FlowTableFull);
+                    }
+                }
+            }
+            if is_whole {
+                Verdict::Continue(Stage::Translate)
+            } else {
+                // Now that its flow is there, it is a fragment like any other.
+                Verdict::Continue(Stage::Fragment)
+            }
+        })
+    }
+
+    /// Translates the first packet of a flow that is made.
+    #[inline(always)]
+    pub fn translate_first(&mut self) -> Verdict<A> {
+        self.with_new_flow(|context, headers, _, flow| {
+            let translation = Translation {
+                tuple: flow.tuple,
+                flags: flow.flags,
+                is_deferred: false,
+            };
+            context.translate(headers, &translation)
+        })
+    }
+
+    /// Goes on with the flow that the stage before has left, the packet's headers, and whether it
+    /// is whole.
+    #[inline(always)]
+    fn with_new_flow(
+        &mut self,
+        work: impl FnOnce(&mut Self, &Headers<A>, bool, &mut NewFlow<A>) -> Verdict<A>,
+    ) -> Verdict<A> {
+        let Some((headers, is_whole)) = parse_or_first_fragment::<A, P>(self.packet, self.network)
+        else {
+            return Verdict::Drop;
+        };
+        let tables = self.tables;
+        tables
+            .with_new_flow(|flow| work(self, &headers, is_whole, flow))
+            .unwrap_or(Verdict::Drop)
+    }
+
+    /// Goes on with a new flow whose tuple is known.
+    #[inline(always)]
+    fn claim_from(
+        &mut self,
+        headers: &Headers<A>,
+        is_whole: bool,
+        flow: &mut NewFlow<A>,
+    ) -> Verdict<A> {
+        Verdict::Continue(match tuple_owner(headers, self.tables, flow) {
+            TupleOwner::Itself(state) if has_replies(headers, state) => {
+                adopt_state(flow, state);
+                Stage::ClaimClient
+            }
+            _ if is_stray(headers, flow) => return self.on_stray(headers, is_whole),
+            TupleOwner::Other if flow.notes & new_flow_notes::RECLAIMS == 0 => Stage::SelectPort,
+            TupleOwner::Itself(_) | TupleOwner::Other | TupleOwner::Nobody => Stage::ClaimReply,
+        })
+    }
+
+    /// What becomes of a segment of no connection. To the node itself it may be one of a
+    /// connection of the node's own.
+    #[inline(always)]
+    fn on_stray(&mut self, headers: &Headers<A>, is_whole: bool) -> Verdict<A> {
+        if is_own_address(&headers.tuple.destination, self.tables) {
+            return Verdict::Pass;
+        }
+        self.refuse_or_drop(headers, is_whole, Counter::NoConnection)
+    }
+}
+
+/// Whether an address is this node's.
+#[inline(always)]
+fn is_own_address<A: IpVersion, T: Tables<A>>(address: &A, tables: &T) -> bool {
+    tables.is_node_address(address)
+        || tables
+            .settings()
+            .is_some_and(|settings| is_same(&settings.node_address, address))
+}
