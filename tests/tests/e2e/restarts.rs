@@ -383,11 +383,7 @@ fn connections_of_a_proxy_in_netfilter_stay_its_own() -> Result<()> {
     it.world.scale(mirror::NAME, &[(2, 2)])?;
     let pods = [(2, 1), (2, 2)].map(|(node, pod)| it.world.cluster.pod(node, pod));
     let _servers = mirror::start(pods)?;
-    let file = it.world.cluster.directory.path().join("rules.nft");
-    std::fs::write(&file, rules(pods[0]))?;
-    let node = &it.world.cluster.nodes[0].namespace;
-    let output = node.command("nft").arg("-f").arg(&file).output()?;
-    ensure!(output.status.success(), "nft: {output:?}");
+    it.world.cluster.nodes[0].namespace.nft(&rules(pods[0]))?;
     let mut open = conversations(&it.world)?;
     ask_all(&mut open, "pod-2-1").context("by netfilter")?;
 
