@@ -23,7 +23,7 @@ const TIMEOUT: &str = "3s";
 /// Not yet that timeout.
 const BEFORE: Duration = Duration::from_secs(1);
 /// That timeout is over.
-const AFTER: Duration = Duration::from_millis(5500);
+const AFTER: Duration = Duration::from_millis(4500);
 /// What translates all flows to an endpoint of another node needs it.
 const ONE_PORT: &str = "--nat-ports=20000-20000";
 

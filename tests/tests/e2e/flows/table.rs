@@ -19,11 +19,13 @@ use super::many::{echoes, idle, lost, use_ports_again};
 use crate::world::World;
 
 /// A small table, so that ten times as many flows are soon made.
-const RECORDS: usize = 2048;
+const RECORDS: usize = 1024;
 /// Ten times the table in flows.
 const FLOWS: usize = 10 * RECORDS;
 /// Connections that are held on each route.
 const IDLE: usize = 6;
+/// How many datagrams later one is most likely answered.
+const ANSWERED: usize = 100;
 /// The address of a Service that is not the held ones'.
 const OTHER: &str = "10.96.0.53";
 
@@ -102,7 +104,14 @@ fn datagrams_push_out_no_idle_connection() -> Result<()> {
     let (pod, client) = (&world.cluster.pod(1, 3).namespace, &world.cluster.client);
     let node_port = world.node_port(1, Family::V4, mirror::NODE_PORT);
     for (from, to) in [(client, node_port), (pod, mirror::cluster_ip(Family::V4))] {
-        flood(from, |source| Packet::udp(source, to))?;
+        let spoofer = Spoofer::new(from)?;
+        for number in 0..scaled(FLOWS) {
+            spoofer.send(&Packet::udp(source(number), to))?;
+            // Once more where there was an answer: such a flow seems to be established.
+            if let Some(answered) = number.checked_sub(ANSWERED) {
+                spoofer.send(&Packet::udp(source(answered), to))?;
+            }
+        }
     }
     go_on(&mut held)
 }
