@@ -14,8 +14,10 @@ use proxy_tests::lab::{Family, Namespace, PodNetwork, mirror, sockets};
 
 use super::many::{echoes, made_and_refused};
 
-const PATIENCE: Duration = Duration::from_secs(1);
-const PAIRS: usize = 4000;
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAIRS: usize = 1500;
+/// For about a microsecond each hundred.
+const SPINS: usize = 5000;
 /// After this many failures, which take a second each, nobody asks any more.
 const ENOUGH_FAILURES: usize = 4;
 
@@ -33,8 +35,16 @@ impl Start {
     /// Returns when both are here for the `round`th time, from 1.
     fn wait(&self, round: usize) {
         self.0.fetch_add(1, Ordering::AcqRel);
-        while self.0.load(Ordering::Acquire) < 2 * round {
-            hint::spin_loop();
+        for turn in 0.. {
+            if self.0.load(Ordering::Acquire) >= 2 * round {
+                return;
+            }
+            // The other one may need this CPU.
+            if turn < SPINS {
+                hint::spin_loop();
+            } else {
+                thread::yield_now();
+            }
         }
     }
 }
