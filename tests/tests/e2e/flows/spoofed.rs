@@ -13,9 +13,10 @@ use proxy_tests::lab::spoof::segment;
 use proxy_tests::lab::{Family, Listeners, Namespace, Pair, PodNetwork, Spoofer};
 use proxy_tests::packets::tcp_flags::{ACK, FIN, RST, SYN};
 
-use super::many::{echoes, listeners};
+use super::many::{add_mirror, echoes, listeners};
 use crate::socket_path::Asker;
 use crate::world::World;
+use crate::xdp;
 
 /// Endpoints of both nodes: a new pick would nearly always be another one.
 const ENDPOINTS: [(usize, usize); 4] = [(1, 1), (1, 2), (2, 1), (2, 2)];
@@ -83,16 +84,20 @@ fn go_on(open: &mut [Open]) -> Result<()> {
 }
 
 /// Ends all connections by the attacker's word, and then begins them anew.
+fn an_end_and_a_syn(by: &Spoofer, open: &mut [Open], end: u8) -> Result<()> {
+    for (count, connection) in open.iter().enumerate() {
+        let [first, second] = [numbers(count), numbers(count + 100)];
+        connection.spoof(by, end, first)?;
+        connection.spoof(by, SYN, second)?;
+    }
+    go_on(open)
+}
+
 fn an_end_and_a_syn_move_nothing(end: u8) -> Result<()> {
     let (world, listeners) = listeners(PodNetwork::Bridge, &[], &ENDPOINTS)?;
     let neighbour = Spoofer::new(&world.cluster.pod(1, 1).namespace)?;
     let mut open = open_all(&world, &listeners)?;
-    for (count, connection) in open.iter().enumerate() {
-        let [first, second] = [numbers(count), numbers(count + 100)];
-        connection.spoof(&neighbour, end, first)?;
-        connection.spoof(&neighbour, SYN, second)?;
-    }
-    go_on(&mut open)
+    an_end_and_a_syn(&neighbour, &mut open, end)
 }
 
 #[test]
@@ -103,6 +108,19 @@ fn a_reset_and_then_a_syn_move_no_connection() -> Result<()> {
 #[test]
 fn a_fin_and_then_a_syn_move_no_connection() -> Result<()> {
     an_end_and_a_syn_move_nothing(FIN | ACK)
+}
+
+#[test]
+fn a_reset_or_fin_and_then_a_syn_move_no_connection_of_xdp() -> Result<()> {
+    let world = xdp::world()?;
+    let listeners = Listeners::start(world.cluster.pods())?;
+    add_mirror(&world, &ENDPOINTS)?;
+    let outside = Spoofer::new(&world.cluster.client)?;
+    for end in [RST, FIN | ACK] {
+        let mut open = open_all(&world, &listeners)?;
+        an_end_and_a_syn(&outside, &mut open, end).with_context(|| format!("flags {end:#x}"))?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -17,9 +17,10 @@ use proxy_tests::lab::{
 use proxy_tests::packets::tcp_flags::{ACK, RST, SYN};
 use serde_json::Value;
 
-use super::many::{echoes, made_and_refused, none_is_lost, use_ports_again};
+use super::many::{add_mirror, echoes, made_and_refused, none_is_lost, use_ports_again};
 use crate::rules::edit;
 use crate::world::World;
+use crate::xdp;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Udp];
@@ -30,6 +31,11 @@ const VIP: &str = "203.0.113.1";
 pub(crate) fn masquerade(node: &Node, how: &str) -> Result<()> {
     let (v4, v6) = addresses::pod_ranges(node.number);
     let to = addresses::client();
+    // Or many flows would use up netfilter's ports.
+    for timeout in ["udp_timeout", "udp_timeout_stream", "tcp_timeout_time_wait"] {
+        let setting = format!("net/netfilter/nf_conntrack_{timeout}");
+        node.namespace.sysctl(&setting, "2")?;
+    }
     node.namespace.nft(&format!(
         "table inet pods {{
             chain postrouting {{
@@ -91,27 +97,39 @@ spec:
     world.after_programming(|| world.manifests.write("many", &text))
 }
 
+/// That whom a Pod asks outside is heard, where the answers come to a NodePort.
+fn masqueraded_pods_are_answered(world: &World) -> Result<()> {
+    let (pod, client) = (&world.cluster.pod(1, 3).namespace, &world.cluster.client);
+    let _outside = Echo::start(client, "outside")?;
+    let port = format!("to :{}", mirror::NODE_PORT);
+    masquerade(&world.cluster.nodes[0], &port)?;
+    for family in Family::BOTH {
+        for transport in TRANSPORTS {
+            pod.run(|| three_answers(outside(family), transport, None))?
+                .with_context(|| format!("{family}, {transport:?}"))?;
+            // Beside the NodePort's own clients.
+            let node_port = world.node_port(1, family, mirror::NODE_PORT);
+            client.run(|| mirror::ask(node_port, transport))??;
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn answers_to_a_masqueraded_pod_come_through_at_a_port_that_is_a_node_port() -> Result<()> {
     for network in [PodNetwork::Bridge, PodNetwork::Routed] {
         let (world, _servers) = echoes(network, &[], &[(2, 1), (1, 1)])?;
-        let _outside = Echo::start(&world.cluster.client, "outside")?;
-        masquerade(
-            &world.cluster.nodes[0],
-            &format!("to :{}", mirror::NODE_PORT),
-        )?;
-        let (pod, client) = (&world.cluster.pod(1, 3).namespace, &world.cluster.client);
-        for family in Family::BOTH {
-            for transport in TRANSPORTS {
-                pod.run(|| three_answers(outside(family), transport, None))?
-                    .with_context(|| format!("{network:?}, {family}, {transport:?}"))?;
-                // Beside the NodePort's own clients.
-                let node_port = world.node_port(1, family, mirror::NODE_PORT);
-                client.run(|| mirror::ask(node_port, transport))??;
-            }
-        }
+        masqueraded_pods_are_answered(&world).with_context(|| format!("{network:?}"))?;
     }
     Ok(())
+}
+
+#[test]
+fn answers_to_a_masqueraded_pod_come_through_xdp_at_a_port_that_is_a_node_port() -> Result<()> {
+    let world = xdp::world()?;
+    let _servers = Echo::start_all(world.cluster.pods())?;
+    add_mirror(&world, &[(2, 1), (1, 1)])?;
+    masqueraded_pods_are_answered(&world)
 }
 
 /// That what is outside answers, several times on one socket, at a chosen port or any.
