@@ -26,6 +26,8 @@ const FLOWS: usize = 10 * RECORDS;
 const IDLE: usize = 6;
 /// How many datagrams later one is most likely answered.
 const ANSWERED: usize = 100;
+/// How many go out in a millisecond.
+const PACE: usize = 25;
 /// The address of a Service that is not the held ones'.
 const OTHER: &str = "10.96.0.53";
 
@@ -107,6 +109,9 @@ fn datagrams_push_out_no_idle_connection() -> Result<()> {
             // Once more where there was an answer: such a flow seems to be established.
             if let Some(answered) = number.checked_sub(ANSWERED) {
                 spoofer.send(&Packet::udp(source(answered), to))?;
+            }
+            if number % PACE == 0 {
+                thread::sleep(Duration::from_millis(1));
             }
         }
     }
