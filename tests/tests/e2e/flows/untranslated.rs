@@ -53,7 +53,7 @@ pub(crate) fn outside(family: Family) -> SocketAddr {
     SocketAddr::new(addresses::client().of(family), mirror::PORT)
 }
 
-/// Adds a Service with so many ports, whose NodePorts begin with 30100, and one endpoint.
+/// Adds a Service with so many NodePorts, from 30100 on, of TCP and UDP in turn, and one endpoint.
 pub(crate) fn add_node_ports(world: &World, count: u16, endpoint: &Pod) -> Result<()> {
     let mut service = "\
 apiVersion: v1
@@ -70,17 +70,13 @@ spec:
     let target = mirror::PORT;
     for number in 0..count {
         let (port, node_port) = (1000 + number, 30_100 + number);
-        for protocol in ["TCP", "UDP"] {
-            let port_of = format!(
-                "name: {}{number}, protocol: {protocol}",
-                protocol.to_lowercase()
-            );
-            writeln!(
-                service,
-                "    - {{{port_of}, port: {port}, nodePort: {node_port}}}"
-            )?;
-            writeln!(ports, "  - {{{port_of}, port: {target}}}")?;
-        }
+        let protocol = ["TCP", "UDP"][usize::from(number % 2)];
+        let of = format!("name: port-{number}, protocol: {protocol}");
+        writeln!(
+            service,
+            "    - {{{of}, port: {port}, nodePort: {node_port}}}"
+        )?;
+        writeln!(ports, "  - {{{of}, port: {target}}}")?;
     }
     let slice = |family: Family| {
         let (address, node) = (endpoint.addresses.of(family), &endpoint.node);

@@ -129,7 +129,7 @@ fn kills_lose_none_of_two_datagrams_that_open_a_flow_at_once() -> Result<()> {
 #[test]
 fn kills_lose_no_flow_of_a_masqueraded_pod_beside_node_ports() -> Result<()> {
     let prepare = |world: &World| {
-        add_node_ports(world, 500, world.cluster.pod(2, 1))?;
+        add_node_ports(world, 1000, world.cluster.pod(2, 1))?;
         masquerade(&world.cluster.nodes[0], "fully-random")?;
         use_ports_again(&world.cluster.pod(1, 3).namespace)
     };
