@@ -67,7 +67,8 @@ enum Chore {
   cargo xtask test -- --no-capture -E 'test(hairpin)'
   cargo xtask test --kernel 6.1 -- -E 'binary(kernel_agrees)'
   cargo xtask test --kernel all --only quick
-  cargo xtask test --kernel 6.1 --arch arm64 --only quick")]
+  cargo xtask test --kernel 6.1 --arch arm64 --only quick
+  cargo xtask test --upgrade-from HEAD~1")]
     Test {
         /// In a virtual machine with this kernel
         #[arg(long, value_name = "KERNEL")]
@@ -78,6 +79,9 @@ enum Chore {
         /// Only a part of the tests, with `--kernel`
         #[arg(long, value_name = "PART", requires = "kernel")]
         only: Option<test::Part>,
+        /// Only the tests of an upgrade, from the agent of this commit, which is built for it
+        #[arg(long, value_name = "COMMIT", conflicts_with = "kernel")]
+        upgrade_from: Option<String>,
         /// Passed on to `cargo nextest run`
         #[arg(last = true)]
         arguments: Vec<String>,
@@ -133,6 +137,11 @@ fn run(chore: &Chore) -> Result<ExitCode> {
         Chore::Lint => lint::run().map(|()| ExitCode::SUCCESS),
         Chore::Demo { keep } => demo::run(*keep),
         Chore::Test {
+            upgrade_from: Some(commit),
+            arguments,
+            ..
+        } => test::run_upgrade(commit, arguments),
+        Chore::Test {
             kernel: None,
             arguments,
             ..
@@ -142,6 +151,7 @@ fn run(chore: &Chore) -> Result<ExitCode> {
             arch,
             only,
             arguments,
+            ..
         } => test::run_in_guests(*arch, *kernels, *only, arguments),
         Chore::Bench(bench) => bench::run(bench).map(|()| ExitCode::SUCCESS),
         Chore::Fuzz { seconds } => fuzz::run(*seconds).map(|()| ExitCode::SUCCESS),

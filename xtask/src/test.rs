@@ -1,6 +1,8 @@
 //! `cargo xtask test`: all tests, with the agent that the end-to-end tests start; on this
 //! machine, or in virtual ones.
 
+mod older;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZero;
@@ -22,6 +24,10 @@ use crate::{command, paths, setup, terminal};
 const PACKAGES: [&str; 4] = ["proxy-ebpf", "proxy-agent", "proxy-tests", "xtask"];
 /// Where the end-to-end tests find the agent.
 const AGENT: &str = "PROXY_AGENT_BIN";
+/// Where those of an upgrade find the older one.
+const OLDER: &str = "PROXY_AGENT_OLD_BIN";
+/// Which tests upgrade an agent, for nextest.
+const UPGRADES: [&str; 2] = ["-E", "binary(e2e) and test(/^upgrade::/)"];
 /// How many tests nextest runs at once, unless its arguments say it.
 const THREADS: &str = "NEXTEST_TEST_THREADS";
 
@@ -65,6 +71,20 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     setup::run()?;
     build()?;
     terminal::heading("Test");
+    exit_code(nextest().args(arguments))
+}
+
+/// Runs the tests of an upgrade from the agent of another commit.
+pub(crate) fn run_upgrade(from: &str, arguments: &[String]) -> Result<ExitCode> {
+    setup::run()?;
+    let older = older::build(from)?;
+    build()?;
+    terminal::heading("Test");
+    let mut nextest = nextest();
+    exit_code(nextest.env(OLDER, older).args(UPGRADES).args(arguments))
+}
+
+fn nextest() -> Command {
     let mut nextest = command::cargo();
     nextest.args(["nextest", "run", "--no-fail-fast"]);
     nextest.args(packages());
@@ -74,7 +94,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     if env::var_os(THREADS).is_none() {
         nextest.env(THREADS, threads.to_string());
     }
-    let status = command::status(nextest.args(arguments))?;
+    nextest
+}
+
+fn exit_code(command: &mut Command) -> Result<ExitCode> {
+    let status = command::status(command)?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }

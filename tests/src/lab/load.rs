@@ -1,6 +1,7 @@
 //! A steady load of short HTTP connections, to see whether a change disturbs any.
 
 use std::{
+    env,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     sync::{Arc, Condvar, Mutex, MutexGuard},
@@ -16,6 +17,15 @@ use super::{client::Tally, namespace::Namespace};
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// The pause after each request: the pods' servers are small.
 const PAUSE: Duration = Duration::from_millis(2);
+
+/// How many times the usual number of flows tests of load make: a number.
+const FACTOR: &str = "LAB_LOAD";
+
+/// A number of flows, or as many times that as the environment asks for.
+pub fn scaled(flows: usize) -> usize {
+    let told = env::var(FACTOR).ok().and_then(|it| it.parse().ok());
+    flows * told.unwrap_or(1)
+}
 
 /// Threads that open a connection, ask for a page and close, over and over.
 ///

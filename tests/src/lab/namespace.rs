@@ -2,15 +2,16 @@
 
 use std::{
     fs::{self, File},
+    io::Write as _,
     os::fd::AsRawFd as _,
     panic,
     path::{Path, PathBuf},
-    process::{self, Command},
+    process::{self, Command, Stdio},
     sync::Arc,
     thread,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{
     bpffs::Bpffs,
@@ -98,6 +99,22 @@ impl Namespace {
     /// Runs `ip` commands inside, in order, up to the first failure.
     pub fn ip(&self, commands: &[String]) -> Result<()> {
         ip::batch_in(&self.name, commands)
+    }
+
+    /// Has nftables load rules, as a file of its own has them.
+    pub fn nft(&self, rules: &str) -> Result<()> {
+        let mut command = self.command("nft");
+        command.args(["-f", "-"]);
+        command.stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("nft: start")?;
+        let mut stdin = child.stdin.take().context("nft: no stdin")?;
+        // Where nft ends early, its own words say more than EPIPE.
+        let _ = stdin.write_all(rules.as_bytes());
+        drop(stdin);
+        let output = child.wait_with_output().context("nft: wait")?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "nft: {complaint}\nof:\n{rules}");
+        Ok(())
     }
 
     /// Writes a setting under /proc/sys, where `net/` is the namespace's own.

@@ -1,5 +1,13 @@
 //! Flows that go on while their Service changes, and many at once.
 
+pub(crate) mod at_once;
+mod ends;
+pub(crate) mod many;
+mod spoofed;
+mod table;
+mod two_ways;
+pub(crate) mod untranslated;
+
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::Stdio;

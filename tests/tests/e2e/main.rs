@@ -31,5 +31,6 @@ mod source_ports;
 mod sources;
 mod system_calls;
 mod telling;
+mod upgrade;
 mod world;
 mod xdp;

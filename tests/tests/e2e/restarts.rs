@@ -1,16 +1,22 @@
 //! What an agent leaves behind, and how another one goes on from it.
 
+mod load;
 mod traffic;
 
-use std::io::ErrorKind;
+use std::io::{BufReader, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use proxy_ebpf::layout::VERSION;
 use proxy_tests::lab::client::Transport;
 use proxy_tests::lab::mirror::{self, Conversation};
-use proxy_tests::lab::{Agent, Bpffs, Family, Pod, PodNetwork, Process, client};
+use proxy_tests::lab::spoof::segment;
+use proxy_tests::lab::{Agent, Bpffs, Family, Pod, PodNetwork, Process, Spoofer, client};
+use proxy_tests::packets::tcp_flags::SYN;
 use serde_json::Value;
 
 use crate::world::{WEB_NODE_PORT, World, agent_program, cluster_ip};
@@ -18,17 +24,19 @@ use crate::world::{WEB_NODE_PORT, World, agent_program, cluster_ip};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A world whose first node has a BPF file system, and an agent that uses it.
-struct Lasting {
+pub(crate) struct Lasting {
     agent: Option<Agent>,
-    arguments: Vec<String>,
+    /// What the next agent is.
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<String>,
     /// Behind the agent: it ends first.
     bpffs: Bpffs,
-    world: World,
+    pub(crate) world: Arc<World>,
 }
 
 /// How an agent ends.
 #[derive(Clone, Copy, Debug)]
-enum End {
+pub(crate) enum End {
     Stopped,
     Killed,
 }
@@ -51,19 +59,20 @@ impl Lasting {
         Ok(lasting)
     }
 
-    fn without_agent() -> Result<Self> {
+    pub(crate) fn without_agent() -> Result<Self> {
         let mut world = World::new(PodNetwork::Bridge)?;
         world.agents.remove(0).stop()?;
         Ok(Self {
             agent: None,
+            program: agent_program(),
             arguments: Vec::new(),
             bpffs: Bpffs::new()?,
-            world,
+            world: Arc::new(world),
         })
     }
 
     /// Starts the agent; returns when it has taken over.
-    fn start(&mut self) -> Result<()> {
+    pub(crate) fn start(&mut self) -> Result<()> {
         let agent = self.spawn()?;
         agent.wait_programmed()?;
         for device in ["eth0", "veth1", "veth2", "veth3"] {
@@ -76,12 +85,11 @@ impl Lasting {
     fn spawn(&self) -> Result<Agent> {
         let node = &self.world.cluster.nodes[0];
         let manifests = self.world.manifests.path();
-        let program = agent_program();
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        Agent::start_pinned(&program, node, &self.bpffs, manifests, &arguments)
+        Agent::start_pinned(&self.program, node, &self.bpffs, manifests, &arguments)
     }
 
-    fn end(&mut self, end: End) -> Result<()> {
+    pub(crate) fn end(&mut self, end: End) -> Result<()> {
         let agent = self.agent.take().context("an agent runs")?;
         match end {
             End::Stopped => {
@@ -107,7 +115,7 @@ impl Lasting {
     }
 
     /// Adds the mirror; the agents of both nodes know it then.
-    fn add_mirror(&self) -> Result<()> {
+    pub(crate) fn add_mirror(&self) -> Result<()> {
         let mark = self.agent().mark();
         let add = || mirror::add(&self.world.manifests);
         self.world.after_programming(add)?;
@@ -116,7 +124,7 @@ impl Lasting {
     }
 
     /// Scales a Service; the agents of both nodes know it then.
-    fn scale(&self, service: &str, pods: &[(usize, usize)]) -> Result<()> {
+    pub(crate) fn scale(&self, service: &str, pods: &[(usize, usize)]) -> Result<()> {
         let mark = self.agent().mark();
         self.world.scale(service, pods)?;
         self.agent().wait_ports_programmed_after(mark)?;
@@ -131,7 +139,7 @@ impl Drop for Lasting {
 }
 
 /// Conversations of all kinds that node 1 translates: by DNAT, and by DNAT and SNAT.
-fn conversations(world: &World) -> Result<Vec<Conversation>> {
+pub(crate) fn conversations(world: &World) -> Result<Vec<Conversation>> {
     let mut open = Vec::new();
     for family in Family::BOTH {
         for transport in [Transport::Tcp, Transport::Udp] {
@@ -146,7 +154,7 @@ fn conversations(world: &World) -> Result<Vec<Conversation>> {
     Ok(open)
 }
 
-fn ask_all(open: &mut [Conversation], pod: &str) -> Result<()> {
+pub(crate) fn ask_all(open: &mut [Conversation], pod: &str) -> Result<()> {
     for (number, conversation) in open.iter_mut().enumerate() {
         let answer = conversation.ask();
         let answer = answer.with_context(|| format!("conversation {number}"))?;
@@ -383,11 +391,7 @@ fn connections_of_a_proxy_in_netfilter_stay_its_own() -> Result<()> {
     it.world.scale(mirror::NAME, &[(2, 2)])?;
     let pods = [(2, 1), (2, 2)].map(|(node, pod)| it.world.cluster.pod(node, pod));
     let _servers = mirror::start(pods)?;
-    let file = it.world.cluster.directory.path().join("rules.nft");
-    std::fs::write(&file, rules(pods[0]))?;
-    let node = &it.world.cluster.nodes[0].namespace;
-    let output = node.command("nft").arg("-f").arg(&file).output()?;
-    ensure!(output.status.success(), "nft: {output:?}");
+    it.world.cluster.nodes[0].namespace.nft(&rules(pods[0]))?;
     let mut open = conversations(&it.world)?;
     ask_all(&mut open, "pod-2-1").context("by netfilter")?;
 
@@ -402,6 +406,53 @@ fn connections_of_a_proxy_in_netfilter_stay_its_own() -> Result<()> {
     it.start()?;
     ask_all(&mut open, "pod-2-1").context("by netfilter, after a restart")?;
     ask_all(&mut fresh, "pod-2-2").context("by the agent, after a restart")?;
+    Ok(())
+}
+
+/// A neighbour's SYN begins no connection where one is already.
+#[test]
+fn a_syn_alone_takes_no_connection_of_a_proxy_in_netfilter() -> Result<()> {
+    let mut it = Lasting::without_agent()?;
+    it.world
+        .after_programming(|| mirror::add(&it.world.manifests))?;
+    it.world.scale(mirror::NAME, &[(2, 2)])?;
+    let pods = [(2, 1), (2, 2)].map(|(node, pod)| it.world.cluster.pod(node, pod));
+    let _servers = mirror::start(pods)?;
+    it.world.cluster.nodes[0].namespace.nft(&rules(pods[0]))?;
+    let routes = Family::BOTH.map(|family| {
+        let node_port = it.world.node_port(1, family, mirror::NODE_PORT);
+        let pod = &it.world.cluster.pod(1, 3).namespace;
+        [
+            (pod, mirror::cluster_ip(family)),
+            (&it.world.cluster.client, node_port),
+        ]
+    });
+    let mut open = Vec::new();
+    for (from, to) in routes.into_iter().flatten() {
+        let stream = from.run(|| TcpStream::connect_timeout(&to, PATIENCE))??;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let source = stream.local_addr()?;
+        let conversation = Conversation::Tcp(BufReader::new(stream));
+        open.push((conversation, source, to));
+    }
+    for (conversation, _, to) in &mut open {
+        let answer = conversation.ask();
+        let answer = answer.with_context(|| format!("{to}, by netfilter"))?;
+        assert_eq!(answer.pod, "pod-2-1");
+    }
+    it.start()?;
+    let neighbour = Spoofer::new(&it.world.cluster.pod(1, 1).namespace)?;
+    for (_, source, to) in &open {
+        neighbour.send(&segment(*source, *to, SYN, [0x1357_9bdf, 0]))?;
+    }
+    thread::sleep(Duration::from_millis(50));
+    for (conversation, _, to) in &mut open {
+        for round in 0..2 {
+            let answer = conversation.ask();
+            let answer = answer.with_context(|| format!("{to}, round {round}"))?;
+            assert_eq!(answer.pod, "pod-2-1");
+        }
+    }
     Ok(())
 }
 

@@ -11,14 +11,14 @@ use super::python_command;
 
 /// A process of Python's in a namespace. Its script asks once for each line that it reads,
 /// and prints who answers or what goes wrong, and the number of its socket.
-pub(super) struct Asker {
+pub(crate) struct Asker {
     process: Child,
     questions: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
 }
 
 impl Asker {
-    pub(super) fn start(
+    pub(crate) fn start(
         from: &Namespace,
         script: &str,
         to: SocketAddr,
@@ -38,7 +38,7 @@ impl Asker {
     }
 
     /// Who answers a question, or what goes wrong, and the number of the socket.
-    pub(super) fn ask(&mut self) -> Result<(String, usize)> {
+    pub(crate) fn ask(&mut self) -> Result<(String, usize)> {
         self.questions.write_all(b"\n")?;
         let line = self.answers.next().context("the process ended")??;
         let (answer, sockets) = line.split_once(' ').context("an answer")?;

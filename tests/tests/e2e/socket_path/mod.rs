@@ -22,6 +22,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, ensure};
 use proxy_tests::lab::{Cluster, Namespace, PodNetwork, Process, mirror};
 
+pub(crate) use asker::Asker;
+
 use crate::world::World;
 
 /// Serves sockets.
