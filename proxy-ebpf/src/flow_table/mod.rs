@@ -11,7 +11,6 @@ mod lifetime;
 mod tags;
 
 use atomic::{opaque_same_tags, opaque_ways};
-#[cfg(test)]
 pub use hash::Place;
 pub use lifetime::{BOTH_FINS, idle};
 pub use tags::{Tag, TagWord, Tags};
