@@ -3,10 +3,10 @@
 
 use std::net::IpAddr;
 
-use proxy_ebpf::layout::{Address, Backend, FilterBits, Port, Traffic, V4, V6};
+use proxy_ebpf::layout::{Address, Backend, Port, Traffic, V4, V6};
 
 use super::table::FamilyElements;
-use super::{MapError, filter, read, translate};
+use super::{MapError, read, translate};
 use crate::model::object::Family;
 use crate::plan::{Content, Write};
 
@@ -39,8 +39,8 @@ pub(super) trait Elements {
     fn v4(&mut self) -> &mut impl FamilyElements<V4>;
     fn v6(&mut self) -> &mut impl FamilyElements<V6>;
 
-    /// Lets packets find what needs these bits of the filter.
-    fn add_to_filter(&mut self, bits: FilterBits) -> Result<(), MapError>;
+    /// Lets packets find what a write is about.
+    fn add_to_filter(&mut self, write: &Write) -> Result<(), MapError>;
 
     fn set_slot(&mut self, position: u32, backend: u32) -> Result<(), MapError>;
     fn set_nat_port(&mut self, position: u32, port: Port) -> Result<(), MapError>;
@@ -85,9 +85,7 @@ macro_rules! with_family {
 
 /// Carries out one write.
 pub(super) fn apply(maps: &mut impl Elements, write: &Write) -> Result<(), MapError> {
-    if let Some(bits) = filter::needed_by(write) {
-        maps.add_to_filter(bits)?;
-    }
+    maps.add_to_filter(write)?;
     match write {
         Write::Backend { index, entry } => with_address!(maps, entry.address, |family, address| {
             begin_backend(family, *index, translate::backend(address, entry))

@@ -6,9 +6,10 @@ use std::hash::Hash;
 use std::rc::Rc;
 
 use proxy_ebpf::host::{Memory, Shared};
-use proxy_ebpf::layout::{FilterBits, Port, Settings, Traffic, V4, V6};
+use proxy_ebpf::layout::{Port, Settings, Traffic, V4, V6};
 
 use super::elements::{Elements, Indexed, Keyed, apply, content};
+use super::filter::ServicePorts;
 use super::table::FamilyElements;
 use super::{MapError, Maps, Readable};
 use crate::plan::{Content, Write};
@@ -19,6 +20,7 @@ pub struct FakeMaps {
     pub v4: Memory<V4>,
     /// The maps of IPv6.
     pub v6: Memory<V6>,
+    service_ports: ServicePorts,
 }
 
 impl Default for FakeMaps {
@@ -34,6 +36,7 @@ impl Default for FakeMaps {
                 shared,
                 ..Memory::default()
             },
+            service_ports: ServicePorts::default(),
         }
     }
 }
@@ -59,9 +62,9 @@ impl Elements for FakeMaps {
         &mut self.v6
     }
 
-    fn add_to_filter(&mut self, bits: FilterBits) -> Result<(), MapError> {
+    fn add_to_filter(&mut self, write: &Write) -> Result<(), MapError> {
         if let Some(filter) = &mut *self.v4.shared.filter.borrow_mut() {
-            filter.insert(bits);
+            filter.extend(self.service_ports.bits_for(write));
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Bits are set before what they stand for is written. They are not cleared with that, for flows
 //! go on without their frontend; [`Filter::reconcile`] clears what nothing needs any more.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use aya::Ebpf;
@@ -31,6 +32,8 @@ pub(super) struct Filter {
     bits: MappedArray<u64>,
     /// The tables of flows, with handles of their own.
     flows: (FlowTable<V4>, FlowTable<V6>),
+    /// Addresses and ports from which this node may send what looks like a reply of a Service.
+    service_ports: ServicePorts,
     /// The bits that were needed when it was found that too many are set.
     needed_before: Option<Vec<u64>>,
 }
@@ -44,12 +47,14 @@ impl Filter {
                 FlowTable::of(object, maps::FLOWS_V4)?,
                 FlowTable::of(object, maps::FLOWS_V6)?,
             ),
+            service_ports: ServicePorts::default(),
             needed_before: None,
         })
     }
 
     /// Sets every bit that is needed for what the maps hold, flows included.
     pub(super) fn fill(&mut self, content: &Content) -> Result<(), MapError> {
+        self.service_ports = ServicePorts::of(content);
         let mut needed = words(needed_by_content(content));
         add(&mut needed, &self.needed_by_flows()?);
         self.set_all(&needed).map(drop)
@@ -107,8 +112,13 @@ impl Filter {
         Ok(missing)
     }
 
-    /// Sets these bits.
-    pub(super) fn set(&mut self, bits: FilterBits) -> Result<(), MapError> {
+    /// Sets the bits without which no packet would find what a write is about.
+    pub(super) fn set_for(&mut self, write: &Write) -> Result<(), MapError> {
+        let bits = self.service_ports.bits_for(write);
+        bits.into_iter().try_for_each(|bits| self.set(bits))
+    }
+
+    fn set(&mut self, bits: FilterBits) -> Result<(), MapError> {
         let there = self.bits.get(bits.word)?;
         if !bits.are_in(there) {
             self.bits.set(bits.word, there | bits.mask)?;
@@ -117,8 +127,86 @@ impl Filter {
     }
 }
 
+/// The ports at which Services are reached by addresses of this node. A connection of the node's
+/// own may have one of them as its source port, and its answers look like a client's packets.
+#[derive(Debug, Default)]
+pub(super) struct ServicePorts {
+    addresses: BTreeSet<IpAddr>,
+    /// NodePorts, each under the zero address. (A load balancer's address that becomes the
+    /// node's later is found by the next audit.)
+    ports: BTreeSet<(IpAddr, u16)>,
+}
+
+impl ServicePorts {
+    fn of(content: &Content) -> Self {
+        let frontends = content.frontends.iter().map(|(id, _)| id);
+        Self {
+            addresses: content.node_addresses.clone(),
+            ports: frontends
+                .filter(|id| id.address.is_unspecified())
+                .map(|id| (id.address, id.port))
+                .collect(),
+        }
+    }
+
+    /// Takes a write in; the bits without which no packet would find what it is about.
+    pub(super) fn bits_for(&mut self, write: &Write) -> Vec<FilterBits> {
+        let mut bits = self.note(write);
+        bits.extend(needed_by(write));
+        bits
+    }
+
+    /// Takes a write in; the bits of packets from a port that is one of Services' since.
+    fn note(&mut self, write: &Write) -> Vec<FilterBits> {
+        match write {
+            Write::Frontend { id, .. } if id.address.is_unspecified() => {
+                self.ports.insert((id.address, id.port));
+                let addresses = self.addresses.iter();
+                addresses
+                    .filter(|it| it.is_ipv4() == id.address.is_ipv4())
+                    .map(|address| source(*address, id.port))
+                    .collect()
+            }
+            Write::Frontend { id, .. } if self.addresses.contains(&id.address) => {
+                vec![source(id.address, id.port)]
+            }
+            // Another protocol may have the port: too many bits cost some lookups.
+            Write::RemoveFrontend { id } => {
+                self.ports.remove(&(id.address, id.port));
+                Vec::new()
+            }
+            Write::NodeAddress { address } => {
+                self.addresses.insert(*address);
+                let ports = self.ports.iter();
+                ports
+                    .filter(|(zero, _)| zero.is_ipv4() == address.is_ipv4())
+                    .map(|(_, port)| source(*address, *port))
+                    .collect()
+            }
+            Write::RemoveNodeAddress { address } => {
+                self.addresses.remove(address);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The bits of packets that go out from an address and port of this node at which a Service is
+/// reached.
+fn needed_by_node_ports(content: &Content) -> impl Iterator<Item = FilterBits> {
+    content.frontends.iter().flat_map(|(id, _)| {
+        let addresses = content.node_addresses.iter().filter(|address| {
+            let is_node_port =
+                id.address.is_unspecified() && id.address.is_ipv4() == address.is_ipv4();
+            is_node_port || id.address == **address
+        });
+        addresses.map(|address| source(*address, id.port))
+    })
+}
+
 /// The bits without which no packet would find what a write is about.
-pub(super) fn needed_by(write: &Write) -> Option<FilterBits> {
+fn needed_by(write: &Write) -> Option<FilterBits> {
     match write {
         Write::Backend { entry, .. } => Some(source(entry.address, entry.port)),
         // A NodePort is found by the node's addresses.
@@ -158,10 +246,15 @@ fn needed_by_content(content: &Content) -> impl Iterator<Item = FilterBits> {
             Element::Living(entry) => source(entry.address, entry.port),
             Element::Ended { endpoint, .. } => source(endpoint.ip(), endpoint.port()),
         });
-    addresses.map(destination).chain(backends).chain([
-        FilterBits::of_destination(&content.settings.0.node_address),
-        FilterBits::of_destination(&content.settings.1.node_address),
-    ])
+    let own = needed_by_node_ports(content);
+    addresses
+        .map(destination)
+        .chain(backends)
+        .chain(own)
+        .chain([
+            FilterBits::of_destination(&content.settings.0.node_address),
+            FilterBits::of_destination(&content.settings.1.node_address),
+        ])
 }
 
 fn destination(address: IpAddr) -> FilterBits {

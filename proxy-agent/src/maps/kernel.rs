@@ -1,7 +1,7 @@
 //! The maps in the kernel.
 
 use aya::maps::{MapData, PerCpuArray};
-use proxy_ebpf::layout::{Counter, FilterBits, NatPort, Port, SlotPair, Traffic, V4, V6, maps};
+use proxy_ebpf::layout::{Counter, NatPort, Port, SlotPair, Traffic, V4, V6, maps};
 
 use super::backend_state::Sockets;
 use super::elements::{Elements, apply, content};
@@ -79,8 +79,8 @@ impl Elements for KernelMaps {
         &mut self.v6
     }
 
-    fn add_to_filter(&mut self, bits: FilterBits) -> Result<(), MapError> {
-        self.filter.set(bits)
+    fn add_to_filter(&mut self, write: &Write) -> Result<(), MapError> {
+        self.filter.set_for(write)
     }
 
     /// Two slots are in an element.

@@ -36,6 +36,8 @@ pub struct Loaded {
     pub origin: Origin,
     /// The tables that the data path itself fills.
     pub records: RecordTables,
+    /// By which flow records have their places.
+    pub flow_seed: FlowSeed,
     /// For flows that are not the programs'.
     pub netfilter_flows: NetfilterFlows,
     /// The last agent's maps, where these are only a copy.
@@ -217,6 +219,7 @@ impl Loaded {
             xdp_devices: XdpDevices(shared.xdp_devices),
             opt_out: OptOutCgroups::new(shared.left_out, shared.left_out_levels),
             records,
+            flow_seed: seed,
             netfilter_flows,
             programs: object,
             origin,

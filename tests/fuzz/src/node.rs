@@ -1,7 +1,7 @@
 //! The node on which frames arrive: the usual scenario, in maps in memory.
 
 use proxy_ebpf::host::{self, Action, Frame, Link, Memory};
-use proxy_ebpf::layout::{Address as _, Counter, V4, V6};
+use proxy_ebpf::layout::{Address, Counter, V4, V6};
 use proxy_ebpf::pipeline::Client;
 use proxy_tests::packets::{Hook, Scenario, Step};
 
@@ -25,10 +25,11 @@ impl Node {
             scenario.nat_ports.1 = u16::from(state[2]) - 1;
         }
         scenario.masquerade_all = state[3] & 1 == 1;
-        let (v4, v6) = maps(&scenario);
+        let (mut v4, mut v6) = maps(&scenario);
         v4.shared.random.set(u32::from(state[0]) + 1);
         if state[1] & 1 == 1 {
-            v4.shared.flow_capacity.set(usize::from(state[1] >> 1));
+            v4.set_buckets(u32::from(state[1] >> 1));
+            v6.set_buckets(u32::from(state[1] >> 1));
         }
         Self { v4, v6 }
     }
@@ -77,8 +78,8 @@ impl Node {
     }
 }
 
-fn is_empty<A>(memory: &Memory<A>) -> bool {
-    memory.flows.borrow().is_empty() && memory.embryonic.borrow().is_empty()
+fn is_empty<A: Address>(memory: &Memory<A>) -> bool {
+    memory.records().next().is_none()
 }
 
 fn step_generation<A>(memory: &mut Memory<A>, event: u8) {

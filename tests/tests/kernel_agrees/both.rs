@@ -13,7 +13,7 @@ use proxy_agent::maps::{
 use proxy_agent::model::object;
 use proxy_agent::plan::{FrontendId, Write};
 use proxy_ebpf::host::{self, Action, Frame, Link};
-use proxy_ebpf::layout::{Counter, Range, settings_flags, xdp_device_flags};
+use proxy_ebpf::layout::{Counter, MapSize, Range, settings_flags, xdp_device_flags};
 use proxy_ebpf::pipeline::Client;
 use proxy_tests::lab::{Directory, Family, Namespace};
 use proxy_tests::packets::{Hook, Outcome, Scenario, address};
@@ -107,6 +107,11 @@ impl Both {
             host: FakeMaps::default(),
             device,
         };
+        let shared = &both.host.v4.shared;
+        shared.flow_seed.set(both.kernel.flow_seed);
+        let buckets = MapSize::buckets(flows);
+        both.host.v4.set_buckets(buckets);
+        both.host.v6.set_buckets(buckets);
         for write in writes(scenario) {
             both.write(&write)?;
         }
@@ -164,6 +169,11 @@ impl Both {
     /// The value of a counter, which is the same on both sides.
     pub(crate) fn counter(&self, counter: Counter) -> u64 {
         self.host.v4.counter(counter)
+    }
+
+    /// The value of a counter in the kernel.
+    pub(crate) fn kernel_counter(&mut self, counter: Counter) -> Result<u64> {
+        Ok(self.kernel.maps.counter(counter)?)
     }
 
     /// Carries out a write on both sides.

@@ -7,7 +7,7 @@ use std::ops::Range;
 use proxy_agent::model::object;
 use proxy_agent::plan::{BackendEntry, FrontendId, Write};
 use proxy_ebpf::layout::{
-    Frontend, Settings, Span, V4, V6, backend_flags, frontend_flags, settings_flags,
+    Frontend, Settings, Span, Timeouts, V4, V6, backend_flags, frontend_flags, settings_flags,
 };
 use proxy_tests::lab::Family;
 use proxy_tests::packets::{self, Element, Protocol, Scenario};
@@ -98,6 +98,7 @@ fn settings<A: Default>(node_address: A, nat_ports: u16, flags: u32) -> Settings
         nat_ports: nat_ports.into(),
         service_cidrs: Default::default(),
         flags,
+        timeouts: Timeouts::DEFAULT,
     }
 }
 
