@@ -1,7 +1,9 @@
 //! The flow table as memory: the programs' buckets, mapped into this process.
 #![expect(unsafe_code, reason = "memory shared with the kernel")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::MapData;
@@ -84,9 +86,29 @@ impl<A: Address> FlowTable<A> {
         self.for_each_bucket(|bucket| bucket.records().for_each(|record| take(&record)))
     }
 
-    /// Frees what an agent has left unfinished that was ended in the middle of it.
+    /// Frees what an agent has left unfinished that was ended in the middle of it. Programs claim
+    /// records meanwhile: what is busy for longer than that takes is nobody's.
     pub(super) fn free_abandoned(&self) -> Result<(), MapError> {
-        self.for_each_bucket(Bucket::free_abandoned)
+        let mut busy = BTreeMap::new();
+        let mut index = 0_usize;
+        self.for_each_bucket(|bucket| {
+            let tags = bucket.tags.load();
+            if tags.is_busy() {
+                busy.insert(index, tags);
+            }
+            index += 1;
+        })?;
+        if busy.is_empty() {
+            return Ok(());
+        }
+        std::thread::sleep(LONGEST_CLAIM);
+        let all = MappedBuckets::<A>::new(&self.map, 0..self.buckets as usize)?;
+        for (index, tags) in busy {
+            if let Some(bucket) = all.buckets().get(index) {
+                bucket.free_abandoned(tags);
+            }
+        }
+        Ok(())
     }
 
     /// Maps all of it, to make records.
@@ -154,6 +176,10 @@ impl<A: Address> OpenFlowTable<A> {
         false
     }
 }
+
+/// A program's claim takes less than a microsecond, and a virtual machine may stand still
+/// meanwhile.
+const LONGEST_CLAIM: Duration = Duration::from_millis(100);
 
 const ATTEMPTS: u32 = 10_000;
 

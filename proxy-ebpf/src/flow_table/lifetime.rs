@@ -21,9 +21,6 @@ const PLAIN_FIN_TIMEOUT: u32 = ticks::from_seconds(120);
 /// other record to give.
 const TCP_SPARE_AFTER: u32 = ticks::from_seconds(60 * 60);
 
-/// The same of UDP: most of its flows are one question and one answer.
-const UDP_SPARE_AFTER: u32 = ticks::from_seconds(30);
-
 /// Both sides' FINs.
 pub const BOTH_FINS: u32 = flow_flags::FIN | flow_flags::CLIENT_FIN;
 
@@ -92,14 +89,16 @@ impl Timeouts {
         idle.wrapping_add(1) > timeout
     }
 
-    /// How gladly a record is given up for a new one: 0 for not at all. First what is over;
-    /// then unestablished flows, the longest idle one first; then established ones that were
-    /// silent for long. UDP does not push out TCP, and what nobody translates only its own kind.
+    /// How gladly a record is given up for a new one: 0 for not at all. First what is over; then
+    /// unestablished flows, the longest idle one first; then flows of UDP, which find their
+    /// endpoint again; then established connections that were silent for long. UDP does not push
+    /// out TCP, and what nobody translates only its own kind.
     #[inline(always)]
     pub(super) fn spare(&self, flags: u32, idle: u32, newcomer: u32) -> u32 {
         const OVER: u32 = u32::MAX;
         const UNESTABLISHED: u32 = 1 << 30;
-        const LONGEST: u32 = UNESTABLISHED - 1;
+        const UDP: u32 = 1 << 29;
+        const LONGEST: u32 = UDP - 1;
         if self.is_over(flags, idle) {
             return OVER;
         }
@@ -111,14 +110,14 @@ impl Timeouts {
         }
         let idle = if idle > LONGEST { LONGEST } else { idle };
         if is_plain || flags & (flow_flags::EMBRYONIC | flow_flags::RESET) != 0 {
-            return UNESTABLISHED | idle;
-        }
-        let spare_after = if flags & PROTOCOL == 0 {
-            UDP_SPARE_AFTER
+            UNESTABLISHED | idle
+        } else if flags & PROTOCOL == 0 {
+            UDP | idle
+        } else if idle > TCP_SPARE_AFTER {
+            idle
         } else {
-            TCP_SPARE_AFTER
-        };
-        if idle > spare_after { idle } else { 0 }
+            0
+        }
     }
 }
 

@@ -256,10 +256,10 @@ impl<A: Address> Bucket<A> {
         }
     }
 
-    /// Frees what a writer has left unfinished that is no more; to be called while nobody else
-    /// writes.
-    pub fn free_abandoned(&self) {
-        self.tags.free_abandoned();
+    /// Frees the ways whose writers have ended in the middle of a claim: they are still busy as
+    /// they were when the tags were `seen`, longer ago than a claim takes.
+    pub fn free_abandoned(&self, seen: TagWord) {
+        self.tags.free_busy(seen);
     }
 }
 

@@ -73,10 +73,8 @@ impl Tags {
         self.0.compare_exchange(seen.0, seen.with(way, EMPTY).0);
     }
 
-    /// Frees the ways of claims whose writer has ended in the middle of one. To be called
-    /// while there are no other writers.
-    pub(super) fn free_abandoned(&self) {
-        let seen = self.load();
+    /// Frees the ways that are busy in this word, unless the word has changed.
+    pub(super) fn free_busy(&self, seen: TagWord) {
         let mut word = seen;
         for way in 0..WAYS {
             if word.0 >> (8 * way) & 0xff == u64::from(BUSY) {
@@ -102,7 +100,7 @@ impl TagWord {
 
     /// Whether a record is being written.
     #[inline(always)]
-    pub(super) const fn is_busy(self) -> bool {
+    pub const fn is_busy(self) -> bool {
         self.equal_to(BUSY).0 != 0
     }
 
@@ -219,7 +217,7 @@ mod tests {
         let tags = Tags::default();
         tags.reserve(tags.load(), 6).unwrap();
         assert!(tags.load().is_busy());
-        tags.free_abandoned();
+        tags.free_busy(tags.load());
         assert_eq!(all(tags.load().empty()).len(), WAYS);
     }
 }
