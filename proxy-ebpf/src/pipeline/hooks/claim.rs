@@ -23,7 +23,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     #[inline(always)]
     pub fn claim(&mut self) -> Verdict<A> {
         self.with_new_flow(|context, headers, is_whole, flow| {
-            if let Some(existing) = usable_flow(headers, context.tables) {
+            if let Some(existing) = usable_flow(headers, flow.notes, context.tables) {
                 become_existing(flow, &existing);
                 return Verdict::Continue(if flow.flags & flow_flags::DSR == 0 {
                     Stage::ClaimReply
