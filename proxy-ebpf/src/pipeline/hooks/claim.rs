@@ -49,6 +49,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             match select_port(headers, context.tables, flow) {
                 Some(Selection::Done) => Verdict::Continue(Stage::Claim),
                 Some(Selection::Unfinished) => Verdict::Continue(Stage::SelectPort),
+                None if is_stray(headers, flow) => context.on_stray(headers, is_whole),
                 None => context.refuse_or_drop(headers, is_whole, Counter::PortsExhausted),
             }
         })
