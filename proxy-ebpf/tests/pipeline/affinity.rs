@@ -100,6 +100,18 @@ fn without_affinity_nothing_is_remembered() {
     }
 }
 
+/// What is forgotten is found again in most cases: the choice is a hash of the client's address.
+#[test]
+fn a_client_that_was_forgotten_comes_back_too() {
+    for scene in Scene::all() {
+        for client in 1..20 {
+            let first = scene.connect(Hook::FromPod, client, 1);
+            scene.world.wait(SECONDS + MARGIN);
+            assert_eq!(scene.connect(Hook::FromPod, client, 1), first);
+        }
+    }
+}
+
 #[test]
 fn it_lasts_from_each_new_connection_on() {
     for scene in Scene::all() {
@@ -111,6 +123,7 @@ fn it_lasts_from_each_new_connection_on() {
                 assert_eq!(scene.connect(Hook::FromPod, client, 1), first);
             }
             scene.world.wait(SECONDS + MARGIN);
+            scene.world.reseed();
             moved += u8::from(scene.connect(Hook::FromPod, client, 1) != first);
         }
         assert!(moved > 20, "{moved} of 39 clients got another endpoint");
@@ -133,6 +146,7 @@ fn packets_do_not_make_it_last() {
                 let packet = Packet::tcp(ends.0, ends.1, SYN);
                 assert_eq!(scene.world.ends(Hook::FromPod, &packet).1, first);
             }
+            scene.world.reseed();
             moved += u8::from(scene.connect(Hook::FromPod, client, 1) != first);
         }
         assert!(moved > 20, "{moved} of 39 clients got another endpoint");
@@ -171,6 +185,7 @@ fn an_endpoint_that_left_the_set_or_ended_is_left() {
                 } else {
                     scene.world.set_membership(index, 0);
                 }
+                scene.world.reseed();
                 let mut later = BTreeSet::new();
                 for _ in 0..10 {
                     later.insert(scene.connect(Hook::FromPod, client, 1));

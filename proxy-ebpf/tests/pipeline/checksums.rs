@@ -2,7 +2,7 @@
 //! zero have to be kept apart.
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Scenario, Transport};
+use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Scenario, Transport, tcp_flags};
 
 use super::world::{World, at};
 
@@ -43,7 +43,7 @@ fn every_udp_checksum_is_translated_and_none_becomes_none() {
 fn every_tcp_checksum_is_translated() {
     for family in Family::BOTH {
         let any = at(family, 0, 0, 0);
-        all_checksums(family, &Packet::tcp(any, any, 0));
+        all_checksums(family, &Packet::tcp(any, any, tcp_flags::SYN));
     }
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proxy_tests::lab::Family;
 use proxy_tests::packets::{Choices, Frontend, Hook, Packet, Protocol, Scenario, noise, tcp_flags};
 
-use super::world::{UDP, World, at};
+use super::world::{UDP, World, at, segment};
 use crate::host::{self, Action, Frame, Link};
 use crate::layout::{Counter, frontend_flags};
 
@@ -124,7 +124,7 @@ proptest! {
             prop_assert_eq!(action, Action::Pass);
             let wanted = packet.between(client, endpoint).sent_on();
             prop_assert_eq!(arrived, wanted.build());
-            let answer = packet.between(endpoint, client);
+            let answer = packet.answer(endpoint, client);
             let (action, bytes) = nodes.second.send(Hook::Out, &answer);
             prop_assert_eq!(action, Action::Pass);
             prop_assert_eq!(bytes, answer.between(frontend, client).build());
@@ -265,7 +265,7 @@ fn a_tunnel_to_another_endpoint_does_not_move_a_connection() {
         let (client, frontend) = (nodes.client(), nodes.node_port());
         let [syn, ack] = [SYN, ACK].map(|flags| Packet::tcp(client, frontend, flags));
         let before = nodes.arrives(&syn);
-        let answer = syn.between(before.1, client);
+        let answer = syn.answer(before.1, client);
         let (_, bytes) = nodes.second.send(Hook::Out, &answer);
         assert_eq!(answer.endpoints_in(&bytes), (frontend, client));
         nodes.arrives(&ack);
@@ -286,7 +286,10 @@ fn a_tunnel_to_another_endpoint_does_not_move_a_connection() {
         assert_eq!((action, bytes), (Action::Pass, forged.build()));
         assert_eq!(nodes.arrives(&ack), before);
         // After its end another connection begins, wherever that leads.
-        nodes.arrives(&Packet::tcp(client, frontend, FIN | ACK));
+        nodes.arrives(&segment((client, frontend), FIN | ACK, [1, 1]));
+        let fin = segment((before.1, client), FIN | ACK, [1, 2]);
+        nodes.second.send(Hook::Out, &fin);
+        nodes.arrives(&segment((client, frontend), ACK, [2, 2]));
         let new = syn.clone().in_tunnel(frontend.ip(), other);
         let (_, bytes) = nodes.second.send(Hook::FromOutside, &new);
         assert_eq!(syn.endpoints_in(&bytes), (client, other));

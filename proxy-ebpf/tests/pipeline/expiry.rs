@@ -3,14 +3,17 @@
 use proxy_tests::packets::{Packet, tcp_flags};
 
 use super::lifetimes::Scene;
+use super::world::segment;
 use crate::host::Action;
+use crate::layout::Counter;
 
 use tcp_flags::{ACK, FIN, SYN};
 
 /// Seconds around the timeouts, with room for the clock's steps of 1.07 s.
 const UDP: u32 = 240;
+const UDP_EMBRYONIC: u32 = 60;
 const TCP: u32 = 24 * 60 * 60;
-const TCP_CLOSING: u32 = 120;
+const TCP_CLOSE_WAIT: u32 = 60 * 60;
 const EMBRYONIC: u32 = 60;
 const MARGIN: u32 = 3;
 
@@ -36,33 +39,60 @@ fn a_tcp_connection_lives_for_a_day_without_packets() {
         scene.world.wait(TCP - MARGIN);
         assert_eq!(scene.tcp(ACK), scene.first);
         scene.world.wait(TCP + MARGIN);
-        assert_eq!(scene.tcp(ACK), scene.second);
+        scene.world.counted();
+        let late = Packet::tcp(scene.client, scene.service, ACK);
+        let (action, _) = scene.world.send(scene.hook, &late);
+        assert_eq!(action, Action::Bounce, "a reset");
+        assert_eq!(scene.world.counted(), [(Counter::NoConnection, 1)]);
+        assert_eq!(scene.tcp(SYN), scene.second);
     }
 }
 
 #[test]
-fn a_flow_that_nobody_answers_is_over_soon() {
+fn a_connection_that_nobody_answers_is_over_soon() {
     for mut scene in Scene::all() {
-        assert_eq!(scene.udp(), scene.first);
         assert_eq!(scene.tcp(SYN), scene.first);
         scene.world.switch_sets(&[1]);
         scene.world.wait(EMBRYONIC - MARGIN);
-        assert_eq!(scene.udp(), scene.first);
         assert_eq!(scene.tcp(SYN), scene.first, "a SYN that is sent again");
         scene.world.wait(EMBRYONIC + MARGIN);
-        assert_eq!(scene.udp(), scene.second);
         assert_eq!(scene.tcp(SYN), scene.second);
+    }
+}
+
+#[test]
+fn datagrams_of_one_moment_that_nobody_answers_are_soon_forgotten() {
+    for mut scene in Scene::all() {
+        assert_eq!(scene.udp(), scene.first);
+        assert_eq!(scene.udp(), scene.first);
+        scene.world.switch_sets(&[1]);
+        scene.world.wait(UDP_EMBRYONIC + MARGIN);
+        assert_eq!(scene.udp(), scene.second);
+    }
+}
+
+/// As of syslog, or of telemetry.
+#[test]
+fn datagrams_in_one_direction_are_a_flow_that_lives() {
+    for mut scene in Scene::all() {
+        assert_eq!(scene.udp(), scene.first);
+        scene.world.switch_sets(&[1]);
+        scene.world.wait(UDP_EMBRYONIC - MARGIN);
+        assert_eq!(scene.udp(), scene.first);
+        scene.world.wait(UDP - MARGIN);
+        assert_eq!(scene.udp(), scene.first);
+        scene.world.wait(UDP + MARGIN);
+        assert_eq!(scene.udp(), scene.second);
     }
 }
 
 #[test]
 fn what_comes_late_goes_where_the_rest_of_its_connection_went() {
     for mut scene in Scene::all() {
-        scene.open_tcp();
-        let fin = Packet::tcp(scene.client, scene.service, FIN | ACK);
-        scene.answer(&fin);
+        let wire = scene.open_tcp();
+        scene.close_tcp(wire);
         scene.world.switch_sets(&[1]);
-        scene.world.wait(TCP_CLOSING + MARGIN);
+        scene.world.wait(EMBRYONIC + MARGIN);
         assert_eq!(scene.tcp(ACK), scene.first);
     }
 }
@@ -127,17 +157,40 @@ fn an_error_about_a_flow_after_its_end_is_none_of_ours() {
 #[test]
 fn an_open_half_of_a_tcp_connection_outlives_the_closed_one() {
     for mut scene in Scene::all() {
-        let fin = Packet::tcp(scene.client, scene.service, FIN | ACK);
-        let data = Packet::tcp(scene.client, scene.service, ACK);
         let (source, endpoint) = scene.open_tcp();
-        scene.world.ends(scene.hook, &fin);
+        scene.segment(FIN | ACK, [1, 1]);
+        let data = Packet::tcp(endpoint, source, ACK).numbered(1, 2);
         scene.world.switch_sets(&[1]);
         for _ in 0..5 {
-            scene.world.wait(TCP_CLOSING - MARGIN);
-            let came = scene.answer_of(endpoint, source, &data);
+            scene.world.wait(TCP_CLOSE_WAIT - MARGIN);
+            let came = scene.world.ends(scene.back(), &data);
             assert_eq!(came, (scene.service, scene.client));
         }
-        assert_eq!(scene.tcp(ACK), scene.first);
+        assert_eq!(scene.segment(ACK, [2, 8]), scene.first);
+        assert_eq!(scene.tcp(SYN), scene.first);
+    }
+}
+
+#[test]
+fn a_half_closed_connection_is_over_after_an_hour_of_silence() {
+    for by_client in [true, false] {
+        for mut scene in Scene::all() {
+            let (source, endpoint) = scene.open_tcp();
+            scene.world.switch_sets(&[1]);
+            if by_client {
+                scene.segment(FIN | ACK, [1, 1]);
+                let ack = segment((endpoint, source), ACK, [1, 2]);
+                scene.world.ends(scene.back(), &ack);
+            } else {
+                let fin = segment((endpoint, source), FIN | ACK, [1, 1]);
+                scene.world.ends(scene.back(), &fin);
+                scene.segment(ACK, [1, 2]);
+            }
+            scene.world.wait(TCP_CLOSE_WAIT - MARGIN);
+            assert_eq!(scene.tcp(SYN), scene.first);
+            scene.world.wait(TCP_CLOSE_WAIT + MARGIN);
+            assert_eq!(scene.tcp(SYN), scene.second);
+        }
     }
 }
 

@@ -102,7 +102,7 @@ fn bustle(bytes: &[u8], nat_ports: u16) {
             if *protocol != packet.protocol() {
                 continue;
             }
-            let answer = packet.between(*endpoint, *source);
+            let answer = packet.answer(*endpoint, *source);
             let is_snat = source.ip() == at(Family::V4, 1, 1, 0).ip()
                 || source.ip() == at(Family::V6, 1, 1, 0).ip();
             let back = if is_snat {

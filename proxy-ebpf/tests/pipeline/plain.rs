@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use proxy_tests::lab::Family;
 use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Scenario, tcp_flags};
 
-use super::world::{World, at};
+use super::world::{World, at, segment};
 
 use tcp_flags::{ACK, FIN, RST, SYN};
 
@@ -48,49 +48,79 @@ impl Scene {
         let packet = Packet::tcp(self.endpoint, self.client, flags);
         self.world.ends(Hook::Out, &packet).0
     }
+
+    fn syn(&self, to: SocketAddr) -> Packet {
+        Packet::tcp(self.client, to, SYN)
+    }
+
+    /// Opens a connection, and says from where its packets arrive at the endpoint.
+    fn open(&self, to: SocketAddr) -> SocketAddr {
+        let (source, endpoint) = self.world.open(Hook::FromOutside, &self.syn(to));
+        assert_eq!(endpoint, self.endpoint);
+        assert_eq!(source.ip(), self.client.ip());
+        source
+    }
+
+    /// Both sides close a connection whose packets arrive from here.
+    fn close(&self, to: SocketAddr, source: SocketAddr) {
+        let wire = (source, self.endpoint);
+        self.world.close(Hook::FromOutside, &self.syn(to), wire);
+    }
 }
 
 #[test]
-fn a_plain_connection_takes_over_from_a_flow_that_the_client_ended() {
+fn a_plain_connection_takes_over_from_a_flow_that_both_sides_have_closed() {
     for scene in Scene::all() {
-        for end in [FIN | ACK, RST] {
-            scene.send(scene.service, SYN);
-            assert_eq!(scene.answer(SYN | ACK), scene.service);
-            scene.send(scene.service, end);
-            scene.send(scene.endpoint, SYN);
-            assert_eq!(scene.answer(SYN | ACK), scene.endpoint);
+        let source = scene.open(scene.service);
+        assert_eq!(source, scene.client);
+        scene.close(scene.service, source);
+        assert_eq!(scene.open(scene.endpoint), scene.client);
+    }
+}
+
+#[test]
+fn the_service_takes_over_again_from_a_plain_connection_that_is_over() {
+    for scene in Scene::all() {
+        let source = scene.open(scene.endpoint);
+        scene.close(scene.endpoint, source);
+        // As long as netfilter remembers one that both sides have closed.
+        scene.world.wait(125);
+        assert_eq!(scene.open(scene.service), scene.client);
+    }
+}
+
+/// However much of it one side has said: what the other has not taken up may be anybody's.
+#[test]
+fn beside_a_flow_that_may_live_a_plain_connection_gets_another_source_port() {
+    let ends: [&dyn Fn(&Scene); 4] = [
+        &|_| (),
+        &|scene| scene.send(scene.service, FIN | ACK),
+        &|scene| assert_eq!(scene.answer(FIN | ACK), scene.service),
+        &|scene| scene.send(scene.service, RST),
+    ];
+    for end in ends {
+        for scene in Scene::all() {
+            scene.open(scene.service);
+            end(&scene);
+            let source = scene.open(scene.endpoint);
+            assert_ne!(source, scene.client);
+            // Both go on.
+            scene.send(scene.service, ACK);
+            assert_eq!(scene.answer(ACK), scene.service);
+            let data = Packet::tcp(scene.endpoint, source, ACK);
+            let came = scene.world.ends(Hook::Out, &data);
+            assert_eq!(came, (scene.endpoint, scene.client));
         }
-    }
-}
-
-#[test]
-fn a_plain_connection_takes_over_from_a_flow_that_the_server_ended() {
-    for scene in Scene::all() {
-        scene.send(scene.service, SYN);
-        assert_eq!(scene.answer(FIN | ACK), scene.service);
-        scene.send(scene.endpoint, SYN);
-        assert_eq!(scene.answer(SYN | ACK), scene.endpoint);
-    }
-}
-
-#[test]
-fn the_service_takes_over_again_from_a_plain_connection() {
-    for scene in Scene::all() {
-        scene.send(scene.service, SYN);
-        scene.send(scene.service, FIN | ACK);
-        scene.send(scene.endpoint, SYN);
-        scene.send(scene.service, SYN);
-        assert_eq!(scene.answer(SYN | ACK), scene.service);
     }
 }
 
 #[test]
 fn a_plain_syn_does_not_cut_a_flow_that_goes_on() {
     for scene in Scene::all() {
-        scene.send(scene.service, SYN);
-        scene.answer(SYN | ACK);
-        scene.send(scene.service, ACK);
-        scene.send(scene.endpoint, SYN);
+        scene.open(scene.service);
+        scene
+            .world
+            .send(Hook::FromOutside, &scene.syn(scene.endpoint));
         assert_eq!(scene.answer(ACK), scene.service);
     }
 }
@@ -98,10 +128,14 @@ fn a_plain_syn_does_not_cut_a_flow_that_goes_on() {
 #[test]
 fn what_is_no_syn_takes_nothing_over() {
     for scene in Scene::all() {
-        scene.send(scene.service, SYN);
-        scene.send(scene.service, FIN | ACK);
+        let source = scene.open(scene.service);
         scene.send(scene.endpoint, ACK);
         assert_eq!(scene.answer(ACK), scene.service);
+        scene.close(scene.service, source);
+        scene.send(scene.endpoint, ACK);
+        let late = segment((scene.endpoint, scene.client), ACK, [2, 2]);
+        let came = scene.world.ends(Hook::Out, &late);
+        assert_eq!(came, (scene.service, scene.client));
     }
 }
 
@@ -128,11 +162,15 @@ fn a_connection_may_come_in_at_two_devices() {
 }
 
 #[test]
-fn a_plain_connection_takes_over_from_a_flow_that_never_opened() {
+fn a_flow_that_never_opened_leaves_its_tuple_to_a_plain_connection_after_a_minute() {
     for scene in Scene::all() {
         scene.send(scene.service, SYN);
         scene.world.wait(3);
-        scene.send(scene.endpoint, SYN);
-        assert_eq!(scene.answer(SYN | ACK), scene.endpoint);
+        assert_ne!(scene.open(scene.endpoint), scene.client);
+    }
+    for scene in Scene::all() {
+        scene.send(scene.service, SYN);
+        scene.world.wait(63);
+        assert_eq!(scene.open(scene.endpoint), scene.client);
     }
 }

@@ -100,9 +100,12 @@ fn without_room_the_connections_that_are_there_go_on() {
             let (source, _) = scene.world.open(scene.hook, &syn);
             (syn.source, source)
         });
-        for protocol in [Protocol::Udp, Protocol::Tcp] {
-            let other = Packet::opening(protocol, scene.client, scene.service);
-            assert_eq!(scene.world.send(scene.hook, &other).0, Action::Drop);
+        for port in 1000..1100 {
+            for protocol in Protocol::ALL {
+                let mut other = Packet::opening(protocol, scene.client, scene.service);
+                other.source.set_port(port);
+                scene.world.send(scene.hook, &other);
+            }
         }
         for (client, source) in connections {
             let data = Packet::tcp(client, scene.service, tcp_flags::ACK);

@@ -188,7 +188,7 @@ fn the_sender_of_what_is_too_big_for_the_way_on_is_told() {
             // Of what the client sent, as it is after one more router.
             let told = packet.clone().sent_on().too_big(node, 1400).sent_on();
             is_told(&world, &sent_on, &told);
-            let answer = packet.between(wire.1, wire.0);
+            let answer = packet.answer(wire.1, wire.0);
             let (action, sent_back) = world.send(Hook::FromOutside, &answer);
             assert_eq!(action, Action::Forward);
             let told = answer.sent_on().too_big(node, 1400).sent_on();

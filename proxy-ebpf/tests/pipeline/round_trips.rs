@@ -68,7 +68,7 @@ impl Cast {
             let expected = again.between(source, self.backend);
             check(&travelled(expected, travel), travel, action, &bytes);
 
-            let answer = packet.between(self.backend, source).reshaped(choices);
+            let answer = packet.answer(self.backend, source).reshaped(choices);
             let back = match travel {
                 Travel::Stack => Hook::Out,
                 _ => hook,

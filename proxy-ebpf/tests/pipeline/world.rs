@@ -108,23 +108,42 @@ impl World {
     /// The same from the answer on, of a flow that goes from and to these.
     pub(super) fn go_on(&self, hook: Hook, first: &Packet, wire: (SocketAddr, SocketAddr)) {
         let (to, from) = (first.destination, first.source);
-        let (answer, packet) = match first.protocol() {
-            UDP => (first.clone(), Packet::udp(from, to)),
-            SCTP => (
-                Packet::sctp(from, to, chunks::INIT_ACK),
-                Packet::sctp(from, to, chunks::COOKIE_ECHO),
-            ),
-            _ => (
-                Packet::tcp(from, to, tcp_flags::SYN | tcp_flags::ACK),
-                Packet::tcp(from, to, tcp_flags::ACK),
-            ),
+        let packet = match first.protocol() {
+            UDP => Packet::udp(from, to),
+            SCTP => Packet::sctp(from, to, chunks::COOKIE_ECHO),
+            _ => Packet::tcp(from, to, tcp_flags::ACK),
         };
         let is_sent_on = wire.0.ip() != first.source.ip();
         let back = if is_sent_on { hook } else { Hook::Out };
-        let answer = answer.between(wire.1, wire.0);
+        let answer = first.answer(wire.1, wire.0);
         let came = self.ends(back, &answer);
         assert_eq!(came, (first.destination, first.source));
         assert_eq!(self.ends(hook, &packet), wire);
+    }
+
+    /// Has both ends of an open connection close it, the client first; it goes from and to these.
+    pub(super) fn close(&self, hook: Hook, first: &Packet, wire: (SocketAddr, SocketAddr)) {
+        use tcp_flags::{ACK, FIN};
+        let (client, service) = (first.source, first.destination);
+        let back = if wire.0.ip() == client.ip() {
+            Hook::Out
+        } else {
+            hook
+        };
+        let segments = [
+            (hook, segment((client, service), FIN | ACK, [1, 1])),
+            (back, segment((wire.1, wire.0), FIN | ACK, [1, 2])),
+            (hook, segment((client, service), ACK, [2, 2])),
+        ];
+        for (hook, segment) in segments {
+            self.ends(hook, &segment);
+        }
+    }
+
+    /// Has the endpoints of new flows, and the places of all records, be others.
+    pub(super) fn reseed(&self) {
+        let seed = &self.shared.flow_seed;
+        seed.set(seed.get().wrapping_add(0x9e37_79b9));
     }
 
     /// Lets time pass.
@@ -255,6 +274,18 @@ fn records<A: Address>(memory: &Memory<A>) -> usize {
         .records()
         .filter(|record| !record.is_over(&Timeouts::DEFAULT, now))
         .count()
+}
+
+/// A segment without data, whose numbers are counted from the initial ones: its own and the
+/// one that it acknowledges.
+pub(super) fn segment(
+    (source, destination): (SocketAddr, SocketAddr),
+    flags: u8,
+    [own, acknowledged]: [u32; 2],
+) -> Packet {
+    Packet::tcp(source, destination, flags)
+        .numbered(own, acknowledged)
+        .empty()
 }
 
 /// An endpoint in the tests' own network.

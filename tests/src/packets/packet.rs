@@ -233,6 +233,13 @@ impl Packet {
         self
     }
 
+    /// The same without data.
+    #[must_use]
+    pub fn empty(mut self) -> Self {
+        self.payload.clear();
+        self
+    }
+
     /// A plain SCTP packet with a chunk of this type.
     pub fn sctp(source: SocketAddr, destination: SocketAddr, chunk: u8) -> Self {
         let tag = 3_000_000;
@@ -341,6 +348,26 @@ impl Packet {
             destination,
             ..self.clone()
         }
+    }
+
+    /// A packet like this from the other end: to what asks for a connection, the answer that
+    /// accepts it.
+    #[must_use]
+    pub fn answer(&self, source: SocketAddr, destination: SocketAddr) -> Self {
+        let mut answer = self.between(source, destination);
+        match &mut answer.transport {
+            Transport::Tcp {
+                flags,
+                numbers: its_own,
+                ..
+            } if *flags & tcp_flags::SYN != 0 => {
+                *flags |= tcp_flags::ACK;
+                *its_own = numbers(*flags);
+            }
+            Transport::Sctp { chunk, .. } if *chunk == chunks::INIT => *chunk = chunks::INIT_ACK,
+            _ => {}
+        }
+        answer
     }
 
     /// The same in a tunnel.

@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{
-    Choices, Ethernet, Extension, Fragment, Network, Packet, Protocol, Tag, Transport, chunks,
-    tcp_flags,
+    Choices, Ethernet, Extension, Fragment, Network, Packet, Protocol, Tag, Transport, tcp_flags,
 };
 
 /// Kinds of VLAN tag: of a customer (802.1Q), and of a provider (802.1ad).
@@ -14,21 +13,10 @@ const TAGS: [u16; 2] = [0x8100, 0x88a8];
 const EXTENSIONS: [u8; 3] = [0, 43, 60];
 
 impl Packet {
-    /// A packet of any shape between two endpoints, over TCP, UDP or SCTP.
+    /// A packet of any shape that begins a conversation over TCP, UDP or SCTP.
     pub fn random(choices: &mut Choices<'_>, source: SocketAddr, destination: SocketAddr) -> Self {
-        let transport = match choices.one_of(&[Protocol::Udp, Protocol::Tcp, Protocol::Sctp]) {
-            Protocol::Udp => Transport::Udp { checksum: true },
-            Protocol::Tcp => Transport::Tcp {
-                flags: tcp_flags::ACK,
-                numbers: [0, 0],
-                options: Vec::new(),
-            },
-            Protocol::Sctp => Transport::Sctp {
-                chunk: chunks::DATA,
-                tag: 0,
-            },
-        };
-        Self::new(source, destination, transport).reshaped(choices)
+        let protocol = choices.one_of(&[Protocol::Udp, Protocol::Tcp, Protocol::Sctp]);
+        Self::opening(protocol, source, destination).reshaped(choices)
     }
 
     /// The same conversation in another shape: protocol, what a packet asks for, addresses

@@ -132,8 +132,13 @@ impl Connection {
             if self.is_embryonic() && !is_seen {
                 return is_answer.then(|| self.reset_if(true));
             }
+            let own = if self.is_embryonic() {
+                self.ends[1]
+            } else {
+                segment.expected
+            };
             let is_refused = self.is_embryonic() && is_answer;
-            return Some(self.reset_if(is_refused || segment.numbers.sequence == segment.expected));
+            return Some(self.reset_if(is_refused || segment.numbers.sequence == own));
         }
         if !self.is_embryonic() {
             return Some(self.close(segment, ENDPOINT));

@@ -9,7 +9,7 @@ use super::state::{
 use super::traffic::count_packet;
 use crate::flow_table::Record;
 use crate::layout::{
-    Counter, Edge, KeyParts, Timeouts, Tuple, flow_flags, protocol, settings_flags,
+    Counter, Edge, KeyParts, Timeouts, Tuple, flow_flags, new_flow_notes, protocol, settings_flags,
 };
 use crate::pipeline::packet::headers::tcp_flags;
 use crate::pipeline::packet::{Headers, IpVersion};
@@ -101,10 +101,11 @@ pub(crate) fn find_reply<A: IpVersion, T: Tables<A>>(
 
 /// The flow under a packet's tuple that the packet may go on with, though its hook did not
 /// find it so: it was made meanwhile, or has lost the record of its replies. One that the packet
-/// does not belong to is over.
+/// does not belong to is over; so is one that leads on in a tunnel, for a packet that came in one.
 #[inline(always)]
 pub(crate) fn usable_flow<'a, A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
+    notes: u32,
     tables: &'a T,
 ) -> Option<Record<'a, A>> {
     let flow = tables.find(&client_key(headers))?;
@@ -113,7 +114,12 @@ pub(crate) fn usable_flow<'a, A: IpVersion, T: Tables<A>>(
     if flags & (flow_flags::REPLY | UNTRANSLATED) == flow_flags::REPLY {
         return None;
     }
-    let is_usable = flags & (UNTRANSLATED | flow_flags::CLOSED) == 0
+    let others = if notes & new_flow_notes::TUNNELLED == 0 {
+        0
+    } else {
+        flow_flags::DSR
+    };
+    let is_usable = flags & (UNTRANSLATED | flow_flags::CLOSED | others) == 0
         && !is_expired(tables, &flow, now)
         && belongs(headers, tables, &flow, now);
     if !is_usable {

@@ -28,7 +28,7 @@ pub(crate) fn new_flow<A: IpVersion>(
     flags: u32,
 ) -> NewFlow<A> {
     // What only has to go on, was established before: its handshake is over.
-    let phase = if headers.begins_flow() {
+    let phase = if headers.protocol == protocol::UDP || headers.is_syn() {
         flow_flags::EMBRYONIC
     } else {
         0

@@ -23,7 +23,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     #[inline(always)]
     pub fn claim(&mut self) -> Verdict<A> {
         self.with_new_flow(|context, headers, is_whole, flow| {
-            if let Some(existing) = usable_flow(headers, context.tables) {
+            if let Some(existing) = usable_flow(headers, flow.notes, context.tables) {
                 become_existing(flow, &existing);
                 return Verdict::Continue(if flow.flags & flow_flags::DSR == 0 {
                     Stage::ClaimReply
@@ -49,6 +49,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             match select_port(headers, context.tables, flow) {
                 Some(Selection::Done) => Verdict::Continue(Stage::Claim),
                 Some(Selection::Unfinished) => Verdict::Continue(Stage::SelectPort),
+                None if is_stray(headers, flow) => context.on_stray(headers, is_whole),
                 None => context.refuse_or_drop(headers, is_whole, Counter::PortsExhausted),
             }
         })
