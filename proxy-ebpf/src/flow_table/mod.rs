@@ -304,3 +304,6 @@ unsafe fn write_tuple<A: Copy>(to: *mut Tuple<A>, from: &KeyParts<'_, A>) {
         (&raw mut (*to).destination_port).write(from.ports[1]);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,8 +67,8 @@ const BOTH_ACKNOWLEDGED: u32 = flow_flags::FIN_ACKNOWLEDGED | flow_flags::CLIENT
 pub(crate) const STATEFUL: u32 = flow_flags::EMBRYONIC | BOTH_FINS | flow_flags::RESET;
 
 /// What an acknowledgment may exceed the end of a SYN by: data that came with it or right
-/// after it.
-const EARLY_DATA: u32 = 1 << 20;
+/// after it, at most ten long segments (RFC 7413 and RFC 6928).
+const EARLY_DATA: u32 = 1 << 17;
 
 impl Segment {
     #[inline(always)]
@@ -93,10 +93,10 @@ impl Connection {
     #[must_use]
     pub(crate) fn on_client(mut self, segment: &Segment) -> Self {
         if segment.flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN {
-            // Sent again, or the client's next try.
-            if self.is_embryonic() && self.ends[0] != segment.numbers.next {
-                self.ends = [segment.numbers.next, 0];
-                self.flags &= !flow_flags::SEEN_REPLY;
+            // Sent again, or the client's next try; or somebody else's: an answer that has come
+            // before stays one.
+            if self.is_embryonic() {
+                self.ends[0] = segment.numbers.next;
             }
             return self;
         }
@@ -114,7 +114,8 @@ impl Connection {
             if !is_answer {
                 return self;
             }
-            self.flags &= !flow_flags::EMBRYONIC;
+            // A reset before that was somebody else's.
+            self.flags &= !(flow_flags::EMBRYONIC | flow_flags::RESET);
         }
         self.close(segment, CLIENT)
     }
@@ -198,3 +199,6 @@ impl Connection {
 fn is_acknowledged(segment: &Segment, end: u32) -> bool {
     segment.numbers.acknowledgment.wrapping_sub(end) < EARLY_DATA
 }
+
+#[cfg(test)]
+mod tests;
