@@ -91,14 +91,20 @@ impl Timeouts {
 
     /// How gladly a record is given up for a new one: 0 for not at all. First what is over; then
     /// unestablished flows, the longest idle one first; then flows of UDP, which find their
-    /// endpoint again; then established connections that were silent for long. UDP does not push
-    /// out TCP, and what nobody translates only its own kind.
+    /// endpoint again; then the replies of flows that are being made; then established
+    /// connections that were silent for long. UDP does not push
+    /// out TCP, and what nobody translates only its own kind. Of those that are as old the one
+    /// whose turn it is.
     #[inline(always)]
-    pub(super) fn spare(&self, flags: u32, idle: u32, newcomer: u32) -> u32 {
+    pub(super) fn spare(&self, flags: u32, idle: u32, newcomer: u32, turn: u32) -> u32 {
         const OVER: u32 = u32::MAX;
         const UNESTABLISHED: u32 = 1 << 30;
         const UDP: u32 = 1 << 29;
-        const LONGEST: u32 = UDP - 1;
+        const BEING_MADE: u32 = 1 << 28;
+        const TURN: u32 = 3;
+        const LONGEST: u32 = (BEING_MADE >> TURN) - 1;
+        // The other record of whose flow may be the very one that needs room.
+        const UNANSWERED: u32 = flow_flags::REPLY | flow_flags::EMBRYONIC;
         if self.is_over(flags, idle) {
             return OVER;
         }
@@ -109,12 +115,15 @@ impl Timeouts {
             return 0;
         }
         let idle = if idle > LONGEST { LONGEST } else { idle };
-        if is_plain || flags & (flow_flags::EMBRYONIC | flow_flags::RESET) != 0 {
-            UNESTABLISHED | idle
+        let age = idle << TURN | turn;
+        if flags & (UNANSWERED | flow_flags::SEEN_REPLY) == UNANSWERED && idle == 0 {
+            BEING_MADE | age
+        } else if is_plain || flags & (flow_flags::EMBRYONIC | flow_flags::RESET) != 0 {
+            UNESTABLISHED | age
         } else if flags & PROTOCOL == 0 {
-            UDP | idle
+            UDP | age
         } else if idle > TCP_SPARE_AFTER {
-            idle
+            age
         } else {
             0
         }

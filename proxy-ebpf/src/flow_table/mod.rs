@@ -183,15 +183,14 @@ impl<A: Address> Bucket<A> {
             return Claim::Busy;
         }
         let way = match self.find_in(seen, &new.key, tag) {
-            Some(record) if replaces(&record) => Some(record.way),
+            Some(record) if replaces(&record) => record.way,
             Some(_) => return Claim::Taken,
             // One more would not be found.
-            None if seen.matches(tag).count_exceeds(SAME_TAGS - 1) => None,
+            None if seen.matches(tag).count_exceeds(SAME_TAGS - 1) => WAYS,
             None => self.spare_way(seen, new, timeouts),
         };
-        let Some(way) = way else {
-            return Claim::Full;
-        };
+        // However it was found: the verifier would follow each to the end.
+        let way = hide_bounds(way as u32, new.now) as usize;
         let Some(record) = self.record(seen, way) else {
             return Claim::Full;
         };
@@ -208,25 +207,23 @@ impl<A: Address> Bucket<A> {
         Claim::Made { evicted }
     }
 
-    /// An empty way, or that of the record that can be spared most.
+    /// An empty way, or that of the record that can be spared most; [`WAYS`] where there is none.
     #[inline(always)]
-    fn spare_way(
-        &self,
-        seen: TagWord,
-        new: &NewRecord<'_, A>,
-        timeouts: &Timeouts,
-    ) -> Option<usize> {
+    fn spare_way(&self, seen: TagWord, new: &NewRecord<'_, A>, timeouts: &Timeouts) -> usize {
         if let Some(way) = seen.empty().first() {
-            return Some(way);
+            return way;
         }
         let mut best = 0;
         let mut spared = 0;
         let mut way = 0;
         while way < opaque_ways() {
-            let state = self.states.get(way)?;
+            let Some(state) = self.states.get(way) else {
+                break;
+            };
             let idle = idle(state.last_seen.get(), new.now);
             let newcomer = hide_bounds(new.flags, new.now);
-            let spare = timeouts.spare(state.flags.get(), idle, newcomer);
+            // Of equal ones another in turn: what was made just now is not given up again.
+            let spare = timeouts.spare(state.flags.get(), idle, newcomer, seen.turn_of(way));
             // Of one way as of the other: the verifier would follow each choice to the end.
             let spare = hide_bounds(spare, new.now);
             if spare > best {
@@ -237,7 +234,7 @@ impl<A: Address> Bucket<A> {
             spared = hide_bounds(spared as u32, new.now) as usize;
             way += 1;
         }
-        (best > 0).then_some(spared)
+        if best > 0 { spared } else { WAYS }
     }
 
     /// Every record, with its state. What programs write meanwhile may be read half.

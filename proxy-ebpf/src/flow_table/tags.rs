@@ -98,6 +98,14 @@ impl TagWord {
         self.equal_to(EMPTY)
     }
 
+    /// A number for a way, less than 8: that of the one whose turn it is by the number of claims
+    /// is the highest.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "less than 8")]
+    pub(super) const fn turn_of(self, way: usize) -> u32 {
+        ((self.0 >> COUNT) as u32 ^ way as u32) & 7
+    }
+
     /// Whether a record is being written.
     #[inline(always)]
     pub const fn is_busy(self) -> bool {

@@ -4,50 +4,52 @@ use super::lookup::timeouts;
 use super::record::{SHARED, client_key, reply_key};
 use super::source_port::{NatPorts, Selection};
 use super::traffic::count_connection;
-use crate::flow_table::{Claim, NewRecord};
+use crate::flow_table::{Claim, NewRecord, Record};
 use crate::layout::{Counter, Edge, KeyParts, NewFlow, flow_flags, new_flow_notes, protocol};
 use crate::pipeline::packet::{Headers, IpVersion};
 use crate::pipeline::tables::Tables;
 
 /// Who has the tuple of a flow's replies.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TupleOwner {
+#[derive(Clone, Copy)]
+pub(crate) enum TupleOwner<'a, A> {
     /// Nobody, or a flow that is over.
     Nobody,
-    /// The flow itself, in this state.
-    Itself(u32),
+    /// The flow itself: only its client's record was given up, or another CPU makes it.
+    Itself(Record<'a, A>),
     /// Another flow.
     Other,
 }
 
 /// Who has the tuple that the flow's replies will have.
 #[inline(always)]
-pub(crate) fn tuple_owner<A: IpVersion, T: Tables<A>>(
+pub(crate) fn tuple_owner<'a, A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
-    tables: &T,
+    tables: &'a T,
     flow: &NewFlow<A>,
-) -> TupleOwner {
+) -> TupleOwner<'a, A> {
     let Some(owner) = tables.find(&reply_key(&flow.tuple, flow.flags, headers.protocol)) else {
         return TupleOwner::Nobody;
     };
     if owner.is_over(timeouts(tables), tables.now()) {
         TupleOwner::Nobody
     } else if owner.tuple.answers(&headers.tuple) {
-        TupleOwner::Itself(owner.flags())
+        TupleOwner::Itself(owner)
     } else {
         TupleOwner::Other
     }
 }
 
-/// Whether the record of the flow's replies can stay, and only its client's was given up.
+/// Gives a flow the state of the record of its replies, which takes the packet in.
 #[inline(always)]
-pub(crate) fn has_replies<A>(headers: &Headers<A>, state: u32) -> bool {
-    !headers.begins_flow() || state & flow_flags::EMBRYONIC == 0
-}
-
-/// Gives a flow the state of the record of its replies.
-#[inline(always)]
-pub(crate) fn adopt_state<A>(flow: &mut NewFlow<A>, state: u32) {
+pub(crate) fn adopt_state<A: IpVersion>(
+    headers: &Headers<A>,
+    flow: &mut NewFlow<A>,
+    reply: &Record<'_, A>,
+) {
+    let state = reply.flags();
+    if headers.is_syn() && state & flow_flags::EMBRYONIC != 0 {
+        reply.ends[0].set(headers.numbers.next);
+    }
     flow.flags = flow.flags & !SHARED | state & SHARED;
 }
 

@@ -5,8 +5,7 @@ use crate::flow_table::Claim;
 use crate::layout::{Counter, NewFlow, Stage, flow_flags, new_flow_notes};
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::claim::{
-    TupleOwner, adopt_state, claim_client, claim_replies, has_replies, is_stray, select_port,
-    tuple_owner,
+    TupleOwner, adopt_state, claim_client, claim_replies, is_stray, select_port, tuple_owner,
 };
 use crate::pipeline::flow::lookup::usable_flow;
 use crate::pipeline::flow::record::{NO_BACKEND, Translation, become_existing, client_key};
@@ -16,6 +15,7 @@ use crate::pipeline::packet::parse::parse_or_first_fragment;
 use crate::pipeline::packet::{Headers, IpVersion, Packet};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
+use crate::verifier::hide_bounds;
 
 impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// Looks who has the flow's tuples. Where another CPU has made the flow meanwhile, or only
@@ -120,10 +120,14 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         &mut self,
         work: impl FnOnce(&mut Self, &Headers<A>, bool, &mut NewFlow<A>) -> Verdict<A>,
     ) -> Verdict<A> {
-        let Some((headers, is_whole)) = parse_or_first_fragment::<A, P>(self.packet, self.network)
+        let Some((mut headers, is_whole)) =
+            parse_or_first_fragment::<A, P>(self.packet, self.network)
         else {
             return Verdict::Drop;
         };
+        // Of one protocol as of the other: the verifier would follow each to the end.
+        let protocol = u32::from(headers.protocol);
+        headers.protocol = hide_bounds(protocol, headers.tuple.source.words()[0]) as u8;
         let tables = self.tables;
         tables
             .with_new_flow(|flow| work(self, &headers, is_whole, flow))
@@ -139,13 +143,13 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         flow: &mut NewFlow<A>,
     ) -> Verdict<A> {
         Verdict::Continue(match tuple_owner(headers, self.tables, flow) {
-            TupleOwner::Itself(state) if has_replies(headers, state) => {
-                adopt_state(flow, state);
+            TupleOwner::Itself(reply) => {
+                adopt_state(headers, flow, &reply);
                 Stage::ClaimClient
             }
             _ if is_stray(headers, flow) => return self.on_stray(headers, is_whole),
             TupleOwner::Other if flow.notes & new_flow_notes::RECLAIMS == 0 => Stage::SelectPort,
-            TupleOwner::Itself(_) | TupleOwner::Other | TupleOwner::Nobody => Stage::ClaimReply,
+            TupleOwner::Other | TupleOwner::Nobody => Stage::ClaimReply,
         })
     }
 

@@ -118,7 +118,9 @@ fn datagrams_push_out_no_idle_connection() -> Result<()> {
     go_on(&mut held)
 }
 
-/// Flows that are answered and asked again live as well, but as UDP does.
+/// Flows that are answered and asked again live as well, but as UDP does. In a full table one may
+/// lose a record while it talks, which is made again within two seconds: whoever has no answer
+/// asks again.
 #[test]
 fn established_udp_flows_push_out_no_idle_connection() -> Result<()> {
     let (world, _servers) = small()?;
@@ -128,8 +130,9 @@ fn established_udp_flows_push_out_no_idle_connection() -> Result<()> {
     let twice = || -> Result<()> {
         for _ in 0..scaled(FLOWS) {
             let mut flow = Conversation::open(node_port, Transport::Udp)?;
-            flow.ask()?;
-            flow.ask()?;
+            for _ in 0..2 {
+                flow.ask().or_else(|_| flow.ask())?;
+            }
         }
         Ok(())
     };
