@@ -6,6 +6,7 @@
 //! none that a socket of the host has or could get.
 
 mod conntrack;
+mod memory;
 mod nat_ports;
 mod sockets;
 
@@ -18,6 +19,7 @@ use tracing::warn;
 
 use crate::config::PortRange;
 pub use conntrack::{Connection, translated_by_netfilter};
+pub use memory::total_memory;
 pub use nat_ports::{NatPorts, nat_ports};
 pub use sockets::{ConnectedSocket, connected_tcp, connected_udp, destroy};
 

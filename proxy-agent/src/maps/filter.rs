@@ -82,10 +82,13 @@ impl Filter {
         for (index, needed) in (0..).zip(&needed) {
             let there = self.bits.get(index)?;
             if there & !needed != 0 {
-                repairs.cleared += (there & !needed).count_ones() as usize;
-                self.bits.set(index, there & needed)?;
+                let cleared = self.bits.clear_bits(index, there & !needed)?;
+                repairs.cleared += cleared.count_ones() as usize;
             }
         }
+        // A program may have made a flow meanwhile for which it has set bits.
+        let flows = self.needed_by_flows()?;
+        self.set_all(&flows)?;
         Ok(repairs)
     }
 
@@ -103,11 +106,7 @@ impl Filter {
     fn set_all(&mut self, needed: &[u64]) -> Result<usize, MapError> {
         let mut missing = 0;
         for (index, needed) in (0..).zip(needed).filter(|(_, needed)| **needed != 0) {
-            let there = self.bits.get(index)?;
-            if needed & !there != 0 {
-                missing += (needed & !there).count_ones() as usize;
-                self.bits.set(index, there | needed)?;
-            }
+            missing += self.bits.set_bits(index, *needed)?.count_ones() as usize;
         }
         Ok(missing)
     }
@@ -119,9 +118,8 @@ impl Filter {
     }
 
     fn set(&mut self, bits: FilterBits) -> Result<(), MapError> {
-        let there = self.bits.get(bits.word)?;
-        if !bits.are_in(there) {
-            self.bits.set(bits.word, there | bits.mask)?;
+        if !bits.are_in(self.bits.get(bits.word)?) {
+            self.bits.set_bits(bits.word, bits.mask)?;
         }
         Ok(())
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::maps::MapData;
 use proxy_ebpf::flow_table::{Claim, NewRecord, Place, Record};
-use proxy_ebpf::layout::{Address, Bucket, Edge, FlowSeed, KeyParts, MapSpec, Timeouts};
+use proxy_ebpf::layout::{
+    Address, Bucket, Edge, FlowSeed, KeyParts, MapSpec, Timeouts, flow_flags,
+};
 
 use super::MapError;
 use super::mapped::Mapping;
@@ -127,10 +129,10 @@ pub(super) struct OpenFlowTable<A> {
 }
 
 impl<A: Address> OpenFlowTable<A> {
-    /// Copies a record of another table, with all that is known of it, where there is none with
-    /// its key.
+    /// Copies a record of another table, with all that is known of it. To one with its key what
+    /// the other table has heard of it since is added.
     pub(super) fn copy(&self, record: &Record<'_, A>) {
-        let is_new = self.insert(&NewRecord {
+        self.insert(&NewRecord {
             key: record.key.by_parts(),
             tuple: KeyParts::of(&record.tuple, 0, Edge::Ingress),
             backend: record.backend,
@@ -141,10 +143,23 @@ impl<A: Address> OpenFlowTable<A> {
             flags: record.flags(),
             now: record.last_seen(),
         });
-        if is_new && let Some(copy) = self.find(&record.key.by_parts()) {
-            copy.acknowledged.set(record.acknowledged.get());
-            copy.ends[1].set(record.ends[1].get());
-            copy.unanswered_syns.set(record.unanswered_syns.get());
+        let Some(copy) = self.find(&record.key.by_parts()) else {
+            return;
+        };
+        if copy.tuple != record.tuple {
+            return;
+        }
+        let established = !record.flags() & flow_flags::EMBRYONIC;
+        let heard = record.flags() & !flow_flags::EMBRYONIC;
+        copy.set_flags((copy.flags() | heard) & !established);
+        for (copied, known) in [
+            (&copy.acknowledged, &record.acknowledged),
+            (&copy.ends[0], &record.ends[0]),
+            (&copy.ends[1], &record.ends[1]),
+        ] {
+            if known.get() != 0 {
+                copied.set(known.get());
+            }
         }
     }
 

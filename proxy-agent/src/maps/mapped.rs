@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::ptr::NonNull;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use aya::Pod;
 use aya::maps::MapData;
@@ -100,6 +100,25 @@ impl<T: Pod> MappedArray<T> {
         }
         // SAFETY: the element lies within the mapping.
         Ok(unsafe { self.mapping.start.as_ptr().add(offset) }.cast())
+    }
+}
+
+impl MappedArray<u64> {
+    /// Sets bits of an element, whatever programs do to others of its bits; those that were not
+    /// set.
+    pub(super) fn set_bits(&mut self, index: u32, bits: u64) -> Result<u64, MapError> {
+        Ok(bits & !self.atomic(index)?.fetch_or(bits, Ordering::AcqRel))
+    }
+
+    /// Clears bits of an element; those that were set.
+    pub(super) fn clear_bits(&mut self, index: u32, bits: u64) -> Result<u64, MapError> {
+        Ok(bits & self.atomic(index)?.fetch_and(!bits, Ordering::AcqRel))
+    }
+
+    fn atomic(&mut self, index: u32) -> Result<&AtomicU64, MapError> {
+        let element = self.element(index)?;
+        // SAFETY: within the mapping, for as long as `self` is borrowed, and aligned to 8 bytes.
+        Ok(unsafe { AtomicU64::from_ptr(element) })
     }
 }
 

@@ -10,7 +10,8 @@ use super::sockets::{self, SocketPathController};
 use crate::agent::Agent;
 use crate::attach::{Attacher, Uplinks};
 use crate::config::Settings;
-use crate::maps::{self, KernelMaps, Origin, PinError, Pins, RecordTables};
+use crate::host::total_memory;
+use crate::maps::{self, KernelMaps, MapSizes, Origin, PinError, Pins, RecordTables};
 
 /// How often the pins of an agent that still runs are asked for.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -48,13 +49,29 @@ pub(super) struct Takeover {
     pub(super) sockets: SocketPathController,
 }
 
+/// The sizes of the maps, by the machine's memory where nothing else is said.
+fn sizes_of(settings: &Settings) -> MapSizes {
+    let memory = total_memory().unwrap_or_else(|error| {
+        warn!("{error}: the flow tables get their least size");
+        0
+    });
+    let sizes = settings.own.maps.for_memory(memory);
+    info!(
+        records = sizes.flows,
+        is_configured = settings.own.maps.flows != 0,
+        memory_mib = memory >> 20,
+        "flow records of each IP version"
+    );
+    sizes
+}
+
 /// An agent that goes on from what is pinned where that can be used.
 pub(super) fn take_over(
     node_name: &str,
     settings: &Settings,
     pins: Option<Pins>,
 ) -> Result<Takeover> {
-    let sizes = settings.own.maps;
+    let sizes = sizes_of(settings);
     let scope = sockets::scope_of(&settings.own);
     let mut loaded = maps::load(sizes, scope, pins.as_ref())?;
     let mut agent = Agent::new(node_name, settings, loaded.maps);

@@ -19,7 +19,7 @@ use core::ops::Deref;
 
 #[cfg(any(test, feature = "host"))]
 use crate::layout::FlowKey;
-use crate::layout::{Address, Bucket, Flow, KeyParts, Timeouts, Tuple, WAYS, WayState};
+use crate::layout::{Address, Bucket, Flow, KeyParts, Timeouts, Tuple, WAYS, WayState, flow_flags};
 use crate::verifier::hide_bounds;
 
 /// Records of a bucket that may have one tag. By chance more would meet once in some hundred
@@ -101,7 +101,7 @@ impl<A> Record<'_, A> {
 pub enum Claim {
     /// The record is there.
     Made {
-        /// Another one that was not over had to make way.
+        /// That of a flow that was not over had to make way.
         evicted: bool,
     },
     /// Another one has the key, and keeps it.
@@ -199,6 +199,7 @@ impl<A: Address> Bucket<A> {
         };
         let evicted = seen.is_used(way)
             && !new.key.are_of(&record.flow.key)
+            && record.flags() & flow_flags::PLAIN == 0
             && !record.is_over(timeouts, new.now);
         write(record.flow, new);
         record.set_flags(new.flags);

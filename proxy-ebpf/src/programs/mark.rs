@@ -11,9 +11,16 @@ use aya_ebpf::helpers::generated::bpf_xdp_adjust_meta;
 #[unsafe(no_mangle)]
 static TRANSLATED_MARK: u32 = 0;
 
-/// The mark's value.
+/// The same for `tc_index`, which has 16 bits. 0 is what every packet has.
 #[inline(always)]
-pub(crate) fn value() -> u32 {
+pub(crate) fn tc_index() -> u32 {
+    let value = value();
+    let folded = (value ^ value >> 16) & 0xffff;
+    if folded == 0 { 1 } else { folded }
+}
+
+#[inline(always)]
+fn value() -> u32 {
     // SAFETY: reads a static; the compiler shall not know its value.
     unsafe { core::ptr::read_volatile(&raw const TRANSLATED_MARK) }
 }

@@ -27,9 +27,6 @@ const LINEAR: u32 = 192;
 /// extension headers can claim any length.
 const MAX_OFFSET: usize = 0x7fff;
 
-/// The bits of `tc_index`.
-const TC_INDEX: u32 = 0xffff;
-
 /// The length of an IPv4 header without options.
 const IPV4_HEADER: usize = 20;
 
@@ -74,14 +71,23 @@ impl<const MAX_EXTENSION_HEADERS: usize> Skb<MAX_EXTENSION_HEADERS> {
     #[inline(always)]
     pub(crate) fn mark_translated(&mut self) {
         // SAFETY: a field of the context.
-        unsafe { (*self.raw).tc_index = mark::value() & TC_INDEX };
+        unsafe { (*self.raw).tc_index = mark::tc_index() };
     }
 
     /// Whether [`Self::mark_translated`] was called for it in this network namespace.
     #[inline(always)]
     pub(crate) fn is_translated(&self) -> bool {
         // SAFETY: as above.
-        unsafe { (*self.raw).tc_index == mark::value() & TC_INDEX }
+        unsafe { (*self.raw).tc_index == mark::tc_index() }
+    }
+
+    /// Takes the mark off: the packet leaves, and may come in again as another one.
+    #[inline(always)]
+    pub(crate) fn unmark_translated(&mut self) {
+        if self.is_translated() {
+            // SAFETY: as above.
+            unsafe { (*self.raw).tc_index = 0 };
+        }
     }
 
     /// What a program leaves to the program of a stage: where the network header is, and

@@ -7,8 +7,11 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Address, V4, V6, protocol};
-use proxy_ebpf::pipeline::{AllCapabilities, Client, Context, Packet as _, ethernet, hide_offset};
+use proxy_ebpf::pipeline::{
+    AllCapabilities, Client, Context, Packet as _, Verdict, ethernet, hide_offset,
+};
 
+use crate::forward::Route;
 use crate::maps::Maps;
 use crate::mark;
 use crate::skb::Skb;
@@ -78,18 +81,28 @@ fn on_ingress(mut skb: Skb, link: Link, client: Client) -> i32 {
 
 #[inline(always)]
 fn on_egress(mut skb: Skb, link: Link) -> i32 {
+    skb.unmark_translated();
     match network_header(&mut skb, link) {
         Some((network, V4::ETHERTYPE)) => {
             let verdict =
                 Context::<V4, _, _>::new(&mut skb, network, &Maps, Client::Outside).egress();
-            apply(&mut skb, network, verdict)
+            apply_at_egress(&mut skb, network, verdict)
         }
         Some((network, V6::ETHERTYPE)) => {
             let verdict =
                 Context::<V6, _, _>::new(&mut skb, network, &Maps, Client::Outside).egress();
-            apply(&mut skb, network, verdict)
+            apply_at_egress(&mut skb, network, verdict)
         }
         _ => NEXT,
+    }
+}
+
+/// What leaves translated is not marked.
+#[inline(always)]
+fn apply_at_egress<A: Route>(skb: &mut Skb, network: usize, verdict: Verdict<A>) -> i32 {
+    match verdict {
+        Verdict::PassTranslated => NEXT,
+        verdict => apply(skb, network, verdict),
     }
 }
 

@@ -337,6 +337,23 @@ impl Form<u32> for Elements {
     }
 }
 
+/// The same, or 0 for a number that is found at the start.
+pub(super) struct ElementsOrNone;
+
+impl Form<u32> for ElementsOrNone {
+    fn kind(&self) -> Kind {
+        Kind::Integer(0, 1 << 26)
+    }
+
+    fn read(&self, value: &Checked) -> Result<u32, Wrong> {
+        integer(value)
+    }
+
+    fn show(&self, value: &u32) -> Value {
+        json!(value)
+    }
+}
+
 /// A range of ports.
 pub(super) struct Ports;
 

@@ -4,9 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use proxy_ebpf::layout::{Bucket, V4, V6, WAYS};
 
 use super::OWN;
-use super::form::{Elements, OneOf, Path, PathOrNone, Period, Ports, Ranges, Switch};
+use super::form::{
+    Elements, ElementsOrNone, OneOf, Path, PathOrNone, Period, Ports, Ranges, Switch,
+};
 use super::row::{hot, restart, settings_table};
 use crate::config::{AttachMode, DEFAULT_BPFFS, PortRange, SocketPathMode, XdpChoice};
 use crate::model::object::{Algorithm, Forwarding};
@@ -146,16 +149,58 @@ settings_table! {
         slots: u32 = 1_048_576, Elements,
             restart("mapSizes.slots", MAP_SIZE).named("mapSizes").option("map-slots", "N");
 
-        /// Flow records, two for each connection. For each IP version. The table has room for
-        /// twice as many, so that few of its buckets are ever full: 2 x 73 bytes for each record
-        /// of IPv4, 2 x 121 of IPv6, which the kernel allocates at the start. In a full bucket
-        /// ended flows are replaced first, then unestablished ones.
+        /// Flow records, two for each connection, for each IP version; 0: as many as the
+        /// machine's memory allows. The table has room for twice as many, so that few of its
+        /// buckets are ever full: 2 x 73 bytes for each record of IPv4, 2 x 121 of IPv6, which
+        /// the kernel allocates at the start. In a full bucket ended flows are replaced first,
+        /// then unestablished ones.
         ///
-        /// 65,536 connections in 18 MiB for IPv4 and 30 MiB for IPv6.
-        flows: u32 = 131_072, Elements,
+        /// Both tables take a 256th of the memory: 131,072 records (48 MiB) at the least, and
+        /// 690,000 on a machine with 64 GiB.
+        flows: u32 = 0, ElementsOrNone,
             restart("mapSizes.flows", MAP_SIZE).named("mapSizes").option("map-flows", "N");
     }
 
     /// Addresses of this node, of one IP version.
     node_addresses: u32 = 1024;
+}
+
+impl MapSizes {
+    /// These, with flow records for a machine with so many bytes of memory where nothing else
+    /// is said.
+    #[must_use]
+    pub fn for_memory(self, memory: u64) -> Self {
+        /// Of both IP versions: twice a bucket's size for each of its ways.
+        const RECORD: u64 =
+            2 * (size_of::<Bucket<V4>>() + size_of::<Bucket<V6>>()) as u64 / WAYS as u64;
+        /// What part of the memory the tables take.
+        const PART: u64 = 256;
+        const LEAST: u64 = 1 << 17;
+        const MOST: u64 = 1 << 23;
+        let records = (memory / PART / RECORD).clamp(LEAST, MOST);
+        let flows = match self.flows {
+            0 => u32::try_from(records).unwrap_or(u32::MAX),
+            flows => flows,
+        };
+        Self { flows, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flow_records_follow_the_memory_where_nothing_is_said() {
+        const GIB: u64 = 1 << 30;
+        let flows = |gib| MapSizes::default().for_memory(gib * GIB).flows;
+        assert_eq!(flows(1), 131_072);
+        assert_eq!(flows(64), 691_847);
+        assert_eq!(flows(4096), 1 << 23);
+        let said = MapSizes {
+            flows: 1000,
+            ..MapSizes::default()
+        };
+        assert_eq!(said.for_memory(64 * GIB), said);
+    }
 }

@@ -177,11 +177,13 @@ fn pass_untranslated<A: IpVersion, T: Tables<A>>(
 ) -> Option<Translation<A>> {
     let flags = flow.flags();
     const ENDED: u32 = flow_flags::FIN | flow_flags::RESET;
-    let is_new = headers.is_syn() && (flags & ENDED != 0 || flags & flow_flags::PLAIN != 0);
+    let is_new = headers.is_syn() && flags & ENDED != 0;
     if is_new || is_expired(tables, flow, now) {
         return None;
     }
-    flow.set_last_seen(now);
+    if flow.last_seen() != now {
+        flow.set_last_seen(now);
+    }
     let news = headers.fin_rst_flags();
     if flags & news != news {
         flow.set_flags(flags | news);

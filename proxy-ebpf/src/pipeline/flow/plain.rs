@@ -7,6 +7,7 @@ use crate::flow_table::{Claim, NewRecord};
 use crate::layout::{Address, Edge, FilterBits, KeyParts, Tuple, flow_flags, protocol};
 use crate::pipeline::packet::{Headers, IpVersion};
 use crate::pipeline::tables::Tables;
+use crate::verifier::hide_bounds;
 
 /// Where the answers to a packet will be looked up.
 #[inline(always)]
@@ -14,28 +15,36 @@ pub(crate) fn answer_key<A: Address>(headers: &Headers<A>, edge: Edge) -> KeyPar
     KeyParts::of_answers(&headers.tuple, headers.protocol, edge)
 }
 
-/// Whether a packet that nobody translates begins a connection whose tuple is yet to be noted
-/// for its answers, which come by `edge`: it is the first one, or another flow has the tuple.
+/// Whether a packet may begin a connection whose tuple is to be noted.
 #[inline(always)]
-pub(crate) fn is_unnoted<A: IpVersion, T: Tables<A>>(
-    headers: &Headers<A>,
-    tables: &T,
-    edge: Edge,
-) -> bool {
-    if headers.protocol != protocol::UDP {
-        return headers.is_syn();
-    }
-    let Some(record) = tables.find(&answer_key(headers, edge)) else {
-        return true;
-    };
+pub(crate) fn may_begin<A>(headers: &Headers<A>) -> bool {
+    headers.is_syn() || headers.protocol == protocol::UDP
+}
+
+/// Who has the tuple of a connection that nobody translates.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Noted {
+    /// The connection itself: it is noted already, and used now.
+    Itself,
+    /// A flow.
+    Flow,
+    /// Nobody.
+    Nobody,
+}
+
+/// Who has the tuple under `key`.
+#[inline(always)]
+pub(crate) fn noted<A: IpVersion, T: Tables<A>>(tables: &T, key: &KeyParts<'_, A>) -> Noted {
     let now = tables.now();
-    if record.flags() & flow_flags::PLAIN == 0 {
-        return true;
+    match tables.find(key) {
+        Some(record) if record.is_over(timeouts(tables), now) => Noted::Nobody,
+        Some(record) if record.flags() & flow_flags::PLAIN == 0 => Noted::Flow,
+        Some(record) => {
+            record.set_last_seen(now);
+            Noted::Itself
+        }
+        None => Noted::Nobody,
     }
-    if record.last_seen() != now {
-        record.set_last_seen(now);
-    }
-    false
 }
 
 /// Whether the destination can be an endpoint's: then the tuple of a connection to it may be
@@ -62,6 +71,13 @@ pub(crate) fn note<A: IpVersion, T: Tables<A>>(
 ) -> Claim {
     let timeouts = timeouts(tables);
     let now = tables.now();
+    // One datagram is remembered for short.
+    let phase = if headers.protocol == protocol::UDP {
+        flow_flags::EMBRYONIC
+    } else {
+        0
+    };
+    let flags = flow_flags::PLAIN | flow_flags::REPLY | phase | protocol_flag(headers.protocol);
     let record = NewRecord {
         key,
         tuple: key,
@@ -70,7 +86,7 @@ pub(crate) fn note<A: IpVersion, T: Tables<A>>(
         service: NO_BACKEND,
         packets: 0,
         client_end: 0,
-        flags: flow_flags::PLAIN | flow_flags::REPLY | protocol_flag(headers.protocol),
+        flags: hide_bounds(flags, now),
         now,
     };
     tables.claim(&record, timeouts, |old| {

@@ -116,9 +116,12 @@ pub(crate) fn update_from_endpoint<A: IpVersion, T: Tables<A>>(
         .filter(|client| client.tuple.answers(&headers.tuple));
     let mut next = answered(flags);
     if is_stateful {
+        // Without the client's record no RST counts.
         let expected = client
             .as_ref()
-            .map_or(0, |client| client.acknowledged.get());
+            .map_or(headers.numbers.sequence.wrapping_add(1), |client| {
+                client.acknowledged.get()
+            });
         let before = Connection::of(reply, flags);
         let Some(after) = before.on_endpoint(&segment(headers, expected)) else {
             return false;

@@ -1,9 +1,9 @@
 //! Verdicts for packets that are not translated.
 
-use crate::layout::{Counter, Edge, FrontendKey, Stage, protocol};
+use crate::layout::{Counter, FrontendKey, Stage};
 use crate::pipeline::answer::is_rejected;
 use crate::pipeline::context::Context;
-use crate::pipeline::flow::plain::{is_unnoted, may_be_endpoint};
+use crate::pipeline::flow::plain::{may_be_endpoint, may_begin};
 use crate::pipeline::packet::{Headers, IpVersion, Packet, Skip};
 use crate::pipeline::service::frontend::{find_frontend, unassigned_service_address};
 use crate::pipeline::tables::Tables;
@@ -46,8 +46,7 @@ pub(crate) fn pass_plain<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
 ) -> Verdict<A> {
-    let may_begin = headers.is_syn() || headers.protocol == protocol::UDP;
-    if may_begin && may_be_endpoint(headers, tables) && is_unnoted(headers, tables, Edge::Egress) {
+    if may_begin(headers) && may_be_endpoint(headers, tables) {
         return Verdict::Continue(Stage::NotePlain);
     }
     Verdict::Pass

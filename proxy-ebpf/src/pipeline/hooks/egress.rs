@@ -1,10 +1,10 @@
 //! Egress of an edge device: reverse NAT of replies.
 
 use super::decide::skipped;
-use crate::layout::{Counter, Edge, FilterBits, Stage, Tuple};
+use crate::layout::{Counter, FilterBits, Stage, Tuple};
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::lookup::find_reply;
-use crate::pipeline::flow::plain::is_unnoted;
+use crate::pipeline::flow::plain::may_begin;
 use crate::pipeline::packet::parse::parse;
 use crate::pipeline::packet::rewrite::rewrite;
 use crate::pipeline::packet::{IpVersion, Packet};
@@ -36,9 +36,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             return Verdict::Pass;
         }
         let Some(tuple) = find_reply(&headers, self.tables) else {
-            let is_unnoted = is_from_frontend(&headers, self.tables)
-                && is_unnoted(&headers, self.tables, Edge::Ingress);
-            return if is_unnoted {
+            return if may_begin(&headers) && is_from_frontend(&headers, self.tables) {
                 Verdict::Continue(Stage::NoteOutgoing)
             } else {
                 Verdict::Pass

@@ -3,7 +3,7 @@
 use crate::flow_table::Claim;
 use crate::layout::{Edge, FilterBits, NewFlow, Stage, flow_flags};
 use crate::pipeline::context::Context;
-use crate::pipeline::flow::plain::{answer_key, note};
+use crate::pipeline::flow::plain::{Noted, answer_key, note, noted};
 use crate::pipeline::flow::record::{NO_BACKEND, protocol_flag};
 use crate::pipeline::packet::parse::parse;
 use crate::pipeline::packet::{Headers, IpVersion, Packet};
@@ -21,10 +21,14 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             return Verdict::Pass;
         };
         let key = answer_key(&headers, Edge::Egress);
-        match note(&headers, self.tables, key) {
-            Claim::Busy => Verdict::Continue(Stage::NotePlain),
-            Claim::Taken if !self.is_own_syn(&headers) => self.give_source_port(&headers),
-            Claim::Made { .. } | Claim::Full | Claim::Taken => Verdict::Pass,
+        match noted(self.tables, &key) {
+            Noted::Itself => Verdict::Pass,
+            Noted::Flow if self.is_own_syn(&headers) => Verdict::Pass,
+            Noted::Flow => self.give_source_port(&headers),
+            Noted::Nobody => match note(&headers, self.tables, key) {
+                Claim::Taken | Claim::Busy => Verdict::Continue(Stage::NotePlain),
+                Claim::Made { .. } | Claim::Full => Verdict::Pass,
+            },
         }
     }
 
@@ -35,10 +39,14 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         let Some(headers) = self.headers() else {
             return Verdict::Pass;
         };
-        match note(&headers, self.tables, answer_key(&headers, Edge::Ingress)) {
-            Claim::Busy => Verdict::Continue(Stage::NoteOutgoing),
-            _ => Verdict::Pass,
+        // It may also be the reply of a flow, which was translated where it came in.
+        let key = answer_key(&headers, Edge::Ingress);
+        if noted(self.tables, &key) == Noted::Nobody
+            && note(&headers, self.tables, key) == Claim::Busy
+        {
+            return Verdict::Continue(Stage::NoteOutgoing);
         }
+        Verdict::Pass
     }
 
     /// The packet's headers.
