@@ -1,8 +1,10 @@
 //! Makes the records of a flow; the record of its replies claims the translated tuple.
 
+use super::connection::Connection;
 use super::lookup::timeouts;
 use super::record::{SHARED, client_key, reply_key};
 use super::source_port::{NatPorts, Selection};
+use super::state::{segment, store};
 use super::traffic::count_connection;
 use crate::flow_table::{Claim, NewRecord, Record};
 use crate::layout::{Counter, Edge, KeyParts, NewFlow, flow_flags, new_flow_notes, protocol};
@@ -50,10 +52,18 @@ pub(crate) fn adopt_state<A: IpVersion>(
     reply: &Record<'_, A>,
 ) {
     let state = reply.flags();
-    if headers.is_syn() && state & flow_flags::EMBRYONIC != 0 {
-        reply.ends[0].set(headers.numbers.next);
+    let next = if headers.is_syn() {
+        let before = Connection::of(reply, state);
+        let after = before.on_client(&segment(headers, 0));
+        store(reply, &before, &after);
+        after.flags
+    } else {
+        state
+    };
+    if next != state {
+        reply.set_flags(next);
     }
-    flow.flags = flow.flags & !SHARED | state & SHARED;
+    flow.flags = flow.flags & !SHARED | next & SHARED;
 }
 
 /// Whether a packet without a flow is one of a connection that has begun before. One that came in

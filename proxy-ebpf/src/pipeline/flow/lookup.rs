@@ -42,7 +42,9 @@ pub(crate) fn find_flow<A: IpVersion, T: Tables<A>, O: HookCapabilities<A>>(
         if !update_from_endpoint(tables, &flow, headers, now) {
             return Ok(None);
         }
-    } else if !belongs(headers, tables, &flow, now) {
+    } else if headers.is_syn() || (headers.protocol == protocol::UDP && !is_current(tables, &flow))
+    {
+        // A stage looks whether the flow goes on.
         return Ok(None);
     } else if is_due || is_stateful(headers, flags) {
         if update_from_client(tables, &flow, headers, now) != Standing::Valid {

@@ -144,7 +144,7 @@ const fn answered(flags: u32) -> u32 {
 }
 
 #[inline(always)]
-fn segment<A>(headers: &Headers<A>, expected: u32) -> Segment {
+pub(super) fn segment<A>(headers: &Headers<A>, expected: u32) -> Segment {
     Segment {
         flags: headers.tcp_flags,
         numbers: headers.numbers,
@@ -153,7 +153,7 @@ fn segment<A>(headers: &Headers<A>, expected: u32) -> Segment {
 }
 
 #[inline(always)]
-fn store<A>(reply: &Record<'_, A>, before: &Connection, after: &Connection) {
+pub(super) fn store<A>(reply: &Record<'_, A>, before: &Connection, after: &Connection) {
     if before.ends != after.ends {
         reply.ends[0].set(after.ends[0]);
         reply.ends[1].set(after.ends[1]);

@@ -1,14 +1,14 @@
 //! The stages that make the records of a flow whose endpoint is selected. Each leaves the flow to
 //! the next one; where another CPU is in the way, they begin again.
 
-use crate::flow_table::Claim;
+use crate::flow_table::{Claim, Record};
 use crate::layout::{Counter, NewFlow, Stage, flow_flags, new_flow_notes};
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::claim::{
     TupleOwner, adopt_state, claim_client, claim_replies, is_stray, select_port, tuple_owner,
 };
 use crate::pipeline::flow::lookup::usable_flow;
-use crate::pipeline::flow::record::{NO_BACKEND, Translation, become_existing, client_key};
+use crate::pipeline::flow::record::{NO_BACKEND, Translation, become_existing};
 use crate::pipeline::flow::source_port::Selection;
 use crate::pipeline::packet::headers::is_same;
 use crate::pipeline::packet::parse::parse_or_first_fragment;
@@ -25,11 +25,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         self.with_new_flow(|context, headers, is_whole, flow| {
             if let Some(existing) = usable_flow(headers, flow.notes, context.tables) {
                 become_existing(flow, &existing);
-                return Verdict::Continue(if flow.flags & flow_flags::DSR == 0 {
-                    Stage::ClaimReply
-                } else {
-                    Stage::ClaimClient
-                });
+                return context.resume(headers, flow, &existing);
             }
             if flow.flags & flow_flags::DSR != 0 {
                 return Verdict::Continue(Stage::ClaimClient);
@@ -60,19 +56,8 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     pub fn claim_reply(&mut self) -> Verdict<A> {
         self.with_new_flow(|context, headers, is_whole, flow| {
             match claim_replies(headers, context.tables, flow) {
-                Claim::Made { .. } => Verdict::Continue(Stage::ClaimClient),
+                Claim::Made { .. } => Verdict::Continue(after_replies(flow)),
                 Claim::Full => context.refuse_or_drop(headers, is_whole, Counter::FlowTableFull),
-                // Its tuple is another flow's: it is over, and a new one begins.
-                Claim::Taken if flow.notes & new_flow_notes::EXISTING != 0 => {
-                    if let Some(record) = context.tables.find(&client_key(headers)) {
-                        record.mark(flow_flags::CLOSED);
-                    }
-                    Verdict::Continue(if flow.backend == NO_BACKEND {
-                        Stage::NotePlain
-                    } else {
-                        Stage::Open
-                    })
-                }
                 Claim::Taken | Claim::Busy => Verdict::Continue(Stage::Claim),
             }
         })
@@ -82,20 +67,10 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     #[inline(always)]
     pub fn claim_client(&mut self) -> Verdict<A> {
         self.with_new_flow(|context, headers, is_whole, flow| {
-            if flow.notes & new_flow_notes::EXISTING == 0 {
-                match claim_client(headers, context.tables, flow) {
-                    Claim::Made { .. } => {}
-                    Claim::Taken | Claim::Busy => return Verdict::Continue(Stage::Claim),
-                    Claim::Full => {
-                        return context.refuse_or_drop(headers, is_whole, Counter::FlowTableFull);
-                    }
-                }
-            }
-            if is_whole {
-                Verdict::Continue(Stage::Translate)
-            } else {
-                // Now that its flow is there, it is a fragment like any other.
-                Verdict::Continue(Stage::Fragment)
+            match claim_client(headers, context.tables, flow) {
+                Claim::Made { .. } => Verdict::Continue(Stage::Translate),
+                Claim::Taken | Claim::Busy => Verdict::Continue(Stage::Claim),
+                Claim::Full => context.refuse_or_drop(headers, is_whole, Counter::FlowTableFull),
             }
         })
     }
@@ -103,7 +78,11 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// Translates the first packet of a flow that is made.
     #[inline(always)]
     pub fn translate_first(&mut self) -> Verdict<A> {
-        self.with_new_flow(|context, headers, _, flow| {
+        self.with_new_flow(|context, headers, is_whole, flow| {
+            if !is_whole {
+                // Now that its flow is there, it is a fragment like any other.
+                return Verdict::Continue(Stage::Fragment);
+            }
             let translation = Translation {
                 tuple: flow.tuple,
                 flags: flow.flags,
@@ -134,6 +113,35 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             .unwrap_or(Verdict::Drop)
     }
 
+    /// Goes on with a flow that has its client's record.
+    #[inline(always)]
+    fn resume(
+        &mut self,
+        headers: &Headers<A>,
+        flow: &mut NewFlow<A>,
+        client: &Record<'_, A>,
+    ) -> Verdict<A> {
+        if flow.flags & flow_flags::DSR != 0 {
+            return Verdict::Continue(Stage::Translate);
+        }
+        Verdict::Continue(match tuple_owner(headers, self.tables, flow) {
+            TupleOwner::Itself(reply) => {
+                adopt_state(headers, flow, &reply);
+                Stage::Translate
+            }
+            TupleOwner::Nobody => Stage::ClaimReply,
+            // It is over, and a new one begins.
+            TupleOwner::Other => {
+                client.mark(flow_flags::CLOSED);
+                if flow.backend == NO_BACKEND {
+                    Stage::NotePlain
+                } else {
+                    Stage::Open
+                }
+            }
+        })
+    }
+
     /// Goes on with a new flow whose tuple is known.
     #[inline(always)]
     fn claim_from(
@@ -161,6 +169,16 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             return Verdict::Pass;
         }
         self.refuse_or_drop(headers, is_whole, Counter::NoConnection)
+    }
+}
+
+/// The stage that follows when the record of the replies is there.
+#[inline(always)]
+fn after_replies<A>(flow: &NewFlow<A>) -> Stage {
+    if flow.notes & new_flow_notes::EXISTING == 0 {
+        Stage::ClaimClient
+    } else {
+        Stage::Translate
     }
 }
 

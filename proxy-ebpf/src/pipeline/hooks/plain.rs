@@ -9,6 +9,7 @@ use crate::pipeline::packet::parse::parse;
 use crate::pipeline::packet::{Headers, IpVersion, Packet};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
+use crate::verifier::hide_bounds;
 
 impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// Notes the tuple of a client's connection to an endpoint, so that no translated flow
@@ -16,7 +17,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// netfilter would give it.
     #[inline(always)]
     pub fn note_plain(&mut self) -> Verdict<A> {
-        let Ok(headers) = parse::<A, P>(self.packet, self.network) else {
+        let Some(headers) = self.headers() else {
             return Verdict::Pass;
         };
         let key = answer_key(&headers, Edge::Egress);
@@ -31,13 +32,23 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// so that its answers pass.
     #[inline(always)]
     pub fn note_outgoing(&mut self) -> Verdict<A> {
-        let Ok(headers) = parse::<A, P>(self.packet, self.network) else {
+        let Some(headers) = self.headers() else {
             return Verdict::Pass;
         };
         match note(&headers, self.tables, answer_key(&headers, Edge::Ingress)) {
             Claim::Busy => Verdict::Continue(Stage::NoteOutgoing),
             _ => Verdict::Pass,
         }
+    }
+
+    /// The packet's headers.
+    #[inline(always)]
+    fn headers(&self) -> Option<Headers<A>> {
+        let mut headers = parse::<A, P>(self.packet, self.network).ok()?;
+        // Of one protocol as of the other: the verifier would follow each to the end.
+        let protocol = u32::from(headers.protocol);
+        headers.protocol = hide_bounds(protocol, headers.tuple.source.words()[0]) as u8;
+        Some(headers)
     }
 
     /// Whether this may be the SYN of the flow that has the tuple, translated at a lower device,
