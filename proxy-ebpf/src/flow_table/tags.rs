@@ -98,12 +98,13 @@ impl TagWord {
         self.equal_to(EMPTY)
     }
 
-    /// A number for a way, less than 8: that of the one whose turn it is by the number of claims
-    /// is the highest.
+    /// A number for a way, less than [`WAYS`]: that of the one whose turn it is by the number of
+    /// claims is the highest.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "less than 8")]
+    #[expect(clippy::cast_possible_truncation, reason = "less than `WAYS`")]
     pub(super) const fn turn_of(self, way: usize) -> u32 {
-        ((self.0 >> COUNT) as u32 ^ way as u32) & 7
+        let claims = (self.0 >> COUNT) as u32;
+        (way as u32 + claims * (WAYS as u32 - 1)) % WAYS as u32
     }
 
     /// Whether a record is being written.

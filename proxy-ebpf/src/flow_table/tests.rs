@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use super::*;
 use crate::layout::{Edge, Port, RelaxedU32, V4, flow_flags, protocol, ticks};
 
-use flow_flags::{CLOSED, EMBRYONIC, PLAIN, RESET, TCP};
+use flow_flags::{CLOSED, EMBRYONIC, PLAIN, REPLY, RESET, TCP};
 
 const TIMEOUTS: &Timeouts = &Timeouts::DEFAULT;
 /// Long after boot.
@@ -142,8 +142,8 @@ fn a_full_bucket_gives_up_what_it_can_spare_most() {
         (TCP | CLOSED, 0),
         (TCP | EMBRYONIC, 20),
         (TCP | RESET, 5),
-        (UDP, 100),
         (UDP, 0),
+        (TCP | EMBRYONIC | REPLY, 0),
         (TCP, HOUR + 20),
         (TCP, HOUR + 10),
     ]);
@@ -155,6 +155,21 @@ fn a_full_bucket_gives_up_what_it_can_spare_most() {
     }
     assert_eq!(claim(&bucket, 60, TCP), Claim::Full);
     assert_eq!(bucket.records().count(), WAYS);
+}
+
+/// What was made in this moment is not given up for the next one.
+#[test]
+fn of_equal_records_another_gives_way_in_turn() {
+    for kind in [TCP | EMBRYONIC, UDP] {
+        let bucket = bucket_of(&[(kind, 0); WAYS]);
+        for number in 0..20 {
+            assert_eq!(claim(&bucket, 10 + number, kind), EVICTED);
+            let newest = (10..=10 + number).rev().take(3);
+            for kept in newest {
+                assert!(find(&bucket, kept).is_some(), "{kept} after {number}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -257,6 +272,7 @@ fn records_with_one_tag_are_told_apart_while_they_are_few() {
 fn a_record_that_was_replaced_is_not_the_one_that_was_found() {
     let bucket = bucket_of(&[(TCP | EMBRYONIC, 10); WAYS]);
     let found = find(&bucket, 0).unwrap();
+    found.set_last_seen(NOW - 20);
     assert_eq!(claim(&bucket, 50, TCP), EVICTED);
     assert!(!found.is_unchanged());
 }

@@ -215,6 +215,24 @@ fn a_reset_with_another_number_gives_no_port_away() {
 }
 
 #[test]
+fn a_connection_after_one_that_was_reset_keeps_its_port() {
+    for by_client in [true, false] {
+        for scene in Scene::all() {
+            scene.open(&scene.tcp(scene.first, SYN));
+            if by_client {
+                scene.send(RST);
+            } else {
+                assert_eq!(scene.answer(RST), scene.first);
+            }
+            scene.open(&scene.tcp(scene.first, SYN));
+            scene.world.wait(60);
+            scene.is_refused(&scene.tcp(scene.second, SYN));
+            assert_eq!(scene.answer(ACK), scene.first);
+        }
+    }
+}
+
+#[test]
 fn what_is_only_opening_gives_way() {
     for scene in Scene::all() {
         scene.send(SYN);

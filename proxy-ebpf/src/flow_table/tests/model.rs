@@ -11,9 +11,10 @@ const KEYS: u16 = 60;
 const BUCKETS: u32 = 3;
 
 /// Flags of records: established and not, of both protocols, translated and not.
-const KINDS: [u32; 8] = [
+const KINDS: [u32; 9] = [
     TCP,
     TCP | EMBRYONIC,
+    TCP | EMBRYONIC | REPLY,
     TCP | RESET,
     TCP | CLOSED,
     UDP,
@@ -70,7 +71,7 @@ impl State {
     fn rank(self, newcomer: u32, now: u32) -> Option<(u32, u32)> {
         let is_plain = self.flags & PLAIN != 0;
         if self.is_over(now) {
-            return Some((4, 0));
+            return Some((5, 0));
         }
         if newcomer & PLAIN != 0 && !is_plain {
             return None;
@@ -79,10 +80,13 @@ impl State {
             return None;
         }
         let idle = self.idle(now);
-        if is_plain || self.flags & (EMBRYONIC | RESET) != 0 {
-            Some((3, idle))
-        } else if self.flags & TCP == 0 {
+        if self.flags & (EMBRYONIC | REPLY) == EMBRYONIC | REPLY && idle == 0 {
+            // The other record of its flow may be the newcomer.
             Some((2, idle))
+        } else if is_plain || self.flags & (EMBRYONIC | RESET) != 0 {
+            Some((4, idle))
+        } else if self.flags & TCP == 0 {
+            Some((3, idle))
         } else {
             (idle > HOUR).then_some((1, idle))
         }

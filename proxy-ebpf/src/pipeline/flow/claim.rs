@@ -32,9 +32,12 @@ pub(crate) fn tuple_owner<'a, A: IpVersion, T: Tables<A>>(
     let Some(owner) = tables.find(&reply_key(&flow.tuple, flow.flags, headers.protocol)) else {
         return TupleOwner::Nobody;
     };
-    if owner.is_over(timeouts(tables), tables.now()) {
+    let is_own = owner.tuple.answers(&headers.tuple);
+    // Of a connection that was reset nothing is left for the client's next one.
+    let is_reset = headers.is_syn() && owner.flags() & flow_flags::RESET != 0;
+    if owner.is_over(timeouts(tables), tables.now()) || (is_own && is_reset) {
         TupleOwner::Nobody
-    } else if owner.tuple.answers(&headers.tuple) {
+    } else if is_own {
         TupleOwner::Itself(owner)
     } else {
         TupleOwner::Other
