@@ -71,21 +71,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             return self.pass();
         };
         match find_flow(&headers, self.tables, &mut AllCapabilities) {
-            Ok(Some(translation)) => {
-                let Translation { tuple, flags, .. } = &translation;
-                if flags & flow_flags::DSR == 0 && !can_rewrite_ports(&headers, tuple) {
-                    self.tables.count(Counter::Fragments);
-                    return Verdict::Drop;
-                }
-                remember(
-                    self.tables,
-                    &headers,
-                    part.id,
-                    Edge::Ingress,
-                    (tuple, *flags),
-                );
-                self.translate(&headers, &translation)
-            }
+            Ok(Some(translation)) => self.translate_first_of(&part, &headers, &translation),
             Ok(None) => {
                 fragment_verdict(&headers, on_flow_miss(&headers, self.tables, self.client))
             }
@@ -94,6 +80,40 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
                 fragment_verdict(&headers, reject_or_drop(reason))
             }
         }
+    }
+
+    /// Translates the first fragment of a packet whose flow was made for it.
+    #[inline(always)]
+    pub(crate) fn translate_first_fragment(&mut self, translation: &Translation<A>) -> Verdict<A> {
+        let Some(part) = FragmentHeader::<A>::read(self.packet, self.network) else {
+            return Verdict::Drop;
+        };
+        let Some(headers) = part.first(self.packet) else {
+            return Verdict::Drop;
+        };
+        self.translate_first_of(&part, &headers, translation)
+    }
+
+    #[inline(always)]
+    fn translate_first_of(
+        &mut self,
+        part: &FragmentHeader<A>,
+        headers: &Headers<A>,
+        translation: &Translation<A>,
+    ) -> Verdict<A> {
+        let Translation { tuple, flags, .. } = translation;
+        if flags & flow_flags::DSR == 0 && !can_rewrite_ports(headers, tuple) {
+            self.tables.count(Counter::Fragments);
+            return Verdict::Drop;
+        }
+        remember(
+            self.tables,
+            headers,
+            part.id,
+            Edge::Ingress,
+            (tuple, *flags),
+        );
+        self.translate(headers, translation)
     }
 
     /// Translates a fragment of a reply that goes out to its client.
