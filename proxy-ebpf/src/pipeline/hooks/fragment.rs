@@ -11,7 +11,7 @@ use crate::layout::{
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::apply::is_ttl_exceeded;
 use crate::pipeline::flow::capabilities::AllCapabilities;
-use crate::pipeline::flow::lookup::{find_flow, find_reply};
+use crate::pipeline::flow::lookup::{find_begun, find_flow, find_reply};
 use crate::pipeline::flow::record::Translation;
 use crate::pipeline::packet::headers::{FragmentHeader, is_same, without_ports};
 use crate::pipeline::packet::rewrite::{rewrite, rewrite_addresses};
@@ -70,7 +70,12 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         let Some(headers) = part.first(self.packet) else {
             return self.pass();
         };
-        match find_flow(&headers, self.tables, &mut AllCapabilities) {
+        let found = if headers.is_syn() {
+            Ok(find_begun(&headers, self.tables))
+        } else {
+            find_flow(&headers, self.tables, &mut AllCapabilities)
+        };
+        match found {
             Ok(Some(translation)) => {
                 let Translation { tuple, flags, .. } = &translation;
                 if flags & flow_flags::DSR == 0 && !can_rewrite_ports(&headers, tuple) {
