@@ -126,6 +126,9 @@ fn run_at<A: IpVersion>(
     action(&go_through(verdict, frame, network, memory, client))
 }
 
+/// Tail calls that the kernel allows (`MAX_TAIL_CALL_CNT` in `include/linux/bpf.h`).
+const TAIL_CALLS: usize = 33;
+
 /// Runs the stages that a packet is to go through.
 fn go_through<A: IpVersion>(
     mut verdict: Verdict<A>,
@@ -134,7 +137,7 @@ fn go_through<A: IpVersion>(
     memory: &Memory<A>,
     client: Client,
 ) -> Verdict<A> {
-    loop {
+    for _ in 0..TAIL_CALLS {
         let stage = match verdict {
             Verdict::Continue(stage) => stage,
             Verdict::OpenTunnelled(endpoints) => {

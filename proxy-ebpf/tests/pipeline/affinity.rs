@@ -9,7 +9,7 @@ use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Scenario, tcp_flags
 use super::world::{World, at};
 use crate::layout::backend_flags::{IN_CLUSTER_SET, IN_LOCAL_SET};
 
-use tcp_flags::SYN;
+use tcp_flags::{ACK, SYN};
 
 const SECONDS: u32 = 100;
 const ENDPOINTS: u8 = 8;
@@ -135,16 +135,19 @@ fn packets_do_not_make_it_last() {
     for scene in Scene::all() {
         let mut moved = 0;
         for client in 1..40 {
-            let first = scene.connect(Hook::FromPod, client, 1);
-            let port = scene.next_port.get() - 1;
-            let ends = (
-                at(scene.family, 7, client, port),
-                at(scene.family, 9, 1, 80),
-            );
+            let from = at(scene.family, 7, client, 900);
+            let service = at(scene.family, 9, 1, 80);
+            let syn = Packet::tcp(from, service, SYN);
+            let (_, first) = scene.world.open(Hook::FromPod, &syn);
             for _ in 0..8 {
                 scene.world.wait(SECONDS / 4);
-                let packet = Packet::tcp(ends.0, ends.1, SYN);
-                assert_eq!(scene.world.ends(Hook::FromPod, &packet).1, first);
+                for flags in [ACK, SYN] {
+                    let packet = Packet::tcp(from, service, flags);
+                    assert_eq!(scene.world.ends(Hook::FromPod, &packet).1, first);
+                    // Of the SYN a live endpoint takes notice.
+                    let answer = Packet::tcp(first, from, ACK);
+                    scene.world.send(Hook::Out, &answer);
+                }
             }
             scene.world.reseed();
             moved += u8::from(scene.connect(Hook::FromPod, client, 1) != first);

@@ -89,6 +89,18 @@ fn the_service_takes_over_again_from_a_plain_connection_that_is_over() {
     }
 }
 
+#[test]
+fn the_next_plain_connection_of_a_port_keeps_its_tuple() {
+    for scene in Scene::all() {
+        let source = scene.open(scene.endpoint);
+        scene.close(scene.endpoint, source);
+        scene.open(scene.endpoint);
+        scene.world.wait(3600);
+        assert_ne!(scene.open(scene.service), scene.client);
+        assert_eq!(scene.answer(ACK), scene.endpoint);
+    }
+}
+
 /// However much of it one side has said: what the other has not taken up may be anybody's.
 #[test]
 fn beside_a_flow_that_may_live_a_plain_connection_gets_another_source_port() {

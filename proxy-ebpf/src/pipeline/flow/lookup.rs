@@ -131,6 +131,15 @@ pub(crate) fn usable_flow<'a, A: IpVersion, T: Tables<A>>(
     Some(flow)
 }
 
+/// Whether there is a flow that the packet may go on with: its endpoint is not to be selected.
+#[inline(always)]
+pub(crate) fn may_have_flow<A: IpVersion, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> bool {
+    const OTHERS: u32 = UNTRANSLATED | flow_flags::REPLY | flow_flags::CLOSED;
+    tables
+        .find(&client_key(headers))
+        .is_some_and(|flow| flow.flags() & OTHERS == 0)
+}
+
 /// How long flows are remembered.
 #[inline(always)]
 pub(crate) fn timeouts<A: IpVersion, T: Tables<A>>(tables: &T) -> &Timeouts {

@@ -32,7 +32,7 @@ pub(crate) enum Noted {
     Nobody,
 }
 
-/// Who has the tuple under `key`.
+/// Who has the tuple under `key`, of a packet that may begin a connection.
 #[inline(always)]
 pub(crate) fn noted<A: IpVersion, T: Tables<A>>(tables: &T, key: &KeyParts<'_, A>) -> Noted {
     let now = tables.now();
@@ -40,6 +40,8 @@ pub(crate) fn noted<A: IpVersion, T: Tables<A>>(tables: &T, key: &KeyParts<'_, A
         Some(record) if record.is_over(timeouts(tables), now) => Noted::Nobody,
         Some(record) if record.flags() & flow_flags::PLAIN == 0 => Noted::Flow,
         Some(record) => {
+            // One that ended before begins anew.
+            record.set_flags(record.flags() & !(flow_flags::FIN | flow_flags::RESET));
             record.set_last_seen(now);
             Noted::Itself
         }

@@ -27,6 +27,9 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
                 become_existing(flow, &existing);
                 return context.resume(headers, flow, &existing);
             }
+            if flow.notes & new_flow_notes::UNPICKED != 0 {
+                return Verdict::Continue(Stage::Open);
+            }
             if flow.flags & flow_flags::DSR != 0 {
                 return Verdict::Continue(Stage::ClaimClient);
             }

@@ -39,6 +39,7 @@ enum State {
 
 /// One end of a connection.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what has happened to it")]
 pub(super) struct Host {
     state: State,
     /// What it has sent and nobody has acknowledged.
@@ -130,11 +131,11 @@ impl Host {
                 self.expected = wire.next();
                 Some(self.emit(SYN | ACK, 0))
             }
-            State::Listen => None,
             State::SynSent => self.receive_in_syn_sent(wire),
-            State::Gone if wire.has(RST) => None,
-            State::Gone if wire.has(ACK) => Some(self.segment(RST, wire.acknowledgment, 0)),
-            State::Gone => None,
+            State::Gone if wire.flags & (ACK | RST) == ACK => {
+                Some(self.segment(RST, wire.acknowledgment, 0))
+            }
+            State::Listen | State::Gone => None,
             State::SynReceived | State::Established => self.receive_in_order(wire),
         }
     }
