@@ -80,7 +80,7 @@ mod tests {
             setting.unwrap().read_option(text).unwrap_err()
         };
         assert_eq!(
-            read("map-flows", "15"),
+            read("map-slots", "15"),
             "a whole number from 16 to 67108864 is wanted, not the number 15"
         );
         assert_eq!(

@@ -195,7 +195,7 @@ mod tests {
         const GIB: u64 = 1 << 30;
         let flows = |gib| MapSizes::default().for_memory(gib * GIB).flows;
         assert_eq!(flows(1), 131_072);
-        assert_eq!(flows(64), 691_847);
+        assert_eq!(flows(64), 691_843);
         assert_eq!(flows(4096), 1 << 23);
         let said = MapSizes {
             flows: 1000,
