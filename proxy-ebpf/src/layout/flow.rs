@@ -285,6 +285,8 @@ pub mod new_flow_notes {
     pub const RECLAIMS: u32 = 1 << 2;
     /// Its source port is selected.
     pub const HAS_PORT: u32 = 1 << 3;
+    /// Its endpoint is not selected: the packet may go on with a flow that is there.
+    pub const UNPICKED: u32 = 1 << 4;
 }
 
 /// The state of a way of a bucket, beside its record.

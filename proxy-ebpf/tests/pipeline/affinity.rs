@@ -141,8 +141,13 @@ fn packets_do_not_make_it_last() {
             let (_, first) = scene.world.open(Hook::FromPod, &syn);
             for _ in 0..8 {
                 scene.world.wait(SECONDS / 4);
-                let data = Packet::tcp(from, service, ACK);
-                assert_eq!(scene.world.ends(Hook::FromPod, &data).1, first);
+                for flags in [ACK, SYN] {
+                    let packet = Packet::tcp(from, service, flags);
+                    assert_eq!(scene.world.ends(Hook::FromPod, &packet).1, first);
+                    // Of the SYN a live endpoint takes notice.
+                    let answer = Packet::tcp(first, from, ACK);
+                    scene.world.send(Hook::Out, &answer);
+                }
             }
             scene.world.reseed();
             moved += u8::from(scene.connect(Hook::FromPod, client, 1) != first);

@@ -73,25 +73,6 @@ pub(crate) fn find_flow<A: IpVersion, T: Tables<A>, O: HookCapabilities<A>>(
     }))
 }
 
-/// The flow of a first fragment that asks for a connection: it has gone through the stage that
-/// looks whether the flow goes on.
-#[inline(always)]
-pub(crate) fn find_begun<A: IpVersion, T: Tables<A>>(
-    headers: &Headers<A>,
-    tables: &T,
-) -> Option<Translation<A>> {
-    const OTHERS: u32 = UNTRANSLATED | flow_flags::REPLY | flow_flags::RESET | flow_flags::CLOSED;
-    let flow = tables.find(&client_key(headers))?;
-    let (flags, tuple) = (flow.flags(), flow.tuple);
-    let is_valid =
-        flags & OTHERS == 0 && !is_expired(tables, &flow, tables.now()) && flow.is_unchanged();
-    is_valid.then_some(Translation {
-        tuple,
-        flags,
-        is_deferred: false,
-    })
-}
-
 /// What a reply of a translated flow becomes; the flow is kept alive.
 #[inline(always)]
 pub(crate) fn find_reply<A: IpVersion, T: Tables<A>>(
@@ -148,6 +129,15 @@ pub(crate) fn usable_flow<'a, A: IpVersion, T: Tables<A>>(
         return None;
     }
     Some(flow)
+}
+
+/// Whether there is a flow that the packet may go on with: its endpoint is not to be selected.
+#[inline(always)]
+pub(crate) fn may_have_flow<A: IpVersion, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> bool {
+    const OTHERS: u32 = UNTRANSLATED | flow_flags::REPLY | flow_flags::CLOSED;
+    tables
+        .find(&client_key(headers))
+        .is_some_and(|flow| flow.flags() & OTHERS == 0)
 }
 
 /// How long flows are remembered.

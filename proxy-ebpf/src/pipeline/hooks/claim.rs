@@ -27,6 +27,9 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
                 become_existing(flow, &existing);
                 return context.resume(headers, flow, &existing);
             }
+            if flow.notes & new_flow_notes::UNPICKED != 0 {
+                return Verdict::Continue(Stage::Open);
+            }
             if flow.flags & flow_flags::DSR != 0 {
                 return Verdict::Continue(Stage::ClaimClient);
             }
@@ -79,16 +82,16 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     #[inline(always)]
     pub fn translate_first(&mut self) -> Verdict<A> {
         self.with_new_flow(|context, headers, is_whole, flow| {
-            if !is_whole {
-                // Now that its flow is there, it is a fragment like any other.
-                return Verdict::Continue(Stage::Fragment);
-            }
             let translation = Translation {
                 tuple: flow.tuple,
                 flags: flow.flags,
                 is_deferred: false,
             };
-            context.translate(headers, &translation)
+            if is_whole {
+                context.translate(headers, &translation)
+            } else {
+                context.translate_first_fragment(&translation)
+            }
         })
     }
 

@@ -11,7 +11,7 @@ use crate::layout::{
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::apply::is_ttl_exceeded;
 use crate::pipeline::flow::capabilities::AllCapabilities;
-use crate::pipeline::flow::lookup::{find_begun, find_flow, find_reply};
+use crate::pipeline::flow::lookup::{find_flow, find_reply};
 use crate::pipeline::flow::record::Translation;
 use crate::pipeline::packet::headers::{FragmentHeader, is_same, without_ports};
 use crate::pipeline::packet::rewrite::{rewrite, rewrite_addresses};
@@ -70,27 +70,8 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         let Some(headers) = part.first(self.packet) else {
             return self.pass();
         };
-        let found = if headers.is_syn() {
-            Ok(find_begun(&headers, self.tables))
-        } else {
-            find_flow(&headers, self.tables, &mut AllCapabilities)
-        };
-        match found {
-            Ok(Some(translation)) => {
-                let Translation { tuple, flags, .. } = &translation;
-                if flags & flow_flags::DSR == 0 && !can_rewrite_ports(&headers, tuple) {
-                    self.tables.count(Counter::Fragments);
-                    return Verdict::Drop;
-                }
-                remember(
-                    self.tables,
-                    &headers,
-                    part.id,
-                    Edge::Ingress,
-                    (tuple, *flags),
-                );
-                self.translate(&headers, &translation)
-            }
+        match find_flow(&headers, self.tables, &mut AllCapabilities) {
+            Ok(Some(translation)) => self.translate_first_of(&part, &headers, &translation),
             Ok(None) => {
                 fragment_verdict(&headers, on_flow_miss(&headers, self.tables, self.client))
             }
@@ -99,6 +80,40 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
                 fragment_verdict(&headers, reject_or_drop(reason))
             }
         }
+    }
+
+    /// Translates the first fragment of a packet whose flow was made for it.
+    #[inline(always)]
+    pub(crate) fn translate_first_fragment(&mut self, translation: &Translation<A>) -> Verdict<A> {
+        let Some(part) = FragmentHeader::<A>::read(self.packet, self.network) else {
+            return Verdict::Drop;
+        };
+        let Some(headers) = part.first(self.packet) else {
+            return Verdict::Drop;
+        };
+        self.translate_first_of(&part, &headers, translation)
+    }
+
+    #[inline(always)]
+    fn translate_first_of(
+        &mut self,
+        part: &FragmentHeader<A>,
+        headers: &Headers<A>,
+        translation: &Translation<A>,
+    ) -> Verdict<A> {
+        let Translation { tuple, flags, .. } = translation;
+        if flags & flow_flags::DSR == 0 && !can_rewrite_ports(headers, tuple) {
+            self.tables.count(Counter::Fragments);
+            return Verdict::Drop;
+        }
+        remember(
+            self.tables,
+            headers,
+            part.id,
+            Edge::Ingress,
+            (tuple, *flags),
+        );
+        self.translate(headers, translation)
     }
 
     /// Translates a fragment of a reply that goes out to its client.

@@ -3,10 +3,11 @@
 use super::decide::{on_no_frontend, reject_or_drop};
 use crate::layout::{
     Backend, Counter, FrontendKey, NewFlow, Settings, Stage, backend_flags, flow_flags,
-    frontend_flags, protocol, settings_flags,
+    frontend_flags, new_flow_notes, protocol, settings_flags,
 };
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::capabilities::MasqueradeSource;
+use crate::pipeline::flow::lookup::may_have_flow;
 use crate::pipeline::flow::record::new_flow;
 use crate::pipeline::packet::parse::parse_or_first_fragment;
 use crate::pipeline::packet::{Headers, IpVersion, Packet};
@@ -30,6 +31,13 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             // It has gone since the hook looked.
             return on_no_frontend(&headers, self.tables);
         };
+        if may_have_flow(&headers, self.tables) {
+            self.tables.store_new_flow(&NewFlow {
+                notes: new_flow_notes::UNPICKED,
+                ..NewFlow::default()
+            });
+            return Verdict::Continue(Stage::Claim);
+        }
         if self.client == Client::Outside && frontend.flags & frontend_flags::DSR != 0 {
             return Verdict::Continue(Stage::OpenDirect);
         }
