@@ -209,6 +209,10 @@ fn name(counter: Counter) -> &'static str {
 }
 
 fn add(map: &RefCell<BTreeMap<u32, Traffic>>, at: u32, more: Traffic) {
+    // No array has so many elements.
+    if at == u32::MAX {
+        return;
+    }
     let mut map = map.borrow_mut();
     let traffic = map.entry(at).or_default();
     traffic.connections += more.connections;

@@ -72,6 +72,15 @@ pub fn fixtures() -> Result<Vec<Suite>> {
     Ok(suites)
 }
 
+impl Suite {
+    /// Whether a packet comes in a tunnel, and goes on without.
+    pub fn decapsulates(&self) -> bool {
+        self.fixtures
+            .iter()
+            .any(|it| it.packet.has_tunnel() && !it.becomes.has_tunnel())
+    }
+}
+
 impl Fixture {
     /// The same on a device without Ethernet headers, with at least so many bytes behind the
     /// transport header; `None` for captured bytes.

@@ -48,7 +48,12 @@ fn on_the_fixtures_without_ethernet_headers() -> Result<()> {
 
 fn run_fixtures(device: Device) -> Result<()> {
     in_a_namespace(|| {
-        for Suite { scenario, fixtures } in fixtures()? {
+        for suite in fixtures()? {
+            // The kernel would take the header that it takes away for an Ethernet header's.
+            if device == Device::Ip && suite.decapsulates() {
+                continue;
+            }
+            let Suite { scenario, fixtures } = suite;
             let fixtures = fixtures.into_iter().filter_map(|fixture| match device {
                 // Without an Ethernet header the kernel takes the IP header's first bytes
                 // for one, and wants as much again behind it.

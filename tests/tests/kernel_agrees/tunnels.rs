@@ -22,11 +22,6 @@ fn on_random_tunnels() -> Result<()> {
 }
 
 #[test]
-fn on_random_tunnels_without_ethernet_headers() -> Result<()> {
-    in_a_namespace(|| exchange(Device::Ip, 9))
-}
-
-#[test]
 fn on_random_tunnels_where_xdp_comes_first() -> Result<()> {
     in_a_namespace(|| exchange(Device::XdpThatSends, 10))
 }
@@ -79,10 +74,7 @@ fn exchange(device: Device, seed: u64) -> Result<()> {
         let chance = noise(number << 8 | seed, 512);
         let mut choices = Choices::new(&chance);
         let cast = Cast::choose(&mut choices);
-        let (hook, mut packet) = cast.packet(&mut choices);
-        if device == Device::Ip {
-            packet = packet.bare(SHORTEST);
-        }
+        let (hook, packet) = cast.packet(&mut choices);
         let mut bytes = packet.build();
         damage(&mut bytes, &mut choices);
         let what = format!("number {number}: {hook:?} {packet:?}");
