@@ -9,7 +9,7 @@ use proxy_tests::packets::{
     Choices, Frontend, Hook, Outcome, Packet, Protocol, Scenario, Transport, address, noise,
 };
 
-use super::both::{Both, Device, SHORTEST, in_a_namespace};
+use super::both::{Both, Device, in_a_namespace};
 
 /// Packets in a test.
 const PACKETS: u64 = 3000;
