@@ -17,8 +17,13 @@ const SIZES: MapSizes = MapSizes {
 /// How many instructions the verifier walks through for each program. Its own limit is a
 /// million, since Linux 5.2; what it walks is what loading costs at every start of the agent.
 const VERIFIED: &str = include_str!("verified.txt");
-/// How many of them a program may have on Linux 6.1, whatever the table says.
-const LIMIT: u32 = 100_000;
+/// How many of them a program may have on Linux 6.1, whatever the table says: a hook's program,
+/// and one of the stages, which that kernel walks more often and which are loaded beside it.
+const LIMITS: [u32; 2] = [100_000, 300_000];
+
+/// Stages that compare and exchange a word, which no kernel before Linux 5.12 can: 5.10 stands in
+/// for 5.15, and has to refuse them.
+const CLAIMS: [&str; 4] = ["claim_reply", "claim_client", "note_plain", "note_outgoing"];
 
 #[test]
 fn every_program_passes_the_verifier() {
@@ -50,6 +55,12 @@ fn every_program_passes_the_verifier() {
     println!("{} loaded, {} refused", loaded.len(), refused.len());
     // What a kernel before 6.1 cannot say at sockets, the second of a pair leaves unsaid.
     refused.retain(|name| !loaded.contains(&format!("{name}_eperm")));
+    if kernel_release().starts_with("5.10.") {
+        let claims = |name: &String| CLAIMS.iter().any(|claim| name.starts_with(claim));
+        let expected: Vec<_> = refused.iter().filter(|it| claims(it)).collect();
+        println!("refused, since they claim records: {expected:?}");
+        refused.retain(|name| !claims(name));
+    }
     assert!(refused.is_empty(), "{refused:?}");
     assert!(dearer.is_empty(), "instructions walked: {dearer:#?}");
 }
@@ -66,7 +77,10 @@ fn budgets() -> BTreeMap<&'static str, u32> {
         let [old, later] = [(), ()].map(|()| next().parse::<u32>().expect("a number"));
         let budget = |walked| walked + walked / 20;
         let budget = if is_old {
-            budget(old).min(LIMIT)
+            let is_hook = ["ingress_", "egress_", "xdp_"]
+                .iter()
+                .any(|it| name.starts_with(it));
+            budget(old).min(LIMITS[usize::from(!is_hook)])
         } else {
             budget(later)
         };

@@ -2,7 +2,7 @@
 
 use std::{fs, io};
 
-/// The machine's memory in bytes: `MemTotal` of /proc/meminfo, proc_meminfo(5).
+/// The machine's memory in bytes: `MemTotal` of `proc_meminfo(5)`.
 ///
 /// # Errors
 ///

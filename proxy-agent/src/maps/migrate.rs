@@ -114,21 +114,21 @@ struct FlowMigration {
 }
 
 enum OldFlows {
-    Same(FlowTable<V4>, FlowTable<V6>),
-    Layout5(OldFlowTables, OldFlowTables),
+    Same(Box<(FlowTable<V4>, FlowTable<V6>)>),
+    Layout5(Box<[OldFlowTables; 2]>),
 }
 
 impl FlowMigration {
     fn new(folder: &Path, layout: OldLayout, new: &Ebpf, seed: FlowSeed) -> Result<Self, MapError> {
         let old = match layout {
-            OldLayout::Same => OldFlows::Same(
+            OldLayout::Same => OldFlows::Same(Box::new((
                 FlowTable::of_pin(folder, maps::FLOWS_V4)?,
                 FlowTable::of_pin(folder, maps::FLOWS_V6)?,
-            ),
-            OldLayout::Layout5 => OldFlows::Layout5(
+            ))),
+            OldLayout::Layout5 => OldFlows::Layout5(Box::new([
                 OldFlowTables::open(folder, ["FLOWS_V4", "OPENING_V4"])?,
                 OldFlowTables::open(folder, ["FLOWS_V6", "OPENING_V6"])?,
-            ),
+            ])),
         };
         Ok(Self {
             old,
@@ -142,11 +142,13 @@ impl FlowMigration {
     fn copy(&self) -> Result<(), MapError> {
         let (v4, v6) = (self.v4.open(self.seed)?, self.v6.open(self.seed)?);
         match &self.old {
-            OldFlows::Same(old_v4, old_v6) => {
+            OldFlows::Same(old) => {
+                let (old_v4, old_v6) = &**old;
                 old_v4.for_each(|record| v4.copy(record))?;
                 old_v6.for_each(|record| v6.copy(record))
             }
-            OldFlows::Layout5(old_v4, old_v6) => {
+            OldFlows::Layout5(old) => {
+                let [old_v4, old_v6] = &**old;
                 old_v4.copy_to(&v4)?;
                 old_v6.copy_to(&v6)
             }

@@ -31,9 +31,8 @@ impl Place {
 
     /// The index of the bucket, of so many.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "less than `buckets`")]
     pub const fn bucket(self, buckets: u32) -> u32 {
-        ((self.hash >> 32) * buckets as u64 >> 32) as u32
+        (((self.hash >> 32) * buckets as u64) >> 32) as u32
     }
 
     /// The tag in the bucket.

@@ -46,7 +46,7 @@ impl<A> Deref for Record<'_, A> {
 }
 
 impl<A> Record<'_, A> {
-    /// Bits of [`flow_flags`](crate::layout::flow_flags).
+    /// Bits of [`flow_flags`].
     #[inline(always)]
     pub fn flags(&self) -> u32 {
         self.state.flags.get()
@@ -190,7 +190,7 @@ impl<A: Address> Bucket<A> {
             None => self.spare_way(seen, new, timeouts),
         };
         // However it was found: the verifier would follow each to the end.
-        let way = hide_bounds(way as u32, new.now) as usize;
+        let way = hide_way(way, new.now);
         let Some(record) = self.record(seen, way) else {
             return Claim::Full;
         };
@@ -232,7 +232,7 @@ impl<A: Address> Bucket<A> {
                 spared = way;
             }
             best = hide_bounds(best, new.now);
-            spared = hide_bounds(spared as u32, new.now) as usize;
+            spared = hide_way(spared, new.now);
             way += 1;
         }
         if best > 0 { spared } else { WAYS }
@@ -259,6 +259,13 @@ impl<A: Address> Bucket<A> {
     pub fn free_abandoned(&self, seen: TagWord) {
         self.tags.free_busy(seen);
     }
+}
+
+/// The number of a way, of which the verifier knows nothing.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "7 at most")]
+fn hide_way(way: usize, any: u32) -> usize {
+    hide_bounds(way as u32, any) as usize
 }
 
 /// Writes a record that nobody reads: its way is busy.

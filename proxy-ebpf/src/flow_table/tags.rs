@@ -14,6 +14,7 @@ const FIRST: u32 = 2;
 const ONES: u64 = (1 << (8 * WAYS)) - 1;
 const ONE_EACH: u64 = ONES / 0xff;
 /// Where the count of claims is, which tells a word from one that looks the same.
+#[expect(clippy::cast_possible_truncation, reason = "56")]
 const COUNT: u32 = 8 * WAYS as u32;
 
 const _: () = assert!(COUNT == 56, "the count is one byte");
@@ -40,7 +41,7 @@ impl Tag {
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "255 at most")]
     pub const fn of(hash: u8) -> Self {
-        Self((FIRST + (hash as u32 * (256 - FIRST) >> 8)) as u8)
+        Self((FIRST + ((hash as u32 * (256 - FIRST)) >> 8)) as u8)
     }
 }
 
@@ -121,13 +122,13 @@ impl TagWord {
     /// Whether a way had the same tag in another word.
     #[inline(always)]
     pub(super) const fn has_same(self, other: Self, way: usize) -> bool {
-        (self.0 ^ other.0) >> (8 * way) & 0xff == 0
+        (self.0 ^ other.0) & (0xff << (8 * way)) == 0
     }
 
     /// Without a branch for each way: finds zero bytes as in H. Warren, Hacker's Delight, 6-1.
     #[inline(always)]
     const fn equal_to(self, byte: u8) -> Ways {
-        let difference = self.0 ^ ONE_EACH * byte as u64;
+        let difference = self.0 ^ (ONE_EACH * byte as u64);
         Ways(difference.wrapping_sub(ONE_EACH) & !difference & ONE_EACH << 7)
     }
 
@@ -145,7 +146,6 @@ pub(super) struct Ways(u64);
 impl Ways {
     /// The lowest one.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "one byte")]
     pub(super) const fn first(self) -> Option<usize> {
         if self.0 == 0 {
             return None;

@@ -92,14 +92,14 @@ settings_table! {
         /// How long a TCP connection without packets is remembered; 0 is the default.
         ///
         /// kube-proxy's.
-        tcp_established_timeout: Duration = Duration::from_secs(24 * 60 * 60), PERIOD,
+        tcp_established_timeout: Duration = Duration::from_hours(24), PERIOD,
             hot("conntrack.tcpEstablishedTimeout").named("tcpEstablishedTimeout");
 
         /// How long a TCP connection of which one side is closed is remembered without
         /// packets; 0 is the default.
         ///
         /// kube-proxy's: the other side may go on for long.
-        tcp_close_wait_timeout: Duration = Duration::from_secs(60 * 60), PERIOD,
+        tcp_close_wait_timeout: Duration = Duration::from_hours(1), PERIOD,
             hot("conntrack.tcpCloseWaitTimeout").named("tcpCloseWaitTimeout");
 
         /// How long one datagram of UDP is remembered; 0 is 60 s.

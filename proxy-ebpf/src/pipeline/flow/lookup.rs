@@ -184,8 +184,8 @@ fn pass_untranslated<A: IpVersion, T: Tables<A>>(
     flow: &Record<'_, A>,
     now: u32,
 ) -> Option<Translation<A>> {
-    let flags = flow.flags();
     const ENDED: u32 = flow_flags::FIN | flow_flags::RESET;
+    let flags = flow.flags();
     let is_new = headers.is_syn() && flags & ENDED != 0;
     if is_new || is_expired(tables, flow, now) {
         return None;

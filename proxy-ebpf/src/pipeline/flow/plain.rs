@@ -21,32 +21,13 @@ pub(crate) fn may_begin<A>(headers: &Headers<A>) -> bool {
     headers.is_syn() || headers.protocol == protocol::UDP
 }
 
-/// Who has the tuple of a connection that nobody translates.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Noted {
-    /// The connection itself: it is noted already, and used now.
-    Itself,
-    /// A flow.
-    Flow,
-    /// Nobody.
-    Nobody,
-}
-
-/// Who has the tuple under `key`, of a packet that may begin a connection.
+/// Whether the tuple under `key` is that of a connection which nobody translates; it is used now.
 #[inline(always)]
-pub(crate) fn noted<A: IpVersion, T: Tables<A>>(tables: &T, key: &KeyParts<'_, A>) -> Noted {
-    let now = tables.now();
-    match tables.find(key) {
-        Some(record) if record.is_over(timeouts(tables), now) => Noted::Nobody,
-        Some(record) if record.flags() & flow_flags::PLAIN == 0 => Noted::Flow,
-        Some(record) => {
-            // One that ended before begins anew.
-            record.set_flags(record.flags() & !(flow_flags::FIN | flow_flags::RESET));
-            record.set_last_seen(now);
-            Noted::Itself
-        }
-        None => Noted::Nobody,
-    }
+pub(crate) fn is_noted<A: IpVersion, T: Tables<A>>(tables: &T, key: &KeyParts<'_, A>) -> bool {
+    tables.find(key).is_some_and(|record| {
+        record.set_last_seen(tables.now());
+        record.flags() & flow_flags::PLAIN != 0
+    })
 }
 
 /// Whether the destination can be an endpoint's: then the tuple of a connection to it may be
@@ -91,7 +72,5 @@ pub(crate) fn note<A: IpVersion, T: Tables<A>>(
         flags: hide_bounds(flags, now),
         now,
     };
-    tables.claim(&record, timeouts, |old| {
-        old.is_over(timeouts, now) || old.flags() & flow_flags::PLAIN != 0
-    })
+    tables.claim(&record, timeouts, |old| old.is_over(timeouts, now))
 }

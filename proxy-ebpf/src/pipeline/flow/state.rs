@@ -52,18 +52,18 @@ pub(crate) fn update_from_client<A: IpVersion, T: Tables<A>>(
     if !reply.tuple.answers(&headers.tuple) {
         return Standing::Lost;
     }
-    let next = if !has_connections(flags) {
-        // The client goes on after an answer, or in a later tick: a stream, also where nothing
-        // is answered.
-        let is_stream = reply.flags() & flow_flags::SEEN_REPLY != 0 || flow.last_seen() != now;
-        let phase = if is_stream { flow_flags::EMBRYONIC } else { 0 };
-        reply.flags() & !phase
-    } else {
+    let next = if has_connections(flags) {
         let expected = reply.acknowledged.get();
         let before = Connection::of(&reply, reply.flags());
         let after = before.on_client(&segment(headers, expected));
         store(&reply, &before, &after);
         after.flags
+    } else {
+        // The client goes on after an answer, or in a later tick: a stream, also where nothing
+        // is answered.
+        let is_stream = reply.flags() & flow_flags::SEEN_REPLY != 0 || flow.last_seen() != now;
+        let phase = if is_stream { flow_flags::EMBRYONIC } else { 0 };
+        reply.flags() & !phase
     };
     if next != reply.flags() {
         reply.set_flags(next);

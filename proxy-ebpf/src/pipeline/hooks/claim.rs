@@ -15,7 +15,6 @@ use crate::pipeline::packet::parse::parse_or_first_fragment;
 use crate::pipeline::packet::{Headers, IpVersion, Packet};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
-use crate::verifier::hide_bounds;
 
 impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// Looks who has the flow's tuples. Where another CPU has made the flow meanwhile, or only
@@ -107,9 +106,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         else {
             return Verdict::Drop;
         };
-        // Of one protocol as of the other: the verifier would follow each to the end.
-        let protocol = u32::from(headers.protocol);
-        headers.protocol = hide_bounds(protocol, headers.tuple.source.words()[0]) as u8;
+        headers.hide_protocol();
         let tables = self.tables;
         tables
             .with_new_flow(|flow| work(self, &headers, is_whole, flow))

@@ -3,13 +3,12 @@
 use crate::flow_table::Claim;
 use crate::layout::{Edge, FilterBits, NewFlow, Stage, flow_flags};
 use crate::pipeline::context::Context;
-use crate::pipeline::flow::plain::{Noted, answer_key, note, noted};
+use crate::pipeline::flow::plain::{answer_key, is_noted, note};
 use crate::pipeline::flow::record::{NO_BACKEND, protocol_flag};
 use crate::pipeline::packet::parse::parse;
 use crate::pipeline::packet::{Headers, IpVersion, Packet};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
-use crate::verifier::hide_bounds;
 
 impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// Notes the tuple of a client's connection to an endpoint, so that no translated flow
@@ -21,14 +20,13 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             return Verdict::Pass;
         };
         let key = answer_key(&headers, Edge::Egress);
-        match noted(self.tables, &key) {
-            Noted::Itself => Verdict::Pass,
-            Noted::Flow if self.is_own_syn(&headers) => Verdict::Pass,
-            Noted::Flow => self.give_source_port(&headers),
-            Noted::Nobody => match note(&headers, self.tables, key) {
-                Claim::Taken | Claim::Busy => Verdict::Continue(Stage::NotePlain),
-                Claim::Made { .. } | Claim::Full => Verdict::Pass,
-            },
+        match note(&headers, self.tables, key) {
+            Claim::Made { .. } | Claim::Full => Verdict::Pass,
+            Claim::Busy => Verdict::Continue(Stage::NotePlain),
+            Claim::Taken if is_noted(self.tables, &key) || self.is_own_syn(&headers) => {
+                Verdict::Pass
+            }
+            Claim::Taken => self.give_source_port(&headers),
         }
     }
 
@@ -39,23 +37,23 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         let Some(headers) = self.headers() else {
             return Verdict::Pass;
         };
-        // It may also be the reply of a flow, which was translated where it came in.
+        // Where a flow has the tuple, it is its reply, which was translated where it came in.
         let key = answer_key(&headers, Edge::Ingress);
-        if noted(self.tables, &key) == Noted::Nobody
-            && note(&headers, self.tables, key) == Claim::Busy
-        {
-            return Verdict::Continue(Stage::NoteOutgoing);
+        match note(&headers, self.tables, key) {
+            Claim::Busy => Verdict::Continue(Stage::NoteOutgoing),
+            Claim::Taken => {
+                is_noted(self.tables, &key);
+                Verdict::Pass
+            }
+            Claim::Made { .. } | Claim::Full => Verdict::Pass,
         }
-        Verdict::Pass
     }
 
     /// The packet's headers.
     #[inline(always)]
     fn headers(&self) -> Option<Headers<A>> {
         let mut headers = parse::<A, P>(self.packet, self.network).ok()?;
-        // Of one protocol as of the other: the verifier would follow each to the end.
-        let protocol = u32::from(headers.protocol);
-        headers.protocol = hide_bounds(protocol, headers.tuple.source.words()[0]) as u8;
+        headers.hide_protocol();
         Some(headers)
     }
 

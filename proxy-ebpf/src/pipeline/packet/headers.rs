@@ -1,6 +1,7 @@
 //! The parsed headers of a packet.
 
 use crate::layout::{Address, Port, Tuple, flow_flags, protocol};
+use crate::verifier::hide_bounds;
 
 /// Why a packet is left alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +58,17 @@ pub(crate) mod tcp_flags {
 }
 
 impl<A> Headers<A> {
+    /// Hides the protocol from the verifier, which would follow each to the end.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "it was 8 bits")]
+    pub(crate) fn hide_protocol(&mut self)
+    where
+        A: Address,
+    {
+        let any = self.tuple.source.words().first().copied().unwrap_or(0);
+        self.protocol = hide_bounds(u32::from(self.protocol), any) as u8;
+    }
+
     /// Whether this packet asks for a new connection, or association.
     #[inline(always)]
     pub fn is_syn(&self) -> bool {
