@@ -148,7 +148,7 @@ fn a_setting_that_no_machine_can_meet_is_wrong_usage_and_named() -> Result<()> {
     let folder = manifests.path().to_string_lossy().into_owned();
     for (option, value) in [
         ("--map-frontends", "4000000000"),
-        ("--map-flows", "0"),
+        ("--map-slots", "0"),
         ("--nat-ports", "65535-61000"),
         ("--attach", "xdp"),
     ] {

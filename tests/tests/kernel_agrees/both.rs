@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
-use aya::programs::{TestRun as _, TestRunOptions};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use proxy_agent::maps::{
     self, FakeMaps, FilterRepairs, Loaded, MapSizes, Maps as _, ProgramName, Readable as _,
     RecordTables, SocketScope, load,
@@ -318,6 +318,11 @@ impl Both {
             other => anyhow::bail!("an unknown verdict: {other}"),
         };
         Ok((outcome, out))
+    }
+
+    /// The program of a device that leads outside.
+    pub(crate) fn ingress(&mut self) -> Result<&SchedClassifier> {
+        Ok(self.kernel.program(ProgramName::IngressOutside)?)
     }
 
     /// The tables of records in the kernel.

@@ -9,6 +9,7 @@
 mod both;
 mod filter;
 mod tunnels;
+mod two_cpus;
 mod writes;
 
 use std::net::SocketAddr;

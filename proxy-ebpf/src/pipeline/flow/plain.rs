@@ -24,10 +24,14 @@ pub(crate) fn may_begin<A>(headers: &Headers<A>) -> bool {
 /// Whether the tuple under `key` is that of a connection which nobody translates; it is used now.
 #[inline(always)]
 pub(crate) fn is_noted<A: IpVersion, T: Tables<A>>(tables: &T, key: &KeyParts<'_, A>) -> bool {
-    tables.find(key).is_some_and(|record| {
-        record.set_last_seen(tables.now());
-        record.flags() & flow_flags::PLAIN != 0
-    })
+    let Some(record) = tables.find(key) else {
+        return false;
+    };
+    if record.flags() & flow_flags::PLAIN == 0 {
+        return false;
+    }
+    record.set_last_seen(tables.now());
+    true
 }
 
 /// Whether the destination can be an endpoint's: then the tuple of a connection to it may be
@@ -72,5 +76,9 @@ pub(crate) fn note<A: IpVersion, T: Tables<A>>(
         flags: hide_bounds(flags, now),
         now,
     };
-    tables.claim(&record, timeouts, |old| old.is_over(timeouts, now))
+    // With a SYN begins another connection, of which nobody has closed anything.
+    tables.claim(&record, timeouts, |old| {
+        let is_begun_anew = headers.is_syn() && old.flags() & flow_flags::PLAIN != 0;
+        is_begun_anew || old.is_over(timeouts, now)
+    })
 }
