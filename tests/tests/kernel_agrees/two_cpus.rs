@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use proxy_ebpf::layout::Counter;
 use proxy_tests::lab::Family;
