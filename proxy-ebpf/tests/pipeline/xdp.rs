@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use proxy_tests::lab::Family;
-use proxy_tests::packets::{Packet, Scenario};
+use proxy_tests::packets::{Hook, Packet, Scenario, chunks, tcp_flags};
 
 use super::world::{World, at};
 use crate::host::{self, Action, Frame, Link};
@@ -53,5 +53,28 @@ fn a_refusal_is_counted_once() {
         let packet = Packet::udp(at(family, 7, 7, 50_000), at(family, 9, 3, 80));
         assert_eq!(send(&world, &packet).0, Action::Bounce);
         assert_eq!(world.counted(), [(Counter::NoEndpoints, 1)]);
+    }
+}
+
+/// What a client sends after the endpoint's answer is XDP's, of each protocol with connections.
+#[test]
+fn all_that_follows_the_answer_is_xdps() {
+    for family in Family::BOTH {
+        let world = World::new(&Scenario::usual());
+        let (client, service) = (at(family, 7, 7, 50_000), at(family, 9, 1, 80));
+        let tcp = |flags| Packet::tcp(client, service, flags);
+        let sctp = |chunk| Packet::sctp(client, service, chunk);
+        let (syn, ack) = (tcp_flags::SYN, tcp_flags::ACK);
+        for [first, answer, next] in [
+            [tcp(syn), tcp(syn | ack), tcp(ack)],
+            [chunks::INIT, chunks::INIT_ACK, chunks::COOKIE_ECHO].map(sctp),
+        ] {
+            let (_, bytes) = send(&world, &first);
+            let (client, endpoint) = first.endpoints_in(&bytes);
+            world.ends(Hook::Out, &answer.between(endpoint, client));
+            let before = world.v4.counter(Counter::XdpPass);
+            send(&world, &next);
+            assert_eq!(world.v4.counter(Counter::XdpPass) - before, 1, "{next:?}");
+        }
     }
 }

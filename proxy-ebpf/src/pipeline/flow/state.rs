@@ -1,7 +1,7 @@
 //! Updates the state of a packet's flow: last seen, established, closed.
 
 use super::connection::{Connection, STATEFUL, Segment};
-use super::record::{reply_key, share_flags};
+use super::record::{NO_BACKEND, reply_key, share_flags};
 use crate::flow_table::Record;
 use crate::layout::{Edge, KeyParts, flow_flags};
 use crate::pipeline::packet::headers::tcp_flags;
@@ -203,13 +203,11 @@ fn count_unanswered<A>(reply: &Record<'_, A>, now: u32) -> u32 {
     let flags = reply.flags();
     let tick = now << 8;
     let before = reply.unanswered_syns.get();
-    let count = if flags & flow_flags::UNANSWERED_SYN == 0 {
-        0
-    } else if before & !COUNT == tick {
-        return before & COUNT;
-    } else {
-        before & COUNT
-    };
+    let is_counting = flags & flow_flags::UNANSWERED_SYN != 0;
+    let count = if is_counting { before & COUNT } else { 0 };
+    if is_counting && before & !COUNT == tick {
+        return count;
+    }
     reply.unanswered_syns.set(tick | (count + 1));
     reply.set_flags(flags | flow_flags::UNANSWERED_SYN);
     count + 1
@@ -218,7 +216,7 @@ fn count_unanswered<A>(reply: &Record<'_, A>, now: u32) -> u32 {
 /// Whether the backend of a flow still serves.
 #[inline(always)]
 pub(crate) fn is_current<A: IpVersion, T: Tables<A>>(tables: &T, flow: &Record<'_, A>) -> bool {
-    flow.backend == super::record::NO_BACKEND
+    flow.backend == NO_BACKEND
         || tables
             .backend(flow.backend)
             .is_some_and(|backend| backend.is_current(flow.generation))
