@@ -27,7 +27,7 @@ pub use agent::Agent;
 pub use bpffs::Bpffs;
 pub use cgroup::Cgroup;
 pub use client::Tally;
-pub use cluster::{Cluster, Options};
+pub use cluster::{Cluster, Options, set_offload};
 pub use config_map::ConfigMap;
 pub use directory::Directory;
 pub use echo::Echo;

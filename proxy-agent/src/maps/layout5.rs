@@ -11,7 +11,6 @@ use proxy_ebpf::layout::{Address, Edge, FlowKey, KeyParts, Timeouts, Tuple, flow
 use super::MapError;
 use super::batch::for_each_raw;
 use super::flow_table::OpenFlowTable;
-use super::netfilter_flows::protocol_flag;
 
 /// The version of that layout.
 pub(super) const VERSION: u32 = 5;
@@ -82,7 +81,7 @@ impl OldFlowTables {
                     service: flow.service,
                     packets: flow.packets,
                     client_end: 0,
-                    flags: converted(flow.flags) | protocol_flag(key.protocol),
+                    flags: converted(flow.flags) | flow_flags::of_protocol(key.protocol),
                     now: flow.last_seen,
                 });
             });

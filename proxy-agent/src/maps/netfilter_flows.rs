@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use aya::Ebpf;
 use proxy_ebpf::flow_table::NewRecord;
 use proxy_ebpf::layout::{
-    Address, Edge, FlowSeed, KeyParts, Port, Tuple, V4, V6, flow_flags, maps, protocol,
+    Address, Edge, FlowSeed, KeyParts, Port, Tuple, V4, V6, flow_flags, maps,
 };
 
 use super::MapError;
@@ -81,16 +81,7 @@ fn insert<A: Address>(table: &OpenFlowTable<A>, tuple: Tuple<A>, number: u8, now
         service: u32::MAX,
         packets: 0,
         client_end: 0,
-        flags: flow_flags::NETFILTER | flow_flags::REPLY | protocol_flag(number),
+        flags: flow_flags::NETFILTER | flow_flags::REPLY | flow_flags::of_protocol(number),
         now,
     });
-}
-
-/// The flag of a protocol; none of UDP.
-pub(super) fn protocol_flag(number: u8) -> u32 {
-    match number {
-        protocol::TCP => flow_flags::TCP,
-        protocol::SCTP => flow_flags::SCTP,
-        _ => 0,
-    }
 }

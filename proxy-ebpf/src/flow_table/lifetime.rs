@@ -21,6 +21,10 @@ const PLAIN_FIN_TIMEOUT: u32 = ticks::from_seconds(120);
 /// other record to give.
 const TCP_SPARE_AFTER: u32 = ticks::from_seconds(60 * 60);
 
+/// How long the endpoint of a connection may remember it that both sides have closed:
+/// `nf_conntrack_tcp_timeout_time_wait`, twice what Linux has for sockets (`TCP_TIMEWAIT_LEN`).
+const TIME_WAIT: u32 = ticks::from_seconds(120);
+
 /// Both sides' FINs.
 pub const BOTH_FINS: u32 = flow_flags::FIN | flow_flags::CLIENT_FIN;
 
@@ -89,15 +93,27 @@ impl Timeouts {
         idle.wrapping_add(1) > timeout
     }
 
+    /// Whether another flow can have the translated tuple of one that was used this long ago: it
+    /// is over, and its endpoint has forgotten it. A SYN to a socket in TIME-WAIT may be taken for
+    /// a late segment, by its timestamp (RFC 7323, section 5), and be lost.
+    #[inline(always)]
+    pub fn is_forgotten(&self, flags: u32, idle: u32) -> bool {
+        if flags & flow_flags::CLOSED == 0 {
+            self.is_over(flags, idle)
+        } else {
+            idle > TIME_WAIT
+        }
+    }
+
     /// How gladly a record is given up for a new one: 0 for not at all. First what is over; then
-    /// unestablished flows, the longest idle one first; then flows of UDP, which find their
+    /// unestablished flows, of each kind the longest idle one first; then flows of UDP, which find their
     /// endpoint again; then the replies of flows that are being made; then established
     /// connections that were silent for long. UDP does not push
     /// out TCP, and what nobody translates only its own kind. Of those that are as old the one
     /// whose turn it is.
     #[inline(always)]
     pub(super) fn spare(&self, flags: u32, idle: u32, newcomer: u32, turn: u32) -> u32 {
-        const OVER: u32 = u32::MAX;
+        const OVER: u32 = 1 << 31;
         const UNESTABLISHED: u32 = 1 << 30;
         const UDP: u32 = 1 << 29;
         const BEING_MADE: u32 = 1 << 28;
@@ -105,8 +121,11 @@ impl Timeouts {
         const LONGEST: u32 = (BEING_MADE >> TURN) - 1;
         // The other record of whose flow may be the very one that needs room.
         const UNANSWERED: u32 = flow_flags::REPLY | flow_flags::EMBRYONIC;
+        // Of a short time as of a long one: the verifier would follow both to the end.
+        let longest = hide_bounds(if idle > LONGEST { LONGEST } else { idle }, turn);
+        let age = longest << TURN | turn;
         if self.is_over(flags, idle) {
-            return OVER;
+            return OVER | age;
         }
         let is_plain = flags & flow_flags::PLAIN != 0;
         let is_weaker = (flags & PROTOCOL != 0 && newcomer & PROTOCOL == 0)
@@ -114,8 +133,6 @@ impl Timeouts {
         if is_weaker && !is_plain {
             return 0;
         }
-        let idle = if idle > LONGEST { LONGEST } else { idle };
-        let age = idle << TURN | turn;
         if flags & (UNANSWERED | flow_flags::SEEN_REPLY) == UNANSWERED && idle == 0 {
             BEING_MADE | age
         } else if is_plain || flags & (flow_flags::EMBRYONIC | flow_flags::RESET) != 0 {

@@ -221,7 +221,7 @@ impl<A: Address> Bucket<A> {
             let Some(state) = self.states.get(way) else {
                 break;
             };
-            let idle = idle(state.last_seen.get(), new.now);
+            let idle = hide_bounds(idle(state.last_seen.get(), new.now), new.now);
             let newcomer = hide_bounds(new.flags, new.now);
             // Of equal ones another in turn: what was made just now is not given up again.
             let spare = timeouts.spare(state.flags.get(), idle, newcomer, seen.turn_of(way));

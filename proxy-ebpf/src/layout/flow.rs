@@ -301,6 +301,8 @@ pub struct WayState {
 
 /// Bits of [`WayState::flags`].
 pub mod flow_flags {
+    use crate::layout::protocol;
+
     /// The translated packet leaves this node by a FIB lookup, and its reply
     /// comes back to an ingress.
     pub const REDIRECT: u32 = 1;
@@ -343,6 +345,17 @@ pub mod flow_flags {
     pub const TCP: u32 = 1 << 16;
     /// A flow of SCTP.
     pub const SCTP: u32 = 1 << 17;
+
+    /// The flag of an IP protocol number; none of UDP.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_protocol(number: u8) -> u32 {
+        match number {
+            protocol::TCP => TCP,
+            protocol::SCTP => SCTP,
+            _ => 0,
+        }
+    }
 }
 
 /// How long flows are remembered without packets, in [`ticks`](super::ticks).

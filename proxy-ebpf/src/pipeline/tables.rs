@@ -30,6 +30,13 @@ pub trait Tables<A: Address> {
     /// What the agent has set.
     fn settings(&self) -> Option<&Settings<A>>;
 
+    /// How long flows are remembered.
+    #[inline(always)]
+    fn timeouts(&self) -> &Timeouts {
+        self.settings()
+            .map_or(&Timeouts::DEFAULT, |settings| &settings.timeouts)
+    }
+
     /// What makes the places of flow records unpredictable.
     fn flow_seed(&self) -> FlowSeed;
     /// The bucket of the flow table for this place.

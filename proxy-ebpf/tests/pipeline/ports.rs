@@ -153,6 +153,42 @@ fn a_port_is_free_with_the_last_ack_after_both_sides_have_closed() {
     }
 }
 
+/// The endpoint remembers it, and may take another's SYN for a late segment.
+#[test]
+fn a_closed_connections_port_is_the_last_to_be_taken() {
+    const TIME_WAIT: u32 = 120;
+    for family in Family::BOTH {
+        let (service, endpoint) = (at(family, 9, 1, 80), at(family, 3, 1, 8080));
+        let mut scenario = Scenario::empty();
+        scenario.nat_ports = (PORT, 2);
+        scenario.add_backend(endpoint, false);
+        let frontend = Frontend::new(service, Protocol::Tcp, vec![0]);
+        scenario.frontends.push(frontend);
+        let world = World::new(&scenario);
+        let begin = |client: u8| {
+            let syn = Packet::tcp(at(family, 7, client, 50_000), service, SYN);
+            let ends = world.open(Hook::FromOutside, &syn);
+            (syn, ends)
+        };
+        // Each client begins with a port of its own choice.
+        for clients in [[1, 2], [3, 4], [5, 6], [7, 8]] {
+            let [first, second] = clients.map(|client| {
+                let (syn, ends) = begin(client);
+                world.close(Hook::FromOutside, &syn, ends);
+                ends.0
+            });
+            assert_ne!(first, second, "while the endpoint remembers the first");
+            world.wait(TIME_WAIT + 1);
+        }
+        // Where there is no other port, one of them.
+        for client in [9, 10] {
+            let (syn, ends) = begin(client);
+            world.close(Hook::FromOutside, &syn, ends);
+        }
+        begin(11);
+    }
+}
+
 #[test]
 fn a_lost_last_ack_is_waited_for() {
     for scene in Scene::all() {

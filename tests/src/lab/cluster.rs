@@ -101,7 +101,11 @@ impl Cluster {
 }
 
 /// Sets a feature of a device, by ethtool's name for it.
-fn set_offload(machine: &Namespace, device: &str, feature: &str, value: &str) -> Result<()> {
+///
+/// # Errors
+///
+/// If ethtool does not run, or the device has no such feature.
+pub fn set_offload(machine: &Namespace, device: &str, feature: &str, value: &str) -> Result<()> {
     let mut command = machine.command("ethtool");
     let output = command.args(["-K", device, feature, value]).output()?;
     let complaint = String::from_utf8_lossy(&output.stderr);

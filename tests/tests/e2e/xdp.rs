@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use aya::programs::XdpMode;
 use proxy_agent::maps::{MapSizes, SocketScope, load};
 use proxy_tests::lab::client::{self, Transport};
-use proxy_tests::lab::{Agent, Cluster, Family, Load, Namespace, Options};
+use proxy_tests::lab::{Agent, Cluster, Family, Load, Namespace, Options, set_offload};
 use serde_json::Value;
 
 use crate::connections::{check_bulk, serve_iperf3};
@@ -137,6 +137,9 @@ fn events(agent: &Agent) -> impl Iterator<Item = Value> {
 fn xdp_comes_under_traffic_when_the_uplink_is_free() -> Result<()> {
     let cluster = Cluster::new(Options::default())?;
     cluster.make_cables_like_hardware()?;
+    // Otherwise the device stops to poll while it has no program, and frees what waits for that
+    // (`veth_disable_xdp` in `drivers/net/veth.c`).
+    set_offload(&cluster.nodes[0].namespace, "eth0", "gro", "on")?;
     let sizes = MapSizes {
         frontends: 16,
         backends: 16,
@@ -174,9 +177,8 @@ fn xdp_comes_under_traffic_when_the_uplink_is_free() -> Result<()> {
     load.wait_for_requests(200, PATIENCE)?;
     for phase in load.stop()? {
         assert_eq!(phase.failures, Vec::<String>::new());
-        // One segment may have to be sent again while XDP comes, which is to be mended.
         println!("the slowest request took {:?}", phase.slowest);
-        assert!(phase.slowest < Duration::from_millis(1900), "{phase:?}");
+        assert!(phase.slowest < Duration::from_millis(900), "{phase:?}");
     }
     let [passed, transmitted] = by_xdp(node)?;
     assert!(

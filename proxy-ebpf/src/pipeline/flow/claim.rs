@@ -1,7 +1,6 @@
 //! Makes the records of a flow; the record of its replies claims the translated tuple.
 
 use super::connection::Connection;
-use super::lookup::timeouts;
 use super::record::{SHARED, client_key, reply_key};
 use super::source_port::{NatPorts, Selection};
 use super::state::{segment, store};
@@ -35,7 +34,7 @@ pub(crate) fn tuple_owner<'a, A: IpVersion, T: Tables<A>>(
     let is_own = owner.tuple.answers(&headers.tuple);
     // Of a connection that was reset nothing is left for the client's next one.
     let is_reset = headers.is_syn() && owner.flags() & flow_flags::RESET != 0;
-    if owner.is_over(timeouts(tables), tables.now()) || (is_own && is_reset) {
+    if owner.is_over(tables.timeouts(), tables.now()) || (is_own && is_reset) {
         TupleOwner::Nobody
     } else if is_own {
         TupleOwner::Itself(owner)
@@ -107,7 +106,7 @@ pub(crate) fn claim_replies<A: IpVersion, T: Tables<A>>(
         flags: flow.flags & KEPT | flow_flags::REPLY,
         now,
     };
-    let timeouts = timeouts(tables);
+    let timeouts = tables.timeouts();
     tables.claim(&record, timeouts, |old| {
         let is_reclaimed =
             flow.notes & new_flow_notes::RECLAIMS != 0 && is_reclaimable(old.flags());
@@ -134,7 +133,7 @@ pub(crate) fn claim_client<A: IpVersion, T: Tables<A>>(
         flags: flow.flags,
         now,
     };
-    let timeouts = timeouts(tables);
+    let timeouts = tables.timeouts();
     let claim = tables.claim(&record, timeouts, |old| old.is_over(timeouts, now));
     if matches!(claim, Claim::Made { .. }) {
         tables.count(Counter::FlowsCreated);
@@ -143,9 +142,9 @@ pub(crate) fn claim_client<A: IpVersion, T: Tables<A>>(
     claim
 }
 
-/// Whether a flow that is not over can lose its tuple where there is no other way: it is
-/// unestablished, or was reset.
+/// Whether a flow can lose its tuple where there is no other way: it is unestablished, was reset,
+/// or both sides have closed it.
 #[inline(always)]
 pub(super) fn is_reclaimable(flags: u32) -> bool {
-    flags & (flow_flags::EMBRYONIC | flow_flags::RESET) != 0
+    flags & (flow_flags::EMBRYONIC | flow_flags::RESET | flow_flags::CLOSED) != 0
 }

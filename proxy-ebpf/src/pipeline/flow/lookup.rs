@@ -9,7 +9,7 @@ use super::state::{
 use super::traffic::count_packet;
 use crate::flow_table::Record;
 use crate::layout::{
-    Counter, Edge, KeyParts, Timeouts, Tuple, flow_flags, new_flow_notes, protocol, settings_flags,
+    Counter, Edge, KeyParts, Tuple, flow_flags, new_flow_notes, protocol, settings_flags,
 };
 use crate::pipeline::packet::headers::tcp_flags;
 use crate::pipeline::packet::{Headers, IpVersion};
@@ -140,14 +140,6 @@ pub(crate) fn may_have_flow<A: IpVersion, T: Tables<A>>(headers: &Headers<A>, ta
         .is_some_and(|flow| flow.flags() & OTHERS == 0)
 }
 
-/// How long flows are remembered.
-#[inline(always)]
-pub(crate) fn timeouts<A: IpVersion, T: Tables<A>>(tables: &T) -> &Timeouts {
-    tables
-        .settings()
-        .map_or(&Timeouts::DEFAULT, |settings| &settings.timeouts)
-}
-
 /// Whether a record was not used for longer than flows of its kind are remembered. The end of a
 /// connection does not count: until the tuple is claimed, late packets are still translated.
 #[inline(always)]
@@ -157,7 +149,9 @@ pub(crate) fn is_expired<A: IpVersion, T: Tables<A>>(
     now: u32,
 ) -> bool {
     const ENDED: u32 = flow_flags::RESET | flow_flags::CLOSED;
-    timeouts(tables).is_over(flow.flags() & !ENDED, flow.idle(now))
+    tables
+        .timeouts()
+        .is_over(flow.flags() & !ENDED, flow.idle(now))
 }
 
 /// Whether a client's packet still belongs to the flow that was found under its tuple.

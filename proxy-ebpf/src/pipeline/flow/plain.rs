@@ -1,9 +1,8 @@
 //! Connections that nobody here translates, whose tuples translated flows must not take: those
 //! of clients with endpoints, and those of this node from a port that is a NodePort.
 
-use super::lookup::timeouts;
-use super::record::{NO_BACKEND, protocol_flag};
-use crate::flow_table::{Claim, NewRecord};
+use super::record::NO_BACKEND;
+use crate::flow_table::{Claim, NewRecord, Record};
 use crate::layout::{Address, Edge, FilterBits, KeyParts, Tuple, flow_flags, protocol};
 use crate::pipeline::packet::{Headers, IpVersion};
 use crate::pipeline::tables::Tables;
@@ -24,14 +23,19 @@ pub(crate) fn may_begin<A>(headers: &Headers<A>) -> bool {
 /// Whether the tuple under `key` is that of a connection which nobody translates; it is used now.
 #[inline(always)]
 pub(crate) fn is_noted<A: IpVersion, T: Tables<A>>(tables: &T, key: &KeyParts<'_, A>) -> bool {
-    let Some(record) = tables.find(key) else {
-        return false;
-    };
-    if record.flags() & flow_flags::PLAIN == 0 {
-        return false;
+    tables
+        .find(key)
+        .is_some_and(|record| use_note(&record, tables.now()))
+}
+
+/// Whether a record is of a connection which nobody translates; it is used now.
+#[inline(always)]
+pub(crate) fn use_note<A>(record: &Record<'_, A>, now: u32) -> bool {
+    let is_note = record.flags() & flow_flags::PLAIN != 0;
+    if is_note {
+        record.set_last_seen(now);
     }
-    record.set_last_seen(tables.now());
-    true
+    is_note
 }
 
 /// Whether the destination can be an endpoint's: then the tuple of a connection to it may be
@@ -56,7 +60,7 @@ pub(crate) fn note<A: IpVersion, T: Tables<A>>(
     tables: &T,
     key: KeyParts<'_, A>,
 ) -> Claim {
-    let timeouts = timeouts(tables);
+    let timeouts = tables.timeouts();
     let now = tables.now();
     // One datagram is remembered for short.
     let phase = if headers.protocol == protocol::UDP {
@@ -64,7 +68,8 @@ pub(crate) fn note<A: IpVersion, T: Tables<A>>(
     } else {
         0
     };
-    let flags = flow_flags::PLAIN | flow_flags::REPLY | phase | protocol_flag(headers.protocol);
+    let flags =
+        flow_flags::PLAIN | flow_flags::REPLY | phase | flow_flags::of_protocol(headers.protocol);
     let record = NewRecord {
         key,
         tuple: key,

@@ -42,7 +42,7 @@ pub(crate) fn new_flow<A: IpVersion>(
         backend: index,
         generation: backend.generation,
         service: backend.service,
-        flags: flags | phase | protocol_flag(headers.protocol),
+        flags: flags | phase | flow_flags::of_protocol(headers.protocol),
         notes: 0,
         port_attempts: 0,
         reclaimable_port: 0,
@@ -58,16 +58,6 @@ pub(crate) fn become_existing<A: Copy>(flow: &mut NewFlow<A>, record: &Record<'_
     flow.service = record.service;
     flow.flags = record.flags();
     flow.notes = new_flow_notes::EXISTING;
-}
-
-/// The flag of a protocol; none of UDP.
-#[inline(always)]
-pub(crate) fn protocol_flag(number: u8) -> u32 {
-    match number {
-        protocol::TCP => flow_flags::TCP,
-        protocol::SCTP => flow_flags::SCTP,
-        _ => 0,
-    }
 }
 
 /// Where the record of a client's packets is looked up.

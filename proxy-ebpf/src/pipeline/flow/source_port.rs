@@ -1,7 +1,6 @@
 //! Selects a free source port for a flow that cannot keep its client's.
 
 use super::claim::is_reclaimable;
-use super::lookup::timeouts;
 use super::record::reply_key;
 use crate::layout::{NewFlow, Port, new_flow_notes};
 use crate::pipeline::packet::hash::Hash;
@@ -51,9 +50,9 @@ impl NatPorts {
         }
     }
 
-    /// Tries the next few: the first that no other flow has is the flow's. If at last there is
-    /// none, that of a flow that is reclaimable: so a flood of connections that never open
-    /// shuts nobody out.
+    /// Tries the next few: the first that no other flow has, or has had a short while ago, is the
+    /// flow's. If at last there is none, that of a flow that is reclaimable: so a flood of
+    /// connections that never open shuts nobody out.
     #[inline(always)]
     pub(crate) fn try_some<A: IpVersion, T: Tables<A>>(
         &self,
@@ -62,7 +61,7 @@ impl NatPorts {
         flow: &mut NewFlow<A>,
     ) -> Option<Selection> {
         let now = tables.now();
-        let timeouts = timeouts(tables);
+        let timeouts = tables.timeouts();
         let [same, later] = self.starts;
         let first = flow.port_attempts;
         for offset in 0..ATTEMPTS_AT_ONCE {
@@ -78,7 +77,8 @@ impl NatPorts {
                     if is_reclaimable(other.flags()) {
                         flow.reclaimable_port = u32::from(port.raw()) | RECLAIMABLE;
                     }
-                    other.tuple.answers(&headers.tuple) || other.is_over(timeouts, now)
+                    other.tuple.answers(&headers.tuple)
+                        || timeouts.is_forgotten(other.flags(), other.idle(now))
                 }
             };
             if is_free {

@@ -1,10 +1,10 @@
 //! The stages that note connections which nobody here translates.
 
 use crate::flow_table::Claim;
-use crate::layout::{Edge, FilterBits, NewFlow, Stage, flow_flags};
+use crate::layout::{Edge, FilterBits, KeyParts, NewFlow, Stage, flow_flags};
 use crate::pipeline::context::Context;
-use crate::pipeline::flow::plain::{answer_key, is_noted, note};
-use crate::pipeline::flow::record::{NO_BACKEND, protocol_flag};
+use crate::pipeline::flow::plain::{answer_key, is_noted, note, use_note};
+use crate::pipeline::flow::record::NO_BACKEND;
 use crate::pipeline::packet::parse::parse;
 use crate::pipeline::packet::{Headers, IpVersion, Packet};
 use crate::pipeline::tables::Tables;
@@ -23,9 +23,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         match note(&headers, self.tables, key) {
             Claim::Made { .. } | Claim::Full => Verdict::Pass,
             Claim::Busy => Verdict::Continue(Stage::NotePlain),
-            Claim::Taken if is_noted(self.tables, &key) || self.is_own_syn(&headers) => {
-                Verdict::Pass
-            }
+            Claim::Taken if self.has_tuple(&headers, &key) => Verdict::Pass,
             Claim::Taken => self.give_source_port(&headers),
         }
     }
@@ -57,20 +55,20 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         Some(headers)
     }
 
-    /// Whether this may be the SYN of the flow that has the tuple, translated at a lower device,
-    /// such as the one below a VLAN device: that flow's client has asked in this tick, or at the
-    /// end of the one before.
+    /// Whether the packet's own connection has the tuple under `key`: one that nobody translates,
+    /// or the flow whose SYN this may be, translated at a lower device, such as the one below a
+    /// VLAN device: that flow's client has asked in this tick, or at the end of the one before.
     #[inline(always)]
-    fn is_own_syn(&self, headers: &Headers<A>) -> bool {
+    fn has_tuple(&self, headers: &Headers<A>, key: &KeyParts<'_, A>) -> bool {
         const STATE: u32 = flow_flags::EMBRYONIC | flow_flags::SEEN_REPLY | flow_flags::RESET;
+        let Some(record) = self.tables.find(key) else {
+            return false;
+        };
         let now = self.tables.now();
-        headers.is_syn()
-            && self
-                .tables
-                .find(&answer_key(headers, Edge::Egress))
-                .is_some_and(|reply| {
-                    reply.flags() & STATE == flow_flags::EMBRYONIC && reply.idle(now) <= 1
-                })
+        use_note(&record, now)
+            || (headers.is_syn()
+                && record.flags() & STATE == flow_flags::EMBRYONIC
+                && record.idle(now) <= 1)
     }
 
     /// Goes on with the stage that makes a flow which changes nothing but the source port.
@@ -82,12 +80,9 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         self.tables.store_new_flow(&NewFlow {
             tuple: headers.tuple,
             backend: NO_BACKEND,
-            generation: 0,
             service: NO_BACKEND,
-            flags: flow_flags::EMBRYONIC | protocol_flag(headers.protocol),
-            notes: 0,
-            port_attempts: 0,
-            reclaimable_port: 0,
+            flags: flow_flags::EMBRYONIC | flow_flags::of_protocol(headers.protocol),
+            ..NewFlow::default()
         });
         Verdict::Continue(Stage::Claim)
     }
