@@ -19,6 +19,7 @@ mod address;
 mod backend;
 mod bucket;
 mod counter;
+mod device;
 mod filter;
 mod flow;
 mod fragment;
@@ -28,13 +29,13 @@ pub mod maps;
 mod settings;
 mod socket;
 mod stage;
-mod xdp;
 
 pub use access::{Affinity, AffinityKey, Allowed, SourceRange};
 pub use address::{Address, Bytes, Port, V4, V6, protocol};
 pub use backend::{Backend, RESET_STEP, SlotPair, backend_flags};
 pub use bucket::{Bucket, WAYS};
 pub use counter::{COUNTERS, Counter, Traffic};
+pub use device::{EDGE_DEVICES, EdgeDevice, LinkAddress, XdpDeviceFlags, xdp_device_flags};
 pub use filter::{FILTER_WORDS, FilterBits};
 pub use flow::{
     Edge, Flow, FlowKey, FlowSeed, KeyParts, NAT_PORTS, NatPort, NewFlow, RelaxedU32, Timeouts,
@@ -50,7 +51,6 @@ pub use socket::{
     CGROUP_LEVELS, LEFT_OUT_PODS, NatDirection, SocketCookie, SocketKey, SocketRecord,
 };
 pub use stage::{Answers, STAGES, Stage};
-pub use xdp::{XDP_DEVICES, XdpDeviceFlags, xdp_device_flags};
 
 /// The version of this layout; maps are pinned under it.
 pub const VERSION: u32 = 6;
@@ -90,8 +90,8 @@ sizes! {
     FlowKey<V6> = [36 1 1 2], align 4;
     Flow<V4> = [16 12 4 4 4 4 4 8 4 4], align 4;
     Flow<V6> = [40 36 4 4 4 4 4 8 4 4], align 4;
-    NewFlow<V4> = [12 4 4 4 4 4 4 4], align 4;
-    NewFlow<V6> = [36 4 4 4 4 4 4 4], align 4;
+    NewFlow<V4> = [12 4 4 4 4 4 4 4 4 4], align 4;
+    NewFlow<V6> = [36 4 4 4 4 4 4 4 4 4], align 4;
     WayState = [4 4], align 4;
     Bucket<V4> = [8 56 448], align 8;
     Bucket<V6> = [8 56 784], align 8;
@@ -107,6 +107,7 @@ sizes! {
     Settings<V4> = [4 4 4 8 8 16], align 4;
     Settings<V6> = [16 4 4 32 32 16], align 4;
     SlotPair = [8], align 4;
+    EdgeDevice = [4 12], align 4;
     Answers = [4 4], align 4;
     FragmentKey<V4> = [4 4 4 1 1 2], align 4;
     FragmentKey<V6> = [16 16 4 1 1 2], align 4;
@@ -127,7 +128,7 @@ bytes! {
     V4, V6, Port, Tuple<V4>, Tuple<V6>, FrontendKey<V4>, FrontendKey<V6>, Frontend,
     Backend<V4>, Backend<V6>, FlowKey<V4>, FlowKey<V6>,
     SourceRange<V4>, SourceRange<V6>, AffinityKey<V4>, AffinityKey<V6>, Affinity, Settings<V4>, Settings<V6>, SlotPair,
-    Traffic,
+    Traffic, EdgeDevice, LinkAddress,
 }
 
 primitive_bytes!(

@@ -20,6 +20,7 @@ pub mod process;
 pub mod server;
 pub mod sockets;
 pub mod spoof;
+pub mod tun;
 pub mod uplinks;
 
 pub use addresses::Family;

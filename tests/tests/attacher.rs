@@ -36,13 +36,14 @@ fn device(index: u32) -> Device {
         has_remote_peer: true,
         controller: None,
         below: None,
+        link_address: None,
         addresses: Vec::new(),
     }
 }
 
 fn attacher(way: AttachMode, pins: Option<Pins>) -> Result<Attacher> {
     let loaded = load(SIZES, SocketScope::default(), pins.as_ref())?;
-    let uplinks = Uplinks::new(XdpChoice::Never, loaded.xdp_devices);
+    let uplinks = Uplinks::new(XdpChoice::Never, loaded.edge_devices);
     Ok(Attacher::new(loaded.programs, way, uplinks, pins, None))
 }
 

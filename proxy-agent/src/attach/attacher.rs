@@ -194,7 +194,8 @@ impl Attacher {
         }
         let mut served = edges;
         served.retain(|(device, _)| self.attached.contains_key(&device.index));
-        let XdpOutcome { attached, failed } = self.uplinks.attach(&mut self.programs, &served);
+        let XdpOutcome { attached, failed } =
+            self.uplinks.attach(&mut self.programs, devices, &served);
         outcome.xdp_attached = attached;
         outcome.xdp_failed = failed;
         outcome

@@ -22,6 +22,8 @@ pub struct Device {
     pub controller: Option<u32>,
     /// The device whose packets it gets, as that of a VLAN does.
     pub below: Option<u32>,
+    /// Its Ethernet address, if it has one.
+    pub link_address: Option<[u8; 6]>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
 }
@@ -72,6 +74,25 @@ pub fn local_addresses(devices: &[Device]) -> BTreeMap<u32, Vec<IpAddr>> {
     let own = devices.iter().filter(|device| device.name != IPVS_DEVICE);
     own.map(|device| (device.index, device.addresses.clone()))
         .collect()
+}
+
+/// The Ethernet addresses that frames for this machine have, by the index of the device at which
+/// they come in: that device's own, and the one of the bridge whose port it is. What comes in by
+/// a member of a bond is for the bond.
+pub fn frame_addresses(devices: &[Device]) -> BTreeMap<u32, Vec<[u8; 6]>> {
+    let by_index: BTreeMap<u32, &Device> = devices.iter().map(|it| (it.index, it)).collect();
+    let controller = |device: &Device, kind| {
+        let above = device.controller.and_then(|index| by_index.get(&index));
+        above.copied().filter(|it| it.kind == kind)
+    };
+    let addresses = devices.iter().map(|device| {
+        let receiver = controller(device, DeviceKind::Bond).unwrap_or(device);
+        let bridge = controller(receiver, DeviceKind::Bridge);
+        let addresses = [Some(receiver), bridge].into_iter().flatten();
+        let addresses = addresses.filter_map(|it| it.link_address).collect();
+        (device.index, addresses)
+    });
+    addresses.collect()
 }
 
 /// The edge devices among `devices`, each with its role. `node` are the node's
@@ -137,6 +158,7 @@ mod tests {
             has_remote_peer: false,
             controller: None,
             below: None,
+            link_address: None,
             addresses: Vec::new(),
         }
     }
@@ -157,6 +179,37 @@ mod tests {
         ipvs.addresses = vec!["10.96.0.1".parse().unwrap()];
         let expected = BTreeMap::from([(2, uplink.addresses.clone())]);
         assert_eq!(local_addresses(&[uplink, ipvs]), expected);
+    }
+
+    #[test]
+    fn frames_are_for_a_device_its_bridge_or_the_bond_that_it_belongs_to() {
+        let with_address = |index: u8, kind, controller| {
+            let mut device = device(index.into(), kind);
+            device.link_address = Some([2, 0, 0, 0, 0, index]);
+            device.controller = controller;
+            device
+        };
+        let devices = [
+            with_address(2, DeviceKind::Bridge, None),
+            with_address(3, DeviceKind::Hardware, Some(2)),
+            with_address(4, DeviceKind::Hardware, None),
+            with_address(5, DeviceKind::Bond, Some(2)),
+            with_address(6, DeviceKind::Hardware, Some(5)),
+            device(7, DeviceKind::Other),
+        ];
+        let addresses = frame_addresses(&devices);
+        let last_bytes = |index| -> Vec<u8> { addresses[&index].iter().map(|it| it[5]).collect() };
+        let expected = [
+            (2, vec![2]),
+            (3, vec![3, 2]),
+            (4, vec![4]),
+            (5, vec![5, 2]),
+            (6, vec![5, 2]),
+            (7, vec![]),
+        ];
+        for (index, last) in expected {
+            assert_eq!(last_bytes(index), last, "device {index}");
+        }
     }
 
     #[test]

@@ -149,11 +149,15 @@ fn device_of(message: LinkMessage, addresses: Vec<IpAddr>) -> Device {
         has_remote_peer: false,
         controller: None,
         below: None,
+        link_address: None,
         addresses,
     };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => device.name = name,
+            LinkAttribute::Address(bytes) => {
+                device.link_address = bytes.try_into().ok().filter(|_| is_ethernet);
+            }
             LinkAttribute::Controller(index) => device.controller = Some(index),
             LinkAttribute::Link(index) => device.below = Some(index),
             LinkAttribute::LinkNetNsId(_) => device.has_remote_peer = true,

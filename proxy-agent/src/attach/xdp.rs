@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use aya::Ebpf;
 use aya::programs::ProgramError;
 use aya::programs::xdp::{XdpLink, XdpMode};
-use proxy_ebpf::layout::{XdpDeviceFlags, xdp_device_flags};
+use proxy_ebpf::layout::{EdgeDevice, LinkAddress, XdpDeviceFlags, xdp_device_flags};
 
-use super::device::{Device, DeviceKind, LinkLayer, Role};
+use super::device::{Device, DeviceKind, LinkLayer, Role, frame_addresses};
 use crate::config::XdpChoice;
-use crate::maps::{MapError, ProgramRejection, XdpDevices, xdp};
+use crate::maps::{EdgeDevices, MapError, ProgramRejection, xdp};
 
 /// XDP does not work on a device; TC serves it.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +44,9 @@ pub(super) struct XdpOutcome {
 /// XDP comes to a device after that program, and leaves before it.
 pub struct Uplinks {
     choice: XdpChoice,
-    devices: XdpDevices,
+    map: EdgeDevices,
     /// What the map says.
-    flags: BTreeMap<u32, XdpDeviceFlags>,
+    known: BTreeMap<u32, EdgeDevice>,
     /// Held for their effect: dropping one detaches.
     links: BTreeMap<u32, XdpLink>,
     /// Devices that cannot have XDP, as far as is known.
@@ -54,12 +54,12 @@ pub struct Uplinks {
 }
 
 impl Uplinks {
-    /// None yet. `devices` is the map from which XDP knows what it can do.
-    pub fn new(choice: XdpChoice, devices: XdpDevices) -> Self {
+    /// None yet. `map` is where programs look devices up.
+    pub fn new(choice: XdpChoice, map: EdgeDevices) -> Self {
         Self {
             choice,
-            devices,
-            flags: BTreeMap::new(),
+            map,
+            known: BTreeMap::new(),
             links: BTreeMap::new(),
             failed: BTreeSet::new(),
         }
@@ -83,13 +83,19 @@ impl Uplinks {
         let gone: Vec<u32> = known.filter(|it| !may_have.contains(it)).collect();
         for index in gone {
             // What the map still says where it refuses, `attach` puts right.
-            let _ = self.set_flags(index, 0);
+            let _ = self.set(index, None);
             self.links.remove(&index);
         }
     }
 
-    /// Gives XDP to those of the devices that may have it, all of which TC serves.
-    pub(super) fn attach(&mut self, object: &mut Ebpf, served: &[(&Device, Role)]) -> XdpOutcome {
+    /// Gives XDP to those of the devices that may have it, all of which TC serves; `devices` are
+    /// all that there are.
+    pub(super) fn attach(
+        &mut self,
+        object: &mut Ebpf,
+        devices: &[Device],
+        served: &[(&Device, Role)],
+    ) -> XdpOutcome {
         let mut outcome = XdpOutcome::default();
         for (device, role) in served {
             let has_xdp = self.links.contains_key(&device.index);
@@ -109,45 +115,69 @@ impl Uplinks {
                 }
             }
         }
-        for (index, flags) in self.wanted_flags(served) {
-            if let Err(error) = self.set_flags(index, flags) {
+        let wanted = self.wanted(devices, served);
+        let gone: Vec<u32> = self.known.keys().copied().collect();
+        let gone = gone.into_iter().filter(|index| !wanted.contains_key(index));
+        let changes = gone.map(|index| (index, None));
+        for (index, known) in changes.chain(wanted.iter().map(|(index, it)| (*index, Some(*it)))) {
+            if let Err(error) = self.set(index, known) {
                 outcome.failed.push(error.into());
             }
         }
         outcome
     }
 
-    /// What the map should say: nothing, as long as nobody would read it.
-    fn wanted_flags(&self, served: &[(&Device, Role)]) -> BTreeMap<u32, XdpDeviceFlags> {
-        let mut wanted: BTreeMap<u32, XdpDeviceFlags> =
-            self.flags.keys().map(|it| (*it, 0)).collect();
-        if !self.links.is_empty() {
-            wanted.extend(served.iter().map(|(device, role)| {
-                let has_xdp = self.links.contains_key(&device.index);
-                (device.index, flags(device, *role, has_xdp))
-            }));
-        }
-        wanted
+    /// What the map should say: of uplinks, and of the members of those that are bonds.
+    fn wanted(&self, devices: &[Device], served: &[(&Device, Role)]) -> BTreeMap<u32, EdgeDevice> {
+        let addresses = frame_addresses(devices);
+        let of = |device: &Device, xdp| {
+            let mut known = EdgeDevice {
+                xdp,
+                ..EdgeDevice::default()
+            };
+            let frames = addresses.get(&device.index).into_iter().flatten();
+            for (place, address) in known.addresses.iter_mut().zip(frames) {
+                *place = LinkAddress::from(*address);
+            }
+            (device.index, known)
+        };
+        let uplinks = served
+            .iter()
+            .filter(|(device, role)| is_uplink(device, *role));
+        let edges = uplinks.clone().map(|(device, _)| {
+            let has_xdp = self.links.contains_key(&device.index);
+            of(device, flags(device, has_xdp))
+        });
+        let controllers: BTreeSet<u32> = uplinks.map(|(device, _)| device.index).collect();
+        let is_member = |device: &&Device| {
+            let controller = device.controller.as_ref();
+            controller.is_some_and(|index| controllers.contains(index))
+        };
+        let members = devices.iter().filter(is_member);
+        edges.chain(members.map(|device| of(device, 0))).collect()
     }
 
-    fn set_flags(&mut self, index: u32, flags: XdpDeviceFlags) -> Result<(), MapError> {
-        if self.flags.get(&index).copied().unwrap_or(0) == flags {
+    fn set(&mut self, index: u32, known: Option<EdgeDevice>) -> Result<(), MapError> {
+        if self.known.get(&index).copied() == known {
             return Ok(());
         }
-        self.devices.set(index, flags)?;
-        if flags == 0 {
-            self.flags.remove(&index);
-        } else {
-            self.flags.insert(index, flags);
-        }
+        self.map.set(index, known)?;
+        match known {
+            Some(known) => self.known.insert(index, known),
+            None => self.known.remove(&index),
+        };
         Ok(())
     }
 }
 
+/// Whether frames from outside come in by a device.
+fn is_uplink(device: &Device, role: Role) -> bool {
+    role == Role::Outside && device.link == LinkLayer::Ethernet
+}
+
 /// Whether a device in this role is to have XDP.
 fn is_wanted(choice: XdpChoice, device: &Device, role: Role) -> bool {
-    let is_uplink = role == Role::Outside && device.link == LinkLayer::Ethernet;
-    is_uplink
+    is_uplink(device, role)
         && match choice {
             XdpChoice::Auto => matches!(device.kind, DeviceKind::Hardware | DeviceKind::Bond),
             XdpChoice::Always => true,
@@ -155,17 +185,16 @@ fn is_wanted(choice: XdpChoice, device: &Device, role: Role) -> bool {
         }
 }
 
-/// What XDP can do with a device. Every driver with native XDP can send back, but a
+/// What XDP can do with an uplink. Every driver with native XDP can send back, but a
 /// veth wakes its other end only for what is redirected to it, if at all
 /// (`veth_xdp_flush` and `veth_xdp_xmit` in `drivers/net/veth.c`). A pod is no target:
 /// its network policy may be in programs at the egress of its device.
-fn flags(device: &Device, role: Role, has_xdp: bool) -> XdpDeviceFlags {
+fn flags(device: &Device, has_xdp: bool) -> XdpDeviceFlags {
     let mut flags = 0;
     if has_xdp && device.kind != DeviceKind::Veth {
         flags |= xdp_device_flags::TX;
     }
-    let is_uplink = role == Role::Outside && device.link == LinkLayer::Ethernet;
-    if is_uplink && device.is_xdp_target == Some(true) {
+    if device.is_xdp_target == Some(true) {
         flags |= xdp_device_flags::REDIRECT;
     }
     flags

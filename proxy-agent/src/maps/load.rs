@@ -9,6 +9,7 @@ use proxy_ebpf::layout::{FlowSeed, MapSpec, V4, V6, maps};
 use tracing::{info, warn};
 
 use super::backend_state::Sockets;
+use super::devices::{EdgeDevices, xdp};
 use super::elements::Indexed as _;
 use super::filter::Filter;
 use super::flow_seed;
@@ -20,7 +21,6 @@ use super::object::{SocketScope, object};
 use super::opt_out::OptOutCgroups;
 use super::programs::{ProgramName, classifier, load_usual};
 use super::table::{FamilyMaps, SharedMaps};
-use super::xdp::{XdpDevices, xdp};
 use super::{MapError, NetfilterFlows, Pins, Predecessor, RecordTables};
 use crate::config::MapSizes;
 
@@ -43,7 +43,7 @@ pub struct Loaded {
     /// The last agent's maps, where these are only a copy.
     pub predecessor: Option<Predecessor>,
     /// What XDP can do with devices: nothing. Always new, since XDP ends with its agent.
-    pub xdp_devices: XdpDevices,
+    pub edge_devices: EdgeDevices,
 }
 
 /// Where maps are from.
@@ -216,7 +216,7 @@ impl Loaded {
         };
         Ok(Self {
             maps,
-            xdp_devices: XdpDevices(shared.xdp_devices),
+            edge_devices: EdgeDevices(shared.edge_devices),
             opt_out: OptOutCgroups::new(shared.left_out, shared.left_out_levels),
             records,
             flow_seed: seed,

@@ -7,6 +7,7 @@
 mod backend_state;
 mod batch;
 mod clock;
+mod devices;
 mod elements;
 mod error;
 #[cfg(feature = "test-util")]
@@ -36,10 +37,11 @@ mod syscall;
 mod table;
 mod translate;
 mod writer;
-mod xdp;
 
 pub use backend_state::BackendState;
 pub use clock::now;
+pub use devices::EdgeDevices;
+pub(crate) use devices::xdp;
 pub use error::MapError;
 #[cfg(feature = "test-util")]
 pub use fake::FakeMaps;
@@ -60,8 +62,6 @@ pub use programs::ProgramName;
 pub(crate) use programs::classifier;
 pub use read::Readable;
 pub use writer::Writer;
-pub use xdp::XdpDevices;
-pub(crate) use xdp::xdp;
 
 pub use crate::config::MapSizes;
 use crate::plan::Write;

@@ -3,8 +3,8 @@
 
 use aya::Ebpf;
 use proxy_ebpf::layout::{
-    Allowed, Backend, ClusterIp, FlowSeed, Frontend, FrontendKey, NatPort, NodeAddress, Settings,
-    SlotPair, SourceRange, Traffic, V4, V6, XdpDeviceFlags, maps,
+    Allowed, Backend, ClusterIp, EdgeDevice, FlowSeed, Frontend, FrontendKey, NatPort, NodeAddress,
+    Settings, SlotPair, SourceRange, Traffic, V4, V6, maps,
 };
 
 use super::elements::{Indexed, Keyed};

@@ -34,6 +34,7 @@ pub struct ProxyMetrics {
     flows_created: IntCounter,
     flows_failed: IntCounterVec,
     records_evicted: IntCounter,
+    claim_conflicts: IntCounter,
     drops: IntCounterVec,
     passed_unmodified: IntCounterVec,
     reconciled_elements: IntCounter,
@@ -112,6 +113,14 @@ impl ProxyMetrics {
                 IntCounter::new(
                     "proxy_agent_flow_records_evicted_total",
                     "Flow records (two for each flow) that were not over and had to make way for new ones",
+                ),
+            ),
+            claim_conflicts: register(
+                registry,
+                IntCounter::new(
+                    "proxy_agent_flow_claim_conflicts_total",
+                    "Packets whose flow record another CPU did not finish in time; datagrams are \
+                     translated without it, others dropped",
                 ),
             ),
             flows_failed: by_reason(
@@ -199,12 +208,14 @@ impl ProxyMetrics {
             | Counter::NoSuchService
             | Counter::EndpointGone
             | Counter::NoConnection
+            | Counter::MartianSource
             | Counter::Fragments
             | Counter::RateLimited
             | Counter::TooBig
             | Counter::Unroutable
             | Counter::RewriteFailed => reason(&self.drops),
             Counter::Malformed => reason(&self.passed_unmodified),
+            Counter::ClaimConflict => set_counter(&self.claim_conflicts, value),
             Counter::RecordsEvicted => set_counter(&self.records_evicted, value),
             Counter::Encapsulated | Counter::Decapsulated => {
                 set_counter(&self.tunnel_packets.with_label_values(&[name]), value);

@@ -87,7 +87,7 @@ pub(super) fn take_over(
     let attacher = Attacher::new(
         loaded.programs,
         settings.own.attach,
-        Uplinks::new(settings.own.xdp, loaded.xdp_devices),
+        Uplinks::new(settings.own.xdp, loaded.edge_devices),
         pins,
         loaded.predecessor,
     );

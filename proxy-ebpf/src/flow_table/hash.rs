@@ -29,6 +29,21 @@ impl Place {
         }
     }
 
+    /// What [`Self::bucket`] needs of it.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
+    pub const fn upper_half(self) -> u32 {
+        (self.hash >> 32) as u32
+    }
+
+    /// A place in the same bucket as the one with this upper half, of any tag.
+    #[inline(always)]
+    pub const fn of_upper_half(half: u32) -> Self {
+        Self {
+            hash: (half as u64) << 32,
+        }
+    }
+
     /// The index of the bucket, of so many.
     #[inline(always)]
     pub const fn bucket(self, buckets: u32) -> u32 {

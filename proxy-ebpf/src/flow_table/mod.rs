@@ -238,6 +238,12 @@ impl<A: Address> Bucket<A> {
         if best > 0 { spared } else { WAYS }
     }
 
+    /// Whether a record is being written.
+    #[inline(always)]
+    pub fn is_busy(&self) -> bool {
+        self.tags.load().is_busy()
+    }
+
     /// Every record, with its state. What programs write meanwhile may be read half.
     pub fn records(&self) -> impl Iterator<Item = Record<'_, A>> {
         let seen = self.tags.load();
@@ -252,6 +258,12 @@ impl<A: Address> Bucket<A> {
         if let Some(way) = found.map(|record| record.way) {
             self.tags.clear(way);
         }
+    }
+
+    /// Begins a claim that nobody ends, as that of a CPU that was interrupted.
+    #[cfg(any(test, feature = "host"))]
+    pub fn abandon_claim(&self, way: usize) {
+        let _ = self.tags.reserve(self.tags.load(), way);
     }
 
     /// Frees the ways whose writers have ended in the middle of a claim: they are still busy as

@@ -215,11 +215,10 @@ fn run_xdp(frame: &mut Frame, can_send: bool, v4: &Memory<V4>, v6: &Memory<V6>) 
     let mut capabilities = FakeXdpCapabilities { can_send };
     let outside = Client::Outside;
     let (action, counter) = match ethernet(&early) {
-        // Without VLAN tags.
-        Some((network @ 14, V4::ETHERTYPE)) => {
+        Some((network, V4::ETHERTYPE)) => {
             xdp_action(&Context::new(&mut early, network, v4, outside).ingress(&mut capabilities))
         }
-        Some((network @ 14, V6::ETHERTYPE)) => {
+        Some((network, V6::ETHERTYPE)) => {
             xdp_action(&Context::new(&mut early, network, v6, outside).ingress(&mut capabilities))
         }
         _ => (None, None),
@@ -252,6 +251,10 @@ struct FakeXdpCapabilities {
 
 impl<A> HookCapabilities<A> for FakeXdpCapabilities {
     const HAS_NEXT_HOOK: bool = true;
+
+    fn is_for_this_host(&mut self) -> bool {
+        true
+    }
 
     fn can_pass(&mut self) -> bool {
         true

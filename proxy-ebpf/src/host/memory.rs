@@ -150,6 +150,21 @@ impl<A: Address> Memory<A> {
         }
     }
 
+    /// Begins a claim of this way in each bucket that nobody ends.
+    pub fn abandon_claim(&self, way: usize) {
+        for bucket in &self.flows {
+            let bucket = bucket.get_or_init(Box::default);
+            bucket.abandon_claim(way);
+        }
+    }
+
+    /// Frees what [`Self::abandon_claim`] has begun.
+    pub fn end_claims(&self) {
+        for bucket in self.flows.iter().filter_map(OnceCell::get) {
+            bucket.free_abandoned(bucket.tags.load());
+        }
+    }
+
     /// Empties the flow table, and gives it so many buckets.
     pub fn set_buckets(&mut self, count: u32) {
         self.flows = buckets(count);
@@ -300,6 +315,8 @@ impl<A: Address> Tables<A> for Memory<A> {
     fn flow_seed(&self) -> FlowSeed {
         self.shared.flow_seed.get()
     }
+
+    fn pause(&self) {}
 
     fn bucket(&self, place: Place) -> Option<&Bucket<A>> {
         self.call(Call::Array);

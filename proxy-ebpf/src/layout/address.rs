@@ -23,6 +23,10 @@ pub trait Address: Bytes + Eq + Hash + Debug + Default + 'static {
     fn words(&self) -> &[u32];
     /// Whether it is 127.0.0.0/8 or `::1`, the host's own way to itself.
     fn is_loopback(&self) -> bool;
+    /// Whether it can be one host's address on a network: none of those that Linux calls
+    /// martian sources (`ip_route_input_slow` in `net/ipv4/route.c`, `ip6_rcv_core` in
+    /// `net/ipv6/ip6_input.c`), such as the unspecified, loopback and multicast ones.
+    fn is_unicast(&self) -> bool;
 }
 
 /// An IPv4 address.
@@ -47,6 +51,13 @@ impl Address for V4 {
     fn is_loopback(&self) -> bool {
         u32::from_be(self.0[0]) >> 24 == 127
     }
+
+    #[inline(always)]
+    fn is_unicast(&self) -> bool {
+        let first = u32::from_be(self.0[0]) >> 24;
+        // Above are multicast (224.0.0.0/4), what is reserved, and broadcast.
+        first != 0 && first != 127 && first < 224
+    }
 }
 
 impl Address for V6 {
@@ -61,6 +72,14 @@ impl Address for V6 {
     fn is_loopback(&self) -> bool {
         let [first, second, third, last] = self.0;
         first | second | third | (last ^ 1_u32.to_be()) == 0
+    }
+
+    #[inline(always)]
+    fn is_unicast(&self) -> bool {
+        let [first, second, third, last] = self.0;
+        let is_multicast = u32::from_be(first) >> 24 == 0xff;
+        let is_unspecified_or_loopback = first | second | third | (last & !1_u32.to_be()) == 0;
+        !is_multicast && !is_unspecified_or_loopback
     }
 }
 

@@ -64,6 +64,11 @@ pub enum Counter {
     Encapsulated = 19,
     /// Packets that were taken out of a tunnel from another node.
     Decapsulated = 20,
+    /// Packets to a Service from an address that no client can have; dropped.
+    MartianSource = 21,
+    /// Packets whose flow record another CPU did not finish in time: a datagram was translated
+    /// without it, another packet dropped.
+    ClaimConflict = 22,
 }
 
 /// Elements of `COUNTERS`.
@@ -72,7 +77,7 @@ pub const COUNTERS: u32 = Counter::ALL.len() as u32;
 
 impl Counter {
     /// Every counter with its name, in order of its index.
-    pub const ALL: [(Self, &'static str); 21] = [
+    pub const ALL: [(Self, &'static str); 23] = [
         (Self::FlowsCreated, "flows_created"),
         (Self::FlowTableFull, "flow_table_full"),
         (Self::PortsExhausted, "ports_exhausted"),
@@ -94,5 +99,7 @@ impl Counter {
         (Self::EndpointGone, "endpoint_gone"),
         (Self::Encapsulated, "encapsulated"),
         (Self::Decapsulated, "decapsulated"),
+        (Self::MartianSource, "martian_source"),
+        (Self::ClaimConflict, "claim_conflict"),
     ];
 }

@@ -273,6 +273,10 @@ pub struct NewFlow<A> {
     pub port_attempts: u32,
     /// A port of those, in network byte order, whose flow can lose it, with a bit above; else 0.
     pub reclaimable_port: u32,
+    /// How often another CPU was in the way of a claim.
+    pub claim_conflicts: u32,
+    /// Where that was: the upper half of a hash.
+    pub awaited: u32,
 }
 
 /// Bits of [`NewFlow::notes`].

@@ -67,10 +67,10 @@ macro_rules! for_each_map {
                     Carried;
                 /// the levels at which these cgroups are
                 left_out_levels: LEFT_OUT_LEVELS = Array(u32), MapSize::Fixed(1), Carried;
-                /// device → whether XDP can send packets back by it, or redirect them to it. XDP
-                /// ends with its agent
-                xdp_devices: XDP_DEVICES = Hash(u32 => XdpDeviceFlags),
-                    MapSize::Fixed(layout::XDP_DEVICES), Passing;
+                /// device → the addresses that frames for this host have there, its own and its
+                /// bridge's, and whether XDP can send packets back by it, or redirect them to it
+                edge_devices: EDGE_DEVICES = Hash(u32 => EdgeDevice),
+                    MapSize::Fixed(layout::EDGE_DEVICES), Passing;
             }
             // Written by the programs, one map for each IP version.
             programs versions {

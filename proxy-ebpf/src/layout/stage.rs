@@ -58,6 +58,8 @@ macro_rules! for_each_stage {
             ClaimClient = 20: claim_client_v4 claim_client_v6, Drop, stage(claim_client);
             /// Translates the packet that has made a flow.
             Translate = 21: translate_v4 translate_v6, Drop, stage(translate_first);
+            /// Waits for another CPU that writes where the flow's record is to be.
+            AwaitClaim = 22: await_claim_v4 await_claim_v6, Drop, stage(await_claim);
         }
     };
 }

@@ -48,22 +48,28 @@ pub trait Tables<A: Address> {
     /// Sets bits of `FILTER`, for a flow under an address that no Service has.
     fn set_filter(&self, bits: FilterBits);
 
+    /// Where the record under `key` is, if there is one.
+    #[inline(always)]
+    fn place(&self, key: &KeyParts<'_, A>) -> Place {
+        Place::of(key, self.flow_seed())
+    }
+
     /// The flow record under `key`.
     #[inline(always)]
     fn find(&self, key: &KeyParts<'_, A>) -> Option<Record<'_, A>> {
-        let place = Place::of(key, self.flow_seed());
+        let place = self.place(key);
         self.bucket(place)?.find(key, place.tag())
     }
 
-    /// Makes a flow record, in place of one with the same key where `replaces` says so.
+    /// Makes a flow record at its place, instead of one with the same key where `replaces` says so.
     #[inline(always)]
     fn claim(
         &self,
+        place: Place,
         new: &NewRecord<'_, A>,
         timeouts: &Timeouts,
         replaces: impl FnOnce(&Record<'_, A>) -> bool,
     ) -> Claim {
-        let place = Place::of(&new.key, self.flow_seed());
         let Some(bucket) = self.bucket(place) else {
             return Claim::Full;
         };
@@ -84,6 +90,8 @@ pub trait Tables<A: Address> {
     /// Remembers it; a full table forgets another packet's.
     fn insert_fragment(&self, key: &FragmentKey<A>, fragment: &Fragment<A>);
 
+    /// Takes some ten nanoseconds, for whoever waits for another CPU.
+    fn pause(&self);
     /// The time in [`crate::layout::ticks`].
     fn now(&self) -> u32;
     /// Thirty-two random bits.

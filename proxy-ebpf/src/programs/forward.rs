@@ -95,14 +95,16 @@ where
         crate::maps::count(Counter::Unroutable);
         return TC_ACT_SHOT;
     }
-    redirect(skb, &lookup)
+    redirect(skb, network, &lookup)
 }
 
-/// Sends the packet to the next hop that a lookup has found.
+/// Sends the packet, whose IP header is at `network`, to the next hop that a lookup has found.
 #[inline(always)]
-pub(crate) fn redirect(skb: &mut Skb, lookup: &FibLookup) -> i32 {
-    // By the device that leads on it gets that one's tag, if any.
-    if !skb.pop_vlan() {
+pub(crate) fn redirect(skb: &mut Skb, network: usize, lookup: &FibLookup) -> i32 {
+    // By the device that leads on it gets that one's tag, if any. Of a device without a link
+    // header it has none, which the redirect replaces by the next hop's (`__bpf_redirect_neigh`
+    // in `net/core/filter.c`).
+    if !skb.pop_vlan() || (network == 0 && !skb.push_link_header()) {
         crate::maps::count(Counter::RewriteFailed);
         return TC_ACT_SHOT;
     }

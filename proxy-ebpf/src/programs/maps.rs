@@ -10,14 +10,14 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::maps::lpm_trie::Key;
 use proxy_ebpf::flow_table::Place;
 use proxy_ebpf::layout::{
-    Address, Affinity, AffinityKey, Backend, Bucket, Counter, FilterBits, FlowSeed, Fragment,
-    FragmentKey, Frontend, FrontendKey, NewFlow, Port, Settings, SlotPair, SourceRange, Traffic,
-    XdpDeviceFlags, ticks,
+    Address, Affinity, AffinityKey, Backend, Bucket, Counter, EdgeDevice, FilterBits, FlowSeed,
+    Fragment, FragmentKey, Frontend, FrontendKey, NewFlow, Port, Settings, SlotPair, SourceRange,
+    Traffic, ticks,
 };
 use proxy_ebpf::pipeline::Tables;
 
 use crate::statics::{
-    ANSWERS, COUNTERS, FILTER, NAT_PORTS, SERVICE_TRAFFIC, SLOTS, VersionMaps, XDP_DEVICES,
+    ANSWERS, COUNTERS, EDGE_DEVICES, FILTER, NAT_PORTS, SERVICE_TRAFFIC, SLOTS, VersionMaps,
 };
 
 /// Buckets of each flow table; the agent sets it.
@@ -143,6 +143,12 @@ impl<A: Address + VersionMaps<A>> Tables<A> for Maps {
     }
 
     #[inline(always)]
+    fn pause(&self) {
+        // SAFETY: reads a clock, which takes as long as is wanted.
+        unsafe { bpf_ktime_get_ns() };
+    }
+
+    #[inline(always)]
     fn now(&self) -> u32 {
         // SAFETY: reads the clock.
         ticks::from_nanoseconds(unsafe {
@@ -188,12 +194,12 @@ fn slot(position: u32) -> Option<u32> {
     Some(if position & 1 == 0 { even } else { odd })
 }
 
-/// What XDP can do with a device, in bits of `xdp_device_flags`.
+/// What is known of the edge device with this index.
 #[inline(always)]
-pub(crate) fn xdp_flags_of(device: u32) -> XdpDeviceFlags {
+pub(crate) fn edge_device<'a>(index: u32) -> Option<&'a EdgeDevice> {
     // SAFETY: not preallocated, so a deleted element is not reused while this program
     // runs.
-    unsafe { XDP_DEVICES.get(device) }.copied().unwrap_or(0)
+    unsafe { EDGE_DEVICES.get(index) }
 }
 
 #[inline(always)]

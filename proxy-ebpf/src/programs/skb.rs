@@ -10,13 +10,14 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::{
     bpf_csum_update, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room,
-    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
-    bpf_skb_vlan_pop,
+    bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
+    bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
 use aya_ebpf::programs::TcContext;
-use proxy_ebpf::layout::{Bytes, Span};
+use proxy_ebpf::layout::{Bytes, LinkAddress, Span};
 use proxy_ebpf::pipeline::{ChecksumScope, Client, Delta, Packet};
 
+use crate::maps::edge_device;
 use crate::mark;
 
 /// Headers are read from the buffer's linear part. A stage fills one up that is shorter than
@@ -159,12 +160,42 @@ impl<const MAX_EXTENSION_HEADERS: usize> Skb<MAX_EXTENSION_HEADERS> {
         unsafe { (*self.raw).gso_size as usize }
     }
 
-    /// Takes the tag of the VLAN off by which the packet came. The kernel keeps it beside the
-    /// bytes, so that these stay where they are. False if it is still there.
+    /// Whether the packet has the tag of a VLAN: then it is the business of that one's device, or
+    /// nobody's. The VLAN 0 is none, but a priority's (IEEE 802.1Q).
+    #[inline(always)]
+    pub(crate) fn is_tagged(&self) -> bool {
+        const VLAN_ID: u32 = 0xfff;
+        // SAFETY: fields of the context. The kernel has put the outer tag beside the bytes.
+        unsafe { (*self.raw).vlan_present != 0 && (*self.raw).vlan_tci & VLAN_ID != 0 }
+    }
+
+    /// Whether the frame is for this host: to the device's address, or to that of its bridge.
+    #[inline(always)]
+    pub(crate) fn is_for_this_host(&self) -> bool {
+        const PACKET_HOST: u32 = 0;
+        // SAFETY: a field of the context.
+        if unsafe { (*self.raw).pkt_type } == PACKET_HOST {
+            return true;
+        }
+        self.read::<LinkAddress>(0)
+            .is_some_and(|to| edge_device(self.device()).is_some_and(|it| it.has_address(to)))
+    }
+
+    /// Takes off the tag that the packet has come with. The kernel keeps it beside the bytes, so
+    /// that these stay where they are. False if it is still there.
     #[inline(always)]
     pub(crate) fn pop_vlan(&mut self) -> bool {
         // SAFETY: a field of the context, and a helper.
         unsafe { (*self.raw).vlan_present == 0 || bpf_skb_vlan_pop(self.raw) == 0 }
+    }
+
+    /// Puts an empty Ethernet header in front of a packet that has no link header. False if there
+    /// is still none.
+    #[inline(always)]
+    pub(crate) fn push_link_header(&mut self) -> bool {
+        const ETHERNET_HEADER: u32 = 14;
+        // SAFETY: a helper; the packet's bytes are not read afterwards.
+        unsafe { bpf_skb_change_head(self.raw, ETHERNET_HEADER, 0) == 0 }
     }
 
     /// Whether all of it is in the linear part.

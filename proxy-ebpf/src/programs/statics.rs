@@ -5,9 +5,9 @@ use aya_ebpf::maps::{
     Array, HashMap as Hash, LpmTrie as Trie, LruHashMap as LruHash, PerCpuArray, ProgramArray,
 };
 use proxy_ebpf::layout::{
-    Affinity, AffinityKey, Allowed, Answers, Backend, Bucket, ClusterIp, FlowSeed, Fragment,
-    FragmentKey, Frontend, FrontendKey, NatPort, NewFlow, NodeAddress, Settings, SlotPair,
-    SocketKey, SocketRecord, SourceRange, Traffic, Tuple, V4, V6, XdpDeviceFlags, maps,
+    Affinity, AffinityKey, Allowed, Answers, Backend, Bucket, ClusterIp, EdgeDevice, FlowSeed,
+    Fragment, FragmentKey, Frontend, FrontendKey, NatPort, NewFlow, NodeAddress, Settings,
+    SlotPair, SocketKey, SocketRecord, SourceRange, Traffic, Tuple, V4, V6, maps,
 };
 
 use crate::fib::FibLookup;

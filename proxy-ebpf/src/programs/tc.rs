@@ -7,9 +7,7 @@
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Address, V4, V6, protocol};
-use proxy_ebpf::pipeline::{
-    AllCapabilities, Client, Context, Packet as _, Verdict, ethernet, hide_offset,
-};
+use proxy_ebpf::pipeline::{AllCapabilities, Client, Context, Packet as _, Verdict, ethernet};
 
 use crate::forward::Route;
 use crate::maps::Maps;
@@ -60,7 +58,11 @@ pub(crate) fn egress_any_ip(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn on_ingress(mut skb: Skb, link: Link, client: Client) -> i32 {
-    if skb.is_translated() {
+    if skb.is_translated() || skb.is_tagged() {
+        return NEXT;
+    }
+    // A Pod's frames are for the bridge, or for its gateway, whose device is another one.
+    if matches!((link, client), (Link::Ethernet, Client::Outside)) && !skb.is_for_this_host() {
         return NEXT;
     }
     skb.store_client(client);
@@ -82,6 +84,9 @@ fn on_ingress(mut skb: Skb, link: Link, client: Client) -> i32 {
 #[inline(always)]
 fn on_egress(mut skb: Skb, link: Link) -> i32 {
     skb.unmark_translated();
+    if skb.is_tagged() {
+        return NEXT;
+    }
     match network_header(&mut skb, link) {
         Some((network, V4::ETHERTYPE)) => {
             let verdict =
@@ -112,11 +117,9 @@ fn network_header(skb: &mut Skb, link: Link) -> Option<(usize, u16)> {
     let (network, kind) = match link {
         Link::Ethernet => {
             if !skb.is_linear() {
-                skb.make_linear_up_to(MAX_LINK_HEADER);
+                skb.make_linear_up_to(LINK_HEADER);
             }
-            let (network, kind) = ethernet(skb)?;
-            // One of three; the verifier would follow each to the end.
-            (hide_offset(network, skb.len(), 0x1f), kind)
+            ethernet(skb)?
         }
         Link::Ip => (0, skb.protocol()),
     };
@@ -131,8 +134,8 @@ fn network_header(skb: &mut Skb, link: Link) -> Option<(usize, u16)> {
     Some((network, kind))
 }
 
-/// The end of an Ethernet header with two VLAN tags.
-const MAX_LINK_HEADER: u32 = 22;
+/// The length of an Ethernet header.
+const LINK_HEADER: u32 = 14;
 
 /// How many bytes the headers of a plain packet of TCP or UDP take.
 #[inline(always)]

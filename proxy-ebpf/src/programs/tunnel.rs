@@ -59,7 +59,7 @@ where
         return TC_ACT_SHOT;
     }
     match Context::new(skb, network, &Maps, Client::Outside).encapsulate(&ends) {
-        Some(()) => redirect(skb, &lookup),
+        Some(()) => redirect(skb, network, &lookup),
         None => TC_ACT_SHOT,
     }
 }

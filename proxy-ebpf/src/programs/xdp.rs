@@ -7,12 +7,14 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use proxy_ebpf::layout::{Address, Counter, Tuple, V4, V6, XdpDeviceFlags, xdp_device_flags};
+use proxy_ebpf::layout::{
+    Address, Counter, EdgeDevice, LinkAddress, Tuple, V4, V6, XdpDeviceFlags, xdp_device_flags,
+};
 use proxy_ebpf::pipeline::{Client, Context, Headers, HookCapabilities, Packet, Verdict};
 
 use crate::fib::{FibLookup, fib_lookup};
 use crate::forward::Route;
-use crate::maps::{Maps, count, xdp_flags_of};
+use crate::maps::{Maps, count, edge_device};
 use crate::mark;
 use crate::xdp_buff::XdpBuff;
 
@@ -62,6 +64,8 @@ where
 struct XdpCapabilities {
     packet: *mut aya_ebpf::bindings::xdp_md,
     device: u32,
+    /// What is known of it, once it is asked for.
+    own: Option<&'static EdgeDevice>,
     /// Where it goes, found before the packet was changed: a device, the way out of it,
     /// and the Ethernet addresses.
     target: u32,
@@ -75,6 +79,7 @@ impl XdpCapabilities {
         Self {
             packet: packet.raw(),
             device: packet.device(),
+            own: None,
             target: 0,
             way: 0,
             link: [0; 6],
@@ -84,14 +89,14 @@ impl XdpCapabilities {
     /// Finds a way to send the packet out of a device.
     #[inline(always)]
     fn find(&mut self, device: u32) -> bool {
-        let capabilities = xdp_flags_of(device);
-        let usable = if device == self.device {
-            xdp_device_flags::TX | xdp_device_flags::REDIRECT
+        let (known, usable) = if device == self.device {
+            let both = xdp_device_flags::TX | xdp_device_flags::REDIRECT;
+            (self.own, both)
         } else {
-            xdp_device_flags::REDIRECT
+            (edge_device(device), xdp_device_flags::REDIRECT)
         };
         self.target = device;
-        self.way = capabilities & usable;
+        self.way = known.map_or(0, |it| it.xdp) & usable;
         self.way != 0
     }
 
@@ -119,6 +124,16 @@ impl XdpCapabilities {
 
 impl<A: Route> HookCapabilities<A> for XdpCapabilities {
     const HAS_NEXT_HOOK: bool = true;
+
+    #[inline(always)]
+    fn is_for_this_host(&mut self) -> bool {
+        self.own = edge_device(self.device);
+        let to = XdpBuff::from_raw(self.packet).read::<LinkAddress>(0);
+        let (Some(own), Some(to)) = (self.own, to) else {
+            return false;
+        };
+        own.has_address(to)
+    }
 
     #[inline(always)]
     fn can_pass(&mut self) -> bool {

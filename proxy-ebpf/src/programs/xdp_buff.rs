@@ -22,6 +22,11 @@ impl XdpBuff {
     }
 
     #[inline(always)]
+    pub(crate) fn from_raw(raw: *mut xdp_md) -> Self {
+        Self { raw }
+    }
+
+    #[inline(always)]
     pub(crate) fn raw(&self) -> *mut xdp_md {
         self.raw
     }

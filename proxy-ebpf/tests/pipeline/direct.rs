@@ -112,9 +112,6 @@ proptest! {
         // Where these are, the node's own address takes the client's place.
         packet.network.extensions.clear();
         packet.network.fragment = None;
-        if let Some(link) = &mut packet.link {
-            link.tags.clear();
-        }
         let node = at(nodes.family, 1, 1, 0).ip();
         for _ in 0..3 {
             let sent = nodes.sent(&packet);

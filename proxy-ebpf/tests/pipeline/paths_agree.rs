@@ -219,8 +219,9 @@ proptest! {
         // The host's own address, which may be in a range of sources.
         let node = at(family, 7, bytes[0] % CLIENTS, 0).ip();
         let (mut packets, mut sockets) = (packets, sockets);
+        // A packet from it that comes in is somebody else's.
+        set_node_address(&mut sockets, node);
         for world in [&mut packets, &mut sockets] {
-            set_node_address(world, node);
             world.v4.settings.flags = 0;
             world.v6.settings.flags = 0;
         }

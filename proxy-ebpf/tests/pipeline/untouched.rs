@@ -122,16 +122,18 @@ fn other_ether_types() {
     }
 }
 
+/// It is for the device of that VLAN.
 #[test]
-fn a_third_vlan_tag() {
+fn a_frame_with_vlan_tags() {
     for family in Family::BOTH {
-        let mut packet = packet(family);
-        let tag = Tag {
-            kind: 0x8100,
-            control: 5,
-        };
-        packet.link.as_mut().unwrap().tags = vec![tag; 3];
-        is_untouched(&packet.build(), Link::Ethernet, &[]);
+        for kind in [0x8100, 0x88a8] {
+            for count in 1..=3 {
+                let mut packet = packet(family);
+                let tag = Tag { kind, control: 5 };
+                packet.link.as_mut().unwrap().tags = vec![tag; count];
+                is_untouched(&packet.build(), Link::Ethernet, &[]);
+            }
+        }
     }
 }
 

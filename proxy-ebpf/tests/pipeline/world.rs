@@ -225,6 +225,18 @@ impl World {
         self.v6.set_buckets(count);
     }
 
+    /// Another CPU claims this way of each bucket, and does not go on.
+    pub(super) fn abandon_claim(&self, way: usize) {
+        self.v4.abandon_claim(way);
+        self.v6.abandon_claim(way);
+    }
+
+    /// It is known to be gone.
+    pub(super) fn end_claims(&self) {
+        self.v4.end_claims();
+        self.v6.end_claims();
+    }
+
     /// Flow records of both families.
     pub(super) fn flow_records(&self) -> usize {
         records(&self.v4) + records(&self.v6)

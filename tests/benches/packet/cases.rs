@@ -5,7 +5,7 @@ use proxy_tests::packets::{Packet, Protocol, tcp_flags};
 
 use crate::Fill;
 use crate::node::{Node, client, local, plain, remote, remote_endpoint, without_endpoints};
-use crate::program::{Kind, Runs};
+use crate::program::{self, Kind, Runs};
 
 /// A hook, by its program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,7 +191,9 @@ impl Case {
             (Runs::Single(times), _) => times.min(self.flows),
             (Runs::Repeated(_), _) => 1,
         };
-        (0..wanted).map(|_| self.packet(node).build()).collect()
+        (0..wanted)
+            .map(|_| program::frame(&self.packet(node)))
+            .collect()
     }
 
     fn packet(&mut self, node: &mut Node) -> Packet {

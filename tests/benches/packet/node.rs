@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result, ensure};
 use proxy_agent::maps::{Loaded, MapSizes, Maps as _, ProgramName, SocketScope, load};
-use proxy_ebpf::layout::xdp_device_flags;
+use proxy_ebpf::layout::{EdgeDevice, xdp_device_flags};
 use proxy_tests::lab::{Family, Namespace};
 use proxy_tests::packets::{Frontend, Packet, Protocol, Scenario, tcp_flags};
 
@@ -173,12 +173,17 @@ impl Node {
         Ok(node)
     }
 
+    /// Lets XDP send by the uplink what comes in by the loopback device, as test runs have it.
     fn let_xdp_send(&mut self) -> Result<()> {
-        let uplink = program::index_of(UPLINK)?;
-        Ok(self
-            .kernel
-            .xdp_devices
-            .set(uplink, xdp_device_flags::REDIRECT)?)
+        for (device, xdp) in [(c"lo", 0), (UPLINK, xdp_device_flags::REDIRECT)] {
+            let known = EdgeDevice {
+                xdp,
+                ..EdgeDevice::default()
+            };
+            let index = program::index_of(device)?;
+            self.kernel.edge_devices.set(index, Some(known))?;
+        }
+        Ok(())
     }
 
     /// Opens a flow to the endpoint of this node and one to another node's.
@@ -215,7 +220,7 @@ impl Node {
     }
 
     fn run(&mut self, hook: Hook, packet: &Packet) -> Result<Vec<u8>> {
-        let bytes = packet.build();
+        let bytes = program::frame(packet);
         let mut out = vec![0; bytes.len() + 64];
         program::run(self.program(hook)?, &bytes, 1, Some(&mut out))?;
         Ok(out)

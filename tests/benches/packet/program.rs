@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result};
+use proxy_tests::packets::Packet;
 
 /// Types of programs (`enum bpf_prog_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,15 @@ pub(crate) enum Runs {
 const NEXT: i32 = -1;
 /// `XDP_PASS`.
 const XDP_PASS: i32 = 2;
+
+/// A packet as a frame to the loopback device, by which it comes in in a test run.
+pub(crate) fn frame(packet: &Packet) -> Vec<u8> {
+    let mut packet = packet.clone();
+    if let Some(link) = &mut packet.link {
+        link.destination = [0; 6];
+    }
+    packet.build()
+}
 
 /// `BPF_PROG_LOAD` and `BPF_PROG_TEST_RUN` of `enum bpf_cmd`.
 const PROG_LOAD: libc::c_long = 5;

@@ -89,6 +89,13 @@ impl Cluster {
         Ok(())
     }
 
+    /// Makes a hub of the fabric: each machine gets the frames for all.
+    pub fn make_fabric_a_hub(&self) -> Result<()> {
+        // It forgets at once who is behind which port.
+        self.fabric
+            .ip(&["link set fabric0 type bridge ageing_time 0".into()])
+    }
+
     /// The pods of all nodes.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         self.nodes.iter().flat_map(|node| &node.pods)

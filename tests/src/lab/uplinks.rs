@@ -6,6 +6,8 @@ use super::{
     addresses::{self, Addresses},
     cluster::{Cluster, port_commands},
     namespace::Namespace,
+    process::Process,
+    tun::{self, TUN},
 };
 
 /// The device of the nodes' tunnel.
@@ -22,25 +24,45 @@ impl Cluster {
             let own = addresses::tunnel(node);
             let far = addresses::tunnel(other);
             let (local, remote) = (addresses::node(node).v4, addresses::node(other).v4);
-            let (v4, v6) = addresses::pod_ranges(other);
-            namespace.ip(&[
-                format!(
-                    "link add {TUNNEL} type vxlan id 1 dstport 8472 local {local} \
-                     remote {remote} dev eth0"
-                ),
-                format!("addr add {}/32 dev {TUNNEL}", own.v4),
-                format!("addr add {}/128 dev {TUNNEL}", own.v6),
-                format!("link set {TUNNEL} up"),
-                format!("route add {}/32 dev {TUNNEL}", far.v4),
-                format!("route add {}/128 dev {TUNNEL}", far.v6),
-                format!("route replace {v4} via {} dev {TUNNEL} onlink", far.v4),
-                format!("route replace {v6} via {} dev {TUNNEL} onlink", far.v6),
-            ])?;
+            namespace.ip(&[format!(
+                "link add {TUNNEL} type vxlan id 1 dstport 8472 local {local} \
+                 remote {remote} dev eth0"
+            )])?;
+            route_pods_by(namespace, TUNNEL, [own, far], addresses::pod_ranges(other))?;
             for device in ["all", "eth0", TUNNEL] {
                 namespace.sysctl(&format!("net/ipv4/conf/{device}/rp_filter"), "1")?;
             }
         }
         Ok(())
+    }
+
+    /// Has the nodes reach each other's pods by devices without a link header, as WireGuard's
+    /// are. They go with the process.
+    pub fn join_by_tun(&self) -> Result<Process> {
+        let cable = tun::connect(&self.nodes[0].namespace, &self.nodes[1].namespace)?;
+        for (node, other) in [(1, 2), (2, 1)] {
+            let namespace = &self.nodes[usize::from(node) - 1].namespace;
+            let ends = [node, other].map(addresses::tunnel);
+            route_pods_by(namespace, TUN, ends, addresses::pod_ranges(other))?;
+        }
+        Ok(cable)
+    }
+
+    /// Has the client reach node1, and node1 the client, by devices without a link header.
+    pub fn connect_client_by_tun(&self) -> Result<Process> {
+        let (node, client) = (&self.nodes[0].namespace, &self.client);
+        let cable = tun::connect(node, client)?;
+        for (at, own, far) in [
+            (node, addresses::node(1), addresses::client()),
+            (client, addresses::client(), addresses::node(1)),
+        ] {
+            at.ip(&[
+                format!("link set {TUN} up"),
+                format!("route add {}/32 dev {TUN} src {}", far.v4, own.v4),
+                format!("route add {}/128 dev {TUN} src {}", far.v6, own.v6),
+            ])?;
+        }
+        Ok(cable)
     }
 
     /// Puts a router on node1's way to node2's pods, with no route there yet.
@@ -90,4 +112,24 @@ impl Cluster {
             format!("route add {}/128 via {} dev {SECOND}", to.v6, far.v6),
         ])
     }
+}
+
+/// Gives a node's device its end's address of a tunnel, and has it lead to the other end and the
+/// pods behind that.
+fn route_pods_by(
+    node: &Namespace,
+    device: &str,
+    [own, far]: [Addresses; 2],
+    (v4, v6): (String, String),
+) -> Result<()> {
+    node.ip(&[
+        format!("addr add {}/32 dev {device}", own.v4),
+        format!("addr add {}/128 dev {device}", own.v6),
+        format!("link set {device} up"),
+        format!("route add {}/32 dev {device}", far.v4),
+        format!("route add {}/128 dev {device}", far.v6),
+        format!("route replace {v4} via {} dev {device} onlink", far.v4),
+        format!("route replace {v6} via {} dev {device} onlink", far.v6),
+    ])?;
+    Ok(())
 }

@@ -185,6 +185,9 @@ fn numbers(flags: u8) -> [u32; 2] {
 }
 
 /// The initial sequence number of both ends.
+/// Where frames go: the Ethernet address of the device at which they come in.
+pub const LINK_ADDRESS: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
 const FIRST_SEQUENCE: u32 = 1_000_000;
 
 impl Packet {
@@ -192,7 +195,7 @@ impl Packet {
     pub fn new(source: SocketAddr, destination: SocketAddr, transport: Transport) -> Self {
         Self {
             link: Some(Ethernet {
-                destination: [2, 0, 0, 0, 0, 1],
+                destination: LINK_ADDRESS,
                 source: [2, 0, 0, 0, 0, 2],
                 tags: Vec::new(),
             }),

@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 
 use super::{
-    Choices, Ethernet, Extension, Fragment, Network, Packet, Protocol, Tag, Transport, tcp_flags,
+    Choices, Ethernet, Extension, Fragment, LINK_ADDRESS, Network, Packet, Protocol, Transport,
+    tcp_flags,
 };
 
-/// Kinds of VLAN tag: of a customer (802.1Q), and of a provider (802.1ad).
-const TAGS: [u16; 2] = [0x8100, 0x88a8];
 /// Extension headers that any packet may have: hop-by-hop, routing, destination
 /// options.
 const EXTENSIONS: [u8; 3] = [0, 43, 60];
@@ -36,20 +35,11 @@ impl Packet {
 }
 
 fn link(choices: &mut Choices<'_>) -> Ethernet {
-    let mut address = || {
-        let bytes = choices.filling(6);
-        <[u8; 6]>::try_from(bytes).expect("6 bytes")
-    };
-    let (source, destination) = (address(), address());
-    let tags = choices.one_of(&[0, 0, 0, 1, 2]);
-    let tag = |_| Tag {
-        kind: choices.one_of(&TAGS),
-        control: choices.short(),
-    };
+    let bytes = choices.filling(6);
     Ethernet {
-        destination,
-        source,
-        tags: (0..tags).map(tag).collect(),
+        destination: LINK_ADDRESS,
+        source: <[u8; 6]>::try_from(bytes).expect("6 bytes"),
+        tags: Vec::new(),
     }
 }
 

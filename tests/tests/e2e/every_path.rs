@@ -133,7 +133,7 @@ impl Service {
 }
 
 /// The first node has all that its kernel can do; the second has filters in place of tcx.
-fn start(cluster: &Cluster) -> Result<Vec<Agent>> {
+pub(crate) fn start(cluster: &Cluster) -> Result<Vec<Agent>> {
     let manifests = Manifests::copy_examples(cluster.directory.path())?;
     for service in [NEAR, FAR, DIRECT, NOBODY, DEAF] {
         manifests.write(service.name, &service.manifest(cluster)?)?;
@@ -202,7 +202,7 @@ fn is_refused(from: &Namespace, to: SocketAddr) -> Result<()> {
 }
 
 /// Packets of pods and from outside.
-fn packets(cluster: &Cluster, family: Family) -> Result<()> {
+pub(crate) fn packets(cluster: &Cluster, family: Family) -> Result<()> {
     let outside = &cluster.client;
     for pod in [cluster.pod(1, 2), cluster.pod(2, 2)] {
         for service in [NEAR, FAR] {

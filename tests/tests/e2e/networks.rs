@@ -168,64 +168,6 @@ fn an_uplink_may_be_two_devices() -> Result<()> {
     Ok(())
 }
 
-/// Sends a frame with the tag of a VLAN in front of a datagram, and hears the answer, which
-/// comes without.
-const TAGGED: &str = "
-import socket, struct, sys
-link, source, target, port = bytes.fromhex(sys.argv[1]), *sys.argv[2:4], int(sys.argv[4])
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.settimeout(3)
-s.bind((source, 0))
-payload = b'who\\n'
-udp = struct.pack('!4H', s.getsockname()[1], port, 8 + len(payload), 0) + payload
-words = [0x4500, 20 + len(udp), 1, 0, 0x4011, 0]
-words += struct.unpack('!4H', socket.inet_aton(source) + socket.inet_aton(target))
-total = sum(words)
-words[5] = 0xffff - (total + (total >> 16) & 0xffff)
-frame = link + struct.pack('!3H', 0x8100, 7, 0x0800) + struct.pack('!10H', *words) + udp
-wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-wire.bind(('eth0', 0))
-wire.send(frame)
-print(s.recv(64).decode())
-";
-
-/// A device's link-layer address.
-fn link_address(at: &Namespace, device: &str) -> Result<String> {
-    let mut command = at.command("ip");
-    let output = command.args(["-json", "link", "show", device]).output()?;
-    let links: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let address = links[0]["address"].as_str().context("no address")?;
-    Ok(address.replace(':', ""))
-}
-
-/// The uplink is part of a VLAN, whose tag the kernel keeps beside the packet: by another
-/// way the packet goes on without.
-#[test]
-fn the_tag_of_a_vlan_stays_behind() -> Result<()> {
-    let world = World::new(PodNetwork::Routed)?;
-    let _mirrors = mirror::start(world.cluster.pods())?;
-    world.after_programming(|| mirror::add(&world.manifests))?;
-    world.scale(mirror::NAME, &[(2, 1)])?;
-    let (client, node) = (&world.cluster.client, &world.cluster.nodes[0].namespace);
-    let link = [link_address(node, "eth0")?, link_address(client, "eth0")?].concat();
-    let own = addresses::client().v4.to_string();
-    let to = addresses::node(1).v4.to_string();
-    let mut command = client.command("python3");
-    command.args([
-        "-c",
-        TAGGED,
-        &link,
-        &own,
-        &to,
-        &mirror::NODE_PORT.to_string(),
-    ]);
-    let output = command.output()?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    let answer = String::from_utf8_lossy(&output.stdout);
-    ensure!(answer.starts_with("pod-2-1 "), "{answer}{errors}");
-    Ok(())
-}
-
 /// Drops and counts what connection tracking finds invalid, wherever it passes. It knows
 /// no redirects of IPv6, which a node sends that routes between pods of one bridge.
 const DROP_INVALID: &str = "\

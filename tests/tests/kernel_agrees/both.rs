@@ -13,10 +13,13 @@ use proxy_agent::maps::{
 use proxy_agent::model::object;
 use proxy_agent::plan::{FrontendId, Write};
 use proxy_ebpf::host::{self, Action, Frame, Link};
-use proxy_ebpf::layout::{Counter, MapSize, Range, settings_flags, xdp_device_flags};
+use proxy_ebpf::layout::{
+    Counter, EdgeDevice, LinkAddress, MapSize, Range, XdpDeviceFlags, settings_flags,
+    xdp_device_flags,
+};
 use proxy_ebpf::pipeline::Client;
 use proxy_tests::lab::{Directory, Family, Namespace};
-use proxy_tests::packets::{Hook, Outcome, Scenario, address};
+use proxy_tests::packets::{Hook, LINK_ADDRESS, Outcome, Scenario, address};
 
 use super::writes::writes;
 
@@ -48,6 +51,14 @@ pub(crate) enum Device {
     /// EtherType, and lets the program begin at byte 0; the tests' addresses are
     /// such that it is the right one.
     Ip,
+}
+
+/// A device to whose address the tests' frames are.
+fn own(xdp: XdpDeviceFlags) -> EdgeDevice {
+    EdgeDevice {
+        xdp,
+        addresses: [LinkAddress::from(LINK_ADDRESS), LinkAddress::default()],
+    }
 }
 
 /// The same maps twice.
@@ -116,6 +127,9 @@ impl Both {
             both.write(&write)?;
         }
         both.kernel.xdp()?.load()?;
+        both.kernel
+            .edge_devices
+            .set(index_of(c"lo")?, Some(own(0)))?;
         if device == Device::XdpThatSends {
             both.let_xdp_send()?;
         }
@@ -129,7 +143,8 @@ impl Both {
             (c"lo", xdp_device_flags::TX),
             (c"nowhere", xdp_device_flags::REDIRECT),
         ] {
-            self.kernel.xdp_devices.set(index_of(device)?, ways)?;
+            let known = Some(own(ways));
+            self.kernel.edge_devices.set(index_of(device)?, known)?;
         }
         Ok(())
     }

@@ -42,6 +42,11 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         let Some((headers, _)) = parse_or_first_fragment::<A, P>(self.packet, self.network) else {
             return Verdict::Drop;
         };
+        // The sender of one that is sent on is this node by now. (RFC 1812, section 4.3.2.7.)
+        if !matches!(reason, Reason::TooBig(_)) && !headers.tuple.source.is_unicast() {
+            self.tables.count(Counter::MartianSource);
+            return Verdict::Drop;
+        }
         if !self.tables.take_reply_token() {
             self.tables.count(Counter::RateLimited);
             return Verdict::Drop;

@@ -11,6 +11,9 @@ pub trait HookCapabilities<A> {
     /// neighbour.
     const HAS_NEXT_HOOK: bool;
 
+    /// Whether the frame is for this host: it may be a neighbour's, where an uplink gets all.
+    fn is_for_this_host(&mut self) -> bool;
+
     /// Whether the packet can go on through the stack, translated.
     fn can_pass(&mut self) -> bool;
 
@@ -35,6 +38,11 @@ pub struct AllCapabilities;
 
 impl<A> HookCapabilities<A> for AllCapabilities {
     const HAS_NEXT_HOOK: bool = false;
+
+    #[inline(always)]
+    fn is_for_this_host(&mut self) -> bool {
+        true
+    }
 
     #[inline(always)]
     fn can_pass(&mut self) -> bool {

@@ -90,7 +90,7 @@ pub(crate) fn select_port<A: IpVersion, T: Tables<A>>(
 pub(crate) fn claim_replies<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
-    flow: &NewFlow<A>,
+    flow: &mut NewFlow<A>,
 ) -> Claim {
     const KEPT: u32 =
         flow_flags::REDIRECT | flow_flags::HAIRPIN | flow_flags::TCP | flow_flags::SCTP | SHARED;
@@ -107,11 +107,14 @@ pub(crate) fn claim_replies<A: IpVersion, T: Tables<A>>(
         now,
     };
     let timeouts = tables.timeouts();
-    tables.claim(&record, timeouts, |old| {
+    let place = tables.place(&record.key);
+    let claim = tables.claim(place, &record, timeouts, |old| {
         let is_reclaimed =
             flow.notes & new_flow_notes::RECLAIMS != 0 && is_reclaimable(old.flags());
         old.tuple.answers(&headers.tuple) || is_reclaimed || old.is_over(timeouts, now)
-    })
+    });
+    flow.awaited = place.upper_half();
+    claim
 }
 
 /// Makes the record of the client's packets, and counts the flow.
@@ -119,7 +122,7 @@ pub(crate) fn claim_replies<A: IpVersion, T: Tables<A>>(
 pub(crate) fn claim_client<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
-    flow: &NewFlow<A>,
+    flow: &mut NewFlow<A>,
 ) -> Claim {
     let now = tables.now();
     let record = NewRecord {
@@ -134,7 +137,9 @@ pub(crate) fn claim_client<A: IpVersion, T: Tables<A>>(
         now,
     };
     let timeouts = tables.timeouts();
-    let claim = tables.claim(&record, timeouts, |old| old.is_over(timeouts, now));
+    let place = tables.place(&record.key);
+    let claim = tables.claim(place, &record, timeouts, |old| old.is_over(timeouts, now));
+    flow.awaited = place.upper_half();
     if matches!(claim, Claim::Made { .. }) {
         tables.count(Counter::FlowsCreated);
         count_connection(tables, flow);

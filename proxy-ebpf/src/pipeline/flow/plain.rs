@@ -82,7 +82,7 @@ pub(crate) fn note<A: IpVersion, T: Tables<A>>(
         now,
     };
     // With a SYN begins another connection, of which nobody has closed anything.
-    tables.claim(&record, timeouts, |old| {
+    tables.claim(tables.place(&key), &record, timeouts, |old| {
         let is_begun_anew = headers.is_syn() && old.flags() & flow_flags::PLAIN != 0;
         is_begun_anew || old.is_over(timeouts, now)
     })

@@ -46,6 +46,8 @@ pub(crate) fn new_flow<A: IpVersion>(
         notes: 0,
         port_attempts: 0,
         reclaimable_port: 0,
+        claim_conflicts: 0,
+        awaited: 0,
     }
 }
 

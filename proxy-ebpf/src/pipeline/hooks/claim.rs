@@ -1,8 +1,8 @@
 //! The stages that make the records of a flow whose endpoint is selected. Each leaves the flow to
 //! the next one; where another CPU is in the way, they begin again.
 
-use crate::flow_table::{Claim, Record};
-use crate::layout::{Counter, NewFlow, Stage, flow_flags, new_flow_notes};
+use crate::flow_table::{Claim, Place, Record};
+use crate::layout::{Counter, NewFlow, Stage, flow_flags, new_flow_notes, protocol};
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::claim::{
     TupleOwner, adopt_state, claim_client, claim_replies, is_stray, select_port, tuple_owner,
@@ -10,11 +10,17 @@ use crate::pipeline::flow::claim::{
 use crate::pipeline::flow::lookup::usable_flow;
 use crate::pipeline::flow::record::{NO_BACKEND, Translation, become_existing};
 use crate::pipeline::flow::source_port::Selection;
-use crate::pipeline::packet::headers::is_same;
 use crate::pipeline::packet::parse::parse_or_first_fragment;
 use crate::pipeline::packet::{Headers, IpVersion, Packet};
+use crate::pipeline::service::source::is_own_address;
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
+
+/// How often a flow's records are tried to be made. With three stages each, and what comes before
+/// and after them, that is within the kernel's limit of 33 tail calls for a packet.
+const CLAIM_ATTEMPTS: u32 = 7;
+/// Pauses of one wait for another CPU.
+const PAUSES: u32 = 4096;
 
 impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// Looks who has the flow's tuples. Where another CPU has made the flow meanwhile, or only
@@ -60,7 +66,8 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             match claim_replies(headers, context.tables, flow) {
                 Claim::Made { .. } => Verdict::Continue(after_replies(flow)),
                 Claim::Full => context.refuse_or_drop(headers, is_whole, Counter::FlowTableFull),
-                Claim::Taken | Claim::Busy => Verdict::Continue(Stage::Claim),
+                Claim::Taken => context.on_conflict(headers, flow, Stage::Claim),
+                Claim::Busy => context.on_conflict(headers, flow, Stage::AwaitClaim),
             }
         })
     }
@@ -71,7 +78,8 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         self.with_new_flow(|context, headers, is_whole, flow| {
             match claim_client(headers, context.tables, flow) {
                 Claim::Made { .. } => Verdict::Continue(Stage::Translate),
-                Claim::Taken | Claim::Busy => Verdict::Continue(Stage::Claim),
+                Claim::Taken => context.on_conflict(headers, flow, Stage::Claim),
+                Claim::Busy => context.on_conflict(headers, flow, Stage::AwaitClaim),
                 Claim::Full => context.refuse_or_drop(headers, is_whole, Counter::FlowTableFull),
             }
         })
@@ -161,6 +169,40 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         })
     }
 
+    /// Waits until no other CPU writes to the bucket in which the flow's record is to be, for some
+    /// hundred microseconds at most.
+    #[inline(always)]
+    pub fn await_claim(&mut self) -> Verdict<A> {
+        let awaited = self.tables.with_new_flow(|flow| flow.awaited);
+        if let Some(bucket) =
+            awaited.and_then(|half| Tables::<A>::bucket(self.tables, Place::of_upper_half(half)))
+        {
+            let mut left = PAUSES;
+            while left > 0 && bucket.is_busy() {
+                self.tables.pause();
+                left -= 1;
+            }
+        }
+        Verdict::Continue(Stage::Claim)
+    }
+
+    /// Goes on where another CPU was in the way. If an interrupt keeps that from finishing its
+    /// record, it is mostly the one of this very flow, made of the datagram that the client has sent
+    /// beside this one: the other one's endpoint and source port are the same.
+    #[inline(always)]
+    fn on_conflict(&self, headers: &Headers<A>, flow: &mut NewFlow<A>, next: Stage) -> Verdict<A> {
+        flow.claim_conflicts = flow.claim_conflicts.wrapping_add(1);
+        if flow.claim_conflicts < CLAIM_ATTEMPTS {
+            return Verdict::Continue(next);
+        }
+        self.tables.count(Counter::ClaimConflict);
+        if headers.protocol == protocol::UDP {
+            Verdict::Continue(Stage::Translate)
+        } else {
+            Verdict::Drop
+        }
+    }
+
     /// What becomes of a segment of no connection. To the node itself it may be one of a
     /// connection of the node's own.
     #[inline(always)]
@@ -180,13 +222,4 @@ fn after_replies<A>(flow: &NewFlow<A>) -> Stage {
     } else {
         Stage::Translate
     }
-}
-
-/// Whether an address is this node's.
-#[inline(always)]
-fn is_own_address<A: IpVersion, T: Tables<A>>(address: &A, tables: &T) -> bool {
-    tables.is_node_address(address)
-        || tables
-            .settings()
-            .is_some_and(|settings| is_same(&settings.node_address, address))
 }

@@ -44,6 +44,9 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
                 on_filter_miss(&headers, self.tables)
             };
         }
+        if !capabilities.is_for_this_host() {
+            return Verdict::Pass;
+        }
         match find_flow(&headers, self.tables, capabilities) {
             Ok(Some(translation)) if translation.is_deferred => Verdict::Pass,
             Ok(Some(translation)) => self.translate(&headers, &translation),

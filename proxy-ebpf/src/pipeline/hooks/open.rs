@@ -13,6 +13,7 @@ use crate::pipeline::packet::parse::parse_or_first_fragment;
 use crate::pipeline::packet::{Headers, IpVersion, Packet};
 use crate::pipeline::service::frontend::find_frontend;
 use crate::pipeline::service::pick::{endpoint_selector, pick};
+use crate::pipeline::service::source::is_martian;
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::{Client, Verdict};
 use crate::verifier::barrier_var;
@@ -31,6 +32,10 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             // It has gone since the hook looked.
             return on_no_frontend(&headers, self.tables);
         };
+        if is_martian(&headers.tuple, self.tables) {
+            self.tables.count(Counter::MartianSource);
+            return Verdict::Drop;
+        }
         if may_have_flow(&headers, self.tables) {
             self.tables.store_new_flow(&NewFlow {
                 notes: new_flow_notes::UNPICKED,

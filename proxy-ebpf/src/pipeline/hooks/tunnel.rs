@@ -18,6 +18,7 @@ use crate::pipeline::packet::headers::is_same;
 use crate::pipeline::packet::parse::{parse, parse_or_first_fragment};
 use crate::pipeline::packet::{Headers, IpVersion, Packet, Skip};
 use crate::pipeline::service::pick::{find_backend, is_source_allowed, remaining_span};
+use crate::pipeline::service::source::is_martian;
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
 
@@ -199,6 +200,10 @@ fn find_endpoints<A: IpVersion, T: Tables<A>>(
         return Verdict::Pass;
     };
     // The node that sent the packet has asked the same; but anybody can write such packets.
+    if is_martian(&headers.tuple, tables) {
+        tables.count(Counter::MartianSource);
+        return Verdict::Drop;
+    }
     if !is_source_allowed(headers.tuple.source, &frontend, tables) {
         tables.count(Counter::SourceNotAllowed);
         return Verdict::Drop;

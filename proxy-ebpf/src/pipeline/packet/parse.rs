@@ -34,22 +34,12 @@ struct UdpHeader {
 
 header_bytes!(TcpHeader = 20, UdpHeader = 8);
 
-/// Offset of the network header and EtherType of an Ethernet frame, behind up to
-/// two VLAN tags.
+/// Offset of the network header and EtherType of an Ethernet frame. One with a VLAN tag has the
+/// tag's type: it is the VLAN device's business.
 #[inline(always)]
 pub fn ethernet<P: Packet>(packet: &P) -> Option<(usize, u16)> {
-    const VLAN: u16 = 0x8100;
-    const SERVICE_VLAN: u16 = 0x88a8;
-    let mut offset = 12;
-    let mut kind = u16::from_be(packet.read(offset)?);
-    for _ in 0..2 {
-        if kind != VLAN && kind != SERVICE_VLAN {
-            break;
-        }
-        offset += 4;
-        kind = u16::from_be(packet.read(offset)?);
-    }
-    Some((offset + 2, kind))
+    const ETHERTYPE: usize = 12;
+    Some((ETHERTYPE + 2, u16::from_be(packet.read(ETHERTYPE)?)))
 }
 
 /// Reads the headers of a packet of IP version `A` whose IP header is at

@@ -3,3 +3,4 @@
 mod affinity;
 pub(crate) mod frontend;
 pub(crate) mod pick;
+pub(crate) mod source;

@@ -1,8 +1,8 @@
-//! XDP's own part of the object.
+//! What the programs know of devices, and XDP's own part of the object.
 
 use aya::Ebpf;
 use aya::programs::Xdp;
-use proxy_ebpf::layout::XdpDeviceFlags;
+use proxy_ebpf::layout::EdgeDevice;
 
 use super::MapError;
 use super::elements::Keyed as _;
@@ -12,16 +12,15 @@ use super::programs::rejected;
 /// The program's name in the object.
 const PROGRAM: &str = "xdp_outside";
 
-/// `XDP_DEVICES`: what XDP can do with which device.
-pub struct XdpDevices(pub(super) Hash<u32, XdpDeviceFlags>);
+/// `EDGE_DEVICES`: what programs know of devices.
+pub struct EdgeDevices(pub(super) Hash<u32, EdgeDevice>);
 
-impl XdpDevices {
-    /// Sets what XDP can do with the device of this index.
-    pub fn set(&mut self, device: u32, ways: XdpDeviceFlags) -> Result<(), MapError> {
-        if ways == 0 {
-            self.0.remove(device)
-        } else {
-            self.0.insert(device, ways)
+impl EdgeDevices {
+    /// Sets what is known of the device with this index; `None` for nothing.
+    pub fn set(&mut self, device: u32, known: Option<EdgeDevice>) -> Result<(), MapError> {
+        match known {
+            Some(known) => self.0.insert(device, known),
+            None => self.0.remove(device),
         }
     }
 }
