@@ -58,11 +58,14 @@ pub const VERSION: u32 = 6;
 /// Time as the records have it: units of 2^30 ns, about 1.07 s, since boot. A
 /// shift in the kernel, where a division would be a multiplication and a shift.
 pub mod ticks {
+    /// A tick has two to the power of this many nanoseconds.
+    pub const SHIFT: u32 = 30;
+
     /// Ticks of a time in nanoseconds.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "136 years of uptime")]
     pub const fn from_nanoseconds(ns: u64) -> u32 {
-        (ns >> 30) as u32
+        (ns >> SHIFT) as u32
     }
 
     /// Ticks in `seconds`, rounded up.
@@ -74,7 +77,7 @@ pub mod ticks {
 
     #[inline(always)]
     const fn from_nanoseconds_up(ns: u64) -> u64 {
-        ns.div_ceil(1 << 30)
+        ns.div_ceil(1 << SHIFT)
     }
 }
 

@@ -48,6 +48,7 @@ impl ProxyMetrics {
             "Time from when a change was taken in until the maps had it",
         );
         let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help));
+        let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help));
         let by_map = |name: &str, help: &str| {
             register(registry, IntGaugeVec::new(Opts::new(name, help), &["map"]))
         };
@@ -104,24 +105,15 @@ impl ProxyMetrics {
                     &["map"],
                 ),
             ),
-            flows_created: register(
-                registry,
-                IntCounter::new("proxy_agent_flows_created_total", "Flows created"),
+            flows_created: counter("proxy_agent_flows_created_total", "Flows created"),
+            records_evicted: counter(
+                "proxy_agent_flow_records_evicted_total",
+                "Flow records (two for each flow) that were not over and had to make way for new ones",
             ),
-            records_evicted: register(
-                registry,
-                IntCounter::new(
-                    "proxy_agent_flow_records_evicted_total",
-                    "Flow records (two for each flow) that were not over and had to make way for new ones",
-                ),
-            ),
-            claim_conflicts: register(
-                registry,
-                IntCounter::new(
-                    "proxy_agent_flow_claim_conflicts_total",
-                    "Packets whose flow record another CPU did not finish in time; datagrams are \
+            claim_conflicts: counter(
+                "proxy_agent_flow_claim_conflicts_total",
+                "Packets whose flow record another CPU did not finish in time; datagrams are \
                      translated without it, others dropped",
-                ),
             ),
             flows_failed: by_reason(
                 "proxy_agent_flows_failed_total",
@@ -136,12 +128,9 @@ impl ProxyMetrics {
                 "Packets that were passed unmodified although they may be a Service's",
             ),
             traffic: TrafficMetrics::new(registry),
-            reconciled_elements: register(
-                registry,
-                IntCounter::new(
-                    "proxy_agent_reconciled_elements_total",
-                    "Map elements that an audit found changed and wrote again",
-                ),
+            reconciled_elements: counter(
+                "proxy_agent_reconciled_elements_total",
+                "Map elements that an audit found changed and wrote again",
             ),
         }
     }

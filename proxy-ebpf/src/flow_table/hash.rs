@@ -31,7 +31,6 @@ impl Place {
 
     /// What [`Self::bucket`] needs of it.
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
     pub const fn upper_half(self) -> u32 {
         (self.hash >> 32) as u32
     }

@@ -25,8 +25,12 @@ impl EdgeDevice {
 pub struct LinkAddress(pub [u16; 3]);
 
 impl From<[u8; 6]> for LinkAddress {
-    fn from([a, b, c, d, e, f]: [u8; 6]) -> Self {
-        Self([[a, b], [c, d], [e, f]].map(u16::from_ne_bytes))
+    fn from(bytes: [u8; 6]) -> Self {
+        let mut words = [0; 3];
+        for (word, pair) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u16::from_ne_bytes(*pair);
+        }
+        Self(words)
     }
 }
 

@@ -1,4 +1,4 @@
-//! A cable between two devices without a link header, as those of WireGuard and other tunnels of
+//! A cable between two devices without a link header, as those of tun(4) and other tunnels of
 //! IP are: what one sends, a process writes to the other.
 
 use std::time::Duration;

@@ -36,7 +36,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Has the nodes reach each other's pods by devices without a link header, as WireGuard's
+    /// Has the nodes reach each other's pods by devices without a link header, as tunnels'
     /// are. They go with the process.
     pub fn join_by_tun(&self) -> Result<Process> {
         let cable = tun::connect(&self.nodes[0].namespace, &self.nodes[1].namespace)?;

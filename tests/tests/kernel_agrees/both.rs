@@ -3,6 +3,8 @@
 use std::ffi::CStr;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
@@ -14,7 +16,7 @@ use proxy_agent::model::object;
 use proxy_agent::plan::{FrontendId, Write};
 use proxy_ebpf::host::{self, Action, Frame, Link};
 use proxy_ebpf::layout::{
-    Counter, EdgeDevice, LinkAddress, MapSize, Range, XdpDeviceFlags, settings_flags,
+    Counter, EdgeDevice, LinkAddress, MapSize, Range, XdpDeviceFlags, settings_flags, ticks,
     xdp_device_flags,
 };
 use proxy_ebpf::pipeline::Client;
@@ -221,6 +223,7 @@ impl Both {
         bytes: &[u8],
         what: &str,
     ) -> Result<(Outcome, Vec<u8>)> {
+        stay_within_a_tick();
         let device = self.device;
         let by_xdp = match (hook, device) {
             (Hook::FromOutside, Device::XdpThatPasses | Device::XdpThatSends) => {
@@ -232,6 +235,16 @@ impl Both {
             Some(done) => done,
             None => self.run_kernel(hook, device, bytes)?,
         };
+        let is_of_others = device != Device::Ip && !bytes.starts_with(&LINK_ADDRESS);
+        if hook == Hook::FromOutside && is_of_others {
+            let untouched = (Outcome::Passed, bytes.to_vec());
+            assert_eq!(
+                (kernel, kernel_bytes),
+                untouched,
+                "for another machine, {what}"
+            );
+            return Ok(untouched);
+        }
         let (host, host_bytes) = self.run_host(hook, device, bytes)?;
         assert_eq!(kernel, host, "verdicts of kernel and host, {what}");
         // A test run has an Ethernet header also where there is none, and would put
@@ -332,6 +345,10 @@ impl Both {
             REDIRECT => Outcome::SentOn,
             other => anyhow::bail!("an unknown verdict: {other}"),
         };
+        if device == Device::Ip && outcome == Outcome::SentOn && out.starts_with(&[0; 14]) {
+            // What another device's header will be put in the place of.
+            out.drain(..14);
+        }
         Ok((outcome, out))
     }
 
@@ -371,6 +388,33 @@ impl Both {
         };
         Ok((outcome, frame.0))
     }
+}
+
+/// Waits for the next tick, if this one ends soon: kernel and host are to see the same, by which
+/// they choose among source ports.
+fn stay_within_a_tick() {
+    const RUN: Duration = Duration::from_millis(30);
+    let tick = Duration::from_nanos(1 << ticks::SHIFT);
+    let gone = monotonic().as_nanos() % tick.as_nanos();
+    let left = tick - Duration::from_nanos(u64::try_from(gone).unwrap_or_default());
+    if left < RUN {
+        thread::sleep(left);
+    }
+}
+
+/// The clock of the programs.
+#[expect(unsafe_code, reason = "std does not say since when its clock counts")]
+fn monotonic() -> Duration {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: fills `now`; this clock is always there.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    Duration::new(
+        now.tv_sec.unsigned_abs(),
+        u32::try_from(now.tv_nsec).unwrap_or_default(),
+    )
 }
 
 /// Index of a device of this namespace.
