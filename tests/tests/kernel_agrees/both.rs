@@ -394,9 +394,9 @@ impl Both {
 /// they choose among source ports.
 fn stay_within_a_tick() {
     const RUN: Duration = Duration::from_millis(30);
-    let tick = Duration::from_nanos(1 << ticks::SHIFT);
-    let gone = monotonic().as_nanos() % tick.as_nanos();
-    let left = tick - Duration::from_nanos(u64::try_from(gone).unwrap_or_default());
+    let tick = 1 << ticks::SHIFT;
+    let left = tick - monotonic().as_nanos() % tick;
+    let left = Duration::from_nanos(u64::try_from(left).unwrap_or_default());
     if left < RUN {
         thread::sleep(left);
     }
