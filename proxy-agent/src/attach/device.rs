@@ -24,7 +24,7 @@ pub struct Device {
     pub below: Option<u32>,
     /// Its Ethernet address, if it has one.
     pub link_address: Option<[u8; 6]>,
-    /// Its addresses.
+    /// Its addresses, and those that are this machine's by a route to it.
     pub addresses: Vec<IpAddr>,
 }
 

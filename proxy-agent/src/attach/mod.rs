@@ -11,6 +11,7 @@ mod cleanup;
 pub mod device;
 mod features;
 mod link;
+mod local_routes;
 mod pod_cgroups;
 mod socket_hooks;
 mod socket_path;

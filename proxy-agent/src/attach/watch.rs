@@ -20,6 +20,7 @@ use rtnetlink::sys::SocketAddr;
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 
 use super::device::{Device, DeviceKind, LinkLayer};
+use super::local_routes::{LocalRoutes, is_of_this_machine};
 use super::xdp_features;
 
 /// The devices cannot be watched.
@@ -39,6 +40,7 @@ pub enum DeviceWatchError {
 /// Watches the devices of the network namespace that it was opened in.
 pub struct DeviceWatch {
     handle: Handle,
+    local_routes: LocalRoutes,
     notifications: UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>,
 }
 
@@ -49,11 +51,14 @@ impl DeviceWatch {
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Ipv4Route,
+            MulticastGroup::Ipv6Route,
         ])
         .map_err(DeviceWatchError::Socket)?;
         tokio::spawn(connection);
         Ok(Self {
             handle,
+            local_routes: LocalRoutes::open().map_err(DeviceWatchError::Socket)?,
             notifications,
         })
     }
@@ -67,8 +72,12 @@ impl DeviceWatch {
     /// come so far. Never returns after the connection has ended; then
     /// [`Self::list`] fails. Safe to cancel.
     pub async fn changed(&mut self) {
-        if self.notifications.next().await.is_none() {
-            std::future::pending::<()>().await;
+        loop {
+            match self.notifications.next().await {
+                Some((message, _)) if is_of_this_machine(&message) => break,
+                Some(_) => {}
+                None => std::future::pending().await,
+            }
         }
         while self.notifications.try_recv().is_ok() {}
     }
@@ -98,6 +107,13 @@ impl DeviceWatch {
                     .entry(message.header.index)
                     .or_default()
                     .push(address);
+            }
+        }
+        let routes = self.local_routes.list().await;
+        for (device, address) in routes.map_err(DeviceWatchError::List)? {
+            let addresses = by_device.entry(device).or_default();
+            if !addresses.contains(&address) {
+                addresses.push(address);
             }
         }
         let xdp_targets = xdp_features::targets();

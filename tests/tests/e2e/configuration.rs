@@ -137,6 +137,27 @@ fn node_ports_answer_where_the_configuration_says_and_on_new_addresses_at_once()
     Ok(())
 }
 
+/// `ip route add local`: no device carries the address.
+#[test]
+fn node_ports_answer_where_a_route_makes_an_address_local() -> Result<()> {
+    let it = Configured::new("nodePortAddresses: ['0.0.0.0/0', '::/0']")?;
+    let cluster = &it.world.cluster;
+    let (node, client) = (&cluster.nodes[0], &cluster.client);
+    for (family, address) in [(Family::V4, "203.0.113.9"), (Family::V6, "2001:db8:9::9")] {
+        let via = node.addresses.of(family);
+        client.ip(&[format!("route add {address} via {via}")])?;
+        let address: IpAddr = address.parse()?;
+        for (verb, is_local) in [("add", true), ("del", false)] {
+            let mark = it.world.agents[0].mark();
+            node.namespace
+                .ip(&[format!("route {verb} local {address} dev eth0")])?;
+            it.world.agents[0].wait_programmed_after(mark)?;
+            assert_eq!(it.answers(address), is_local, "{address}: {verb}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn the_configured_address_is_what_backends_on_other_nodes_see() -> Result<()> {
     let it = Configured::new("")?;
