@@ -17,9 +17,6 @@ pub enum AddressClass {
     Multicast,
     /// `255.255.255.255`
     Broadcast,
-    /// `::ffff:0:0/96`, an IPv4 address in the clothes of an IPv6 one, which
-    /// would slip past the checks above.
-    Mapped,
 }
 
 impl fmt::Display for AddressClass {
@@ -30,7 +27,6 @@ impl fmt::Display for AddressClass {
             Self::LinkLocal => "a link-local address",
             Self::Multicast => "a multicast address",
             Self::Broadcast => "the broadcast address",
-            Self::Mapped => "an IPv4-mapped IPv6 address",
         })
     }
 }
@@ -44,7 +40,6 @@ pub(super) fn unusable_class(address: IpAddr) -> Option<AddressClass> {
         IpAddr::V4(v4) if v4.is_link_local() => AddressClass::LinkLocal,
         IpAddr::V4(v4) if v4.is_broadcast() => AddressClass::Broadcast,
         IpAddr::V6(v6) if is_link_local(v6) => AddressClass::LinkLocal,
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => AddressClass::Mapped,
         _ => return None,
     };
     Some(class)
@@ -85,8 +80,6 @@ mod tests {
             ("fec0::1", None),
             ("feff::1", None),
             ("ff02::1", Some(AddressClass::Multicast)),
-            ("::ffff:10.0.0.1", Some(AddressClass::Mapped)),
-            ("::ffff:127.0.0.1", Some(AddressClass::Mapped)),
             ("::fffe:10.0.0.1", None),
             ("fd00::1", None),
         ];

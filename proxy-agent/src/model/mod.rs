@@ -29,6 +29,7 @@ mod health_check;
 mod intern;
 mod node;
 pub mod object;
+mod parse;
 mod pods;
 mod service;
 mod slice;
@@ -49,6 +50,7 @@ pub use desired::{DesiredPort, PortName};
 pub use health_check::HealthCheck;
 pub use node::{NodeAddresses, NodePortAddresses};
 pub use object::{Change, ObjectName};
+pub use parse::{parse_ip, parse_range};
 pub use warning::{ServiceWarning, WarningReason};
 
 use claims::Claims;

@@ -12,6 +12,7 @@ use super::intern::Interner;
 use super::object::{
     Algorithm, Family, Forwarding, Protocol, Service, ServicePort, ServiceType, TrafficPolicy,
 };
+use super::parse::{parse_ip, parse_range};
 use super::store::ServiceId;
 use super::warning::{AddressRole, PortRole, WarningReason};
 
@@ -281,10 +282,10 @@ fn source_ranges(service: &Service, warnings: &mut Vec<WarningReason>) -> Option
     }
     let mut ranges = Vec::with_capacity(service.source_ranges.len());
     for text in &service.source_ranges {
-        match text.trim().parse::<IpNet>() {
-            Ok(range) if range.prefix_len() == 0 => return None,
-            Ok(range) => ranges.push(range.trunc()),
-            Err(_) => warnings.push(WarningReason::NotARange { text: text.clone() }),
+        match parse_range(text.trim()) {
+            Some(range) if range.prefix_len() == 0 => return None,
+            Some(range) => ranges.push(range),
+            None => warnings.push(WarningReason::NotARange { text: text.clone() }),
         }
     }
     ranges.sort_unstable();
@@ -293,7 +294,7 @@ fn source_ranges(service: &Service, warnings: &mut Vec<WarningReason>) -> Option
 }
 
 fn parse(text: &str, role: AddressRole, warnings: &mut Vec<WarningReason>) -> Option<IpAddr> {
-    let parsed = text.parse().ok();
+    let parsed = parse_ip(text);
     if parsed.is_none() {
         let text = text.to_owned();
         warnings.push(WarningReason::NotAnAddress { role, text });

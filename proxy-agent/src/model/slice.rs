@@ -9,6 +9,7 @@ use super::address::unusable_class;
 use super::desired::Weight;
 use super::intern::Interner;
 use super::object::{Endpoint, EndpointSlice, Family, Protocol};
+use super::parse::parse_ip;
 use super::service::port_number;
 use super::warning::{AddressRole, PortRole, WarningReason};
 
@@ -168,7 +169,7 @@ fn weight(slice: &EndpointSlice, warnings: &mut Vec<WarningReason>) -> Weight {
 
 fn usable_address(text: &str, family: Family) -> Result<IpAddr, WarningReason> {
     let role = AddressRole::Endpoint;
-    let Ok(address) = text.parse::<IpAddr>() else {
+    let Some(address) = parse_ip(text) else {
         let text = text.to_owned();
         return Err(WarningReason::NotAnAddress { role, text });
     };

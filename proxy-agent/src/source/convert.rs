@@ -1,9 +1,7 @@
 //! From the objects of the API to those of the model.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::api::networking::v1 as networking;
@@ -14,6 +12,7 @@ use crate::model::object::{
     Endpoint, EndpointPort, EndpointSlice, Family, Node, ObjectName, Pod, Protocol, Service,
     ServiceCidr, ServicePort, ServiceType, TrafficPolicy,
 };
+use crate::model::{parse_ip, parse_range};
 
 /// The label by which a slice names its Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -138,7 +137,7 @@ pub fn node(object: core::Node) -> Option<Node> {
         listed
             .iter()
             .filter(move |address| address.type_ == type_)
-            .filter_map(|address| address.address.parse::<IpAddr>().ok())
+            .filter_map(|address| parse_ip(&address.address))
     };
     let spec = object.spec.unwrap_or_default();
     let is_marked = spec
@@ -155,7 +154,7 @@ pub fn node(object: core::Node) -> Option<Node> {
             .pod_cidrs
             .unwrap_or_else(|| spec.pod_cidr.into_iter().collect())
             .iter()
-            .filter_map(|range| range.parse().ok())
+            .filter_map(|range| parse_range(range))
             .collect(),
     })
 }
@@ -163,10 +162,10 @@ pub fn node(object: core::Node) -> Option<Node> {
 /// A ServiceCIDR; `None` where it has no name.
 pub fn service_cidr(object: networking::ServiceCIDR) -> Option<ServiceCidr> {
     let cidrs = object.spec.and_then(|spec| spec.cidrs).unwrap_or_default();
-    let ranges = cidrs.iter().filter_map(|range| range.parse::<IpNet>().ok());
+    let ranges = cidrs.iter().filter_map(|range| parse_range(range));
     Some(ServiceCidr {
         name: object.metadata.name.filter(|name| !name.is_empty())?.into(),
-        ranges: ranges.map(|range| range.trunc()).collect(),
+        ranges: ranges.collect(),
     })
 }
 
