@@ -299,7 +299,7 @@ fn check_picture(before: &View, picture: &View, after: &View) -> Result<(), Stri
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(160))]
 
     #[test]
     fn every_history_ends_as_its_last_objects_programmed_at_once(
