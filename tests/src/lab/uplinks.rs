@@ -1,6 +1,6 @@
 //! Other ways between the machines than the fabric.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{
     addresses::{self, Addresses},
@@ -46,6 +46,26 @@ impl Cluster {
             route_pods_by(namespace, TUN, ends, addresses::pod_ranges(other))?;
         }
         Ok(cable)
+    }
+
+    /// The same by the kernel's GRE tunnels, which have no link header either. False if this kernel
+    /// has none.
+    pub fn join_by_gre(&self) -> Result<bool> {
+        for (node, other) in [(1, 2), (2, 1)] {
+            let namespace = &self.nodes[usize::from(node) - 1].namespace;
+            let [local, remote] = [node, other].map(|it| addresses::node(it).v4);
+            let made = namespace.ip(&[format!(
+                "link add {TUN} type gre local {local} remote {remote} ttl 64"
+            )]);
+            if let Err(error) = made {
+                let text = format!("{error:#}");
+                ensure!(text.contains("Unknown device type"), "{text}");
+                return Ok(false);
+            }
+            let ends = [node, other].map(addresses::tunnel);
+            route_pods_by(namespace, TUN, ends, addresses::pod_ranges(other))?;
+        }
+        Ok(true)
     }
 
     /// Has the client reach node1, and node1 the client, by devices without a link header.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result, ensure};
 use proxy_tests::lab::tun::TUN;
 use proxy_tests::lab::{
-    Cluster, Family, Namespace, Options, PodNetwork, Process, addresses, client, mirror,
+    Cluster, Family, Namespace, Options, PodNetwork, addresses, client, mirror,
 };
 
 use crate::every_path::{packets, start};
@@ -13,37 +13,52 @@ use crate::metrics::{metrics, value};
 use crate::world::{World, cluster_ip};
 use crate::xdp;
 
-/// Sends packets through each path of a cluster that `join` has given devices without a link
-/// header.
-fn without_link_header(
-    nodes: &[usize],
-    join: impl FnOnce(&Cluster) -> Result<Process>,
-) -> Result<()> {
+fn cluster() -> Result<Cluster> {
     let cluster = Cluster::new(Options {
         network: PodNetwork::Bridge,
         pods_per_node: 2,
     })?;
     cluster.make_cables_like_hardware()?;
-    let _cable = join(&cluster)?;
+    Ok(cluster)
+}
+
+/// Sends packets through each path of a cluster of which these nodes have devices without a link
+/// header.
+fn without_link_header(cluster: &Cluster, nodes: &[usize]) -> Result<()> {
     let _servers = mirror::start([cluster.pod(1, 1), cluster.pod(2, 1)])?;
-    let agents = start(&cluster)?;
+    let agents = start(cluster)?;
     for node in nodes {
         agents[node - 1].wait_attached(TUN)?;
     }
     for family in Family::BOTH {
-        packets(&cluster, family)?;
+        packets(cluster, family)?;
     }
     Ok(())
 }
 
 #[test]
 fn nodes_may_be_joined_without_link_headers() -> Result<()> {
-    without_link_header(&[1, 2], Cluster::join_by_tun)
+    let cluster = cluster()?;
+    let _cable = cluster.join_by_tun()?;
+    without_link_header(&cluster, &[1, 2])
+}
+
+#[test]
+fn nodes_may_be_joined_by_tunnels_of_the_kernel() -> Result<()> {
+    let cluster = cluster()?;
+    if cluster.join_by_gre()? {
+        without_link_header(&cluster, &[1, 2])
+    } else {
+        println!("skipped: this kernel has no GRE devices");
+        Ok(())
+    }
 }
 
 #[test]
 fn a_client_may_come_without_a_link_header() -> Result<()> {
-    without_link_header(&[1], Cluster::connect_client_by_tun)
+    let cluster = cluster()?;
+    let _cable = cluster.connect_client_by_tun()?;
+    without_link_header(&cluster, &[1])
 }
 
 fn flows_created(node: &Namespace) -> Result<f64> {
