@@ -50,7 +50,7 @@ pub use settings::{Range, SERVICE_CIDRS, Settings, settings_flags};
 pub use socket::{
     CGROUP_LEVELS, LEFT_OUT_PODS, NatDirection, SocketCookie, SocketKey, SocketRecord,
 };
-pub use stage::{Answers, STAGES, Stage};
+pub use stage::{ANSWERS, Answers, STAGES, Stage};
 
 /// The version of this layout; maps are pinned under it.
 pub const VERSION: u32 = 6;

@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use crate::flow_table::{Place, Record};
 use crate::layout::{
-    Address, Affinity, AffinityKey, Answers, Backend, Bucket, Counter, FilterBits, FlowKey,
-    FlowSeed, Fragment, FragmentKey, Frontend, FrontendKey, NatPort, NewFlow, Port, Settings,
-    SocketKey, SocketRecord, SourceRange, Timeouts, Traffic,
+    ANSWERS, Address, Affinity, AffinityKey, Answers, Backend, Bucket, Counter, FilterBits,
+    FlowKey, FlowSeed, Fragment, FragmentKey, Frontend, FrontendKey, NatPort, NewFlow, Port,
+    Settings, SocketKey, SocketRecord, SourceRange, Timeouts, Traffic,
 };
 use crate::pipeline::{SocketTables, Tables};
 
@@ -83,7 +83,7 @@ pub struct Shared {
     /// The clock, in ticks.
     pub now: Cell<u32>,
     /// `ANSWERS`
-    pub answers: Cell<Answers>,
+    pub answers: RefCell<[Answers; ANSWERS as usize]>,
     /// What the next random number is; moves on by itself.
     pub random: Cell<u32>,
     /// `FLOW_SEED`
@@ -100,7 +100,7 @@ impl Default for Shared {
             calls: RefCell::default(),
             counters: RefCell::default(),
             now: Cell::new(1),
-            answers: Cell::default(),
+            answers: RefCell::default(),
             random: Cell::new(1),
             flow_seed: Cell::new(0),
         }
@@ -386,13 +386,12 @@ impl<A: Address> Tables<A> for Memory<A> {
         add(&self.backend_traffic, backend, traffic);
     }
 
-    fn take_reply_token(&self) -> bool {
+    fn take_reply_token(&self, budget: u32) -> bool {
         self.call(Call::Array);
         self.call(Call::Clock);
-        let mut answers = self.shared.answers.get();
-        let is_allowed = answers.take(self.shared.now.get());
-        self.shared.answers.set(answers);
-        is_allowed
+        let mut all = self.shared.answers.borrow_mut();
+        let answers = all.get_mut(budget as usize);
+        answers.is_some_and(|answers| answers.take(self.shared.now.get()))
     }
 
     fn count(&self, counter: Counter) {

@@ -19,6 +19,8 @@ pub unsafe trait Bytes: Copy {}
 pub trait Address: Bytes + Eq + Hash + Debug + Default + 'static {
     /// The EtherType of packets of this version.
     const ETHERTYPE: u16;
+    /// 127.0.0.1 or `::1`.
+    const LOOPBACK: Self;
     /// The 32-bit words of the address.
     fn words(&self) -> &[u32];
     /// Whether it is 127.0.0.0/8 or `::1`, the host's own way to itself.
@@ -41,6 +43,7 @@ pub struct V6(pub [u32; 4]);
 
 impl Address for V4 {
     const ETHERTYPE: u16 = 0x0800;
+    const LOOPBACK: Self = Self([0x7f00_0001_u32.to_be()]);
 
     #[inline(always)]
     fn words(&self) -> &[u32] {
@@ -62,6 +65,7 @@ impl Address for V4 {
 
 impl Address for V6 {
     const ETHERTYPE: u16 = 0x86dd;
+    const LOOPBACK: Self = Self([0, 0, 0, 1_u32.to_be()]);
 
     #[inline(always)]
     fn words(&self) -> &[u32] {

@@ -102,8 +102,8 @@ macro_rules! for_each_map {
             programs shared {
                 /// drops and oddities by reason
                 counters: COUNTERS = PerCpuArray(u64), MapSize::OneEach(layout::COUNTERS), Anew;
-                /// resets and ICMP errors sent in this second
-                answers: ANSWERS = PerCpuArray(Answers), MapSize::Fixed(1), Anew;
+                /// resets and ICMP errors sent in this second, by kind, to Pods and to others
+                answers: ANSWERS = PerCpuArray(Answers), MapSize::Fixed(layout::ANSWERS), Anew;
                 /// room for a FIB lookup, which the stack has not
                 lookup: LOOKUP = PerCpuArray(FibLookup), MapSize::Fixed(1), Passing;
                 /// what the hooks' programs call

@@ -102,7 +102,10 @@ pub const STAGES: u32 = match Stage::ALL {
     [] => 0,
 };
 
-/// The one element of `ANSWERS`, of each CPU: how many resets and ICMP errors it sent.
+/// Elements of `ANSWERS`, of each CPU: for each kind of answer two, to Pods and to others.
+pub const ANSWERS: u32 = 6;
+
+/// An element of `ANSWERS`: how many resets and ICMP errors of a kind a CPU sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Answers {

@@ -98,9 +98,9 @@ pub trait Tables<A: Address> {
     fn random(&self) -> u32;
     /// Adds to what was translated for a Service port and one of its backends.
     fn add_traffic(&self, service: u32, backend: u32, traffic: Traffic);
-    /// Whether one more reset or ICMP error may be sent now, by
-    /// [`Answers`](crate::layout::Answers).
-    fn take_reply_token(&self) -> bool;
+    /// Whether one more reset or ICMP error may be sent now, by the element of `ANSWERS` with this
+    /// index ([`Answers`](crate::layout::Answers)).
+    fn take_reply_token(&self, budget: u32) -> bool;
     /// Adds one to a counter.
     fn count(&self, counter: Counter);
 }

@@ -173,8 +173,8 @@ impl<A: Address + VersionMaps<A>> Tables<A> for Maps {
     }
 
     #[inline(always)]
-    fn take_reply_token(&self) -> bool {
-        let Some(answers) = ANSWERS.get_ptr_mut(0) else {
+    fn take_reply_token(&self, budget: u32) -> bool {
+        let Some(answers) = ANSWERS.get_ptr_mut(budget) else {
             return false;
         };
         // SAFETY: this CPU's own copy, and the program is not preempted by

@@ -97,8 +97,9 @@ where
 {
     let mut skb = Skb::new(ctx);
     let (network, mtu) = skb.load_cb();
-    let verdict = Context::<A, _, _>::new(&mut skb, network, &Maps, Client::Outside)
-        .answer(Reason::TooBig(mtu));
+    let client = skb.load_client();
+    let verdict =
+        Context::<A, _, _>::new(&mut skb, network, &Maps, client).answer(Reason::TooBig(mtu));
     apply(&mut skb, network, verdict)
 }
 

@@ -175,6 +175,36 @@ fn so_many_are_answered_and_the_rest_is_dropped() {
     }
 }
 
+/// A flood from outside uses up what others are told neither of other things nor in Pods.
+#[test]
+fn each_kind_of_answer_has_a_limit_of_its_own_and_so_have_pods() {
+    for family in Family::BOTH {
+        let [nobodys, service] = [1, 2].map(|host| SocketAddr::new(address(family, 9, host), 80));
+        let mut scenario = Scenario::empty();
+        let far = scenario.add_backend(SocketAddr::new(address(family, 3, 1), 8080), false);
+        for (frontend, set) in [(nobodys, vec![]), (service, vec![far])] {
+            let frontend = Frontend::new(frontend, Protocol::Udp, set);
+            scenario.frontends.push(frontend);
+        }
+        let world = World::new(&scenario);
+        let refused = Packet::udp(client(family), nobodys);
+        while world.send(Hook::FromOutside, &refused).0 == Action::Bounce {}
+        let pod = SocketAddr::new(address(family, 2, 1), 50_000);
+        let (action, _) = world.send(Hook::FromPod, &Packet::udp(pod, nobodys));
+        assert_eq!(action, Action::Bounce, "a Pod's");
+
+        let packet = Packet::udp(client(family), service);
+        let (action, sent_on) = world.send(Hook::FromOutside, &packet);
+        assert_eq!(action, Action::Forward);
+        let (action, _) = world.too_big(&sent_on, 1400);
+        assert_eq!(action, Action::Reinject, "too big");
+
+        let last_hop = Packet { ttl: 1, ..packet };
+        let (action, _) = world.send(Hook::FromOutside, &last_hop);
+        assert_eq!(action, Action::Bounce, "time exceeded");
+    }
+}
+
 #[test]
 fn the_sender_of_what_is_too_big_for_the_way_on_is_told() {
     let world = World::new(&Scenario::usual());

@@ -116,6 +116,84 @@ fn datagrams_move_when_their_endpoint_ends() {
     }
 }
 
+/// A socket that is connected to what was the endpoint of a frontend for it names that itself.
+#[test]
+fn a_socket_that_is_connected_to_an_endpoint_names_it() {
+    for family in Family::BOTH {
+        for client in [Client::Host, Client::Pod] {
+            for protocol in [TCP, UDP] {
+                let world = scene(family);
+                let service = at(family, 9, 1, 80);
+                let connecting = Caller::new(client, protocol, 1);
+                let sending = Caller::new(client, protocol, 2);
+                let mut known = Vec::new();
+                if let Outcome::Endpoint(end) = connecting.connect(&world, service) {
+                    known.push((connecting, end));
+                }
+                if protocol == UDP {
+                    let end = endpoint(sending.send(&world, None, service));
+                    known.push((sending, end));
+                }
+                for (caller, end) in known {
+                    assert_eq!(caller.on_getpeername(&world, end), Some(service));
+                    assert_eq!(caller.connect(&world, end), Outcome::Unchanged);
+                    assert_eq!(
+                        caller.on_getpeername(&world, end),
+                        None,
+                        "{client:?} {protocol}"
+                    );
+                    assert_eq!(
+                        caller.on_recvmsg(&world, end),
+                        None,
+                        "{client:?} {protocol}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// And one that is connected to a frontend names that one, whatever it has asked before.
+#[test]
+fn a_socket_that_is_connected_to_another_frontend_names_that() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        let [asked, connected] = [1, 2].map(|host| at(family, 9, host, 80));
+        let mut met = 0;
+        for cookie in 0..50 {
+            let caller = Caller::new(Client::Host, UDP, cookie);
+            let before = endpoint(caller.send(&world, None, asked));
+            let peer = endpoint(caller.connect(&world, connected));
+            met += u8::from(before == peer);
+            assert_eq!(caller.on_getpeername(&world, peer), Some(connected));
+        }
+        assert!(met > 0, "none had the same endpoint twice");
+    }
+}
+
+/// For the kernel it is the loopback address, where NodePorts are the host's; not a Pod's.
+#[test]
+fn the_unspecified_address_is_the_hosts_loopback() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        let (any, loopback) = match family {
+            Family::V4 => ("0.0.0.0:30080", "127.0.0.1:30080"),
+            Family::V6 => ("[::]:30080", "[::1]:30080"),
+        };
+        let (any, loopback) = (any.parse().unwrap(), loopback.parse().unwrap());
+        for protocol in [TCP, UDP] {
+            let caller = Caller::new(Client::Host, protocol, protocol.into());
+            let peer = endpoint(caller.connect(&world, any));
+            assert_eq!(caller.on_getpeername(&world, peer), Some(loopback));
+            let caller = Caller::new(Client::Pod, protocol, 100);
+            assert_eq!(caller.connect(&world, any), Outcome::Unchanged);
+        }
+        let caller = Caller::new(Client::Host, UDP, 200);
+        let peer = endpoint(caller.send(&world, None, any));
+        assert_eq!(caller.on_recvmsg(&world, peer), Some(loopback));
+    }
+}
+
 #[test]
 fn what_is_remembered_of_a_connection_lasts_until_it_is_closed() {
     for family in Family::BOTH {

@@ -8,7 +8,7 @@ use super::packet::parse::parse_or_first_fragment;
 use super::packet::rewrite::swap_link_addresses;
 use super::packet::{IpVersion, Packet};
 use super::tables::Tables;
-use super::verdict::Verdict;
+use super::verdict::{Client, Verdict};
 use crate::layout::{Counter, protocol};
 use crate::pipeline::context::Context;
 use icmp_error::into_icmp_error;
@@ -32,6 +32,24 @@ pub enum Reason {
     TooBigForTunnel(u16),
 }
 
+impl Reason {
+    /// The element of `ANSWERS` that says how many such answers there were: those of one kind use
+    /// nothing up of another's, nor those to outside of the Pods'.
+    #[inline(always)]
+    const fn budget(self, client: Client) -> u32 {
+        let kind = match self {
+            Self::Refused => 0,
+            Self::Expired => 1,
+            Self::TooBig(_) | Self::TooBigForTunnel(_) => 2,
+        };
+        kind * 2
+            + match client {
+                Client::Pod => 1,
+                Client::Outside | Client::Host => 0,
+            }
+    }
+}
+
 impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// Makes of a packet, whose IP header is at `network`, the answer to it.
     #[inline(always)]
@@ -47,7 +65,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             self.tables.count(Counter::MartianSource);
             return Verdict::Drop;
         }
-        if !self.tables.take_reply_token() {
+        if !self.tables.take_reply_token(reason.budget(self.client)) {
             self.tables.count(Counter::RateLimited);
             return Verdict::Drop;
         }

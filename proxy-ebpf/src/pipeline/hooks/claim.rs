@@ -20,7 +20,7 @@ use crate::pipeline::verdict::Verdict;
 /// and after them, that is within the kernel's limit of 33 tail calls for a packet.
 const CLAIM_ATTEMPTS: u32 = 7;
 /// Pauses of one wait for another CPU.
-const PAUSES: u32 = 4096;
+const PAUSES: u32 = 1024;
 
 impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// Looks who has the flow's tuples. Where another CPU has made the flow meanwhile, or only

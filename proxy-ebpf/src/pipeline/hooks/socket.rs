@@ -78,13 +78,20 @@ pub fn on_connect<A: Address, T: SocketTables<A>>(
     to: SockAddr<A>,
     tables: &T,
 ) -> SocketVerdict<A> {
-    let is_pinned = socket.protocol == protocol::UDP && socket.client == Client::Pod;
-    if is_pinned || !is_tcp_or_udp(socket) {
+    if !is_tcp_or_udp(socket) {
         return SocketVerdict::Unchanged;
     }
-    match select_endpoint(socket, to, tables) {
+    let to = meant_by(socket, to);
+    let is_pinned = socket.protocol == protocol::UDP && socket.client == Client::Pod;
+    let selected = if is_pinned {
+        Ok(None)
+    } else {
+        select_endpoint(socket, to, tables)
+    };
+    match selected {
         Ok(Some((index, backend))) => {
             let endpoint = sock_addr_of(&backend);
+            forget_datagrams(socket, endpoint, tables);
             let record = record(to, index, backend.generation, tables)
                 .connected_to(&endpoint.address, endpoint.port);
             tables.insert_socket(&SocketKey::connected(socket.cookie), &record);
@@ -92,9 +99,10 @@ pub fn on_connect<A: Address, T: SocketTables<A>>(
             SocketVerdict::Endpoint(endpoint)
         }
         Ok(None) => {
-            if socket.protocol == protocol::UDP {
-                // It may have been connected to a frontend before.
+            // It may have been connected to a frontend before, and now to that one's endpoint.
+            if tables.filter_matches(FilterBits::of_source(&to.address, to.port)) {
                 on_release(socket.cookie, tables);
+                forget_datagrams(socket, to, tables);
             }
             SocketVerdict::Unchanged
         }
@@ -122,6 +130,7 @@ pub fn on_sendmsg<A: Address, T: SocketTables<A>>(
             SocketVerdict::Unchanged
         };
     }
+    let to = meant_by(socket, to);
     if let Some(endpoint) = udp_flow_endpoint(socket, to, tables) {
         return SocketVerdict::Endpoint(endpoint);
     }
@@ -141,7 +150,7 @@ pub fn on_sendmsg<A: Address, T: SocketTables<A>>(
             SocketVerdict::Endpoint(endpoint)
         }
         Ok(None) => {
-            remove_reverse_nat(socket, to, tables);
+            forget_datagrams(socket, to, tables);
             SocketVerdict::Unchanged
         }
         Err(reason) => deny(socket, reason, tables),
@@ -377,14 +386,28 @@ fn remember<A: Address, T: SocketTables<A>>(
     tables.insert_socket(&key(socket, to, NatDirection::Forward), &forward);
 }
 
-/// What is sent to `to` is no Service's: an answer has its own address, also where `to`
-/// was an endpoint before.
+/// What the kernel takes a destination for: the unspecified address is the host's loopback one
+/// (`ip_route_output_key_hash_rcu` in `net/ipv4/route.c`, `tcp_v6_connect` in
+/// `net/ipv6/tcp_ipv6.c`). A Pod's loopback has no NodePorts.
 #[inline(always)]
-fn remove_reverse_nat<A: Address, T: SocketTables<A>>(
-    socket: &Socket,
-    to: SockAddr<A>,
-    tables: &T,
-) {
+fn meant_by<A: Address>(socket: &Socket, to: SockAddr<A>) -> SockAddr<A> {
+    if socket.client == Client::Host && to.address == A::default() {
+        SockAddr {
+            address: A::LOOPBACK,
+            ..to
+        }
+    } else {
+        to
+    }
+}
+
+/// An answer of this end has its own address from now on, also where it was asked as the endpoint
+/// of a frontend before, in datagrams.
+#[inline(always)]
+fn forget_datagrams<A: Address, T: SocketTables<A>>(socket: &Socket, to: SockAddr<A>, tables: &T) {
+    if socket.protocol != protocol::UDP {
+        return;
+    }
     let from = key(socket, to, NatDirection::Reverse);
     let Some(record) = tables.socket(&from) else {
         return;
