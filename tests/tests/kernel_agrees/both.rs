@@ -224,6 +224,8 @@ impl Both {
         what: &str,
     ) -> Result<(Outcome, Vec<u8>)> {
         stay_within_a_tick();
+        // Read before, since this thread may lose its processor for long after the kernel's run.
+        self.host.v4.shared.now.set(maps::now()?);
         let device = self.device;
         let by_xdp = match (hook, device) {
             (Hook::FromOutside, Device::XdpThatPasses | Device::XdpThatSends) => {
@@ -364,7 +366,6 @@ impl Both {
 
     fn run_host(&self, hook: Hook, device: Device, bytes: &[u8]) -> Result<(Outcome, Vec<u8>)> {
         let mut frame = Frame(bytes.to_vec());
-        self.host.v4.shared.now.set(maps::now()?);
         let link = match device {
             Device::Ethernet | Device::XdpThatPasses | Device::XdpThatSends => Link::Ethernet,
             Device::Ip => Link::Ip(u16::from_be_bytes([bytes[12], bytes[13]])),
