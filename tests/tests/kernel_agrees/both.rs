@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use proxy_agent::maps::{
-    self, FakeMaps, FilterRepairs, Loaded, MapSizes, Maps as _, ProgramName, Readable as _,
-    RecordTables, SocketScope, load,
+    FakeMaps, FilterRepairs, Loaded, MapSizes, Maps as _, ProgramName, Readable as _, RecordTables,
+    SocketScope, load,
 };
 use proxy_agent::model::object;
 use proxy_agent::plan::{FrontendId, Write};
@@ -223,9 +223,8 @@ impl Both {
         bytes: &[u8],
         what: &str,
     ) -> Result<(Outcome, Vec<u8>)> {
-        stay_within_a_tick();
         // Read before, since this thread may lose its processor for long after the kernel's run.
-        self.host.v4.shared.now.set(maps::now()?);
+        self.host.v4.shared.now.set(tick_for_both());
         let device = self.device;
         let by_xdp = match (hook, device) {
             (Hook::FromOutside, Device::XdpThatPasses | Device::XdpThatSends) => {
@@ -247,7 +246,7 @@ impl Both {
             );
             return Ok(untouched);
         }
-        let (host, host_bytes) = self.run_host(hook, device, bytes)?;
+        let (host, host_bytes) = self.run_host(hook, device, bytes);
         assert_eq!(kernel, host, "verdicts of kernel and host, {what}");
         // A test run has an Ethernet header also where there is none, and would put
         // headers behind it.
@@ -364,7 +363,7 @@ impl Both {
         &self.kernel.records
     }
 
-    fn run_host(&self, hook: Hook, device: Device, bytes: &[u8]) -> Result<(Outcome, Vec<u8>)> {
+    fn run_host(&self, hook: Hook, device: Device, bytes: &[u8]) -> (Outcome, Vec<u8>) {
         let mut frame = Frame(bytes.to_vec());
         let link = match device {
             Device::Ethernet | Device::XdpThatPasses | Device::XdpThatSends => Link::Ethernet,
@@ -387,35 +386,35 @@ impl Both {
             Action::Drop => Outcome::Dropped,
             Action::Bounce | Action::Forward | Action::Reinject => Outcome::SentOn,
         };
-        Ok((outcome, frame.0))
+        (outcome, frame.0)
     }
 }
 
-/// Waits for the next tick, if this one ends soon: kernel and host are to see the same, by which
-/// they choose among source ports.
-fn stay_within_a_tick() {
-    const RUN: Duration = Duration::from_millis(30);
+/// The time in ticks. Waits for the next one, if this one ends soon: kernel and host are to see the
+/// same, by which they choose among source ports, and among records to be evicted.
+fn tick_for_both() -> u32 {
+    const RUN: Duration = Duration::from_millis(50);
     let tick = 1 << ticks::SHIFT;
-    let left = tick - monotonic().as_nanos() % tick;
-    let left = Duration::from_nanos(u64::try_from(left).unwrap_or_default());
-    if left < RUN {
+    loop {
+        let now = coarse_clock();
+        let left = Duration::from_nanos(tick - now % tick);
+        if left >= RUN {
+            return ticks::from_nanoseconds(now);
+        }
         thread::sleep(left);
     }
 }
 
-/// The clock of the programs.
-#[expect(unsafe_code, reason = "std does not say since when its clock counts")]
-fn monotonic() -> Duration {
+/// The clock of the programs, which is a jiffy late, in nanoseconds (`bpf_ktime_get_coarse_ns`).
+#[expect(unsafe_code, reason = "std does not have this clock")]
+fn coarse_clock() -> u64 {
     let mut now = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: fills `now`; this clock is always there.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    Duration::new(
-        now.tv_sec.unsigned_abs(),
-        u32::try_from(now.tv_nsec).unwrap_or_default(),
-    )
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
 /// Index of a device of this namespace.
