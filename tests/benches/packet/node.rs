@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use proxy_agent::maps::{Loaded, MapSizes, Maps as _, ProgramName, SocketScope, load};
 use proxy_ebpf::layout::{EdgeDevice, xdp_device_flags};
 use proxy_tests::lab::{Family, Namespace};
@@ -108,8 +108,8 @@ pub(crate) fn lay_out(namespace: &Namespace) -> Result<()> {
 /// The node.
 pub(crate) struct Node {
     kernel: Loaded,
-    /// Where replies to each flow's translated packets go.
-    translated: [Vec<SocketAddr>; 2],
+    /// Clients with flows, and where replies to their translated packets go.
+    established: [Vec<(usize, SocketAddr)>; 2],
     /// The number of the next client that nobody was.
     next: usize,
 }
@@ -150,15 +150,16 @@ impl Node {
             frontends: 262_144,
             backends: 4096,
             slots: 8192,
-            flows: 262_144,
+            // So many that no bucket is full: each flow has a record for each direction.
+            flows: 2_097_152,
             node_addresses: 16,
         };
         let kernel = load(sizes, SocketScope::default(), None)
             .context("load the programs (root is needed)")?;
         let mut node = Self {
             kernel,
-            translated: [Vec::new(), Vec::new()],
-            next: fill.flows,
+            established: [Vec::new(), Vec::new()],
+            next: fill.flows + fill.flows / 8,
         };
         node.kernel.xdp()?.load()?;
         node.let_xdp_send()?;
@@ -166,7 +167,10 @@ impl Node {
             node.kernel.maps.write(&write)?;
         }
         for family in Family::BOTH {
-            for number in 0..fill.flows {
+            // A few find a full bucket, in which nobody can be spared.
+            let mut numbers = 0..fill.flows + fill.flows / 8;
+            while node.established[family as usize].len() < fill.flows {
+                let number = numbers.next().context("too many found no room")?;
                 node.establish(family, number)?;
             }
         }
@@ -191,26 +195,28 @@ impl Node {
         const ANSWER: u8 = tcp_flags::SYN | tcp_flags::ACK;
         let client = client(family, number);
         let near = local(family);
-        self.run(Hook::Ingress, &Packet::tcp(client, near, tcp_flags::SYN))?;
+        let (verdict, _) = self.run(Hook::Ingress, &Packet::tcp(client, near, tcp_flags::SYN))?;
+        if verdict != program::NEXT {
+            return Ok(());
+        }
         self.run(Hook::Egress, &Packet::tcp(near, client, ANSWER))?;
         self.run(Hook::Ingress, &Packet::tcp(client, near, tcp_flags::ACK))?;
 
         let (far, endpoint) = (remote(family, number), remote_endpoint(family, number));
-        let sent = self.run(Hook::Ingress, &Packet::tcp(client, far, tcp_flags::SYN))?;
+        let (_, sent) = self.run(Hook::Ingress, &Packet::tcp(client, far, tcp_flags::SYN))?;
         let translated = source_of(family, &sent).context("a packet cut short")?;
-        ensure!(
-            translated.ip() != client.ip(),
-            "{client} was not translated"
-        );
+        if translated.ip() == client.ip() {
+            return Ok(());
+        }
         self.run(Hook::Ingress, &Packet::tcp(endpoint, translated, ANSWER))?;
         self.run(Hook::Ingress, &Packet::tcp(client, far, tcp_flags::ACK))?;
-        self.translated[family as usize].push(translated);
+        self.established[family as usize].push((number, translated));
         Ok(())
     }
 
-    /// Where an endpoint on another node answers this client.
-    pub(crate) fn translated(&self, family: Family, client: usize) -> SocketAddr {
-        self.translated[family as usize][client]
+    /// The number of a client that has flows, and where an endpoint on another node answers it.
+    pub(crate) fn established(&self, family: Family, place: usize) -> (usize, SocketAddr) {
+        self.established[family as usize][place]
     }
 
     /// The number of a client that has no flow yet.
@@ -219,11 +225,12 @@ impl Node {
         self.next - 1
     }
 
-    fn run(&mut self, hook: Hook, packet: &Packet) -> Result<Vec<u8>> {
+    /// What the program returns, and what the packet becomes.
+    fn run(&mut self, hook: Hook, packet: &Packet) -> Result<(i32, Vec<u8>)> {
         let bytes = program::frame(packet);
         let mut out = vec![0; bytes.len() + 64];
-        program::run(self.program(hook)?, &bytes, 1, Some(&mut out))?;
-        Ok(out)
+        let (verdict, _) = program::run(self.program(hook)?, &bytes, 1, Some(&mut out))?;
+        Ok((verdict, out))
     }
 
     /// How long a case's run takes, in nanoseconds.

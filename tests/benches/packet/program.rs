@@ -28,7 +28,7 @@ pub(crate) enum Runs {
 }
 
 /// `TCX_NEXT`, as programs of TC leave a packet to the next one.
-const NEXT: i32 = -1;
+pub(crate) const NEXT: i32 = -1;
 /// `XDP_PASS`.
 const XDP_PASS: i32 = 2;
 

@@ -109,7 +109,7 @@ pub(super) fn goals(rows: &[Row]) -> Vec<Goal> {
         (
             "TC, hit",
             "ingress",
-            "hit, local endpoint, warm, repeated",
+            "hit, local endpoint, warm, single",
             100.0,
         ),
         ("XDP, hit", "xdp", "hit, local endpoint, warm", 70.0),
