@@ -65,6 +65,11 @@ impl Cluster {
             let ends = [node, other].map(addresses::tunnel);
             route_pods_by(namespace, TUN, ends, addresses::pod_ranges(other))?;
         }
+        // What the ends send fits through the tunnel, in fragments, too.
+        let pods = self.pods().map(|pod| &pod.namespace);
+        for end in pods.chain([&self.client]) {
+            end.ip(&["link set eth0 mtu 1400".into()])?;
+        }
         Ok(true)
     }
 
