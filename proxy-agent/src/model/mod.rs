@@ -50,7 +50,7 @@ pub use desired::{DesiredPort, PortName};
 pub use health_check::HealthCheck;
 pub use node::{NodeAddresses, NodePortAddresses};
 pub use object::{Change, ObjectName};
-pub use parse::{parse_ip, parse_range};
+pub use parse::{parse_ip, parse_ip_as_written, parse_range};
 pub use warning::{ServiceWarning, WarningReason};
 
 use claims::Claims;

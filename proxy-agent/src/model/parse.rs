@@ -9,8 +9,12 @@ use ipnet::IpNet;
 
 /// An address; `None` where the text is none.
 pub fn parse_ip(text: &str) -> Option<IpAddr> {
-    let address: IpAddr = without_leading_zeros(text)?.parse().ok()?;
-    Some(address.to_canonical())
+    parse_ip_as_written(text).map(|address| address.to_canonical())
+}
+
+/// The same, in which an IPv4-mapped address stays one of IPv6.
+pub fn parse_ip_as_written(text: &str) -> Option<IpAddr> {
+    without_leading_zeros(text)?.parse().ok()
 }
 
 /// A range of addresses, without the bits behind its prefix; `None` where the text is none.

@@ -37,7 +37,7 @@ impl From<[u8; 6]> for LinkAddress {
 /// What XDP can do with a device: bits of [`xdp_device_flags`].
 pub type XdpDeviceFlags = u32;
 
-/// Elements of `EDGE_DEVICES`: a node's hardware and tunnels, and a device for each Pod.
+/// Elements of `EDGE_DEVICES`: a node's uplinks, and the members of those that are bonds.
 pub const EDGE_DEVICES: u32 = 1024;
 
 /// What XDP can do with a device.

@@ -1,37 +1,12 @@
 //! Addresses and address ranges as kube-proxy takes them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::form::Wrong;
 use crate::model::NodePortAddresses;
-
-/// An address; as in Kubernetes the parts of an IPv4 address may begin with zeros.
-pub(super) fn ip(text: &str) -> Option<IpAddr> {
-    if text.contains(':') || !text.contains('.') {
-        return text.parse().ok();
-    }
-    let parts: Vec<_> = text
-        .split('.')
-        .map(|part| match part.trim_start_matches('0') {
-            "" if !part.is_empty() => "0",
-            rest => rest,
-        })
-        .collect();
-    parts.join(".").parse().ok()
-}
-
-/// A range; the address may be any in it.
-pub(super) fn range(text: &str) -> Option<IpNet> {
-    let (address, length) = text.split_once('/')?;
-    let length = length
-        .bytes()
-        .all(|b| b.is_ascii_digit())
-        .then_some(length)?;
-    let net = IpNet::new(ip(address)?, length.parse().ok()?).ok()?;
-    Some(net.trunc())
-}
+pub(super) use crate::model::{parse_ip_as_written as ip, parse_range as range};
 
 /// An address with a port, which is `port` if there is none.
 pub(super) fn endpoint(text: &str, port: u16) -> Result<SocketAddr, String> {
@@ -123,6 +98,8 @@ pub(super) fn node_port_addresses<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[test]
