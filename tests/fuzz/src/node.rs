@@ -54,10 +54,12 @@ impl Node {
         is_empty(&self.v4) && is_empty(&self.v6)
     }
 
-    /// How many packets could not be changed as they should have been.
-    pub fn failed_rewrites(&self) -> u64 {
+    /// How many packets were changed before it was known whether they can be delivered: those
+    /// whose change failed half-way, and those that were taken out of a tunnel, for which there
+    /// may be no room in the flow table.
+    pub fn begun_changes(&self) -> u64 {
         // Both memories count in one place.
-        self.v4.counter(Counter::RewriteFailed)
+        self.v4.counter(Counter::RewriteFailed) + self.v4.counter(Counter::Decapsulated)
     }
 
     /// Runs a frame through the pipeline.

@@ -5,8 +5,8 @@
 //! put into or taken out of, unless an ICMP error takes its place; only addresses, ports and
 //! checksums change, and time to live and link-layer addresses where it is sent on; a
 //! checksum that was right stays right; and not touched is what is dropped, unless a change of
-//! it failed half-way, what passes while there is no flow, and what is no TCP, UDP, SCTP or
-//! ICMP packet.
+//! it failed half-way or it was taken out of a tunnel first, what passes while there is no
+//! flow, and what is no TCP, UDP, SCTP or ICMP packet.
 #![no_main]
 
 #[path = "../../../proxy-ebpf/tests/pipeline/maps.rs"]
@@ -29,10 +29,10 @@ fuzz_target!(|bytes: &[u8]| {
     let mut node = Node::new(script.state);
     for step in &script.steps {
         node.happen(step.event);
-        let failed = node.failed_rewrites();
+        let begun = node.begun_changes();
         let (action, after) = node.run(step);
         // What was begun and could not be finished is dropped as it is then.
-        let is_whole = node.failed_rewrites() == failed;
+        let is_whole = node.begun_changes() == begun;
         let is_dropped = action == Action::Drop && is_whole;
         if is_dropped || (action == Action::Pass && node.has_no_flows()) {
             assert_eq!(step.frame, after, "not translated, and touched");
