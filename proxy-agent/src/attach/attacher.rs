@@ -130,6 +130,12 @@ impl Attacher {
         self.attached.len()
     }
 
+    /// Whether what leaves by a device is served there.
+    pub fn serves_outside(&self, index: u32) -> bool {
+        let attached = self.attached.get(&index);
+        attached.is_some_and(|it| it.role == Role::Outside)
+    }
+
     /// Number of devices that have XDP.
     pub fn with_xdp(&self) -> usize {
         self.uplinks.served()
@@ -320,9 +326,13 @@ fn is_gone(device: &Device) -> bool {
 
 fn programs_for(role: Role, link: LinkLayer) -> (ProgramName, ProgramName) {
     match (role, link) {
-        (Role::Pod, LinkLayer::Ethernet) => (ProgramName::IngressPod, ProgramName::Egress),
-        (Role::Pod, LinkLayer::Ip) => (ProgramName::IngressPodIp, ProgramName::EgressIp),
-        (Role::Outside, LinkLayer::Ethernet) => (ProgramName::IngressOutside, ProgramName::Egress),
-        (Role::Outside, LinkLayer::Ip) => (ProgramName::IngressOutsideIp, ProgramName::EgressIp),
+        (Role::Pod, LinkLayer::Ethernet) => (ProgramName::IngressPod, ProgramName::EgressPod),
+        (Role::Pod, LinkLayer::Ip) => (ProgramName::IngressPodIp, ProgramName::EgressPodIp),
+        (Role::Outside, LinkLayer::Ethernet) => {
+            (ProgramName::IngressOutside, ProgramName::EgressOutside)
+        }
+        (Role::Outside, LinkLayer::Ip) => {
+            (ProgramName::IngressOutsideIp, ProgramName::EgressOutsideIp)
+        }
     }
 }

@@ -23,25 +23,36 @@ pub enum ProgramName {
     IngressPodIp,
     /// Ingress of any other device without link-layer headers.
     IngressOutsideIp,
-    /// Egress of a device.
-    Egress,
-    /// Egress of a device without link-layer headers.
-    EgressIp,
+    /// Egress of a pod's device.
+    EgressPod,
+    /// Egress of any other device.
+    EgressOutside,
+    /// Egress of a pod's device without link-layer headers.
+    EgressPodIp,
+    /// Egress of any other device without link-layer headers.
+    EgressOutsideIp,
 }
 
 impl ProgramName {
     /// All programs.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::IngressPod,
         Self::IngressOutside,
         Self::IngressPodIp,
         Self::IngressOutsideIp,
-        Self::Egress,
-        Self::EgressIp,
+        Self::EgressPod,
+        Self::EgressOutside,
+        Self::EgressPodIp,
+        Self::EgressOutsideIp,
     ];
 
     /// Those that every node needs: there are few devices without link-layer headers.
-    pub(super) const USUAL: [Self; 3] = [Self::IngressPod, Self::IngressOutside, Self::Egress];
+    pub(super) const USUAL: [Self; 4] = [
+        Self::IngressPod,
+        Self::IngressOutside,
+        Self::EgressPod,
+        Self::EgressOutside,
+    ];
 
     /// Its name in the object.
     pub fn as_str(self) -> &'static str {
@@ -50,8 +61,10 @@ impl ProgramName {
             Self::IngressOutside => "ingress_outside",
             Self::IngressPodIp => "ingress_pod_ip",
             Self::IngressOutsideIp => "ingress_outside_ip",
-            Self::Egress => "egress_any",
-            Self::EgressIp => "egress_any_ip",
+            Self::EgressPod => "egress_pod",
+            Self::EgressOutside => "egress_outside",
+            Self::EgressPodIp => "egress_pod_ip",
+            Self::EgressOutsideIp => "egress_outside_ip",
         }
     }
 }

@@ -17,8 +17,8 @@ pub enum Hook {
         /// Whether XDP can send packets, or only pass them on.
         can_send: bool,
     },
-    /// Egress of a device.
-    Egress,
+    /// Egress of a Pod's device or, of [`Client::Host`], of an uplink.
+    Egress(Client),
 }
 
 /// What a device's packets start with.
@@ -43,6 +43,8 @@ pub enum Action {
     Bounce,
     /// [`Verdict::Forward`]
     Forward,
+    /// [`Verdict::Deliver`]
+    Deliver,
 }
 
 /// Runs a packet through the pipeline as the programs do.
@@ -118,9 +120,9 @@ fn run_at<A: IpVersion>(
             client,
         ),
         Hook::Xdp { .. } => (Verdict::Pass, Client::Outside),
-        Hook::Egress => (
-            Context::new(frame, network, memory, Client::Outside).egress(),
-            Client::Outside,
+        Hook::Egress(client) => (
+            Context::new(frame, network, memory, client).egress(),
+            client,
         ),
     };
     action(&go_through(verdict, frame, network, memory, client))
@@ -205,6 +207,7 @@ fn action<A>(verdict: &Verdict<A>) -> Action {
         Verdict::Reinject => Action::Reinject,
         Verdict::Bounce => Action::Bounce,
         Verdict::Forward(_) | Verdict::Encapsulate(_) => Action::Forward,
+        Verdict::Deliver => Action::Deliver,
     }
 }
 
@@ -235,6 +238,7 @@ fn xdp_action<A>(verdict: &Verdict<A>) -> (Option<Action>, Option<Counter>) {
         Verdict::Pass
         | Verdict::Continue(_)
         | Verdict::Reinject
+        | Verdict::Deliver
         | Verdict::Encapsulate(_)
         | Verdict::OpenTunnelled(_) => (None, None),
         Verdict::PassTranslated => (Some(Action::Pass), Some(Counter::XdpPass)),

@@ -345,6 +345,9 @@ pub mod flow_flags {
     pub const CLIENT_FIN_ACKNOWLEDGED: u32 = 1 << 13;
     /// `unanswered_syns` is not 0.
     pub const UNANSWERED_SYN: u32 = 1 << 14;
+    /// Together with [`REDIRECT`]: the client is this host, or is behind its stack. What comes
+    /// back to it goes up through that.
+    pub const HOST_CLIENT: u32 = 1 << 15;
     /// A flow of TCP.
     pub const TCP: u32 = 1 << 16;
     /// A flow of SCTP.

@@ -60,6 +60,10 @@ macro_rules! for_each_stage {
             Translate = 21: translate_v4 translate_v6, Drop, stage(translate_first);
             /// Waits for another CPU that writes where the flow's record is to be.
             AwaitClaim = 22: await_claim_v4 await_claim_v6, Drop, stage(await_claim);
+            /// Translates what leaves this host for an address that may be a Service's.
+            FromHost = 23: from_host_v4 from_host_v6, Pass, stage(from_host);
+            /// Hands a reply to this host's stack, as if it came by the route to its frontend.
+            Deliver = 24: deliver_v4 deliver_v6, Pass, hook(on_deliver);
         }
     };
 }

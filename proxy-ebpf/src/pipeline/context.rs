@@ -12,7 +12,8 @@ pub struct Context<'a, A, P, T> {
     pub network: usize,
     /// The maps.
     pub tables: &'a T,
-    /// Who sends through the device at which the program runs; of no matter at egress.
+    /// Who sends through the device at which the program runs. At egress [`Client::Host`] where
+    /// the packet may be this host's own to a Service.
     pub client: Client,
     version: PhantomData<A>,
 }

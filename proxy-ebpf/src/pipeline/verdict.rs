@@ -5,7 +5,7 @@ use crate::layout::{Span, Stage, Tuple};
 /// Who a client is: of a packet, who sends through the device at which the program runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Client {
-    /// This host itself; only at its sockets.
+    /// This host itself, or whoever is behind its stack: at its sockets, and at egress of uplinks.
     Host,
     /// A pod of this node.
     Pod,
@@ -26,9 +26,11 @@ pub enum Verdict<A> {
     Continue(Stage),
     /// Receive it again at its ingress device.
     Reinject,
-    /// Send it back out of its ingress device; its link-layer addresses have been
-    /// swapped.
+    /// Send it back to where it is from: out of its ingress device or, of this host's own, up its
+    /// stack. Its link-layer addresses have been swapped.
     Bounce,
+    /// Hand it, translated, to this host's stack as if it came by the route to its source.
+    Deliver,
     /// Forward it by a FIB lookup for this tuple, which the packet already has.
     Forward(Tuple<A>),
     /// Encapsulate it with these outer addresses and forward it by a FIB lookup for them;

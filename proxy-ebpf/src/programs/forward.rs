@@ -1,13 +1,14 @@
 //! Sending a translated packet on: FIB lookup and redirect.
 
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, TC_ACT_SHOT,
-    bpf_redir_neigh,
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_NOT_FWDED,
+    BPF_FIB_LKUP_RET_SUCCESS, TC_ACT_SHOT, bpf_redir_neigh,
 };
 use aya_ebpf::helpers::generated::bpf_redirect_neigh;
 use proxy_ebpf::layout::{Address, Counter, Stage, V4, V6, protocol};
-use proxy_ebpf::pipeline::{IpVersion, Packet as _};
+use proxy_ebpf::pipeline::{Client, IpVersion, Packet as _};
 
+use crate::deliver::deliver;
 use crate::fib::{FibLookup, fib_lookup};
 use crate::skb::Skb;
 use crate::stages::tail_call;
@@ -90,6 +91,10 @@ where
     if found == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED) {
         return tail_call::<A>(skb, Stage::TooBig, network, lookup.length);
     }
+    let is_to_host = found == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED);
+    if is_to_host && skb.load_client() == Client::Host {
+        return deliver::<A>(skb);
+    }
     if found != i64::from(BPF_FIB_LKUP_RET_SUCCESS) && found != i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
     {
         crate::maps::count(Counter::Unroutable);
@@ -107,6 +112,12 @@ pub(crate) fn redirect(skb: &mut Skb, network: usize, lookup: &FibLookup) -> i32
     if !skb.pop_vlan() || (network == 0 && !skb.push_link_header()) {
         crate::maps::count(Counter::RewriteFailed);
         return TC_ACT_SHOT;
+    }
+    // This host's own has a route, by which a neighbour that is yet to be resolved would be looked
+    // up (`neigh_update` in `net/core/neighbour.c`): it gets the one of its new destination.
+    if skb.load_client() == Client::Host {
+        // SAFETY: without a next hop the helper looks for the route.
+        return unsafe { bpf_redirect_neigh(lookup.device, core::ptr::null_mut(), 0, 0) as i32 };
     }
     // The lookup has put the next hop in the place of the destination; it can be
     // of IPv6 for an IPv4 route (RFC 5549).

@@ -114,15 +114,18 @@ impl<const MAX_EXTENSION_HEADERS: usize> Skb<MAX_EXTENSION_HEADERS> {
     #[inline(always)]
     pub(crate) fn store_client(&mut self, client: Client) {
         // SAFETY: as above.
-        unsafe { (*self.raw).cb[4] = u32::from(client == Client::Pod) };
+        unsafe { (*self.raw).cb[4] = client as u32 };
     }
 
     /// What [`Self::store_client`] has left.
     #[inline(always)]
     pub(crate) fn load_client(&self) -> Client {
+        const HOST: u32 = Client::Host as u32;
+        const POD: u32 = Client::Pod as u32;
         // SAFETY: as above.
         match unsafe { (*self.raw).cb[4] } {
-            1 => Client::Pod,
+            HOST => Client::Host,
+            POD => Client::Pod,
             _ => Client::Outside,
         }
     }
@@ -179,6 +182,20 @@ impl<const MAX_EXTENSION_HEADERS: usize> Skb<MAX_EXTENSION_HEADERS> {
         }
         self.read::<LinkAddress>(0)
             .is_some_and(|to| edge_device(self.device()).is_some_and(|it| it.has_address(to)))
+    }
+
+    /// Whether the frame, which leaves, is this host's: from the device's address, or from that of
+    /// its bridge. A bridge also forwards frames of others.
+    #[inline(always)]
+    pub(crate) fn is_from_this_host(&self) -> bool {
+        self.read::<LinkAddress>(size_of::<LinkAddress>())
+            .is_some_and(|from| edge_device(self.device()).is_some_and(|it| it.has_address(from)))
+    }
+
+    /// Addresses the frame to this host, as one that comes in by a device with this address.
+    #[inline(always)]
+    pub(crate) fn address_to(&mut self, device: LinkAddress) -> bool {
+        self.write(0, &device).is_some()
     }
 
     /// Takes off the tag that the packet has come with. The kernel keeps it beside the bytes, so

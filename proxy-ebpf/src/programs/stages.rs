@@ -7,6 +7,7 @@ use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Stage, V4, V6};
 use proxy_ebpf::pipeline::{Client, Context, IpVersion, Reason, Tables};
 
+use crate::deliver::deliver;
 use crate::forward::{Route, forward};
 use crate::maps::Maps;
 use crate::masquerade::OutputDeviceSource;
@@ -124,6 +125,11 @@ where
     Maps: Tables<A>,
 {
     send_in_tunnel::<A>(&mut Skb::new(ctx))
+}
+
+#[inline(always)]
+fn on_deliver<A: Route + IpVersion>(ctx: &TcContext) -> i32 {
+    deliver::<A>(&mut Skb::new(ctx))
 }
 
 #[inline(always)]

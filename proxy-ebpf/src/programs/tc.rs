@@ -6,13 +6,14 @@
 
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
-use proxy_ebpf::layout::{Address, V4, V6, protocol};
+use proxy_ebpf::layout::{Address, Stage, V4, V6, protocol};
 use proxy_ebpf::pipeline::{AllCapabilities, Client, Context, Packet as _, Verdict, ethernet};
 
 use crate::forward::Route;
 use crate::maps::Maps;
 use crate::mark;
 use crate::skb::Skb;
+use crate::stages::tail_call;
 use crate::verdict::{NEXT, apply};
 
 /// What a device's packets start with.
@@ -47,13 +48,23 @@ pub(crate) fn ingress_outside_ip(ctx: TcContext) -> i32 {
 }
 
 #[classifier]
-pub(crate) fn egress_any(ctx: TcContext) -> i32 {
-    on_egress(Skb::new(&ctx), Link::Ethernet)
+pub(crate) fn egress_pod(ctx: TcContext) -> i32 {
+    on_egress(Skb::new(&ctx), Link::Ethernet, Client::Outside)
 }
 
 #[classifier]
-pub(crate) fn egress_any_ip(ctx: TcContext) -> i32 {
-    on_egress(Skb::new(&ctx), Link::Ip)
+pub(crate) fn egress_outside(ctx: TcContext) -> i32 {
+    on_egress(Skb::new(&ctx), Link::Ethernet, Client::Host)
+}
+
+#[classifier]
+pub(crate) fn egress_pod_ip(ctx: TcContext) -> i32 {
+    on_egress(Skb::new(&ctx), Link::Ip, Client::Outside)
+}
+
+#[classifier]
+pub(crate) fn egress_outside_ip(ctx: TcContext) -> i32 {
+    on_egress(Skb::new(&ctx), Link::Ip, Client::Host)
 }
 
 #[inline(always)]
@@ -81,32 +92,49 @@ fn on_ingress(mut skb: Skb, link: Link, client: Client) -> i32 {
     }
 }
 
+/// By an uplink leave also packets of this host, which is a client then.
 #[inline(always)]
-fn on_egress(mut skb: Skb, link: Link) -> i32 {
+fn on_egress(mut skb: Skb, link: Link, client: Client) -> i32 {
     skb.unmark_translated();
     if skb.is_tagged() {
         return NEXT;
     }
     match network_header(&mut skb, link) {
         Some((network, V4::ETHERTYPE)) => {
-            let verdict =
-                Context::<V4, _, _>::new(&mut skb, network, &Maps, Client::Outside).egress();
-            apply_at_egress(&mut skb, network, verdict)
+            let verdict = Context::<V4, _, _>::new(&mut skb, network, &Maps, client).egress();
+            apply_at_egress(&mut skb, network, client, verdict)
         }
         Some((network, V6::ETHERTYPE)) => {
-            let verdict =
-                Context::<V6, _, _>::new(&mut skb, network, &Maps, Client::Outside).egress();
-            apply_at_egress(&mut skb, network, verdict)
+            let verdict = Context::<V6, _, _>::new(&mut skb, network, &Maps, client).egress();
+            apply_at_egress(&mut skb, network, client, verdict)
         }
         _ => NEXT,
     }
 }
 
-/// What leaves translated is not marked.
+/// What leaves translated is not marked. Whether a packet is this host's own is asked only where
+/// it may be one to a Service.
 #[inline(always)]
-fn apply_at_egress<A: Route>(skb: &mut Skb, network: usize, verdict: Verdict<A>) -> i32 {
+fn apply_at_egress<A: Route>(
+    skb: &mut Skb,
+    network: usize,
+    client: Client,
+    verdict: Verdict<A>,
+) -> i32 {
     match verdict {
         Verdict::PassTranslated => NEXT,
+        Verdict::Continue(stage) => {
+            let is_own = client == Client::Host && (network == 0 || skb.is_from_this_host());
+            if stage == Stage::FromHost && !is_own {
+                return NEXT;
+            }
+            skb.store_client(if is_own {
+                Client::Host
+            } else {
+                Client::Outside
+            });
+            tail_call::<A>(skb, stage, network, 0)
+        }
         verdict => apply(skb, network, verdict),
     }
 }

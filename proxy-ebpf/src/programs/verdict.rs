@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::{BPF_F_INGRESS, TC_ACT_SHOT};
 use aya_ebpf::helpers::generated::bpf_redirect;
 use proxy_ebpf::layout::Stage;
-use proxy_ebpf::pipeline::Verdict;
+use proxy_ebpf::pipeline::{Client, Verdict};
 
 use crate::forward::Route;
 use crate::skb::Skb;
@@ -37,7 +37,14 @@ pub(crate) fn apply<A: Route>(skb: &mut Skb, network: usize, verdict: Verdict<A>
         Verdict::Forward(_) => tail_call::<A>(skb, Stage::Forward, network, 0),
         // SAFETY: gives the packet back to the device that it came from.
         Verdict::Reinject => unsafe { bpf_redirect(skb.device(), u64::from(BPF_F_INGRESS)) as i32 },
-        // SAFETY: sends the packet out of the device that it came from.
-        Verdict::Bounce => unsafe { bpf_redirect(skb.device(), 0) as i32 },
+        Verdict::Deliver => tail_call::<A>(skb, Stage::Deliver, network, 0),
+        Verdict::Bounce => {
+            let flags = match skb.load_client() {
+                Client::Host => u64::from(BPF_F_INGRESS),
+                Client::Pod | Client::Outside => 0,
+            };
+            // SAFETY: sends the packet back by the device at which it is.
+            unsafe { bpf_redirect(skb.device(), flags) as i32 }
+        }
     }
 }

@@ -48,6 +48,7 @@ where
         Verdict::Pass
         | Verdict::Continue(_)
         | Verdict::Reinject
+        | Verdict::Deliver
         | Verdict::Encapsulate(_)
         | Verdict::OpenTunnelled(_) => XDP_PASS,
         Verdict::PassTranslated => {

@@ -14,12 +14,13 @@ fn run(outside: host::Hook) {
             let hook = match fixture.hook {
                 Hook::FromOutside => outside,
                 Hook::FromPod => host::Hook::Ingress(Client::Pod),
-                Hook::Out => host::Hook::Egress,
+                Hook::Out => host::Hook::Egress(Client::Outside),
+                Hook::FromHost => host::Hook::Egress(Client::Host),
             };
             let mut frame = Frame(fixture.packet.build());
             let action = host::run(&mut frame, hook, Link::Ethernet, &world.v4, &world.v6);
             let outcome = match action {
-                Action::Pass => Outcome::Passed,
+                Action::Pass | Action::Deliver => Outcome::Passed,
                 Action::Drop => Outcome::Dropped,
                 Action::Reinject | Action::Bounce | Action::Forward => Outcome::SentOn,
             };

@@ -17,6 +17,7 @@ mod expiry;
 mod fixtures;
 mod fragments;
 mod hashed;
+mod hosts;
 mod layers;
 mod lengths;
 mod lifetimes;

@@ -99,7 +99,6 @@ fn an_address_that_no_service_has_is_a_dead_end() {
 /// Nobody has them, so that they would leave by a default route.
 #[test]
 fn other_protocols_of_these_addresses_lead_nowhere() {
-    let no_service = (Action::Drop, vec![(Counter::NoSuchService, 1)]);
     for family in Family::BOTH {
         let world = scene(family);
         // ICMP, IP in IP, GRE, ESP, ICMPv6, UDP-Lite.
@@ -121,10 +120,41 @@ fn other_protocols_of_these_addresses_lead_nowhere() {
                     ..Packet::udp(client(family), at(family, 9, host, 80))
                 };
                 packet.network.fragment = fragment;
-                assert_eq!(outcome(&world, &packet), no_service, "{packet:?}");
+                let reason = if host == 1 {
+                    Counter::NoSuchPort
+                } else {
+                    Counter::NoSuchService
+                };
+                let expected = (Action::Drop, vec![(reason, 1)]);
+                assert_eq!(outcome(&world, &packet), expected, "{packet:?}");
                 packet.destination = at(family, 8, 1, 80);
                 assert_eq!(outcome(&world, &packet), (Action::Pass, vec![]));
             }
+        }
+    }
+}
+
+#[test]
+fn who_pings_a_service_is_told() {
+    for family in Family::BOTH {
+        let world = scene(family);
+        let (icmp, [echo, unreachable]) = match family {
+            Family::V4 => (1, [8, 3]),
+            Family::V6 => (58, [128, 1]),
+        };
+        let mut payload = noise(7, 64);
+        payload[0] = echo;
+        let packet = Packet {
+            transport: Transport::Other(icmp),
+            payload,
+            ..Packet::udp(client(family), at(family, 9, 1, 0))
+        };
+        for hook in [Hook::FromPod, Hook::FromOutside, Hook::FromHost] {
+            let (action, bytes) = world.send(hook, &packet);
+            assert_eq!(action, Action::Bounce, "{family} {hook:?}");
+            let header = if family == Family::V4 { 20 } else { 40 };
+            assert_eq!(bytes[14 + header], unreachable);
+            assert_eq!(world.counted(), [(Counter::NoSuchPort, 1)]);
         }
     }
 }

@@ -68,7 +68,8 @@ impl World {
         let hook = match hook {
             Hook::FromPod => host::Hook::Ingress(Client::Pod),
             Hook::FromOutside => host::Hook::Ingress(Client::Outside),
-            Hook::Out => host::Hook::Egress,
+            Hook::Out => host::Hook::Egress(Client::Outside),
+            Hook::FromHost => host::Hook::Egress(Client::Host),
         };
         let action = host::run(&mut frame, hook, link, &self.v4, &self.v6);
         (action, frame.0)

@@ -19,7 +19,7 @@ impl Hook {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ingress => "ingress_outside",
-            Self::Egress => "egress_any",
+            Self::Egress => "egress_outside",
             Self::Xdp => "xdp_outside",
         }
     }

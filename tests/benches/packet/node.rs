@@ -247,7 +247,11 @@ impl Node {
                 .program(ProgramName::IngressOutside)?
                 .fd()?
                 .as_fd(),
-            Hook::Egress => self.kernel.program(ProgramName::Egress)?.fd()?.as_fd(),
+            Hook::Egress => self
+                .kernel
+                .program(ProgramName::EgressOutside)?
+                .fd()?
+                .as_fd(),
             Hook::Xdp => self.kernel.xdp()?.fd()?.as_fd(),
         })
     }

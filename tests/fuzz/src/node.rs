@@ -68,7 +68,8 @@ impl Node {
         let hook = match step.hook {
             Hook::FromPod => host::Hook::Ingress(Client::Pod),
             Hook::FromOutside => host::Hook::Ingress(Client::Outside),
-            Hook::Out => host::Hook::Egress,
+            Hook::Out => host::Hook::Egress(Client::Outside),
+            Hook::FromHost => host::Hook::Egress(Client::Host),
         };
         let link = match (step.bare, is_ipv4(&step.frame)) {
             (false, _) => Link::Ethernet,

@@ -12,7 +12,12 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
-    addresses::Family, client::Transport, manifests::Manifests, node::Pod, process::Process,
+    addresses::Family,
+    client::Transport,
+    manifests::Manifests,
+    namespace::Namespace,
+    node::{Node, Pod},
+    process::Process,
 };
 
 /// The name of the Service, for [`Manifests::set_endpoints`].
@@ -101,16 +106,25 @@ pub fn add(manifests: &Manifests) -> Result<()> {
 pub fn start<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Result<Vec<Process>> {
     let servers = pods
         .into_iter()
-        .map(|pod| {
-            let mut command = pod.namespace.command("python3");
-            command.args(["-u", "-c", SERVER, &pod.name, &PORT.to_string()]);
-            Process::spawn(&format!("mirror of {}", pod.name), command)
-        })
+        .map(|pod| spawn(&pod.namespace, &pod.name))
         .collect::<Result<Vec<_>>>()?;
     for server in &servers {
         server.wait_for_line(TIMEOUT, |line| line == STARTED)?;
     }
     Ok(servers)
+}
+
+/// Starts a server on a node itself.
+pub fn start_on(node: &Node) -> Result<Process> {
+    let server = spawn(&node.namespace, &node.name)?;
+    server.wait_for_line(TIMEOUT, |line| line == STARTED)?;
+    Ok(server)
+}
+
+fn spawn(at: &Namespace, name: &str) -> Result<Process> {
+    let mut command = at.command("python3");
+    command.args(["-u", "-c", SERVER, name, &PORT.to_string()]);
+    Process::spawn(&format!("mirror of {name}"), command)
 }
 
 /// What a mirror says.

@@ -184,10 +184,13 @@ fn numbers(flags: u8) -> [u32; 2] {
     ]
 }
 
-/// The initial sequence number of both ends.
 /// Where frames go: the Ethernet address of the device at which they come in.
 pub const LINK_ADDRESS: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
+/// Where frames are from, unless somebody says.
+pub const NEIGHBOUR: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+/// The initial sequence number of both ends.
 const FIRST_SEQUENCE: u32 = 1_000_000;
 
 impl Packet {
@@ -196,7 +199,7 @@ impl Packet {
         Self {
             link: Some(Ethernet {
                 destination: LINK_ADDRESS,
-                source: [2, 0, 0, 0, 0, 2],
+                source: NEIGHBOUR,
                 tags: Vec::new(),
             }),
             tunnel: None,

@@ -68,6 +68,8 @@ pub enum Hook {
     FromOutside,
     /// Goes out.
     Out,
+    /// Goes out by an uplink, from this host.
+    FromHost,
 }
 
 impl Hook {
@@ -76,6 +78,7 @@ impl Hook {
         match name {
             "from-pod" => Some(Self::FromPod),
             "from-outside" => Some(Self::FromOutside),
+            "from-host" => Some(Self::FromHost),
             "out" => Some(Self::Out),
             _ => None,
         }

@@ -43,7 +43,7 @@ impl Script {
             let event = choices.byte();
             let length = usize::from(choices.short());
             steps.push(Step {
-                hook: [Hook::FromOutside, Hook::FromPod, Hook::Out, Hook::Out]
+                hook: [Hook::FromOutside, Hook::FromPod, Hook::Out, Hook::FromHost]
                     [usize::from(how & 3)],
                 bare: how & 4 != 0,
                 event,
@@ -61,6 +61,7 @@ impl Script {
                 Hook::FromOutside => 0,
                 Hook::FromPod => 1,
                 Hook::Out => 2,
+                Hook::FromHost => 3,
             };
             let length = u16::try_from(step.frame.len()).expect("a frame");
             bytes.extend([hook | if step.bare { 4 } else { 0 }, step.event]);

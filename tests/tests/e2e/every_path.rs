@@ -201,6 +201,18 @@ fn is_refused(from: &Namespace, to: SocketAddr) -> Result<()> {
     Ok(())
 }
 
+/// Packets of hosts, at whose sockets there are no hooks.
+pub(crate) fn from_hosts(cluster: &Cluster, family: Family) -> Result<()> {
+    for node in &cluster.nodes {
+        for service in [NEAR, FAR] {
+            is_answered(&node.namespace, service.cluster_ip(family), &service.pod())?;
+        }
+        is_refused(&node.namespace, NOBODY.cluster_ip(family))?;
+        is_refused(&node.namespace, DEAF.cluster_ip(family))?;
+    }
+    Ok(())
+}
+
 /// Packets of pods and from outside.
 pub(crate) fn packets(cluster: &Cluster, family: Family) -> Result<()> {
     let outside = &cluster.client;

@@ -92,9 +92,13 @@ fn cleanup_removes_what_a_killed_agent_left_and_nothing_else() -> Result<()> {
         .args(["1,6 0 0 0", "flowid", "1:1"]);
     anyhow::ensure!(add.status()?.success(), "{theirs}");
     tc("qdisc add dev cni0 clsact")?;
-    for device in ["eth0", "veth1", "veth2"] {
+    for (device, program) in [
+        ("eth0", "egress_outside"),
+        ("veth1", "egress_pod"),
+        ("veth2", "egress_pod"),
+    ] {
         let filters = tc(&format!("filter show dev {device} egress"))?;
-        assert!(filters.contains("egress_any"), "{device}: {filters}");
+        assert!(filters.contains(program), "{device}: {filters}");
     }
 
     let (status, output) = run_to_its_end(cluster, &[], &["run", "--cleanup"])?;
@@ -110,7 +114,7 @@ fn cleanup_removes_what_a_killed_agent_left_and_nothing_else() -> Result<()> {
     let left = tc("filter show dev veth1 ingress")? + &tc("filter show dev veth1 egress")?;
     assert!(left.contains("bytecode"), "{left}");
     assert!(
-        !left.contains("ingress_pod") && !left.contains("egress_any"),
+        !left.contains("ingress_pod") && !left.contains("egress_pod"),
         "{left}"
     );
     Ok(())

@@ -13,6 +13,7 @@ mod flows;
 mod frontends;
 mod hashing;
 mod health_checks;
+mod hosts;
 mod life;
 mod links;
 mod metrics;

@@ -19,6 +19,7 @@ use proxy_tests::lab::{Agent, Bpffs, Family, Pod, PodNetwork, Process, Spoofer, 
 use proxy_tests::packets::tcp_flags::SYN;
 use serde_json::Value;
 
+use crate::hosts::{be_strict, is_answered};
 use crate::world::{WEB_NODE_PORT, World, agent_program, cluster_ip};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -185,6 +186,36 @@ fn what_changed_while_no_agent_ran_is_followed_by_the_next() -> Result<()> {
     assert_eq!(udp.ask()?.pod, "pod-2-2");
     let inside = &it.world.cluster.pod(1, 3).namespace;
     client::http(inside, web).expect_err("the Service is gone");
+    Ok(())
+}
+
+/// As many networks have it for what leaves to other addresses than Pods'.
+const MASQUERADE: &str = "\
+add table inet cni
+add chain inet cni post { type nat hook postrouting priority srcnat; }
+add rule inet cni post oifname eth0 masquerade
+";
+
+#[test]
+fn a_pod_that_comes_while_no_agent_runs_reaches_services() -> Result<()> {
+    let mut it = Lasting::new(&[])?;
+    be_strict(&it.world.cluster)?;
+    it.scale("dns", &[(2, 1)])?;
+    it.end(End::Killed)?;
+    let mut names = Vec::new();
+    for rules in ["", MASQUERADE] {
+        let world = Arc::get_mut(&mut it.world).context("the only one")?;
+        let node = &mut world.cluster.nodes[0];
+        node.namespace.nft(rules)?;
+        let pod = node.add_pod()?;
+        is_answered(&pod.namespace, "pod-2-1").with_context(|| format!("with {rules:?}"))?;
+        names.push(pod.device.clone());
+    }
+    it.start()?;
+    for (pod, device) in it.world.cluster.nodes[0].pods[3..].iter().zip(names) {
+        it.agent().wait_attached(&device)?;
+        is_answered(&pod.namespace, "pod-2-1")?;
+    }
     Ok(())
 }
 

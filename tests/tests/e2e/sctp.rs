@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use proxy_tests::lab::addresses::{self, Family};
 use proxy_tests::lab::{Namespace, PodNetwork, Process};
 
+use crate::hosts::be_strict;
 use crate::world::World;
 use crate::xdp;
 
@@ -181,6 +182,22 @@ fn associations_begin_through_every_frontend() -> Result<()> {
                 let seen = ask(&itself.namespace, cluster_ip(family))?;
                 assert_eq!(seen, (name.clone(), source));
             }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn associations_of_hosts_begin_where_they_leave() -> Result<()> {
+    let world = World::new(PodNetwork::Bridge)?;
+    be_strict(&world.cluster)?;
+    let _servers = serve(&world)?;
+    for endpoint in [(1, 1), (2, 1)] {
+        world.scale(NAME, &[endpoint])?;
+        let name = &world.cluster.pod(endpoint.0, endpoint.1).name;
+        for family in Family::BOTH {
+            let host = &world.cluster.nodes[0];
+            assert_eq!(&ask(&host.namespace, cluster_ip(family))?.0, name);
         }
     }
     Ok(())

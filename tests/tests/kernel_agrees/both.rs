@@ -21,7 +21,7 @@ use proxy_ebpf::layout::{
 };
 use proxy_ebpf::pipeline::Client;
 use proxy_tests::lab::{Directory, Family, Namespace};
-use proxy_tests::packets::{Hook, LINK_ADDRESS, Outcome, Scenario, address};
+use proxy_tests::packets::{Hook, LINK_ADDRESS, NEIGHBOUR, Outcome, Scenario, address};
 
 use super::writes::writes;
 
@@ -59,7 +59,7 @@ pub(crate) enum Device {
 fn own(xdp: XdpDeviceFlags) -> EdgeDevice {
     EdgeDevice {
         xdp,
-        addresses: [LinkAddress::from(LINK_ADDRESS), LinkAddress::default()],
+        addresses: [LINK_ADDRESS, NEIGHBOUR].map(LinkAddress::from),
     }
 }
 
@@ -246,7 +246,13 @@ impl Both {
             );
             return Ok(untouched);
         }
-        let (host, host_bytes) = self.run_host(hook, device, bytes);
+        // One that only goes through this host is none of its own.
+        let is_own = device == Device::Ip || bytes.get(6..12) == Some(&NEIGHBOUR);
+        let host_hook = match hook {
+            Hook::FromHost if !is_own => Hook::Out,
+            hook => hook,
+        };
+        let (host, host_bytes) = self.run_host(host_hook, device, bytes);
         assert_eq!(kernel, host, "verdicts of kernel and host, {what}");
         // A test run has an Ethernet header also where there is none, and would put
         // headers behind it.
@@ -327,10 +333,12 @@ impl Both {
         let name = match (hook, device) {
             (Hook::FromPod, Device::Ip) => ProgramName::IngressPodIp,
             (Hook::FromOutside, Device::Ip) => ProgramName::IngressOutsideIp,
-            (Hook::Out, Device::Ip) => ProgramName::EgressIp,
+            (Hook::Out, Device::Ip) => ProgramName::EgressPodIp,
+            (Hook::FromHost, Device::Ip) => ProgramName::EgressOutsideIp,
             (Hook::FromPod, _) => ProgramName::IngressPod,
             (Hook::FromOutside, _) => ProgramName::IngressOutside,
-            (Hook::Out, _) => ProgramName::Egress,
+            (Hook::Out, _) => ProgramName::EgressPod,
+            (Hook::FromHost, _) => ProgramName::EgressOutside,
         };
         // An ICMP error quotes what there was.
         let mut out = vec![0; bytes.len() + 64];
@@ -378,11 +386,14 @@ impl Both {
                 host::Hook::Xdp { can_send: true }
             }
             Hook::FromOutside => host::Hook::Ingress(Client::Outside),
-            Hook::Out => host::Hook::Egress,
+            Hook::Out => host::Hook::Egress(Client::Outside),
+            Hook::FromHost => host::Hook::Egress(Client::Host),
         };
         let action = host::run(&mut frame, hook, link, &self.host.v4, &self.host.v6);
         let outcome = match action {
-            Action::Pass => Outcome::Passed,
+            // Up the stack from where it is; but what leaves has to come in first.
+            Action::Deliver if hook == host::Hook::Egress(Client::Host) => Outcome::SentOn,
+            Action::Pass | Action::Deliver => Outcome::Passed,
             Action::Drop => Outcome::Dropped,
             Action::Bounce | Action::Forward | Action::Reinject => Outcome::SentOn,
         };

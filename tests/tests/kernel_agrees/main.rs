@@ -365,7 +365,14 @@ fn converse(scenario: &Scenario, device: Device, seed: u64) -> Result<()> {
                 let source = client(&mut Choices::new(&rest));
                 rest[1..].copy_from_slice(choices.bytes(2));
                 let destination = service(&mut Choices::new(&rest));
-                let hook = choices.one_of(&[Hook::FromOutside, Hook::FromPod]);
+                let hook = match device {
+                    Device::Ethernet | Device::Ip => {
+                        choices.one_of(&[Hook::FromOutside, Hook::FromPod, Hook::FromHost])
+                    }
+                    Device::XdpThatPasses | Device::XdpThatSends => {
+                        choices.one_of(&[Hook::FromOutside, Hook::FromPod])
+                    }
+                };
                 let protocol = choices.one_of(&Protocol::ALL);
                 let (flags, chunk) = choices.one_of(&[
                     (tcp_flags::SYN, chunks::INIT),

@@ -33,6 +33,7 @@ pub(super) const TOOLS: &[Tool] = &[
     tool("iperf3", "iperf3"),
     tool("nc", "netcat-openbsd"),
     tool("ethtool", "ethtool"),
+    tool("ping", "iputils-ping"),
     tool("tracepath", "iputils-tracepath"),
     tool("nft", "nftables"),
     tool("iptables-restore", "iptables"),

@@ -55,6 +55,15 @@ where
             let words: [u32; 3] = packet.read(transport)?;
             (12, Delta::between(&[], &words))
         }
+        number if number == A::ICMP => {
+            let words: [u32; 2] = packet.read(transport)?;
+            let [[kind, ..], _] = words.map(u32::to_ne_bytes);
+            // An error about an error is never sent (RFC 1122, section 3.2.2; RFC 4443, 2.4).
+            if kind != A::ECHO_REQUEST {
+                return None;
+            }
+            (8, Delta::between(&[], &words))
+        }
         _ => return None,
     };
     let quoted = Quoted {

@@ -75,6 +75,9 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         let client = headers.tuple.source;
         let (message, source) = match reason {
             Reason::Refused => (A::PORT_UNREACHABLE, Some(headers.tuple.destination)),
+            Reason::Expired if self.client == Client::Host => {
+                (A::TIME_EXCEEDED, Some(headers.tuple.destination))
+            }
             Reason::Expired => (A::TIME_EXCEEDED, node_address(self.tables)),
             Reason::TooBig(mtu) => (A::too_big(mtu), node_address(self.tables)),
             Reason::TooBigForTunnel(mtu) => (
@@ -88,7 +91,8 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         if into_icmp_error(self.packet, &headers, message, [source, client]).is_none() {
             return Verdict::Drop;
         }
-        if matches!(reason, Reason::TooBig(_)) {
+        // It is addressed to this host, which has sent the packet itself or sends it on.
+        if matches!(reason, Reason::TooBig(_)) && self.client != Client::Host {
             return Verdict::Reinject;
         }
         swap_link_addresses(self.packet, &headers).map_or(Verdict::Drop, |()| Verdict::Bounce)

@@ -40,7 +40,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         flags: u32,
         tuple: Option<Tuple<A>>,
     ) -> Verdict<A> {
-        let is_sent_on = flags & flow_flags::REDIRECT != 0;
+        let is_sent_on = is_sent_on(flags);
         let mut done = tuple.map(|_| ());
         if is_sent_on && done.is_some() {
             // As whoever sends a self.packet on has to (RFC 1812, section 5.3.1).
@@ -54,7 +54,11 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             return Verdict::Drop;
         };
         if !is_sent_on {
-            Verdict::PassTranslated
+            if flags & flow_flags::REDIRECT == 0 {
+                Verdict::PassTranslated
+            } else {
+                Verdict::Deliver
+            }
         } else if flags & flow_flags::HAIRPIN != 0 {
             Verdict::Bounce
         } else if flags & flow_flags::DSR != 0 {
@@ -65,6 +69,13 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     }
 }
 
+/// Whether packets of a record with these flags leave this node at once: others go up its stack.
+#[inline(always)]
+fn is_sent_on(flags: u32) -> bool {
+    const TO_STACK: u32 = flow_flags::HOST_CLIENT | flow_flags::REPLY;
+    flags & flow_flags::REDIRECT != 0 && flags & TO_STACK != TO_STACK
+}
+
 /// Whether the packet would have to be sent on, and must not any more.
 #[inline(always)]
 pub(crate) fn is_ttl_exceeded<A: IpVersion, T: Tables<A>>(
@@ -72,7 +83,7 @@ pub(crate) fn is_ttl_exceeded<A: IpVersion, T: Tables<A>>(
     tables: &T,
     flags: u32,
 ) -> bool {
-    let is_over = flags & flow_flags::REDIRECT != 0 && headers.ttl <= 1;
+    let is_over = is_sent_on(flags) && headers.ttl <= 1;
     if is_over {
         tables.count(Counter::Unroutable);
     }

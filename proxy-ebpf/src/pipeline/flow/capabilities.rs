@@ -80,7 +80,8 @@ pub(crate) fn can_handle<A, O: HookCapabilities<A>>(
         return capabilities.can_pass();
     }
     let is_direct = flags & flow_flags::DSR != 0;
-    if O::HAS_NEXT_HOOK && (headers.ttl <= 1 || is_first || is_direct) {
+    let is_to_stack = flags & flow_flags::HOST_CLIENT != 0;
+    if O::HAS_NEXT_HOOK && (headers.ttl <= 1 || is_first || is_direct || is_to_stack) {
         return false;
     }
     if flags & flow_flags::HAIRPIN == 0 {

@@ -92,8 +92,12 @@ pub(crate) fn claim_replies<A: IpVersion, T: Tables<A>>(
     tables: &T,
     flow: &mut NewFlow<A>,
 ) -> Claim {
-    const KEPT: u32 =
-        flow_flags::REDIRECT | flow_flags::HAIRPIN | flow_flags::TCP | flow_flags::SCTP | SHARED;
+    const KEPT: u32 = flow_flags::REDIRECT
+        | flow_flags::HAIRPIN
+        | flow_flags::HOST_CLIENT
+        | flow_flags::TCP
+        | flow_flags::SCTP
+        | SHARED;
     let now = tables.now();
     let record = NewRecord {
         key: reply_key(&flow.tuple, flow.flags, headers.protocol),

@@ -84,15 +84,30 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// an address that only Services have: nobody would get it.
     #[inline(always)]
     pub(crate) fn pass(&self) -> Verdict<A> {
-        let destination: Option<A> = self
-            .packet
-            .read(self.network + A::ADDRESSES + size_of::<A>());
-        let is_progress =
-            destination.is_none_or(|it| unassigned_service_address(&it, self.tables).is_none());
-        if is_progress {
+        self.pass_or(Verdict::Drop)
+    }
+
+    /// The same; what becomes of a packet to the ClusterIP of a Service is said.
+    #[inline(always)]
+    pub(crate) fn pass_or(&self, at_service: Verdict<A>) -> Verdict<A> {
+        let reason = self
+            .destination()
+            .and_then(|it| unassigned_service_address(&it, self.tables));
+        let Some(reason) = reason else {
             return Verdict::Pass;
+        };
+        self.tables.count(reason);
+        if reason == Counter::NoSuchPort {
+            at_service
+        } else {
+            Verdict::Drop
         }
-        self.tables.count(Counter::NoSuchService);
-        Verdict::Drop
+    }
+
+    /// Where the packet goes, of whatever protocol.
+    #[inline(always)]
+    pub(crate) fn destination(&self) -> Option<A> {
+        self.packet
+            .read(self.network + A::ADDRESSES + size_of::<A>())
     }
 }

@@ -1,16 +1,21 @@
-//! Egress of an edge device: reverse NAT of replies.
+//! Egress of an edge device: reverse NAT of replies; at uplinks also the second chance of what
+//! leaves for a Service, and nobody has translated: of the host's sockets it has no hook, or of a
+//! Pod whose device has no programs yet.
 
-use super::decide::skipped;
+use super::decide::{on_flow_miss, reject_or_drop, skipped};
+#[cfg(doc)]
+use crate::layout::flow_flags;
 use crate::layout::{Counter, FilterBits, Stage, Tuple};
 use crate::pipeline::context::Context;
-use crate::pipeline::flow::lookup::find_reply;
+use crate::pipeline::flow::capabilities::AllCapabilities;
+use crate::pipeline::flow::lookup::{find_flow, find_reply};
 use crate::pipeline::flow::plain::may_begin;
 use crate::pipeline::packet::parse::parse;
 use crate::pipeline::packet::rewrite::rewrite;
 use crate::pipeline::packet::{IpVersion, Packet};
 use crate::pipeline::service::frontend::is_from_frontend;
 use crate::pipeline::tables::Tables;
-use crate::pipeline::verdict::Verdict;
+use crate::pipeline::verdict::{Client, Verdict};
 
 impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// Translates a reply of IP version `A` that goes out to its client, with its IP
@@ -19,7 +24,12 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     pub fn egress(&mut self) -> Verdict<A> {
         let headers = match parse::<A, P>(self.packet, self.network) {
             Ok(headers) => headers,
-            Err(skip) => return skipped(self.tables, skip, Stage::EgressFragment),
+            Err(skip) => {
+                return match skipped(self.tables, skip, Stage::EgressFragment) {
+                    Verdict::Pass => self.leave_unparsed(),
+                    verdict => verdict,
+                };
+            }
         };
         if headers.protocol == A::ICMP {
             return Verdict::Continue(Stage::EgressError);
@@ -33,13 +43,13 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             .tables
             .filter_matches(FilterBits::of_source(source, *source_port))
         {
-            return Verdict::Pass;
+            return self.leave(&headers.tuple.destination);
         }
         let Some(tuple) = find_reply(&headers, self.tables) else {
             return if may_begin(&headers) && is_from_frontend(&headers, self.tables) {
                 Verdict::Continue(Stage::NoteOutgoing)
             } else {
-                Verdict::Pass
+                self.leave(&headers.tuple.destination)
             };
         };
         if rewrite(self.packet, &headers, &tuple).is_none() {
@@ -47,5 +57,55 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             return Verdict::Drop;
         }
         Verdict::PassTranslated
+    }
+
+    /// Lets a packet leave, unless it may be this host's own to a Service.
+    #[inline(always)]
+    pub(crate) fn leave(&self, destination: &A) -> Verdict<A> {
+        if self.client == Client::Host
+            && self
+                .tables
+                .filter_matches(FilterBits::of_destination(destination))
+        {
+            Verdict::Continue(Stage::FromHost)
+        } else {
+            Verdict::Pass
+        }
+    }
+
+    /// The same for a packet of another protocol, or malformed.
+    #[inline(always)]
+    pub(crate) fn leave_unparsed(&self) -> Verdict<A> {
+        match self.destination() {
+            Some(destination) => self.leave(&destination),
+            None => Verdict::Pass,
+        }
+    }
+
+    /// The stage that translates what leaves this host for a Service, like what comes in from a
+    /// client. It is sent on from here, with an address of this node, and what comes back goes up
+    /// the stack: see [`flow_flags::HOST_CLIENT`].
+    #[inline(always)]
+    pub fn from_host(&mut self) -> Verdict<A> {
+        let headers = match parse::<A, P>(self.packet, self.network) {
+            Ok(headers) => headers,
+            Err(skip) => {
+                return match skipped(self.tables, skip, Stage::Fragment) {
+                    Verdict::Pass => self.pass(),
+                    verdict => verdict,
+                };
+            }
+        };
+        if headers.protocol == A::ICMP {
+            return Verdict::Continue(Stage::IngressError);
+        }
+        match find_flow(&headers, self.tables, &mut AllCapabilities) {
+            Ok(Some(translation)) => self.translate(&headers, &translation),
+            Ok(None) => on_flow_miss(&headers, self.tables, self.client),
+            Err(reason) => {
+                self.tables.count(reason);
+                reject_or_drop(reason)
+            }
+        }
     }
 }

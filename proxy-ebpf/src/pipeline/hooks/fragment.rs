@@ -120,19 +120,19 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     #[inline(always)]
     pub fn egress_fragment(&mut self) -> Verdict<A> {
         let Some(part) = FragmentHeader::<A>::read(self.packet, self.network) else {
-            return Verdict::Pass;
+            return self.leave_unparsed();
         };
         if !part.is_first {
             return match lookup_fragment(self.tables, &part, Edge::Egress) {
                 Some(fragment) => self.translate_subsequent(&part.headers, &fragment),
-                None => Verdict::Pass,
+                None => self.leave(&part.headers.tuple.destination),
             };
         }
         let Some(headers) = part.first(self.packet) else {
-            return Verdict::Pass;
+            return self.leave_unparsed();
         };
         let Some(tuple) = find_reply(&headers, self.tables) else {
-            return Verdict::Pass;
+            return self.leave(&headers.tuple.destination);
         };
         if !can_rewrite_ports(&headers, &tuple) {
             self.tables.count(Counter::Fragments);

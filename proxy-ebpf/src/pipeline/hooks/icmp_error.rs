@@ -28,7 +28,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             return if A::is_tunnel(self.packet, headers.transport + HEADER) {
                 Verdict::Continue(Stage::TunnelError)
             } else {
-                self.pass()
+                self.pass_or(Verdict::Continue(Stage::Refuse))
             };
         };
         let flags = related.flags;
@@ -50,10 +50,10 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     #[inline(always)]
     pub fn egress_error(&mut self) -> Verdict<A> {
         let Some(headers) = A::parse_icmp(self.packet, self.network) else {
-            return Verdict::Pass;
+            return self.leave_unparsed();
         };
         let Some(related) = self.find_related(&headers, Edge::Egress) else {
-            return Verdict::Pass;
+            return self.leave(&headers.tuple.destination);
         };
         if rewrite_related(self.packet, &headers, &related).is_none() {
             self.tables.count(Counter::RewriteFailed);
@@ -92,7 +92,9 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         }
         // A router on the way keeps its address. Who takes the quoted packets for those of
         // the frontend, or of this node, gets to see that one.
-        let is_hidden = is_forward && flags & flow_flags::REDIRECT != 0;
+        // This host takes none from outside that has an address of its own.
+        let is_to_stack = flags & flow_flags::HOST_CLIENT != 0;
+        let is_hidden = is_to_stack || (is_forward && flags & flow_flags::REDIRECT != 0);
         let source = if is_hidden || is_same(&sender, &reply.source) {
             flow.tuple.source
         } else {

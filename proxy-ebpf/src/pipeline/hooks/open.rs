@@ -13,7 +13,7 @@ use crate::pipeline::packet::parse::parse_or_first_fragment;
 use crate::pipeline::packet::{Headers, IpVersion, Packet};
 use crate::pipeline::service::frontend::find_frontend;
 use crate::pipeline::service::pick::{endpoint_selector, pick};
-use crate::pipeline::service::source::is_martian;
+use crate::pipeline::service::source::{is_martian, is_own_address};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::{Client, Verdict};
 use crate::verifier::barrier_var;
@@ -32,7 +32,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             // It has gone since the hook looked.
             return on_no_frontend(&headers, self.tables);
         };
-        if is_martian(&headers.tuple, self.tables) {
+        if is_martian(&headers.tuple, self.client, self.tables) {
             self.tables.count(Counter::MartianSource);
             return Verdict::Drop;
         }
@@ -70,7 +70,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         let flags = flow_flags_for(headers, backend, settings, self.client);
         let mut flow = new_flow(headers, index, backend, flags);
         if flags & flow_flags::REDIRECT != 0 {
-            set_source(&mut flow, &headers.tuple.source, settings, sources);
+            set_source(&mut flow, headers, self.tables, settings, sources);
             if flow.tuple.source == A::default() {
                 return self.refuse_or_drop(headers, is_whole, Counter::Unroutable);
             }
@@ -98,18 +98,23 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
 
 /// Gives a flow whose packets are sent on an address of this node: that of the device by
 /// which they leave, as the other end knows whoever comes from there. To a hairpin's own
-/// Pod they go back without a look at routes.
+/// Pod they go back without a look at routes. What goes from this host to itself has the
+/// frontend's: its stack takes none from outside that has its own.
 #[inline(always)]
-fn set_source<A: IpVersion, S: MasqueradeSource<A>>(
+fn set_source<A: IpVersion, T: Tables<A>, S: MasqueradeSource<A>>(
     flow: &mut NewFlow<A>,
-    client: &A,
+    headers: &Headers<A>,
+    tables: &T,
     settings: &Settings<A>,
     sources: &S,
 ) {
-    let found = if flow.flags & flow_flags::HAIRPIN == 0 {
-        sources.source(client, &flow.tuple.destination)
-    } else {
+    let (from, to) = (&headers.tuple.source, &flow.tuple.destination);
+    let found = if flow.flags & flow_flags::HAIRPIN != 0 {
         None
+    } else if flow.flags & flow_flags::HOST_CLIENT != 0 && is_own_address(to, tables) {
+        Some(&headers.tuple.destination)
+    } else {
+        sources.source(from, to)
     };
     flow.tuple.source = barrier_var(*found.unwrap_or(&settings.node_address));
 }
@@ -123,6 +128,9 @@ fn flow_flags_for<A: IpVersion>(
     settings: &Settings<A>,
     client: Client,
 ) -> u32 {
+    if client == Client::Host {
+        return flow_flags::REDIRECT | flow_flags::HOST_CLIENT;
+    }
     if backend.address == headers.tuple.source {
         return flow_flags::REDIRECT | flow_flags::HAIRPIN;
     }

@@ -41,9 +41,9 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             Claim::Busy => Verdict::Continue(Stage::NoteOutgoing),
             Claim::Taken => {
                 is_noted(self.tables, &key);
-                Verdict::Pass
+                self.leave(&headers.tuple.destination)
             }
-            Claim::Made { .. } | Claim::Full => Verdict::Pass,
+            Claim::Made { .. } | Claim::Full => self.leave(&headers.tuple.destination),
         }
     }
 

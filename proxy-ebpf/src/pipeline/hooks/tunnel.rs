@@ -20,7 +20,7 @@ use crate::pipeline::packet::{Headers, IpVersion, Packet, Skip};
 use crate::pipeline::service::pick::{find_backend, is_source_allowed, remaining_span};
 use crate::pipeline::service::source::is_martian;
 use crate::pipeline::tables::Tables;
-use crate::pipeline::verdict::Verdict;
+use crate::pipeline::verdict::{Client, Verdict};
 
 impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// Takes a packet of a flow that is known, or an ICMP error about one, out of the tunnel
@@ -200,7 +200,7 @@ fn find_endpoints<A: IpVersion, T: Tables<A>>(
         return Verdict::Pass;
     };
     // The node that sent the packet has asked the same; but anybody can write such packets.
-    if is_martian(&headers.tuple, tables) {
+    if is_martian(&headers.tuple, Client::Outside, tables) {
         tables.count(Counter::MartianSource);
         return Verdict::Drop;
     }

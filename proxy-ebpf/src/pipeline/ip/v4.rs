@@ -105,6 +105,7 @@ impl IpVersion for V4 {
 
     const ICMP: u8 = protocol::ICMP;
     const HAS_PSEUDO_HEADER: bool = false;
+    const ECHO_REQUEST: u8 = 8;
 
     #[inline(always)]
     fn is_error(kind: u8) -> bool {

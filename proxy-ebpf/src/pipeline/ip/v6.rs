@@ -117,6 +117,7 @@ impl IpVersion for V6 {
 
     const ICMP: u8 = protocol::ICMPV6;
     const HAS_PSEUDO_HEADER: bool = true;
+    const ECHO_REQUEST: u8 = 128;
 
     #[inline(always)]
     fn is_error(kind: u8) -> bool {

@@ -39,6 +39,9 @@ pub trait IpVersion: Address {
     /// Whether its checksum covers the addresses of the IP header.
     const HAS_PSEUDO_HEADER: bool;
 
+    /// The type of an echo request.
+    const ECHO_REQUEST: u8;
+
     /// Whether a message of this type is an error, which quotes a packet.
     fn is_error(kind: u8) -> bool;
 
