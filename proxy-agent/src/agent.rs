@@ -165,6 +165,19 @@ impl<M: Maps> Agent<M> {
         self.note_change();
     }
 
+    /// One of the addresses that Services have inside the cluster.
+    pub fn any_cluster_ip(&self, family: Family) -> Option<IpAddr> {
+        self.cluster_ips.any(family)
+    }
+
+    /// Takes in whether what the host sends to ClusterIPs leaves by a device that is served.
+    pub fn set_host_leaves(&mut self, family: Family, leaves: bool) {
+        if self.node.set_host_leaves(family, leaves) {
+            info!(?family, leaves, "datagrams of the host's connected sockets");
+            self.note_change();
+        }
+    }
+
     /// Leaves the host's ports to the host.
     pub fn set_host_ports(&mut self, host: HostPorts) {
         self.node.source_ports().set_host(host);

@@ -84,6 +84,12 @@ impl ClusterIps {
         writes
     }
 
+    /// One of them.
+    pub(super) fn any(&self, family: Family) -> Option<IpAddr> {
+        let mut all = self.written.iter().copied();
+        all.find(|address| Family::of(*address) == family)
+    }
+
     /// The writes that bring the maps back to what was written.
     pub(super) fn audit(&self, found: &BTreeSet<IpAddr>) -> Vec<Write> {
         let missing = self.written.difference(found).copied();

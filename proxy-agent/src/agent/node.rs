@@ -12,6 +12,7 @@ use super::device_addresses::DeviceAddresses;
 use super::source_ports::SourcePorts;
 use crate::config::Settings;
 use crate::model::NodeAddresses;
+use crate::model::object::Family;
 use crate::plan::{Content, Write};
 
 /// What of the node is in the maps, and what should be.
@@ -36,6 +37,8 @@ struct Nat {
     timeouts: layout::Timeouts,
     ranges_v4: [layout::Range<V4>; layout::SERVICE_CIDRS],
     ranges_v6: [layout::Range<V6>; layout::SERVICE_CIDRS],
+    /// In which families what the host sends to ClusterIPs leaves by a device that is served.
+    host_leaves: [bool; 2],
 }
 
 impl NodeState {
@@ -49,6 +52,7 @@ impl NodeState {
                 timeouts: settings.timeouts(),
                 ranges_v4: Default::default(),
                 ranges_v6: Default::default(),
+                host_leaves: [false; 2],
             },
             source_ports: SourcePorts::new(own.nat_ports),
             devices: DeviceAddresses::default(),
@@ -76,6 +80,12 @@ impl NodeState {
                 settings.own.reset_gone_endpoints.is_some(),
                 settings_flags::RESET_GONE,
             );
+    }
+
+    /// Takes in whether what the host sends to ClusterIPs leaves by a device that is served;
+    /// whether that is new.
+    pub(super) fn set_host_leaves(&mut self, family: Family, leaves: bool) -> bool {
+        std::mem::replace(&mut self.nat.host_leaves[family as usize], leaves) != leaves
     }
 
     /// Takes in where ClusterIPs are.
@@ -200,18 +210,29 @@ impl Nat {
                 IpAddr::V6(address) => v6 = (*address).into(),
             }
         }
-        (self.of(v4, self.ranges_v4), self.of(v6, self.ranges_v6))
+        let [leaves_v4, leaves_v6] = self.host_leaves.map(|leaves| {
+            if leaves {
+                settings_flags::HOST_DATAGRAMS
+            } else {
+                0
+            }
+        });
+        (
+            self.of(v4, leaves_v4, self.ranges_v4),
+            self.of(v6, leaves_v6, self.ranges_v6),
+        )
     }
 
     fn of<A>(
         self,
         node_address: A,
+        host_datagrams: u32,
         service_cidrs: [layout::Range<A>; layout::SERVICE_CIDRS],
     ) -> layout::Settings<A> {
         layout::Settings {
             node_address,
             nat_ports: self.ports,
-            flags: self.flags,
+            flags: self.flags | host_datagrams,
             service_cidrs,
             timeouts: self.timeouts,
         }

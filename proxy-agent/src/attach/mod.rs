@@ -13,6 +13,7 @@ mod features;
 mod link;
 mod local_routes;
 mod pod_cgroups;
+mod service_routes;
 mod socket_hooks;
 mod socket_path;
 mod watch;

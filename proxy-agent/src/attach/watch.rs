@@ -21,6 +21,7 @@ use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
 
 use super::device::{Device, DeviceKind, LinkLayer};
 use super::local_routes::{LocalRoutes, is_of_this_machine};
+use super::service_routes::output_device;
 use super::xdp_features;
 
 /// The devices cannot be watched.
@@ -80,6 +81,12 @@ impl DeviceWatch {
             }
         }
         while self.notifications.try_recv().is_ok() {}
+    }
+
+    /// By which device what this machine sends to an address leaves it: its index, if it leaves.
+    pub async fn output_device(&self, to: IpAddr) -> Result<Option<u32>, DeviceWatchError> {
+        let found = output_device(&self.handle, to).await;
+        found.map_err(DeviceWatchError::List)
     }
 
     /// The devices as they are now.

@@ -7,6 +7,7 @@ use crate::agent::Agent;
 use crate::attach::device::local_addresses;
 use crate::attach::{Attacher, DeviceWatch, DeviceWatchError, ReconcileOutcome, ReconcileScope};
 use crate::maps::KernelMaps;
+use crate::model::object::Family;
 use crate::status::DevicesReport;
 
 /// The devices, and what is attached to them.
@@ -61,6 +62,24 @@ impl Interfaces {
         let outcome = self.attacher.reconcile(&present, own, look);
         self.handover.end().await;
         log(outcome);
+        self.follow_host_routes(agent).await;
+    }
+
+    /// Has datagrams of the host's connected sockets translated where they leave, if they do so by
+    /// a device that is served.
+    async fn follow_host_routes(&self, agent: &mut Agent<KernelMaps>) {
+        for family in Family::ALL {
+            let Some(service) = agent.any_cluster_ip(family) else {
+                continue;
+            };
+            match self.devices.output_device(service).await {
+                Ok(device) => {
+                    let leaves = device.is_some_and(|it| self.attacher.serves_outside(it));
+                    agent.set_host_leaves(family, leaves);
+                }
+                Err(error) => warn!("{:#}; will retry", anyhow::Error::from(error)),
+            }
+        }
     }
 
     /// How many there are, and how they are.

@@ -59,4 +59,7 @@ pub mod settings_flags {
     /// TCP connections to an endpoint that is gone are reset, by
     /// [`RESET_STEP`](crate::layout::RESET_STEP).
     pub const RESET_GONE: u32 = 1 << 1;
+    /// What this host sends to ClusterIPs leaves by an uplink: there the datagrams of its connected
+    /// sockets are translated, so that they go on when an endpoint is gone.
+    pub const HOST_DATAGRAMS: u32 = 1 << 2;
 }

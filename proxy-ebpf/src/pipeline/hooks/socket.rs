@@ -9,8 +9,9 @@
 //! - moving a connected UDP socket off a removed endpoint: `send` calls no hook;
 //! - resetting TCP connections to removed endpoints (`resetGoneEndpoints`).
 //!
-//! Sockets of the host have no packet path behind them. Their address is the node's, and the
-//! agent destroys their connected sockets when an endpoint is removed.
+//! Sockets of the host have a packet path behind them where they reach a Service by an uplink; their
+//! address is the node's. Of those that were translated when they connected, the agent destroys
+//! the ones whose endpoint is removed.
 
 use crate::layout::{
     Address, Backend, Counter, FilterBits, Frontend, FrontendKey, NatDirection, Port, Settings,
@@ -61,6 +62,13 @@ pub enum SocketVerdict<A> {
     TimedOut,
 }
 
+/// What a process calls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Call {
+    Connect,
+    SendMsg,
+}
+
 /// The table of sockets, beside the other maps.
 pub trait SocketTables<A: Address>: Tables<A> {
     /// What is remembered under `key`.
@@ -86,7 +94,7 @@ pub fn on_connect<A: Address, T: SocketTables<A>>(
     let selected = if is_pinned {
         Ok(None)
     } else {
-        select_endpoint(socket, to, tables)
+        select_endpoint(socket, Call::Connect, to, tables)
     };
     match selected {
         Ok(Some((index, backend))) => {
@@ -134,7 +142,7 @@ pub fn on_sendmsg<A: Address, T: SocketTables<A>>(
     if let Some(endpoint) = udp_flow_endpoint(socket, to, tables) {
         return SocketVerdict::Endpoint(endpoint);
     }
-    match select_endpoint(socket, to, tables) {
+    match select_endpoint(socket, Call::SendMsg, to, tables) {
         Ok(Some((index, backend))) => {
             let endpoint = sock_addr_of(&backend);
             let from = key(socket, endpoint, NatDirection::Reverse);
@@ -271,6 +279,7 @@ fn is_tcp_or_udp(socket: &Socket) -> bool {
 #[inline(always)]
 fn select_endpoint<A: Address, T: Tables<A>>(
     socket: &Socket,
+    call: Call,
     to: SockAddr<A>,
     tables: &T,
 ) -> Result<Option<(u32, Backend<A>)>, Counter> {
@@ -288,7 +297,11 @@ fn select_endpoint<A: Address, T: Tables<A>>(
         return unassigned_service_address(&to.address, tables).map_or(Ok(None), Err);
     };
     let settings = tables.settings().ok_or(Counter::Unroutable)?;
-    if socket.client == Client::Pod && needs_packet_path(socket, &frontend, settings) {
+    let is_left = match socket.client {
+        Client::Pod => needs_packet_path(socket, &frontend, settings),
+        _ => call == Call::Connect && is_translated_where_it_leaves(socket, &frontend, settings),
+    };
+    if is_left {
         return Ok(None);
     }
     let selector = || tables.random();
@@ -311,6 +324,19 @@ fn needs_packet_path<A>(socket: &Socket, frontend: &Frontend, settings: &Setting
         || frontend.flags & frontend_flags::SOURCE_RANGES != 0
         || settings.flags & settings_flags::MASQUERADE_ALL != 0
         || (is_tcp && settings.flags & settings_flags::RESET_GONE != 0)
+}
+
+/// Whether the datagrams of a connected socket of the host are translated at an uplink. By an
+/// external address they may not leave: it may be the host's own.
+#[inline(always)]
+fn is_translated_where_it_leaves<A>(
+    socket: &Socket,
+    frontend: &Frontend,
+    settings: &Settings<A>,
+) -> bool {
+    socket.protocol == protocol::UDP
+        && settings.flags & settings_flags::HOST_DATAGRAMS != 0
+        && frontend.flags & frontend_flags::EXTERNAL == 0
 }
 
 /// Counts a connection, of which there will be no packets to count.

@@ -1,10 +1,12 @@
 //! Flows of datagrams while their Service changes.
 
 use anyhow::Result;
-use proxy_tests::lab::{Family, PodNetwork, mirror};
+use proxy_tests::lab::{Cluster, Family, Options, PodNetwork, mirror};
 
 use super::asker::Asker;
 use super::{ON, mirrors, python};
+use crate::hosts::be_strict;
+use crate::world::World;
 
 /// Ten questions by one socket: who answered.
 const ASK: &str = r#"
@@ -51,6 +53,9 @@ for _ in sys.stdin:
 "#;
 
 const REPLACEMENTS: usize = 100;
+
+/// What the agent says once it knows how the host's datagrams leave.
+const LEAVES: &str = "datagrams of the host's connected sockets";
 
 #[test]
 fn a_resolver_of_a_pod_keeps_its_socket_through_a_hundred_replacements() -> Result<()> {
@@ -104,6 +109,38 @@ fn a_resolver_of_the_host_hears_at_once_that_its_endpoint_is_gone() -> Result<()
         }
     }
     assert_eq!(direct.ask()?, ("pod-1-1".into(), 1));
+    Ok(())
+}
+
+/// Where its datagrams leave by an uplink, they are translated there.
+#[test]
+fn a_resolver_of_the_host_keeps_its_socket_where_the_host_has_a_route() -> Result<()> {
+    let cluster = Cluster::new(Options::default())?;
+    be_strict(&cluster)?;
+    let world = World::on(cluster, &ON)?;
+    let _servers = mirror::start([(1, 1), (2, 1)].map(|(node, pod)| world.cluster.pod(node, pod)))?;
+    world.after_programming(|| mirror::add(&world.manifests))?;
+    let mut families = 0;
+    world.agents[0].wait_for(0, |event| {
+        let text = event["fields"]["message"].as_str().unwrap_or_default();
+        families += usize::from(text == LEAVES);
+        families == Family::BOTH.len()
+    })?;
+    world.scale(mirror::NAME, &[(1, 1)])?;
+    let host = &world.cluster.nodes[0].namespace;
+    let v4 = mirror::cluster_ip(Family::V4);
+    let mut resolvers = [
+        Asker::start(host, RESOLVER, v4, &[])?,
+        Asker::start(host, RESOLVER, v4, &["mapped"])?,
+        Asker::start(host, RESOLVER, mirror::cluster_ip(Family::V6), &[])?,
+    ];
+    for pod in [(1, 1), (2, 1), (1, 1), (2, 1)] {
+        world.scale(mirror::NAME, &[pod])?;
+        let name = world.cluster.pod(pod.0, pod.1).name.clone();
+        for resolver in &mut resolvers {
+            assert_eq!(resolver.ask()?, (name.clone(), 1));
+        }
+    }
     Ok(())
 }
 

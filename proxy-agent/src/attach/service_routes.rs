@@ -1,0 +1,42 @@
+//! By which device what this host sends to an address leaves it.
+
+use std::net::IpAddr;
+
+use futures::TryStreamExt as _;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::{Error, Handle};
+
+/// The index of the device; `None` where the kernel has no route, or the address is this machine's.
+pub(super) async fn output_device(handle: &Handle, to: IpAddr) -> Result<Option<u32>, Error> {
+    let mut wanted = RouteMessage::default();
+    let (family, whole) = match to {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+    };
+    wanted.header.address_family = family;
+    wanted.header.destination_prefix_length = whole;
+    wanted
+        .attributes
+        .push(RouteAttribute::Destination(to.into()));
+    let mut routes = Box::pin(handle.route().get(wanted).execute());
+    match routes.try_next().await {
+        Ok(route) => Ok(route.as_ref().and_then(device_of)),
+        // Such as ENETUNREACH.
+        Err(Error::NetlinkError(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn device_of(route: &RouteMessage) -> Option<u32> {
+    if route.header.kind != RouteType::Unicast {
+        return None;
+    }
+    route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        })
+}
