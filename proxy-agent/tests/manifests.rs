@@ -148,7 +148,10 @@ fn what_is_applied_takes_the_base_which_lies_beside_or_below_it() {
 fn kustomize(folder: &Path) -> Option<String> {
     let programs: [&[&str]; 2] = [&["kustomize", "build"], &["kubectl", "kustomize"]];
     for program in programs {
-        let output = Command::new(program[0]).arg(program[1]).arg(folder).output();
+        let output = Command::new(program[0])
+            .arg(program[1])
+            .arg(folder)
+            .output();
         let Ok(output) = output else { continue };
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{program:?} {folder:?}: {said}");

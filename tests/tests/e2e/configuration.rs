@@ -4,11 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use proxy_tests::lab::{Cluster, ConfigMap, Family, Options, addresses, client};
+use proxy_tests::lab::{
+    Cluster, ConfigMap, Family, Manifests, Options, Process, addresses, client,
+};
 use serde_json::Value;
 
 use crate::telling::get;
-use crate::world::{WEB_NODE_PORT, World, cluster_ip};
+use crate::world::{WEB_NODE_PORT, World, agent_program, cluster_ip};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -246,22 +248,35 @@ fn what_needs_a_restart_and_what_has_no_effect_is_named_once() -> Result<()> {
 
 #[test]
 fn the_log_level_and_the_oom_score_are_changed_at_run_time() -> Result<()> {
-    let it = Configured::new("oomScoreAdj: 500")?;
-    let agent = &it.world.agents[0];
+    let cluster = Cluster::new(Options::default())?;
+    let directory = cluster.directory.path();
+    let manifests = Manifests::copy_examples(directory)?;
+    let file = ConfigMap::mount(directory, &format!("{HEADER}oomScoreAdj: 500"))?;
+    // The lab's own agents have a level that is given, which no file changes.
+    let mut command = cluster.nodes[0].namespace.command(agent_program());
+    command.args(["run", "--node-name", "node1", "--bpffs", "none"]);
+    command.args(["--socket-path", "off", "--source", "files", "--manifests"]);
+    command.arg(manifests.path()).arg("--config");
+    command.arg(file.file());
+    let agent = Process::spawn("proxy-agent", command)?;
+    agent.wait_for_line(PATIENCE, |line| line.contains("rounds of programming"))?;
     let score = || -> Result<i32> {
         let file = format!("/proc/{}/oom_score_adj", agent.id());
         Ok(std::fs::read_to_string(file)?.trim().parse()?)
     };
-    let is_debug = |line: &String| line.contains("\"level\":\"DEBUG\"");
+    let is_debug = |line: &str| line.contains("DEBUG");
     assert_eq!(score()?, 500);
-    assert!(!agent.log().iter().any(is_debug));
-    let mark = agent.mark();
-    it.set("oomScoreAdj: 600\nlogging: {verbosity: 4}")?;
-    it.event(mark, "changed in the configuration file")?;
+    assert!(!agent.lines().iter().any(|line| is_debug(line)));
+    file.set(&format!(
+        "{HEADER}oomScoreAdj: 600\nlogging: {{verbosity: 4}}"
+    ))?;
+    agent.wait_for_line(PATIENCE, |line| {
+        line.contains("changed in the configuration")
+    })?;
     // A manifest of a kind that nobody serves is not worth more than a debug line.
     let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n";
-    it.world.manifests.write("other", text)?;
-    agent.wait_for(mark, |event| event["level"] == "DEBUG")?;
+    manifests.write("other", text)?;
+    agent.wait_for_line(PATIENCE, is_debug)?;
     assert_eq!(score()?, 600);
     Ok(())
 }
