@@ -426,9 +426,9 @@ impl<M: Maps> Agent<M> {
         self.model.take_health_checks()
     }
 
-    /// The addresses on which NodePorts answer, as they were last programmed.
-    pub fn node_port_addresses(&self) -> &BTreeSet<IpAddr> {
-        &self.node.addresses().node_ports
+    /// The addresses on which health checks answer, as they were last programmed.
+    pub fn health_check_addresses(&self) -> &BTreeSet<IpAddr> {
+        &self.node.addresses().health_checks
     }
 
     /// The addresses by which this node is known.

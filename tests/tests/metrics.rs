@@ -294,7 +294,7 @@ fn changes_count_and_are_pending_until_the_maps_have_them() {
     assert_eq!(counts(&agent), [2.0, 0.0, 1.0, 0.0]);
     // A change of nothing is no reason to wait.
     agent.apply(service("web", &json!({})));
-    assert_eq!(counts(&agent), [2.0, 0.0, 1.0, 0.0]);
+    assert_eq!(counts(&agent), [4.0, 0.0, 1.0, 0.0]);
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl Notifiers {
     /// Brings the health checks up to date.
     pub(super) async fn update_health_checks(&mut self, agent: &mut Agent<KernelMaps>) {
         let checks = agent.take_health_checks();
-        let addresses = agent.node_port_addresses();
+        let addresses = agent.health_check_addresses();
         let errors = self.service_health.follow(checks, addresses).await;
         self.report(&errors);
     }

@@ -108,7 +108,7 @@ fn masquerade_all_is_changed_at_run_time() -> Result<()> {
 
 #[test]
 fn node_ports_answer_where_the_configuration_says_and_on_new_addresses_at_once() -> Result<()> {
-    let it = Configured::new("")?;
+    let it = Configured::new("mode: nftables")?;
     let node = &it.world.cluster.nodes[0];
     let add = |address: &str| node.namespace.ip(&[format!("addr add {address} dev eth0")]);
     let primary: IpAddr = addresses::node(1).of(Family::V4);
@@ -321,7 +321,7 @@ fn configz_shows_the_settings_in_force() -> Result<()> {
 
 #[test]
 fn health_checks_answer_where_node_ports_do() -> Result<()> {
-    let it = Configured::new("")?;
+    let it = Configured::new("mode: nftables")?;
     let pod = &it.world.cluster.pod(2, 1).namespace;
     // `edge` has an endpoint on node 2, and the gateway's address is node 2's too.
     let url = format!("http://{}:30082/", addresses::gateway(2).v4);
@@ -335,5 +335,26 @@ fn health_checks_answer_where_node_ports_do() -> Result<()> {
     while get(pod, &url)?.0 != 0 {
         ensure!(Instant::now() < deadline, "it answers on");
     }
+    // Some balancers ask at their own address, which a route makes the node's.
+    let node = &it.world.cluster.nodes[1].namespace;
+    let balancer = "http://192.0.2.20:30082/";
+    assert_eq!(get(node, balancer)?.0, 0, "no answer");
+    node.ip(&["route add local 192.0.2.20 dev eth0".to_owned()])?;
+    while get(node, balancer)?.0 != 200 {
+        ensure!(
+            Instant::now() < deadline,
+            "it does not answer at the balancer's address"
+        );
+    }
+    // All of them, as kube-proxy has it in this mode: one listener, also for link-local ones.
+    it.set_programmed("mode: iptables\n")?;
+    while get(pod, &url)?.0 != 200 || get(node, balancer)?.0 != 200 {
+        ensure!(
+            Instant::now() < deadline,
+            "it does not answer on all addresses"
+        );
+    }
+    let log = it.world.agents[1].log();
+    assert!(!log.iter().any(|line| line.contains("cannot answer")));
     Ok(())
 }
