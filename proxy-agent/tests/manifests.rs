@@ -154,7 +154,7 @@ fn kustomize(folder: &Path) -> Option<String> {
             .output();
         let Ok(output) = output else { continue };
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{program:?} {folder:?}: {said}");
+        assert!(output.status.success(), "{program:?}: {said}");
         return Some(String::from_utf8(output.stdout).unwrap());
     }
     None

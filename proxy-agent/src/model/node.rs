@@ -176,8 +176,9 @@ fn health_check_addresses(
     let all = Family::ALL.into_iter();
     let all = all.filter(|family| allowed.is_all(*family));
     let some = node_ports.iter().copied().filter(|address| {
-        let is_link_local = unusable_class(*address) == Some(AddressClass::LinkLocal);
-        !allowed.is_all(Family::of(*address)) && !(address.is_ipv6() && is_link_local)
+        let needs_device =
+            address.is_ipv6() && unusable_class(*address) == Some(AddressClass::LinkLocal);
+        !allowed.is_all(Family::of(*address)) && !needs_device
     });
     all.map(unspecified).chain(some).collect()
 }

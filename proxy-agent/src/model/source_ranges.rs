@@ -28,12 +28,11 @@ impl SourceRanges {
         let mut ranges = Vec::with_capacity(service.source_ranges.len());
         let mut is_readable = true;
         for text in &service.source_ranges {
-            match parse_range(text.trim()) {
-                Some(range) => ranges.push(range),
-                None => {
-                    is_readable = false;
-                    warnings.push(WarningReason::NotARange { text: text.clone() });
-                }
+            if let Some(range) = parse_range(text.trim()) {
+                ranges.push(range);
+            } else {
+                is_readable = false;
+                warnings.push(WarningReason::NotARange { text: text.clone() });
             }
         }
         ranges.sort_unstable();

@@ -87,7 +87,7 @@ impl ServiceHealth {
         let mut errors = Vec::new();
         for name in concerned {
             if let Some(service) = self.services.get_mut(&name) {
-                errors.extend(service.open(&name, &self.addresses, &self.reports).await);
+                errors.extend(service.open(&name, &self.addresses, &self.reports));
                 if service.check.is_none() {
                     self.services.remove(&name);
                 }
@@ -145,7 +145,7 @@ impl Service {
         }
     }
 
-    async fn open(
+    fn open(
         &mut self,
         name: &ObjectName,
         addresses: &BTreeSet<IpAddr>,
