@@ -336,11 +336,14 @@ fn health_checks_answer_where_node_ports_do() -> Result<()> {
         ensure!(Instant::now() < deadline, "it answers on");
     }
     // Some balancers ask at their own address, which a route makes the node's.
-    let node = &it.world.cluster.nodes[1].namespace;
+    let (node, outside) = (&it.world.cluster.nodes[1], &it.world.cluster.client);
+    let via = node.addresses.of(Family::V4);
+    outside.ip(&[format!("route replace 192.0.2.20 via {via}")])?;
     let balancer = "http://192.0.2.20:30082/";
-    assert_eq!(get(node, balancer)?.0, 0, "no answer");
-    node.ip(&["route add local 192.0.2.20 dev eth0".to_owned()])?;
-    while get(node, balancer)?.0 != 200 {
+    assert_eq!(get(outside, balancer)?.0, 0, "no answer");
+    node.namespace
+        .ip(&["route add local 192.0.2.20 dev eth0".to_owned()])?;
+    while get(outside, balancer)?.0 != 200 {
         ensure!(
             Instant::now() < deadline,
             "it does not answer at the balancer's address"
@@ -348,7 +351,7 @@ fn health_checks_answer_where_node_ports_do() -> Result<()> {
     }
     // All of them, as kube-proxy has it in this mode: one listener, also for link-local ones.
     it.set_programmed("mode: iptables\n")?;
-    while get(pod, &url)?.0 != 200 || get(node, balancer)?.0 != 200 {
+    while get(pod, &url)?.0 != 200 || get(outside, balancer)?.0 != 200 {
         ensure!(
             Instant::now() < deadline,
             "it does not answer on all addresses"
