@@ -9,6 +9,7 @@ mod device_addresses;
 mod node;
 mod progress;
 mod source_ports;
+mod summary;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -30,6 +31,7 @@ use crate::status::{CounterValue, DevicesReport, FamilyReport, MapUsage, Report}
 use cluster_ips::ClusterIps;
 use node::NodeState;
 use progress::Progress;
+use summary::Summary;
 
 /// Joins model, plan and maps.
 pub struct Agent<M> {
@@ -47,6 +49,7 @@ pub struct Agent<M> {
     events: Vec<Event>,
     cluster_ips: ClusterIps,
     progress: Progress,
+    summary: Summary,
     /// Since when a change waits to be programmed.
     waiting_since: Option<Instant>,
     /// A change that waits for longer is a sign of bad health.
@@ -92,6 +95,7 @@ impl<M: Maps> Agent<M> {
             events: Vec::new(),
             cluster_ips: ClusterIps::new(sizes.cluster_ips()),
             progress: Progress::new(),
+            summary: Summary::default(),
             waiting_since: None,
             health_timeout: health_timeout(settings),
             last_reset: None,
@@ -242,12 +246,7 @@ impl<M: Maps> Agent<M> {
             SyncExtent::Partial
         };
         self.progress.end(extent, began.elapsed());
-        info!(
-            ports,
-            writes,
-            served = self.planner.programmed(),
-            "programmed"
-        );
+        self.summary.add(ports, writes, self.planner.programmed());
         true
     }
 
@@ -267,6 +266,11 @@ impl<M: Maps> Agent<M> {
             self.writer.retry_pending();
             self.finish_plan(Plan::default());
         }
+    }
+
+    /// Logs what was programmed since that was last logged, at most once a minute.
+    pub fn log_summary(&mut self) {
+        self.summary.log(self.planner.programmed());
     }
 
     /// Reads the maps back, and mends what somebody else has changed in them. Nothing
@@ -435,9 +439,9 @@ impl<M: Maps> Agent<M> {
         self.model.take_health_checks()
     }
 
-    /// The addresses on which NodePorts answer, as they were last programmed.
-    pub fn node_port_addresses(&self) -> &BTreeSet<IpAddr> {
-        &self.node.addresses().node_ports
+    /// The addresses on which health checks answer, as they were last programmed.
+    pub fn health_check_addresses(&self) -> &BTreeSet<IpAddr> {
+        &self.node.addresses().health_checks
     }
 
     /// The addresses by which this node is known.

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{
@@ -67,7 +68,7 @@ fn only<T: DeserializeOwned + Serialize>(file: &str) -> T {
 }
 
 fn pod() -> PodSpec {
-    let daemon_set: DaemonSet = only("daemonset.yaml");
+    let daemon_set: DaemonSet = only("base/daemonset.yaml");
     daemon_set.spec.unwrap().template.spec.unwrap()
 }
 
@@ -79,7 +80,7 @@ fn container() -> Container {
 
 #[test]
 fn what_the_api_does_not_know_is_found() {
-    let mut document = documents("daemonset.yaml").remove(0);
+    let mut document = documents("base/daemonset.yaml").remove(0);
     document["spec"]["template"]["spec"]["hostNetwrok"] = json!(true);
     document["spec"]["template"]["spec"]["containers"][0]["securityContext"]["caps"] = json!([]);
     let object: DaemonSet = serde_json::from_value(document.clone()).unwrap();
@@ -96,37 +97,124 @@ fn what_the_api_does_not_know_is_found() {
     );
 }
 
-#[test]
-fn kustomization_lists_every_file() {
-    let kustomization = &documents("kustomization.yaml")[0];
+/// The folders that are for `kubectl apply -k`.
+const KUSTOMIZATIONS: [&str; 2] = ["", "pod-opt-out"];
+
+fn kustomization(folder: &str) -> Value {
+    let file = Path::new(folder).join("kustomization.yaml");
+    let kustomization = documents(file.to_str().unwrap()).remove(0);
     assert_eq!(
         kustomization["apiVersion"],
         "kustomize.config.k8s.io/v1beta1"
     );
     assert_eq!(kustomization["kind"], "Kustomization");
-    assert_eq!(kustomization["namespace"], "kube-system");
-    let listed: BTreeSet<_> = kustomization["resources"]
-        .as_array()
-        .unwrap()
-        .iter()
+    kustomization
+}
+
+fn resources(folder: &str) -> BTreeSet<String> {
+    let kustomization = kustomization(folder);
+    let resources = kustomization["resources"].as_array().unwrap().iter();
+    resources
         .map(|name| name.as_str().unwrap().to_owned())
-        .collect();
-    let mut present: BTreeSet<_> = fs::read_dir(folder())
+        .collect()
+}
+
+#[test]
+fn the_base_lists_every_file() {
+    assert_eq!(kustomization("base")["namespace"], "kube-system");
+    let mut present: BTreeSet<_> = fs::read_dir(folder().join("base"))
         .unwrap()
-        .map(|entry| entry.unwrap())
-        .filter(|entry| entry.file_type().unwrap().is_file())
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .filter(|name| Path::new(name).extension().is_some_and(|end| end == "yaml"))
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     present.remove("kustomization.yaml");
-    assert_eq!(listed, present);
+    assert_eq!(resources("base"), present);
+}
+
+/// kustomize refuses a folder that takes one in which it lies itself.
+#[test]
+fn what_is_applied_takes_the_base_which_lies_beside_or_below_it() {
+    let base = folder().join("base").canonicalize().unwrap();
+    for of in KUSTOMIZATIONS {
+        let of = folder().join(of).canonicalize().unwrap();
+        let resources = resources(of.to_str().unwrap());
+        assert_eq!(resources.len(), 1, "{of:?}");
+        let taken = of.join(resources.first().unwrap()).canonicalize().unwrap();
+        assert_eq!(taken, base);
+        assert!(!of.starts_with(&taken), "a cycle: {of:?} takes {taken:?}");
+    }
+}
+
+/// What kustomize makes of a folder; `None` where this machine has none.
+fn kustomize(folder: &Path) -> Option<String> {
+    let programs: [&[&str]; 2] = [&["kustomize", "build"], &["kubectl", "kustomize"]];
+    for program in programs {
+        let output = Command::new(program[0])
+            .arg(program[1])
+            .arg(folder)
+            .output();
+        let Ok(output) = output else { continue };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program:?}: {said}");
+        return Some(String::from_utf8(output.stdout).unwrap());
+    }
+    None
+}
+
+#[test]
+fn kustomize_builds_what_is_applied() {
+    for of in KUSTOMIZATIONS {
+        let Some(text) = kustomize(&folder().join(of)) else {
+            println!("skipped: neither kustomize nor kubectl is installed");
+            return;
+        };
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+        let find = |kind: &str| {
+            let mut of_kind = objects.iter().filter(|object| object["kind"] == kind);
+            of_kind.next().cloned().unwrap()
+        };
+        assert_eq!(objects.len(), 5, "{text}");
+        let daemon_set: DaemonSet = strictly(&find("DaemonSet"));
+        let role: ClusterRole = strictly(&find("ClusterRole"));
+        let pod = daemon_set.spec.unwrap().template.spec.unwrap();
+        let args = pod.containers[0].args.clone().unwrap();
+        let opts_out = of == "pod-opt-out";
+        assert_eq!(args.contains(&"--pod-opt-out".to_owned()), opts_out);
+        let rules = role.rules.unwrap();
+        let reads_pods = rules
+            .iter()
+            .any(|rule| rule.resources.as_deref() == Some(&["pods".to_owned()]));
+        assert_eq!(reads_pods, opts_out);
+    }
+}
+
+/// The API server sets `uid` and refuses another one; the garbage collector deletes what
+/// names an owner of another `uid`. Server-side apply takes one address of each type.
+#[test]
+fn the_examples_can_be_applied() {
+    for entry in fs::read_dir(folder().join("examples")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        for object in documents(&format!("examples/{name}")) {
+            let metadata = object["metadata"].as_object().unwrap();
+            for field in ["uid", "ownerReferences", "resourceVersion"] {
+                assert!(!metadata.contains_key(field), "{name} has {field}");
+            }
+            let addresses = object["status"]["addresses"].as_array();
+            let types: Vec<_> = addresses
+                .into_iter()
+                .flatten()
+                .map(|address| address["type"].as_str().unwrap())
+                .collect();
+            let distinct: BTreeSet<_> = types.iter().collect();
+            assert_eq!(distinct.len(), types.len(), "{name}: {types:?}");
+        }
+    }
 }
 
 #[test]
 fn names_and_labels_agree() {
-    let account: ServiceAccount = only("serviceaccount.yaml");
-    let config: ConfigMap = only("configmap.yaml");
-    let daemon_set: DaemonSet = only("daemonset.yaml");
+    let account: ServiceAccount = only("base/serviceaccount.yaml");
+    let config: ConfigMap = only("base/configmap.yaml");
+    let daemon_set: DaemonSet = only("base/daemonset.yaml");
     for metadata in [&account.metadata, &config.metadata, &daemon_set.metadata] {
         assert_eq!(metadata.name.as_deref(), Some("proxy-agent"));
         assert_eq!(metadata.namespace.as_deref(), Some("kube-system"));
@@ -141,8 +229,7 @@ fn names_and_labels_agree() {
 
 #[test]
 fn the_overlay_for_pods_that_opt_out_fits_what_it_changes() {
-    let overlay = &documents("pod-opt-out/kustomization.yaml")[0];
-    assert_eq!(overlay["resources"], json!([".."]));
+    let overlay = kustomization("pod-opt-out");
     let patch = |at: usize| -> Value {
         let patch = &overlay["patches"][at];
         assert_eq!(patch["target"]["name"], "proxy-agent");
@@ -182,7 +269,7 @@ fn the_agent_sees_the_hosts_cgroups() {
 
 #[test]
 fn rights_are_those_that_are_needed_and_no_more() {
-    let documents = documents("rbac.yaml");
+    let documents = documents("base/rbac.yaml");
     assert_eq!(documents.len(), 2);
     let role: ClusterRole = strictly(&documents[0]);
     let right = |groups: &[&str], resource: &str, verbs: &[&str]| PolicyRule {
@@ -222,6 +309,15 @@ fn the_agent_has_the_capabilities_that_it_needs_and_no_more() {
     assert_eq!(context.allow_privilege_escalation, Some(false));
     assert_eq!(context.read_only_root_filesystem, Some(true));
     assert_eq!(context.run_as_user, Some(0));
+    // To pin maps and links.
+    let app_armor = context.app_armor_profile.unwrap();
+    assert_eq!(app_armor.type_, "Unconfined");
+    let se_linux = context.se_linux_options.unwrap();
+    assert_eq!(se_linux.type_.as_deref(), Some("spc_t"));
+    let daemon_set: DaemonSet = only("base/daemonset.yaml");
+    let template = daemon_set.spec.unwrap().template.metadata.unwrap();
+    let annotation = "container.apparmor.security.beta.kubernetes.io/proxy-agent";
+    assert_eq!(template.annotations.unwrap()[annotation], "unconfined");
     let seccomp = pod().security_context.unwrap().seccomp_profile.unwrap();
     assert_eq!(seccomp.type_, "RuntimeDefault");
 }
@@ -248,7 +344,7 @@ fn only_the_init_container_is_privileged_and_it_mounts_for_the_host() {
 
 #[test]
 fn the_agent_runs_on_every_node_before_all_else() {
-    let daemon_set: DaemonSet = only("daemonset.yaml");
+    let daemon_set: DaemonSet = only("base/daemonset.yaml");
     let strategy = daemon_set.spec.unwrap().update_strategy.unwrap();
     assert_eq!(strategy.type_.as_deref(), Some("RollingUpdate"));
     let pod = pod();
@@ -334,7 +430,7 @@ fn kube_proxys_own_configuration_counts_where_there_is_one() {
 
 #[test]
 fn the_configuration_spells_out_the_defaults() {
-    let config: ConfigMap = only("configmap.yaml");
+    let config: ConfigMap = only("base/configmap.yaml");
     let data = config.data.unwrap();
     assert_eq!(data.keys().collect::<Vec<_>>(), ["config.conf"]);
     let parsed = parse(&data["config.conf"], Path::new("config.conf"));

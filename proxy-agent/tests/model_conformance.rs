@@ -49,12 +49,12 @@ fn changes_over_time() {
 
 #[test]
 fn warnings() {
-    run_text(include_str!("model/cases/warnings.txt"), 11);
+    run_text(include_str!("model/cases/warnings.txt"), 12);
 }
 
 #[test]
 fn source_ranges() {
-    run_text(include_str!("model/cases/source_ranges.txt"), 9);
+    run_text(include_str!("model/cases/source_ranges.txt"), 11);
 }
 
 #[test]

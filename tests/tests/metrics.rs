@@ -79,6 +79,20 @@ const KUBE_PROXY: [(&str, &str, &[&str]); 13] = [
     ),
 ];
 
+/// Those of any component of Kubernetes and of any process. Those of requests to the API server
+/// come with the first request.
+const COMMON: [&str; 9] = [
+    "kubernetes_build_info",
+    "kubernetes_feature_enabled",
+    "process_cpu_seconds_total",
+    "process_max_fds",
+    "process_open_fds",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_threads",
+    "process_virtual_memory_bytes",
+];
+
 /// Maps that refuse every write while they are to.
 #[derive(Default)]
 struct Moody {
@@ -186,9 +200,23 @@ fn kube_proxys_names_types_and_labels_are_all_there_from_the_start() {
         let labels: BTreeSet<_> = labels.iter().copied().collect();
         assert_eq!(family.labels(), labels, "{name}");
     }
-    let others = found.families.keys();
-    let mut others = others.filter(|name| !name.starts_with("kubeproxy_"));
-    assert!(others.all(|name| name.starts_with("proxy_agent_")));
+    let own = ["kubeproxy_", "proxy_agent_"];
+    let others = found.families.keys().map(String::as_str);
+    let others: BTreeSet<_> = others
+        .filter(|name| !own.iter().any(|prefix| name.starts_with(prefix)))
+        .collect();
+    assert_eq!(others, BTreeSet::from(COMMON));
+    let build = found.families["kubernetes_build_info"].labels();
+    assert!(build.is_superset(&BTreeSet::from([
+        "major",
+        "minor",
+        "git_version",
+        "platform"
+    ])));
+    let feature = found.families["kubernetes_feature_enabled"].labels();
+    assert_eq!(feature, BTreeSet::from(["name", "stage"]));
+    let memory = found.value("process_resident_memory_bytes", &[]);
+    assert!(memory.is_some_and(|bytes| bytes > 1e6), "{memory:?}");
 }
 
 #[test]
@@ -256,16 +284,17 @@ fn changes_count_and_are_pending_until_the_maps_have_them() {
     agent.agent.apply([service("web", &json!({}))]);
     let endpoints = slice("web", "10.0.0.1", "there");
     agent.agent.apply([Change::EndpointSlice(endpoints)]);
-    assert_eq!(counts(&agent), [1.0, 1.0, 1.0, 1.0]);
+    // A Service's change counts in both families, as in kube-proxy.
+    assert_eq!(counts(&agent), [2.0, 1.0, 1.0, 1.0]);
     agent.refuse.set(true);
     agent.agent.program();
-    assert_eq!(counts(&agent), [1.0, 1.0, 1.0, 1.0], "a write is pending");
+    assert_eq!(counts(&agent), [2.0, 1.0, 1.0, 1.0], "a write is pending");
     agent.refuse.set(false);
     agent.agent.retry();
-    assert_eq!(counts(&agent), [1.0, 0.0, 1.0, 0.0]);
+    assert_eq!(counts(&agent), [2.0, 0.0, 1.0, 0.0]);
     // A change of nothing is no reason to wait.
     agent.apply(service("web", &json!({})));
-    assert_eq!(counts(&agent), [2.0, 0.0, 1.0, 0.0]);
+    assert_eq!(counts(&agent), [4.0, 0.0, 1.0, 0.0]);
 }
 
 #[test]
@@ -306,7 +335,7 @@ fn the_age_of_endpoints_is_measured_once_the_maps_have_them() -> Result<()> {
 }
 
 #[test]
-fn services_without_a_local_endpoint_are_counted_by_policy_and_family() {
+fn ports_without_a_local_endpoint_are_counted_by_policy_and_family() {
     let mut agent = TestAgent::new();
     let counts = |agent: &TestAgent| {
         let count = |family, policy| {
@@ -327,19 +356,19 @@ fn services_without_a_local_endpoint_are_counted_by_policy_and_family() {
     agent.apply(Change::EndpointSlice(slice("web", "10.0.0.1", "there")));
     assert_eq!(
         counts(&agent),
-        [1.0, 1.0, 0.0, 0.0],
+        [2.0, 2.0, 0.0, 0.0],
         "two ports, one Service"
     );
     agent.apply(Change::EndpointSlice(slice("web", "fd01::1", "there")));
-    assert_eq!(counts(&agent), [1.0; 4]);
+    assert_eq!(counts(&agent), [2.0; 4]);
     agent.apply(Change::EndpointSlice(slice("web", "10.0.0.2", "here")));
-    assert_eq!(counts(&agent), [0.0, 0.0, 1.0, 1.0]);
+    assert_eq!(counts(&agent), [0.0, 0.0, 2.0, 2.0]);
     // The external policy means nothing where nothing comes from outside.
     agent.apply(service(
         "web",
         &json!({"internalTrafficPolicy": "Local", "externalTrafficPolicy": "Local"}),
     ));
-    assert_eq!(counts(&agent), [0.0, 0.0, 1.0, 0.0]);
+    assert_eq!(counts(&agent), [0.0, 0.0, 2.0, 0.0]);
     agent.apply(Change::ServiceGone(ObjectName::new("n", "web")));
     assert_eq!(counts(&agent), [0.0; 4]);
 }

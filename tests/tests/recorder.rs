@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use proxy_agent::model::{ObjectName, ServiceWarning, WarningReason};
 use proxy_agent::recorder::{Event, Recorder, RecorderPolicy};
-use proxy_agent::source::kube::{KubeSettings, RetryPolicy};
+use proxy_agent::source::kube::{KubeSettings, RequestMetrics, RetryPolicy};
 use proxy_tests::apiserver::{ApiServer, Health, Options, Seen};
 use serde_json::{Value, json};
 
@@ -43,7 +43,8 @@ fn start(server: &ApiServer) -> Recorder {
         },
         ..RecorderPolicy::default()
     };
-    Recorder::start_with_policy(settings, "here", pace)
+    let requests = RequestMetrics::default();
+    Recorder::start_with_policy(settings, "here", requests, pace)
 }
 
 /// Waits until the server's Events are as wanted.

@@ -38,6 +38,16 @@ pub(crate) fn run_for_arm64() -> Result<()> {
     prepare(&tools)
 }
 
+/// Installs what tests can do without, where that is possible.
+fn install_optional() {
+    let optional = tools::missing(tools::WHERE_PACKAGED).into_iter();
+    for tool in optional.filter(|tool| apt::offers(tool.package)) {
+        if let Err(error) = apt::install(&[tool.package]) {
+            terminal::note(&format!("going on without {}: {error:#}", tool.package));
+        }
+    }
+}
+
 fn prepare(tools: &[tools::Tool]) -> Result<()> {
     terminal::heading("Setup");
     let way = ebpf::Way::find();
@@ -46,6 +56,7 @@ fn prepare(tools: &[tools::Tool]) -> Result<()> {
     packages.extend(way.missing_packages());
     apt::install(&packages)?;
     tools::report(tools, &missing);
+    install_optional();
     way.prepare()?;
     cargo::NEXTEST.install()
 }

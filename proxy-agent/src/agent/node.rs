@@ -262,6 +262,7 @@ mod tests {
             primary: node_ports.iter().take(1).map(parse).collect(),
             own: BTreeSet::new(),
             node_ports: node_ports.iter().map(parse).collect(),
+            health_checks: BTreeSet::new(),
         }
     }
 

@@ -1,12 +1,11 @@
 //! How changes become effective, measured for the metrics.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::metrics::{Metrics, PolicyKind, SyncExtent};
 use crate::model::desired::{DesiredPort, FrontendKind, PortName};
-use crate::model::object::{Change, Family, ObjectName, Protocol, TrafficPolicy};
+use crate::model::object::{Change, Family, TrafficPolicy};
 
 /// Changes of endpoints whose age is measured at a time. More come together only where
 /// a map refuses writes for long, and then a part of them says as much.
@@ -44,9 +43,13 @@ impl Progress {
     pub(super) fn observe(&self, change: &Change) {
         let metrics = &self.metrics.kube_proxy;
         match change {
-            Change::Service(_) | Change::ServiceGone(_) => metrics.service_changes.add(),
+            // kube-proxy counts it once in each family, ...
+            Change::Service(_) | Change::ServiceGone(_) => {
+                metrics.service_changes.add(Family::ALL.len());
+            }
+            // ... and this in its own.
             Change::EndpointSlice(_) | Change::EndpointSliceGone(_) => {
-                metrics.endpoint_changes.add();
+                metrics.endpoint_changes.add(1);
             }
             _ => return,
         }
@@ -95,37 +98,20 @@ impl Progress {
         }
     }
 
-    /// Keeps the numbers of Services without a local endpoint.
+    /// Keeps the numbers of Service ports without a local endpoint.
     fn set_without_local(&mut self, policy_kind: PolicyKind, name: &PortName, lacks: bool) {
-        let had = self.has_port_without_local(policy_kind, name);
         let key = (policy_kind, name.clone());
+        let gauge = self
+            .metrics
+            .kube_proxy
+            .no_local_endpoints(name.family, policy_kind);
         if lacks {
-            self.without_local.insert(key);
-        } else {
-            self.without_local.remove(&key);
+            if self.without_local.insert(key) {
+                gauge.inc();
+            }
+        } else if self.without_local.remove(&key) {
+            gauge.dec();
         }
-        let has = self.has_port_without_local(policy_kind, name);
-        let metrics = &self.metrics.kube_proxy;
-        match (had, has) {
-            (false, true) => metrics.no_local_endpoints(name.family, policy_kind).inc(),
-            (true, false) => metrics.no_local_endpoints(name.family, policy_kind).dec(),
-            _ => {}
-        }
-    }
-
-    /// Whether any port of the Service is without, in the family of `name`.
-    fn has_port_without_local(&self, policy_kind: PolicyKind, name: &PortName) -> bool {
-        let first = PortName {
-            service: name.service.clone(),
-            port: Arc::from(""),
-            protocol: Protocol::Tcp,
-            family: Family::V4,
-        };
-        let of_service = |service: &ObjectName| *service == name.service;
-        self.without_local
-            .range((policy_kind, first)..)
-            .take_while(|(of, port)| *of == policy_kind && of_service(&port.service))
-            .any(|(_, port)| port.family == name.family)
     }
 }
 

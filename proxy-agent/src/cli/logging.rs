@@ -3,6 +3,8 @@
 use std::io::IsTerminal as _;
 
 use clap::Args;
+use tracing::Metadata;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
@@ -35,6 +37,13 @@ impl Level {
     }
 }
 
+/// Whether an event is no mere repetition: kube's client warns of each watch that ends without
+/// the end of its TLS session, as some servers do at each end. What it warns of is an error or an
+/// end for the agent too, which then says what follows from it.
+fn is_news(event: &Metadata<'_>) -> bool {
+    event.target() != "kube_client::client" || *event.level() != tracing::Level::WARN
+}
+
 /// Starts to log; at the configured level where the filter of the command line makes
 /// no sense.
 pub(super) fn start(args: &LogArgs, settings: LogSettings) -> Level {
@@ -55,11 +64,50 @@ pub(super) fn start(args: &LogArgs, settings: LogSettings) -> Level {
     };
     tracing_subscriber::registry()
         .with(filter)
-        .with(events)
+        .with(events.with_filter(filter_fn(is_news)))
         .init();
     if let (Some(error), Some(filter)) = (error, &args.log_level) {
         let name = settings.level.name();
         tracing::warn!("--log-level `{filter}`: {error}; logging `{name}`");
     }
     Level((!is_given).then_some(handle))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(text)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_kubes_client_warns_of_is_left_to_the_agent() {
+        let written = Written::default();
+        let writer = written.clone();
+        let events = fmt::layer().with_writer(move || writer.clone());
+        let log = tracing_subscriber::registry().with(events.with_filter(filter_fn(is_news)));
+        tracing::subscriber::with_default(log, || {
+            tracing::warn!(target: "kube_client::client", "eof in poll");
+            tracing::error!(target: "kube_client::client", "an error");
+            tracing::warn!(target: "kube_client::client::tls", "a bundle");
+            tracing::warn!("a warning");
+        });
+        let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let said = |part: &str| written.contains(part);
+        assert!(!said("eof in poll"), "{written}");
+        assert!(said("an error") && said("a bundle") && said("a warning"));
+    }
 }

@@ -124,7 +124,7 @@ mod tests {
     }
     /// The command lines in the DaemonSet, of the init container first.
     fn of_the_daemon_set() -> Vec<Vec<String>> {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/daemonset.yaml");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/base/daemonset.yaml");
         let text = fs::read_to_string(file).unwrap();
         let daemon_set: DaemonSet = serde_saphyr::from_str(&text).unwrap();
         let pod = daemon_set.spec.unwrap().template.spec.unwrap();

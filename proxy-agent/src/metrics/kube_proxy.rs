@@ -107,7 +107,7 @@ impl KubeProxyMetrics {
                 IntGaugeVec::new(
                     Opts::new(
                         "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
-                        "Services with the traffic policy Local and endpoints, none of them here",
+                        "Service ports with the traffic policy Local and endpoints, none of them here",
                     ),
                     &["ip_family", "traffic_policy"],
                 ),
@@ -179,7 +179,7 @@ impl KubeProxyMetrics {
             .observe(age.as_secs_f64());
     }
 
-    /// The number of Services with a policy Local and endpoints, none of them here.
+    /// The number of Service ports with a policy Local and endpoints, none of them here.
     pub fn no_local_endpoints(&self, family: Family, policy_kind: PolicyKind) -> IntGauge {
         let policy_kind = match policy_kind {
             PolicyKind::Internal => "internal",
@@ -211,10 +211,10 @@ impl Changes {
         }
     }
 
-    /// A change was taken in.
-    pub fn add(&self) {
+    /// A change was taken in, of which kube-proxy has so many trackers.
+    pub fn add(&self, trackers: usize) {
         self.pending.inc();
-        self.total.inc();
+        self.total.inc_by(trackers as u64);
     }
 
     /// All of them are in the maps.

@@ -1,19 +1,23 @@
 //! What the agent counts and measures, for Prometheus.
 //!
 //! [`KubeProxyMetrics`] has kube-proxy's names, so that its dashboards and alerts work;
-//! [`ProxyMetrics`] has what this proxy measures beside.
+//! [`ProxyMetrics`] has what this proxy measures beside. Those of any component of Kubernetes
+//! and of any process are there too.
 
 mod kube_proxy;
+mod kubernetes;
 mod own;
 mod traffic;
 
 use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TextEncoder};
 
 pub use kube_proxy::{KubeProxyMetrics, PolicyKind, SyncExtent};
 pub use own::ProxyMetrics;
 
 use crate::model::object::Family;
+use crate::source::kube::RequestMetrics;
 
 /// All metrics; clones share them.
 #[derive(Clone, Debug)]
@@ -23,14 +27,25 @@ pub struct Metrics {
     pub kube_proxy: KubeProxyMetrics,
     /// This proxy's own.
     pub own: ProxyMetrics,
+    /// Of requests to the API server.
+    pub requests: RequestMetrics,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let registry = Registry::new();
+        kubernetes::export_constants(&registry);
+        let requests = RequestMetrics::default();
+        let process: Box<dyn Collector> = Box::new(ProcessCollector::for_self());
+        for collector in requests.collectors().into_iter().chain([process]) {
+            registry
+                .register(collector)
+                .expect("each name is registered once");
+        }
         Self {
             kube_proxy: KubeProxyMetrics::new(&registry),
             own: ProxyMetrics::new(&registry),
+            requests,
             registry,
         }
     }

@@ -142,7 +142,7 @@ impl Model {
     pub(super) fn mark_source_ranges_dirty(&mut self) {
         let restricted = self.store.iter().filter(|(_, entry)| {
             let service = entry.service.as_ref();
-            service.is_some_and(|service| service.source_ranges.is_some())
+            service.is_some_and(|service| service.has_source_ranges())
         });
         for id in restricted.map(|(id, _)| id).collect::<Vec<_>>() {
             self.mark_dirty(id);

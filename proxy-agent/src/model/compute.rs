@@ -65,12 +65,7 @@ impl Model {
     /// Who may use a Service's load balancer addresses of a family. Where a range has
     /// an address of this node, they may be their own source as well.
     fn source_ranges(&self, service: &ServedService, family: Family) -> Option<Vec<IpNet>> {
-        let ranges = service.source_ranges.as_ref()?;
-        let mut allowed: Vec<_> = ranges
-            .iter()
-            .filter(|range| Family::of(range.addr()) == family)
-            .copied()
-            .collect();
+        let mut allowed = service.source_ranges(family)?.to_vec();
         let node = self.node_addresses().primary;
         if allowed
             .iter()

@@ -1,10 +1,13 @@
 //! What a load balancer is answered at `spec.healthCheckNodePort`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::Model;
+use super::desired::FrontendKind;
 use super::endpoints::ready_here;
 use super::object::{Family, ObjectName};
+use super::service::ServedService;
 use super::store::{Entry, ServiceId};
 
 /// The health check of a load balancer's Service with `externalTrafficPolicy: Local`.
@@ -15,6 +18,9 @@ pub struct HealthCheck {
     /// How many addresses the Service's endpoints have that are ready and on this
     /// node: in each family in which it is served.
     pub local_endpoints: BTreeMap<Family, usize>,
+    /// The load balancer's addresses that are this node's too: some balancers, such as Google
+    /// Cloud's, ask there, and make them the node's by routes.
+    pub balancer_ips: BTreeSet<IpAddr>,
 }
 
 impl Model {
@@ -30,7 +36,7 @@ impl Model {
             .into_iter()
             .map(|service| {
                 let entry = self.store.by_name(&service).map(|(_, entry)| entry);
-                let check = entry.and_then(health_check);
+                let check = entry.and_then(|entry| self.health_check(entry));
                 (service, check)
             })
             .collect()
@@ -45,26 +51,39 @@ impl Model {
             self.dirty_health_checks.insert(entry.name.clone());
         }
     }
+
+    /// The same of all Services whose load balancer has `address`.
+    pub(super) fn mark_health_checks_at_dirty(&mut self, address: IpAddr) {
+        let claims = self.claims.on(address);
+        let balancers = claims.filter(|claim| claim.kind == FrontendKind::LoadBalancer);
+        for service in balancers
+            .map(|claim| claim.service)
+            .collect::<BTreeSet<_>>()
+        {
+            self.mark_health_check_dirty(service);
+        }
+    }
+
+    fn health_check(&self, entry: &Entry) -> Option<HealthCheck> {
+        let service = entry.service.as_ref()?;
+        let endpoints = |family| (family, ready_endpoints(entry, service, family));
+        let own = service.load_balancer_ips();
+        Some(HealthCheck {
+            port: health_check_port(entry)?,
+            local_endpoints: service.families().map(endpoints).collect(),
+            balancer_ips: own.filter(|it| self.local_addresses.contains(it)).collect(),
+        })
+    }
+}
+
+fn ready_endpoints(entry: &Entry, service: &ServedService, family: Family) -> usize {
+    let ports = service
+        .ports
+        .iter()
+        .map(|port| (&*port.name, port.protocol));
+    ready_here(&entry.slices, ports, family).len()
 }
 
 fn health_check_port(entry: &Entry) -> Option<u16> {
     entry.service.as_ref()?.health_check_port
-}
-
-fn health_check(entry: &Entry) -> Option<HealthCheck> {
-    let service = entry.service.as_ref()?;
-    let here = |family| {
-        let ports = service
-            .ports
-            .iter()
-            .map(|port| (&*port.name, port.protocol));
-        ready_here(&entry.slices, ports, family).len()
-    };
-    Some(HealthCheck {
-        port: health_check_port(entry)?,
-        local_endpoints: service
-            .families()
-            .map(|family| (family, here(family)))
-            .collect(),
-    })
 }

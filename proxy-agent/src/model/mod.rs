@@ -33,6 +33,7 @@ mod parse;
 mod pods;
 mod service;
 mod slice;
+mod source_ranges;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::address::unusable_class;
+use super::address::{AddressClass, unusable_class};
 use super::object::Family;
+use super::service::unspecified;
 use super::{Model, ModelSettings};
 
 /// Which of the node's addresses answer on `NodePorts`.
@@ -34,6 +35,23 @@ impl Default for NodePortAddresses {
 }
 
 impl NodePortAddresses {
+    /// All addresses.
+    pub fn all() -> Self {
+        Self {
+            primary: false,
+            v4: vec![Ipv4Net::default()],
+            v6: vec![Ipv6Net::default()],
+        }
+    }
+
+    /// Whether NodePorts answer on all addresses of a family.
+    pub fn is_all(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.v4.iter().any(|net| net.prefix_len() == 0),
+            Family::V6 => self.v6.iter().any(|net| net.prefix_len() == 0),
+        }
+    }
+
     /// Whether NodePorts answer on `address`, which may be the node's primary one.
     pub fn allow(&self, address: IpAddr, is_primary: bool) -> bool {
         let in_range = match address {
@@ -54,6 +72,9 @@ pub struct NodeAddresses {
     pub own: BTreeSet<IpAddr>,
     /// Those on which NodePorts answer.
     pub node_ports: BTreeSet<IpAddr>,
+    /// Those on which health checks of Services answer: where NodePorts do. The unspecified
+    /// address means all of its family.
+    pub health_checks: BTreeSet<IpAddr>,
 }
 
 impl Model {
@@ -62,7 +83,7 @@ impl Model {
         let primary = self.primary_addresses();
         let listed = self.listed_addresses().chain(self.settings.bind_address);
         let allowed = &self.settings.node_port_addresses;
-        let node_ports = self
+        let node_ports: BTreeSet<_> = self
             .local_addresses
             .iter()
             .chain(&primary)
@@ -74,6 +95,7 @@ impl Model {
         NodeAddresses {
             own: listed.collect(),
             primary,
+            health_checks: health_check_addresses(allowed, &node_ports),
             node_ports,
         }
     }
@@ -87,6 +109,7 @@ impl Model {
             .collect();
         for address in changed {
             self.mark_external_ips_dirty(address);
+            self.mark_health_checks_at_dirty(address);
         }
         self.local_addresses = addresses;
     }
@@ -141,5 +164,47 @@ impl Model {
                 candidates.iter().find(of_family).copied()
             })
             .collect()
+    }
+}
+
+/// As kube-proxy listens. A link-local IPv6 address cannot be listened on without its device,
+/// and no load balancer asks there.
+fn health_check_addresses(
+    allowed: &NodePortAddresses,
+    node_ports: &BTreeSet<IpAddr>,
+) -> BTreeSet<IpAddr> {
+    let all = Family::ALL.into_iter();
+    let all = all.filter(|family| allowed.is_all(*family));
+    let some = node_ports.iter().copied().filter(|address| {
+        let needs_device =
+            address.is_ipv6() && unusable_class(*address) == Some(AddressClass::LinkLocal);
+        !allowed.is_all(Family::of(*address)) && !needs_device
+    });
+    all.map(unspecified).chain(some).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(texts: &[&str]) -> BTreeSet<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn health_checks_answer_everywhere_or_where_node_ports_do_but_at_no_link_local_address() {
+        let node_ports = set(&["192.0.2.1", "2001:db8::1", "fe80::1"]);
+        let at = |allowed: &NodePortAddresses| health_check_addresses(allowed, &node_ports);
+        assert_eq!(at(&NodePortAddresses::all()), set(&["0.0.0.0", "::"]));
+        let some = NodePortAddresses {
+            v6: vec![
+                "2001:db8::/32".parse().unwrap(),
+                "fe80::/10".parse().unwrap(),
+            ],
+            ..NodePortAddresses::all()
+        };
+        assert_eq!(at(&some), set(&["0.0.0.0", "2001:db8::1"]));
+        let primary = set(&["192.0.2.1", "2001:db8::1"]);
+        assert_eq!(at(&NodePortAddresses::default()), primary);
     }
 }

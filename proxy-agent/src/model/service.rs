@@ -12,7 +12,8 @@ use super::intern::Interner;
 use super::object::{
     Algorithm, Family, Forwarding, Protocol, Service, ServicePort, ServiceType, TrafficPolicy,
 };
-use super::parse::{parse_ip, parse_range};
+use super::parse::parse_ip;
+use super::source_ranges::SourceRanges;
 use super::store::ServiceId;
 use super::warning::{AddressRole, PortRole, WarningReason};
 
@@ -34,8 +35,8 @@ pub(super) struct ServedService {
     forwarding: Option<Forwarding>,
     /// Whether anything is reached from outside.
     has_external_frontend: bool,
-    /// Who may use its load balancer addresses; everybody where there is none.
-    pub(super) source_ranges: Option<Box<[IpNet]>>,
+    /// Who may use its load balancer addresses.
+    source_ranges: SourceRanges,
     pub(super) health_check_port: Option<u16>,
     /// What is refused whatever else there is in the cluster.
     pub(super) warnings: Box<[WarningReason]>,
@@ -60,7 +61,7 @@ impl ServedService {
         let mut warnings = Vec::new();
         let addresses = Addresses::new(service, &mut warnings);
         let ports = ports(service, strings, &mut warnings);
-        let source_ranges = source_ranges(service, &mut warnings);
+        let source_ranges = SourceRanges::new(service, addresses.of_balancer(), &mut warnings);
         let algorithm = algorithm(service, &mut warnings);
         let forwarding = forwarding(service, &mut warnings);
         warnings.sort_unstable();
@@ -133,6 +134,17 @@ impl ServedService {
             .map(|(address, _)| *address)
     }
 
+    /// Who may use its load balancer addresses of a family; everybody where there is none.
+    pub(super) fn source_ranges(&self, family: Family) -> Option<&[IpNet]> {
+        self.source_ranges.of(family)
+    }
+
+    /// Whether not everybody may use all of its load balancer addresses.
+    pub(super) fn has_source_ranges(&self) -> bool {
+        let mut families = Family::ALL.into_iter();
+        families.any(|family| self.source_ranges(family).is_some())
+    }
+
     /// Its ClusterIPs.
     pub(super) fn cluster_ips(&self) -> impl Iterator<Item = IpAddr> {
         let own = self.addresses.iter();
@@ -185,7 +197,8 @@ impl ServedService {
     }
 }
 
-fn unspecified(family: Family) -> IpAddr {
+/// The address that means all addresses of a family.
+pub(super) fn unspecified(family: Family) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
         Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
@@ -215,23 +228,41 @@ impl Addresses {
                 this.add(address, FrontendKind::ClusterIp, warnings);
             }
         }
-        for text in &service.load_balancer_ips {
-            if let Some(address) = parse(text, AddressRole::LoadBalancer, warnings)
-                && this.families[Family::of(address) as usize]
-            {
-                this.add(address, FrontendKind::LoadBalancer, warnings);
-            }
-        }
-        for text in &service.external_ips {
-            if let Some(address) = parse(text, AddressRole::ExternalIp, warnings)
-                && this.families[Family::of(address) as usize]
-            {
-                this.add(address, FrontendKind::ExternalIp, warnings);
-            }
-        }
+        let (balancer, external) = (&service.load_balancer_ips, &service.external_ips);
+        this.add_outside(balancer, AddressRole::LoadBalancer, warnings);
+        this.add_outside(external, AddressRole::ExternalIp, warnings);
         this.own.sort_unstable();
         this.own.dedup();
         this
+    }
+
+    /// Adds addresses for clients outside, which are served in the families of ClusterIPs.
+    fn add_outside(
+        &mut self,
+        texts: &[String],
+        role: AddressRole,
+        warnings: &mut Vec<WarningReason>,
+    ) {
+        let kind = match role {
+            AddressRole::LoadBalancer => FrontendKind::LoadBalancer,
+            _ => FrontendKind::ExternalIp,
+        };
+        for text in texts {
+            let Some(address) = parse(text, role, warnings) else {
+                continue;
+            };
+            if self.families[Family::of(address) as usize] {
+                self.add(address, kind, warnings);
+            } else {
+                warnings.push(WarningReason::WrongFamily { role, address });
+            }
+        }
+    }
+
+    fn of_balancer(&self) -> impl Iterator<Item = IpAddr> {
+        let own = self.own.iter();
+        own.filter(|(_, kind)| *kind == FrontendKind::LoadBalancer)
+            .map(|(address, _)| *address)
     }
 
     fn add(&mut self, address: IpAddr, kind: FrontendKind, warnings: &mut Vec<WarningReason>) {
@@ -272,25 +303,6 @@ fn forwarding(service: &Service, warnings: &mut Vec<WarningReason>) -> Option<Fo
         warnings.push(WarningReason::UnknownForwarding { text });
     }
     known
-}
-
-/// Who may use the load balancer addresses. A range of length zero lets in everybody;
-/// one that is none lets in nobody. A family without a range is closed.
-fn source_ranges(service: &Service, warnings: &mut Vec<WarningReason>) -> Option<Box<[IpNet]>> {
-    if service.source_ranges.is_empty() || service.load_balancer_ips.is_empty() {
-        return None;
-    }
-    let mut ranges = Vec::with_capacity(service.source_ranges.len());
-    for text in &service.source_ranges {
-        match parse_range(text.trim()) {
-            Some(range) if range.prefix_len() == 0 => return None,
-            Some(range) => ranges.push(range),
-            None => warnings.push(WarningReason::NotARange { text: text.clone() }),
-        }
-    }
-    ranges.sort_unstable();
-    ranges.dedup();
-    Some(ranges.into())
 }
 
 fn parse(text: &str, role: AddressRole, warnings: &mut Vec<WarningReason>) -> Option<IpAddr> {

@@ -181,7 +181,7 @@ fn usable_address(text: &str, family: Family) -> Result<IpAddr, WarningReason> {
         });
     }
     if Family::of(address) != family {
-        return Err(WarningReason::WrongFamily { address });
+        return Err(WarningReason::WrongFamily { role, address });
     }
     Ok(address)
 }

@@ -43,9 +43,11 @@ pub enum WarningReason {
         /// What is special about it.
         class: AddressClass,
     },
-    /// An endpoint's address is of another family than its EndpointSlice.
-    #[error("the endpoint address {address} is not of its EndpointSlice's address type")]
+    /// An address of another family than its EndpointSlice, or than the Service's ClusterIPs.
+    #[error("the {role} {address} is not of {}", role.family())]
     WrongFamily {
+        /// Where it stands.
+        role: AddressRole,
         /// The address.
         address: IpAddr,
     },
@@ -72,6 +74,15 @@ pub enum WarningReason {
     NotARange {
         /// The text.
         text: String,
+    },
+    /// An address whose family has no source range, where the other one has. It is served.
+    #[error(
+        "the load balancer IP {address} is open to all, for loadBalancerSourceRanges has no \
+         range of its IP version"
+    )]
+    NoSourceRange {
+        /// The address.
+        address: IpAddr,
     },
     /// An algorithm that there is none of; the configured one is used.
     #[error("the load balancing algorithm {text:?} is neither random nor maglev")]
@@ -139,6 +150,7 @@ impl WarningReason {
             Self::PortNumber { .. } => "PortNumber",
             Self::DuplicatePort { .. } => "DuplicatePort",
             Self::NotARange { .. } => "NotARange",
+            Self::NoSourceRange { .. } => "NoSourceRange",
             Self::UnknownAlgorithm { .. } => "UnknownAlgorithm",
             Self::NotAWeight { .. } => "NotAWeight",
             Self::UnknownForwarding { .. } => "UnknownForwarding",
@@ -161,6 +173,18 @@ pub enum AddressRole {
     ExternalIp,
     /// `addresses` of an endpoint
     Endpoint,
+}
+
+impl AddressRole {
+    /// What its family follows from.
+    fn family(self) -> &'static str {
+        match self {
+            Self::Endpoint => "its EndpointSlice's address type",
+            Self::ClusterIp | Self::LoadBalancer | Self::ExternalIp => {
+                "an IP version in which the Service has a cluster IP"
+            }
+        }
+    }
 }
 
 impl fmt::Display for AddressRole {

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::source::kube::KubeSettings;
+use crate::source::kube::{KubeSettings, RequestMetrics};
 
 pub use event::{Event, EventType, Regarding};
 pub use writer::RecorderPolicy;
@@ -47,20 +47,22 @@ impl Recorder {
     }
 
     /// A recorder that sends Events to an API server, in the name of a node's agent.
-    pub fn start(settings: KubeSettings, node_name: &str) -> Self {
-        Self::start_with_policy(settings, node_name, RecorderPolicy::default())
+    pub fn start(settings: KubeSettings, node_name: &str, requests: RequestMetrics) -> Self {
+        Self::start_with_policy(settings, node_name, requests, RecorderPolicy::default())
     }
 
     /// [`Self::start`] with another patience than the default one.
     pub fn start_with_policy(
         settings: KubeSettings,
         node_name: &str,
+        requests: RequestMetrics,
         pace: RecorderPolicy,
     ) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
         tokio::spawn(writer::write(
             settings,
             node_name.to_owned(),
+            requests,
             pace,
             receiver,
         ));

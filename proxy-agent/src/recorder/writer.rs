@@ -15,7 +15,9 @@ use tracing::{debug, warn};
 use super::correlator::{Decision, Due, EventCorrelator};
 use super::event::Regarding;
 use super::{Event, Recorded};
-use crate::source::kube::{Backoff, Connection, KubeSettings, RetryPolicy, WatchError};
+use crate::source::kube::{
+    Backoff, Connection, KubeSettings, RequestMetrics, RetryPolicy, WatchError,
+};
 
 /// Who the Events are from.
 const CONTROLLER: &str = "proxy-agent";
@@ -45,10 +47,11 @@ impl Default for RecorderPolicy {
 pub(super) async fn write(
     settings: KubeSettings,
     node_name: String,
+    requests: RequestMetrics,
     pace: RecorderPolicy,
     mut queue: mpsc::Receiver<Recorded>,
 ) {
-    let connection = match Connection::open(&settings).await {
+    let connection = match Connection::open(&settings, requests).await {
         Ok(connection) => connection,
         Err(error) => {
             warn!("Events are disabled: {:#}", anyhow::Error::from(error));

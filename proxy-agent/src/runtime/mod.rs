@@ -176,6 +176,7 @@ impl Runtime {
     /// Retries what failed, and looks at everything: a notification can be lost.
     async fn review(&mut self) {
         self.agent.retry();
+        self.agent.log_summary();
         self.notifiers.retry().await;
         self.sockets
             .review(&mut self.agent, self.interfaces.attacher_mut())

@@ -8,6 +8,7 @@ use crate::config::Source;
 use crate::maps::KernelMaps;
 use crate::recorder::{Event, Recorder};
 use crate::serve::{ListenError, ReportClient, ServiceHealth};
+use crate::source::kube::RequestMetrics;
 
 /// Where the agent reports on Services.
 pub(super) struct Notifiers {
@@ -18,9 +19,14 @@ pub(super) struct Notifiers {
 
 impl Notifiers {
     /// Notifiers that have recorded the start.
-    pub(super) fn new(node_name: &str, source: &Source, reports: ReportClient) -> Self {
+    pub(super) fn new(
+        node_name: &str,
+        source: &Source,
+        requests: RequestMetrics,
+        reports: ReportClient,
+    ) -> Self {
         let recorder = match source {
-            Source::Kube(settings) => Recorder::start(settings.clone(), node_name),
+            Source::Kube(settings) => Recorder::start(settings.clone(), node_name, requests),
             Source::Files(_) => Recorder::off(),
         };
         recorder.record(Event::starting(node_name));
@@ -41,7 +47,7 @@ impl Notifiers {
     /// Brings the health checks up to date.
     pub(super) async fn update_health_checks(&mut self, agent: &mut Agent<KernelMaps>) {
         let checks = agent.take_health_checks();
-        let addresses = agent.node_port_addresses();
+        let addresses = agent.health_check_addresses();
         let errors = self.service_health.follow(checks, addresses).await;
         self.report(&errors);
     }

@@ -9,6 +9,7 @@ use crate::agent::Agent;
 use crate::config::Source;
 use crate::maps::KernelMaps;
 use crate::model::Change;
+use crate::source::kube::RequestMetrics;
 use crate::source::{files, kube};
 
 /// Batches of changes that may wait between the source and the model.
@@ -21,11 +22,17 @@ pub(super) struct SourceTask(BoxFuture<'static, Result<()>>);
 pub(super) struct Changes(mpsc::Receiver<Vec<Change>>);
 
 /// A source of the objects that this node needs.
-pub(super) fn start(source: Source, node_name: String) -> (SourceTask, Changes) {
+pub(super) fn start(
+    source: Source,
+    node_name: String,
+    requests: RequestMetrics,
+) -> (SourceTask, Changes) {
     let (sender, changes) = mpsc::channel(WAITING_BATCHES);
     let task = async move {
         match source {
-            Source::Kube(settings) => kube::watch(&settings, &node_name, sender).await?,
+            Source::Kube(settings) => {
+                kube::watch(&settings, &node_name, requests, sender).await?;
+            }
             Source::Files(directory) => files::watch(&directory, &node_name, sender).await?,
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Pinned state: what the last agent has left in the kernel, and this one will leave.
 
+use std::io;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -11,7 +12,9 @@ use crate::agent::Agent;
 use crate::attach::{Attacher, Uplinks};
 use crate::config::Settings;
 use crate::host::total_memory;
-use crate::maps::{self, KernelMaps, MapSizes, Origin, PinError, Pins, RecordTables};
+use crate::maps::{
+    self, KernelMaps, Loaded, MapError, MapSizes, Origin, PinError, Pins, RecordTables, SocketScope,
+};
 
 /// How often the pins of an agent that still runs are asked for.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -31,12 +34,59 @@ pub(super) async fn open(settings: &Settings) -> Result<Option<Pins>, PinError> 
                 }
                 tokio::time::sleep(PAUSE).await;
             }
-            Err(error @ PinError::NoFileSystem(_)) => {
-                warn!("{error}: nothing is pinned; Services stop working when the agent stops");
+            Err(error) if leaves_nothing(&error) => {
+                warn_of(error);
                 return Ok(None);
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Whether there can be no pins, and are none: such as where a security module's profile
+/// denies writing. Beside the pins of another agent nothing else must be attached.
+fn leaves_nothing(error: &PinError) -> bool {
+    match error {
+        PinError::NoFileSystem(_) => true,
+        PinError::InUse(_) => false,
+        PinError::File { path, source } => is_denied(source) && !path.exists(),
+    }
+}
+
+fn is_denied(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
+}
+
+/// Whether maps cannot be pinned, as to a process that may make folders but not pins.
+fn denies_pins(error: &MapError) -> bool {
+    let mut causes = anyhow::Chain::new(error).filter_map(|cause| cause.downcast_ref());
+    matches!(error, MapError::Pin { .. } | MapError::Pins(_)) && causes.any(is_denied)
+}
+
+fn warn_of(error: impl Into<anyhow::Error>) {
+    warn!(
+        "{:#}: nothing is pinned; Services stop working when the agent stops",
+        error.into()
+    );
+}
+
+/// Loads the maps, without pins where these are denied and no agent has left any behind.
+fn load(sizes: MapSizes, scope: SocketScope, pins: &mut Option<Pins>) -> Result<Loaded, MapError> {
+    match maps::load(sizes, scope, pins.as_ref()) {
+        Err(error)
+            if denies_pins(&error)
+                && pins
+                    .as_ref()
+                    .is_some_and(|pins| pins.links().is_ok_and(|links| links.is_empty())) =>
+        {
+            warn_of(error);
+            *pins = None;
+            maps::load_new(sizes, scope, None)
+        }
+        loaded => loaded,
     }
 }
 
@@ -69,11 +119,11 @@ fn sizes_of(settings: &Settings) -> MapSizes {
 pub(super) fn take_over(
     node_name: &str,
     settings: &Settings,
-    pins: Option<Pins>,
+    mut pins: Option<Pins>,
 ) -> Result<Takeover> {
     let sizes = sizes_of(settings);
     let scope = sockets::scope_of(&settings.own);
-    let mut loaded = maps::load(sizes, scope, pins.as_ref())?;
+    let mut loaded = load(sizes, scope, &mut pins)?;
     let mut agent = Agent::new(node_name, settings, loaded.maps);
     if loaded.origin == Origin::Adopted
         && let Err(error) = agent.adopt()
@@ -98,4 +148,34 @@ pub(super) fn take_over(
         handover: Handover::new(foreign),
         sockets,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_pins_are_denied_and_there_are_none_the_agent_serves_without() {
+        let file = |path: &str, kind: io::ErrorKind| PinError::File {
+            path: path.into(),
+            source: kind.into(),
+        };
+        let denied = io::ErrorKind::PermissionDenied;
+        assert!(leaves_nothing(&PinError::NoFileSystem("/b".into())));
+        assert!(leaves_nothing(&file("/nowhere/at/all", denied)));
+        assert!(!leaves_nothing(&file(
+            "/nowhere/at/all",
+            io::ErrorKind::StorageFull
+        )));
+        // Something is there, perhaps links of an agent that was allowed to.
+        assert!(!leaves_nothing(&file("/", denied)));
+        assert!(!leaves_nothing(&PinError::InUse("/b".into())));
+
+        assert!(denies_pins(&file("/b", denied).into()));
+        let other = MapError::System {
+            call: "bpf",
+            source: denied.into(),
+        };
+        assert!(!denies_pins(&other));
+    }
 }

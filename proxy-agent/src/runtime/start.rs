@@ -60,12 +60,13 @@ pub(super) async fn start(
     let (reports, requests) = mpsc::channel(WAITING_QUERIES);
     let reports = ReportClient::new(reports);
     listen(&configuration, &reports, agent.metrics());
-    let notifiers = Notifiers::new(&node_name, &source, reports);
+    let api_requests = agent.metrics().requests.clone();
+    let notifiers = Notifiers::new(&node_name, &source, api_requests.clone(), reports);
     let pace = SyncPacer::new(settings.min_sync_period);
     let audit = interval(settings.own.audit_period);
     configuration.follow_file();
     info!(node = node_name, "started");
-    let (source, changes) = objects::start(source, node_name);
+    let (source, changes) = objects::start(source, node_name, api_requests);
     Ok(Some(Runtime {
         agent,
         signals,

@@ -7,26 +7,27 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::any;
 use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 
-use super::ReportClient;
+use super::{ReportClient, not_found};
 use crate::metrics::Metrics;
 use crate::model::object::Family;
 use crate::status::{Detail, Report};
 
 pub(super) fn router(reports: ReportClient, metrics: Metrics) -> Router {
     Router::new()
-        .route("/healthz", get(healthz))
-        .route("/livez", get(livez))
+        .route("/healthz", any(healthz))
+        .route("/livez", any(livez))
+        .fallback(not_found)
         .with_state((reports, metrics))
 }
 
 /// 200 while this node should get traffic from a load balancer.
 async fn healthz(State((reports, metrics)): State<(ReportClient, Metrics)>) -> Response {
     let response = match reports.request(Detail::Health).await {
-        Ok(report) => answer(&report, report.is_healthy() && report.node_eligible),
+        Ok(report) => answer(&report, Some(report.node_eligible)),
         Err(late) => late,
     };
     metrics
@@ -38,7 +39,7 @@ async fn healthz(State((reports, metrics)): State<(ReportClient, Metrics)>) -> R
 /// 200 while there is no reason to restart the agent.
 async fn livez(State((reports, metrics)): State<(ReportClient, Metrics)>) -> Response {
     let response = match reports.request(Detail::Health).await {
-        Ok(report) => answer(&report, report.is_healthy()),
+        Ok(report) => answer(&report, None),
         Err(late) => late,
     };
     metrics
@@ -53,7 +54,8 @@ async fn livez(State((reports, metrics)): State<(ReportClient, Metrics)>) -> Res
 struct Body {
     last_updated: String,
     current_time: String,
-    node_eligible: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_eligible: Option<bool>,
     healthy: bool,
     status: Status,
 }
@@ -73,7 +75,10 @@ struct FamilyStatus {
     healthy: bool,
 }
 
-fn answer(report: &Report, is_good: bool) -> Response {
+/// The answer where it depends on whether the node is eligible, and where not.
+fn answer(report: &Report, node_eligible: Option<bool>) -> Response {
+    let is_good = report.is_healthy() && node_eligible.unwrap_or(true);
+    let now = SystemTime::now();
     let family = |family| {
         let found = report.families.iter().find(|found| found.family == family);
         FamilyStatus {
@@ -82,9 +87,14 @@ fn answer(report: &Report, is_good: bool) -> Response {
         }
     };
     let body = Body {
-        last_updated: time(report.last_updated()),
-        current_time: time(Some(SystemTime::now())),
-        node_eligible: report.node_eligible,
+        // Clients of old want a recent time where all is well.
+        last_updated: time(if is_good {
+            Some(now)
+        } else {
+            report.last_updated()
+        }),
+        current_time: time(Some(now)),
+        node_eligible,
         healthy: report.is_healthy(),
         status: Status {
             v4: family(Family::V4),
@@ -121,7 +131,9 @@ mod tests {
     use std::time::Duration;
 
     use axum::body::to_bytes;
+    use axum::http::Request;
     use serde_json::{Value, json};
+    use tower::ServiceExt as _;
 
     use super::*;
     use crate::maps::RecordUsage;
@@ -158,17 +170,45 @@ mod tests {
     #[tokio::test]
     async fn the_body_is_kube_proxys() {
         let report = report(None, true);
-        let (code, mut body) = body_of(answer(&report, true)).await;
+        let (code, mut body) = body_of(answer(&report, Some(true))).await;
         assert_eq!(code, 200);
         assert!(body["currentTime"].as_str().unwrap().ends_with('Z'));
+        assert_eq!(body["lastUpdated"], body["currentTime"]);
         body["currentTime"] = json!("now");
+        body["lastUpdated"] = json!("now");
         let epoch = "1970-01-01T00:00:00Z";
         let family = json!({"lastUpdated": epoch, "healthy": true});
         let expected = json!({
-            "lastUpdated": epoch, "currentTime": "now", "nodeEligible": true,
+            "lastUpdated": "now", "currentTime": "now", "nodeEligible": true,
             "healthy": true, "status": {"IPv4": family, "IPv6": family},
         });
         assert_eq!(body, expected);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_going_away_is_nothing_for_balancers_and_alive() {
+        let report = report(None, false);
+        let (code, body) = body_of(answer(&report, Some(false))).await;
+        assert_eq!((code, &body["nodeEligible"]), (503, &json!(false)));
+        assert_eq!(body["healthy"], true);
+        assert_eq!(body["lastUpdated"], "1970-01-01T00:00:00Z");
+        let (code, body) = body_of(answer(&report, None)).await;
+        assert_eq!(code, 200);
+        assert!(!body.as_object().unwrap().contains_key("nodeEligible"));
+    }
+
+    #[tokio::test]
+    async fn other_paths_are_not_found_as_gos_server_has_it() {
+        let (reports, _requests) = tokio::sync::mpsc::channel(1);
+        let router = router(ReportClient::new(reports), Metrics::default());
+        let request = Request::get("/other").body(String::new());
+        let response = router.oneshot(request.unwrap()).await.unwrap();
+        assert_eq!(response.status(), 404);
+        let headers = response.headers();
+        assert_eq!(headers["content-type"], "text/plain; charset=utf-8");
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+        let body = to_bytes(response.into_body(), 4096).await.unwrap();
+        assert_eq!(body, "404 page not found\n");
     }
 
     #[tokio::test]
@@ -176,7 +216,7 @@ mod tests {
         assert!(report(Some(60), true).is_healthy());
         let late = report(Some(61), true);
         assert!(!late.is_healthy());
-        let (code, body) = body_of(answer(&late, late.is_healthy())).await;
+        let (code, body) = body_of(answer(&late, None)).await;
         assert_eq!(code, 503);
         assert_eq!(body["status"]["IPv4"]["healthy"], false);
         assert_eq!(body["status"]["IPv6"]["healthy"], true);
@@ -188,7 +228,7 @@ mod tests {
         report.devices.failing_for = Some(Duration::from_mins(1));
         assert!(report.is_healthy());
         report.devices.failing_for = Some(Duration::from_secs(61));
-        let (code, body) = body_of(answer(&report, report.is_healthy())).await;
+        let (code, body) = body_of(answer(&report, None)).await;
         assert_eq!((code, &body["healthy"]), (503, &json!(false)));
         // It is of no family.
         assert_eq!(body["status"]["IPv4"]["healthy"], true);

@@ -58,10 +58,29 @@ pub(super) async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> 
 }
 
 fn listen_on_all(port: u16) -> std::io::Result<TcpListener> {
+    listen_v6((Ipv6Addr::UNSPECIFIED, port).into(), false)
+}
+
+/// Listens on `address`; its unspecified address means all addresses of its IP version only.
+///
+/// # Errors
+///
+/// The same.
+pub(super) fn listen_in_family(address: SocketAddr) -> std::io::Result<TcpListener> {
+    if address.is_ipv6() {
+        return listen_v6(address, true);
+    }
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn listen_v6(address: SocketAddr, is_v6_only: bool) -> std::io::Result<TcpListener> {
     let socket = TcpSocket::new_v6()?;
     socket.set_reuseaddr(true)?;
-    setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
-    socket.bind((Ipv6Addr::UNSPECIFIED, port).into())?;
+    setsockopt(&socket, sockopt::Ipv6V6Only, &is_v6_only)?;
+    socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
@@ -308,6 +327,13 @@ mod tests {
                 assert!(is_answered(&mut client).await, "{loopback} of {address}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn each_ip_version_can_have_a_listener_of_its_own_on_one_port() {
+        let v4 = listen_in_family((Ipv4Addr::UNSPECIFIED, 0).into()).unwrap();
+        let port = v4.local_addr().unwrap().port();
+        listen_in_family((Ipv6Addr::UNSPECIFIED, port).into()).unwrap();
     }
 
     #[tokio::test]

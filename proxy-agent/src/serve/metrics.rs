@@ -9,7 +9,7 @@ use prometheus::TEXT_FORMAT;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::ReportClient;
+use super::{ReportClient, not_found};
 use crate::metrics::Metrics;
 use crate::status::Detail;
 
@@ -27,6 +27,7 @@ pub(super) fn router(
         .route("/proxyMode", get(async || "ebpf"))
         .with_state((reports, metrics))
         .merge(configz)
+        .fallback(not_found)
 }
 
 /// The settings in force, as JSON.

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -63,6 +63,15 @@ impl ReportClient {
             _ => Err(late()),
         }
     }
+}
+
+/// The answer to a path that there is none of, as Go's `http.NotFound` has it.
+async fn not_found() -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (StatusCode::NOT_FOUND, headers, "404 page not found\n").into_response()
 }
 
 /// Serves `/healthz` and `/livez` on `address`, for as long as the agent runs.

@@ -87,7 +87,7 @@ impl ServiceHealth {
         let mut errors = Vec::new();
         for name in concerned {
             if let Some(service) = self.services.get_mut(&name) {
-                errors.extend(service.open(&name, &self.addresses, &self.reports).await);
+                errors.extend(service.open(&name, &self.addresses, &self.reports));
                 if service.check.is_none() {
                     self.services.remove(&name);
                 }
@@ -118,11 +118,17 @@ impl Service {
         let Some(check) = &self.check else {
             return BTreeMap::new();
         };
+        let is_of_all = |address: &&IpAddr| {
+            let of_family = |all: &&IpAddr| Family::of(**all) == Family::of(**address);
+            let mut all = addresses.iter().filter(|it| it.is_unspecified());
+            all.any(|all| of_family(&all))
+        };
+        let of_balancer = check.balancer_ips.iter().filter(|it| !is_of_all(it));
         let at = |address: &IpAddr| {
             let count = check.local_endpoints.get(&Family::of(*address))?;
             Some((SocketAddr::new(*address, check.port), *count))
         };
-        addresses.iter().filter_map(at).collect()
+        addresses.iter().chain(of_balancer).filter_map(at).collect()
     }
 
     async fn close(&mut self, name: &ObjectName, addresses: &BTreeSet<IpAddr>) {
@@ -139,7 +145,7 @@ impl Service {
         }
     }
 
-    async fn open(
+    fn open(
         &mut self,
         name: &ObjectName,
         addresses: &BTreeSet<IpAddr>,
@@ -151,7 +157,7 @@ impl Service {
                 server.local_endpoints.store(count, Ordering::Relaxed);
                 continue;
             }
-            match listener::listen(address).await {
+            match listener::listen_in_family(address) {
                 Ok(listener) => {
                     let local_endpoints = Arc::new(AtomicUsize::new(count));
                     let router = router(Answers {
@@ -265,6 +271,31 @@ mod tests {
     use axum::body::to_bytes;
 
     use super::*;
+
+    #[test]
+    fn it_is_answered_at_the_balancers_address_unless_it_is_everywhere() {
+        let set = |texts: &[&str]| -> BTreeSet<IpAddr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let check = HealthCheck {
+            port: 32_000,
+            local_endpoints: [(Family::V4, 1), (Family::V6, 2)].into(),
+            balancer_ips: set(&["203.0.113.1", "2001:db8::9"]),
+        };
+        let service = Service {
+            check: Some(check),
+            ..Service::default()
+        };
+        let at = |addresses: &[&str]| -> Vec<_> {
+            let wanted = service.wanted(&set(addresses)).into_iter();
+            wanted
+                .map(|(address, count)| (address.ip().to_string(), count))
+                .collect()
+        };
+        let found = at(&["192.0.2.1", "::"]);
+        let found: Vec<_> = found.iter().map(|(ip, count)| (&**ip, *count)).collect();
+        assert_eq!(found, [("192.0.2.1", 1), ("203.0.113.1", 1), ("::", 2)]);
+    }
 
     async fn text_of(response: Response) -> String {
         let bytes = to_bytes(response.into_body(), 4096).await.unwrap();

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proxy_agent::config::kube_proxy::{Parsed, Settings, parse};
+use proxy_agent::model::NodePortAddresses;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config")
@@ -95,8 +96,31 @@ fn every_file_comes_to_its_summary() {
 
 #[test]
 fn a_file_with_only_what_must_be_in_it_is_all_defaults() {
-    let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+    let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
+        mode: nftables\n";
     assert_eq!(parse(text, Path::new("f")), Ok(Parsed::default()));
+}
+
+#[test]
+fn node_ports_answer_on_the_addresses_that_kube_proxy_has_in_the_files_mode() {
+    let file = |more: &str| {
+        let text = format!(
+            "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n{more}"
+        );
+        let parsed = parse(&text, Path::new("f")).unwrap();
+        parsed.settings.node_port_addresses
+    };
+    let (all, primary) = (NodePortAddresses::all(), NodePortAddresses::default());
+    for mode in ["", "mode: ''\n", "mode: iptables\n", "mode: ipvs\n"] {
+        for unset in ["", "nodePortAddresses: null\n", "nodePortAddresses: []\n"] {
+            assert_eq!(file(&format!("{mode}{unset}")), all, "{mode}{unset}");
+        }
+        assert_eq!(
+            file(&format!("{mode}nodePortAddresses: [primary]\n")),
+            primary
+        );
+    }
+    assert_eq!(file("mode: nftables\nnodePortAddresses: null\n"), primary);
 }
 
 #[test]

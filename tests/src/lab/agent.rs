@@ -20,6 +20,8 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 const SOCKET_PATH: &str = "--socket-path";
 /// Where a test does not say where sockets are served, that is in the node's cgroup.
 const CGROUP: &str = "--cgroup";
+/// So that each round of programming is logged, which most tests wait for.
+const LOG_LEVEL: &str = "info,proxy_agent::agent=debug";
 
 /// A running agent; killed on drop.
 #[derive(Debug)]
@@ -69,6 +71,7 @@ impl Agent {
     ) -> Result<Self> {
         let mut command = node.namespace.command_with(bpffs, binary);
         command.args(["run", "--node-name", &node.name, "--log-format", "json"]);
+        command.args(["--log-level", LOG_LEVEL]);
         if bpffs.is_none() {
             // Not that of this machine: nodes would get in each other's way.
             command.args(["--bpffs", "none"]);

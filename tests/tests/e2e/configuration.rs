@@ -4,11 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use proxy_tests::lab::{Cluster, ConfigMap, Family, Options, addresses, client};
+use proxy_tests::lab::{
+    Cluster, ConfigMap, Family, Manifests, Options, Process, addresses, client,
+};
 use serde_json::Value;
 
 use crate::telling::get;
-use crate::world::{WEB_NODE_PORT, World, cluster_ip};
+use crate::world::{WEB_NODE_PORT, World, agent_program, cluster_ip};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -106,7 +108,7 @@ fn masquerade_all_is_changed_at_run_time() -> Result<()> {
 
 #[test]
 fn node_ports_answer_where_the_configuration_says_and_on_new_addresses_at_once() -> Result<()> {
-    let it = Configured::new("")?;
+    let it = Configured::new("mode: nftables")?;
     let node = &it.world.cluster.nodes[0];
     let add = |address: &str| node.namespace.ip(&[format!("addr add {address} dev eth0")]);
     let primary: IpAddr = addresses::node(1).of(Family::V4);
@@ -246,22 +248,35 @@ fn what_needs_a_restart_and_what_has_no_effect_is_named_once() -> Result<()> {
 
 #[test]
 fn the_log_level_and_the_oom_score_are_changed_at_run_time() -> Result<()> {
-    let it = Configured::new("oomScoreAdj: 500")?;
-    let agent = &it.world.agents[0];
+    let cluster = Cluster::new(Options::default())?;
+    let directory = cluster.directory.path();
+    let manifests = Manifests::copy_examples(directory)?;
+    let file = ConfigMap::mount(directory, &format!("{HEADER}oomScoreAdj: 500"))?;
+    // The lab's own agents have a level that is given, which no file changes.
+    let mut command = cluster.nodes[0].namespace.command(agent_program());
+    command.args(["run", "--node-name", "node1", "--bpffs", "none"]);
+    command.args(["--socket-path", "off", "--source", "files", "--manifests"]);
+    command.arg(manifests.path()).arg("--config");
+    command.arg(file.file());
+    let agent = Process::spawn("proxy-agent", command)?;
+    agent.wait_for_line(PATIENCE, |line| line.contains("rounds of programming"))?;
     let score = || -> Result<i32> {
         let file = format!("/proc/{}/oom_score_adj", agent.id());
         Ok(std::fs::read_to_string(file)?.trim().parse()?)
     };
-    let is_debug = |line: &String| line.contains("\"level\":\"DEBUG\"");
+    let is_debug = |line: &str| line.contains("DEBUG");
     assert_eq!(score()?, 500);
-    assert!(!agent.log().iter().any(is_debug));
-    let mark = agent.mark();
-    it.set("oomScoreAdj: 600\nlogging: {verbosity: 4}")?;
-    it.event(mark, "changed in the configuration file")?;
+    assert!(!agent.lines().iter().any(|line| is_debug(line)));
+    file.set(&format!(
+        "{HEADER}oomScoreAdj: 600\nlogging: {{verbosity: 4}}"
+    ))?;
+    agent.wait_for_line(PATIENCE, |line| {
+        line.contains("changed in the configuration")
+    })?;
     // A manifest of a kind that nobody serves is not worth more than a debug line.
     let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n";
-    it.world.manifests.write("other", text)?;
-    agent.wait_for(mark, |event| event["level"] == "DEBUG")?;
+    manifests.write("other", text)?;
+    agent.wait_for_line(PATIENCE, is_debug)?;
     assert_eq!(score()?, 600);
     Ok(())
 }
@@ -306,7 +321,7 @@ fn configz_shows_the_settings_in_force() -> Result<()> {
 
 #[test]
 fn health_checks_answer_where_node_ports_do() -> Result<()> {
-    let it = Configured::new("")?;
+    let it = Configured::new("mode: nftables")?;
     let pod = &it.world.cluster.pod(2, 1).namespace;
     // `edge` has an endpoint on node 2, and the gateway's address is node 2's too.
     let url = format!("http://{}:30082/", addresses::gateway(2).v4);
@@ -320,5 +335,29 @@ fn health_checks_answer_where_node_ports_do() -> Result<()> {
     while get(pod, &url)?.0 != 0 {
         ensure!(Instant::now() < deadline, "it answers on");
     }
+    // Some balancers ask at their own address, which a route makes the node's.
+    let (node, outside) = (&it.world.cluster.nodes[1], &it.world.cluster.client);
+    let via = node.addresses.of(Family::V4);
+    outside.ip(&[format!("route replace 192.0.2.20 via {via}")])?;
+    let balancer = "http://192.0.2.20:30082/";
+    assert_eq!(get(outside, balancer)?.0, 0, "no answer");
+    node.namespace
+        .ip(&["route add local 192.0.2.20 dev eth0".to_owned()])?;
+    while get(outside, balancer)?.0 != 200 {
+        ensure!(
+            Instant::now() < deadline,
+            "it does not answer at the balancer's address"
+        );
+    }
+    // All of them, as kube-proxy has it in this mode: one listener, also for link-local ones.
+    it.set_programmed("mode: iptables\n")?;
+    while get(pod, &url)?.0 != 200 || get(outside, balancer)?.0 != 200 {
+        ensure!(
+            Instant::now() < deadline,
+            "it does not answer on all addresses"
+        );
+    }
+    let log = it.world.agents[1].log();
+    assert!(!log.iter().any(|line| line.contains("cannot answer")));
     Ok(())
 }

@@ -102,7 +102,7 @@ fn a_health_check_moves_and_goes_with_its_service() -> Result<()> {
 
     // Another Service has the port in the same moment in which this one loses it.
     let other = moved
-        .replace("name: edge\n  uid", "name: other\n  uid")
+        .replace("name: edge\n  labels", "name: other\n  labels")
         .replace("10.96.0.20", "10.96.0.21")
         .replace("fd00:10:96::20", "fd00:10:96::21")
         .replace("30081", "30091")

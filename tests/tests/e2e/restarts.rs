@@ -494,9 +494,15 @@ const CAPABILITIES: &str = "--bounding-set=-all,+bpf,+net_admin,+perfmon";
 fn three_capabilities_are_enough_to_start_and_to_take_over() -> Result<()> {
     let it = Lasting::without_agent()?;
     let node = &it.world.cluster.nodes[0].namespace;
-    for start in ["the first", "one that takes over"] {
-        let mut command = node.command_with(Some(&it.bpffs), "setpriv");
-        command.arg(CAPABILITIES).arg(agent_program());
+    for (start, mode) in [
+        ("one that may not pin", "ro"),
+        ("the first", "rw"),
+        ("one that takes over", "rw"),
+    ] {
+        let mut command = node.command_with(Some(&it.bpffs), "sh");
+        let script = format!("mount -o remount,{mode} /sys/fs/bpf && exec \"$@\"");
+        command.args(["-c", &script, "sh", "setpriv", CAPABILITIES]);
+        command.arg(agent_program());
         command.args(["run", "--node-name", "node1", "--log-format", "json"]);
         command.args(["--socket-path", "off", "--source", "files", "--manifests"]);
         command.arg(it.world.manifests.path());
@@ -509,6 +515,9 @@ fn three_capabilities_are_enough_to_start_and_to_take_over() -> Result<()> {
         let errors: Vec<_> = agent.lines();
         let errors = errors.iter().filter(|line| line.contains("\"ERROR\""));
         assert_eq!(errors.collect::<Vec<_>>(), Vec::<&String>::new(), "{start}");
+        let lines = agent.lines();
+        let says_so = lines.iter().any(|line| line.contains("nothing is pinned"));
+        assert_eq!(says_so, mode == "ro", "{start}");
         let status = agent.terminate(PATIENCE)?;
         ensure!(status.success(), "{start}: {status}");
     }

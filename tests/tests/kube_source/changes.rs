@@ -1,8 +1,12 @@
 //! A server that is well.
 
+use std::time::Duration;
+
 use anyhow::Result;
-use proxy_agent::source::kube::{KubeSettings, watch};
+use proxy_agent::metrics::Metrics;
+use proxy_agent::source::kube::{KubeSettings, RequestMetrics, watch};
 use proxy_tests::apiserver::{Options, Seen};
+use proxy_tests::prometheus::Exposition;
 use serde_json::json;
 
 use crate::listener::{Listener, PATIENCE, QUICK, acquainted, server};
@@ -176,11 +180,50 @@ async fn the_source_ends_when_nobody_listens() -> Result<()> {
         pods: false,
     };
     let (sender, mut changes) = tokio::sync::mpsc::channel(1);
-    let source = tokio::spawn(async move { watch(&settings, "here", sender).await });
+    let requests = RequestMetrics::default();
+    let source = tokio::spawn(async move { watch(&settings, "here", requests, sender).await });
     tokio::time::timeout(PATIENCE, changes.recv()).await?;
     // Nothing happens any more that would have to be told.
     drop(changes);
     tokio::time::timeout(PATIENCE, source).await???;
+    Ok(())
+}
+
+#[tokio::test]
+async fn requests_are_counted_and_all_but_watches_are_timed() -> Result<()> {
+    let server = server(Options {
+        streaming_lists: false,
+        ..Options::default()
+    })?;
+    let settings = KubeSettings {
+        kubeconfig: None,
+        master: Some(server.url()),
+        pods: false,
+    };
+    let metrics = Metrics::default();
+    let (sender, _changes) = tokio::sync::mpsc::channel(16);
+    let requests = metrics.requests.clone();
+    let source = tokio::spawn(async move { watch(&settings, "here", requests, sender).await });
+    let host = server.address().to_string();
+    let value = |name: &str, labels: &[(&str, &str)]| {
+        let exposition = Exposition::parse(&metrics.text().unwrap()).unwrap();
+        let labels = [labels, &[("host", &*host)]].concat();
+        exposition.value(name, &labels).unwrap_or_default()
+    };
+    let answered = [("code", "200"), ("method", "GET")];
+    // A list and a watch of each kind.
+    let all = async {
+        while value("rest_client_requests_total", &answered) < 8.0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await?;
+    let timed = value(
+        "rest_client_request_duration_seconds_count",
+        &[("verb", "GET")],
+    );
+    assert!((3.5..4.5).contains(&timed), "{timed}");
+    source.abort();
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use anyhow::Result;
-use proxy_agent::source::kube::{KubeError, KubeSettings, watch};
+use proxy_agent::source::kube::{KubeError, KubeSettings, RequestMetrics, watch};
 use proxy_tests::apiserver::{ApiServer, Authority, Options};
 use serde_json::{Value, json};
 
@@ -163,7 +163,9 @@ async fn a_configuration_that_cannot_be_used_is_an_error() -> Result<()> {
     let path = folder.path().join("config");
     let fails = async |settings: KubeSettings| {
         let (sender, _changes) = tokio::sync::mpsc::channel(1);
-        watch(&settings, "here", sender).await.unwrap_err()
+        watch(&settings, "here", RequestMetrics::default(), sender)
+            .await
+            .unwrap_err()
     };
     for master in ["nowhere", "192.0.2.1:6443", "https://", ""] {
         let settings = KubeSettings {

@@ -1,7 +1,7 @@
 //! What happens while nobody watches is told afterwards, and nothing else is.
 
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use proxy_agent::source::kube::RetryPolicy;
@@ -107,6 +107,36 @@ fn deletions_before_a_410_status_are_told_by_a_list_in_pages() -> Result<()> {
 #[test]
 fn deletions_before_a_410_status_are_told_by_a_streaming_list() -> Result<()> {
     deletions_in_a_gap_are_told(true, Expiry::Status)
+}
+
+#[test]
+fn a_410_after_an_outage_is_followed_by_a_list_at_once() -> Result<()> {
+    let pace = RetryPolicy {
+        first_wait: Duration::from_millis(500),
+        longest_wait: PATIENCE,
+        ..QUICK
+    };
+    let (server, mut listener) = acquainted(true, pace)?;
+    server.set_expiry(Expiry::Status);
+    server.set_health(Health::Refusing(503));
+    server.cut_streams();
+    let before = server.requests().len();
+    let asked = |times: usize| {
+        server.wait_for_requests(PATIENCE, |seen| {
+            let since = seen.iter().skip(before);
+            since.filter(|request| request.is_of("services")).count() >= times
+        })
+    };
+    asked(2)?;
+    happen(&server);
+    server.compact();
+    server.set_health(Health::Well);
+    // This is told 410. The fourth wait would be 2 s at least.
+    asked(3)?;
+    let began = Instant::now();
+    is_told(&mut listener)?;
+    assert!(began.elapsed() < Duration::from_millis(1500));
+    Ok(())
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use proxy_agent::model::object::Change;
-use proxy_agent::source::kube::{KubeSettings, RetryPolicy, watch_with_policy};
+use proxy_agent::source::kube::{KubeSettings, RequestMetrics, RetryPolicy, watch_with_policy};
 use proxy_tests::apiserver::{ApiServer, Options};
 use tokio::sync::oneshot;
 
@@ -69,6 +69,7 @@ impl Listener {
                 .enable_all()
                 .build()
                 .unwrap();
+            let requests = RequestMetrics::default();
             let (changes, mut received) = tokio::sync::mpsc::channel::<Vec<Change>>(16);
             runtime.block_on(async {
                 let forward = async {
@@ -77,7 +78,7 @@ impl Listener {
                         let _ = sender.send(batch);
                     }
                 };
-                let source = watch_with_policy(&settings, pace, "here", changes);
+                let source = watch_with_policy(&settings, pace, "here", requests, changes);
                 tokio::select! {
                     ended = source => panic!("the source ended: {ended:?}"),
                     () = forward => {}

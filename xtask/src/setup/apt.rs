@@ -39,6 +39,13 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
     command::run(apt.args(packages).stdout(std::process::Stdio::null()))
 }
 
+/// Whether a package can be installed here and now.
+pub(super) fn offers(package: &str) -> bool {
+    let mut apt = command::outside("apt-cache");
+    apt.args(["show", "--quiet", package]);
+    is_root() && command::find("apt-get").is_some() && command::output(&mut apt).is_some()
+}
+
 fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|it| it.uid() == 0)
 }

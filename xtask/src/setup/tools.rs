@@ -41,6 +41,9 @@ pub(super) const TOOLS: &[Tool] = &[
     tool("strace", "strace"),
 ];
 
+/// What tests do without where the distribution does not have it, as Debian 12.
+pub(super) const WHERE_PACKAGED: &[Tool] = &[tool("kustomize", "kustomize")];
+
 /// For files that are not Rust's.
 pub(super) const FOR_LINT: &[Tool] = &[
     // Which files are the tree's.

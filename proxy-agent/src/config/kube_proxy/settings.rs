@@ -85,7 +85,9 @@ settings_table! {
         /// `primary`.
         ///
         /// Primary addresses, as in kube-proxy's mode nftables: on all of them NodePorts
-        /// would also be open on networks that were not meant to see them.
+        /// would also be open on networks that were not meant to see them. A file of another
+        /// mode (an empty or missing one is iptables) that does not set it has all, as with
+        /// kube-proxy.
         node_port_addresses: NodePortAddresses = NodePortAddresses::default(), NodePorts,
             hot("nodePortAddresses");
 
@@ -232,6 +234,10 @@ impl Settings {
             // kube-proxy's defaults are of its IP version.
             self.health_address = (Ipv6Addr::UNSPECIFIED, HEALTH_PORT).into();
             self.metrics_address = (Ipv6Addr::LOCALHOST, METRICS_PORT).into();
+        }
+        if values.text("mode") != Some("nftables") {
+            // kube-proxy's default in its other modes: what has worked goes on.
+            self.node_port_addresses = NodePortAddresses::all();
         }
         table::take(self, KUBE_PROXY, values)?;
         self.check_listeners(values)?;

@@ -65,6 +65,27 @@ fn a_health_check_counts_addresses_that_are_ready_here() {
 }
 
 #[test]
+fn a_health_check_is_answered_at_the_balancers_address_where_that_is_the_nodes() {
+    let mut model = complete();
+    let Change::Service(mut asked) = checked(TrafficPolicy::Local, Some(32_000)) else {
+        unreachable!()
+    };
+    asked.load_balancer_ips = vec!["203.0.113.1".to_owned(), "203.0.113.2".to_owned()];
+    model.apply(Change::Service(asked));
+    let addresses = |model: &mut Model| {
+        let check = model.take_health_checks().remove(0).1.unwrap();
+        let ips = check.balancer_ips.into_iter();
+        ips.map(|address| address.to_string()).collect::<Vec<_>>()
+    };
+    assert!(addresses(&mut model).is_empty());
+    let own = ["192.0.2.1", "203.0.113.2"].map(|text| text.parse().unwrap());
+    model.set_local_addresses(own.into());
+    assert_eq!(addresses(&mut model), ["203.0.113.2"]);
+    model.set_local_addresses([own[0]].into());
+    assert!(addresses(&mut model).is_empty());
+}
+
+#[test]
 fn a_health_check_comes_and_goes_with_what_asks_for_it() {
     let mut model = complete();
     model.apply(checked(TrafficPolicy::Cluster, Some(32_000)));

@@ -12,6 +12,7 @@ use tower::util::option_layer;
 use tower::{BoxError, Layer as _, ServiceExt as _};
 use tracing::{debug, warn};
 
+use super::measured::{Measured, RequestMetrics};
 use super::{KubeError, KubeSettings};
 
 /// How long a connection may take to come about.
@@ -36,6 +37,7 @@ const USER_TIMEOUT: Duration = Duration::from_secs(35);
 #[derive(Debug)]
 pub(crate) struct Connection {
     settings: KubeSettings,
+    metrics: RequestMetrics,
     current: Mutex<Current>,
 }
 
@@ -54,10 +56,14 @@ impl std::fmt::Debug for Current {
 
 impl Connection {
     /// Makes the first client; does not talk to the server yet.
-    pub(crate) async fn open(settings: &KubeSettings) -> Result<Self, KubeError> {
-        let client = make(settings).await?;
+    pub(crate) async fn open(
+        settings: &KubeSettings,
+        metrics: RequestMetrics,
+    ) -> Result<Self, KubeError> {
+        let client = make(settings, &metrics).await?;
         Ok(Self {
             settings: settings.clone(),
+            metrics,
             current: Mutex::new(Current { client, number: 0 }),
         })
     }
@@ -74,7 +80,7 @@ impl Connection {
         if self.current().number != number {
             return;
         }
-        match make(&self.settings).await {
+        match make(&self.settings, &self.metrics).await {
             Ok(client) => {
                 let mut current = self.current();
                 if current.number == number {
@@ -99,9 +105,10 @@ impl Connection {
 
 /// A client for the configured server. Files are read, and a credential plugin may
 /// run, so it happens beside the runtime's thread.
-async fn make(settings: &KubeSettings) -> Result<Client, KubeError> {
+async fn make(settings: &KubeSettings, metrics: &RequestMetrics) -> Result<Client, KubeError> {
     let config = configure(settings).await?;
-    let made = tokio::task::spawn_blocking(move || build(&config)).await;
+    let metrics = metrics.clone();
+    let made = tokio::task::spawn_blocking(move || build(&config, metrics)).await;
     made.unwrap_or_else(|_| Err(KubeError::Interrupted))
 }
 
@@ -143,7 +150,7 @@ async fn configure(settings: &KubeSettings) -> Result<Config, KubeError> {
 
 /// kube's own layers on a connector that notices dead peers; kube's connector
 /// leaves that to the kernel's defaults, which are hours.
-fn build(config: &Config) -> Result<Client, KubeError> {
+fn build(config: &Config, metrics: RequestMetrics) -> Result<Client, KubeError> {
     let bad = |error| KubeError::Client(Box::new(error));
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
@@ -157,7 +164,7 @@ fn build(config: &Config) -> Result<Client, KubeError> {
         .rustls_https_connector_with_connector(connector)
         .map_err(bad)?;
     let service = HttpClient::builder(TokioExecutor::new()).build::<_, Body>(connector);
-    let service = service.map_err(BoxError::from);
+    let service = Measured::new(service, metrics).map_err(BoxError::from);
     let service = config.extra_headers_layer().map_err(bad)?.layer(service);
     let service = option_layer(config.auth_layer().map_err(bad)?).layer(service);
     let service = config.base_uri_layer().layer(service);

@@ -6,6 +6,7 @@
 //! was reported stays reported until a complete list or a watch says otherwise.
 
 mod client;
+mod measured;
 mod pace;
 mod reflector;
 mod resource;
@@ -24,6 +25,7 @@ use tokio::sync::mpsc;
 use crate::model::object::Change;
 
 pub(crate) use client::Connection;
+pub use measured::RequestMetrics;
 pub(crate) use pace::Backoff;
 pub use pace::RetryPolicy;
 use reflector::Reflector;
@@ -88,9 +90,11 @@ const BATCH: usize = 1024;
 pub async fn watch(
     settings: &KubeSettings,
     node_name: &str,
+    requests: RequestMetrics,
     changes: mpsc::Sender<Vec<Change>>,
 ) -> Result<(), KubeError> {
-    watch_with_policy(settings, RetryPolicy::default(), node_name, changes).await
+    let policy = RetryPolicy::default();
+    watch_with_policy(settings, policy, node_name, requests, changes).await
 }
 
 /// [`watch`] with another patience than the default one.
@@ -102,9 +106,10 @@ pub async fn watch_with_policy(
     settings: &KubeSettings,
     pace: RetryPolicy,
     node_name: &str,
+    requests: RequestMetrics,
     changes: mpsc::Sender<Vec<Change>>,
 ) -> Result<(), KubeError> {
-    let connection = Connection::open(settings).await?;
+    let connection = Connection::open(settings, requests).await?;
     let (sender, receiver) = mpsc::channel(BATCH);
     let services = Reflector::<Service>::new(&connection, node_name, pace, sender.clone());
     let slices = Reflector::<EndpointSlice>::new(&connection, node_name, pace, sender.clone());

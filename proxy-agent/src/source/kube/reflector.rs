@@ -74,6 +74,7 @@ impl<'a, K: WatchedResource> Reflector<'a, K> {
         let mut backoff = Backoff::new(self.pace);
         let mut has_failed = false;
         let mut is_absent = false;
+        let mut relists_at_once = true;
         loop {
             let (client, number) = self.connection.client();
             self.watching = None;
@@ -84,6 +85,7 @@ impl<'a, K: WatchedResource> Reflector<'a, K> {
                 .is_some_and(|began| began.elapsed() >= self.pace.settled);
             if has_settled || self.got_events {
                 backoff.reset();
+                relists_at_once = true;
                 if std::mem::take(&mut has_failed) {
                     info!("{}: watch re-established", K::PLURAL);
                 }
@@ -107,6 +109,18 @@ impl<'a, K: WatchedResource> Reflector<'a, K> {
                 sleep(self.pace.next_discovery()).await;
                 continue;
             }
+            // The server is there and has forgotten what came since: the next list does not
+            // wait for what an outage before has made the backoff, but for a list that was of
+            // no use it does.
+            if let Some(error) = &error
+                && self.is_outdated(error)
+                && std::mem::take(&mut relists_at_once)
+            {
+                info!("{}: {error}; listing again", K::PLURAL);
+                self.resource_version = None;
+                backoff.reset();
+                continue;
+            }
             let wait = backoff.next();
             if let Some(error) = error {
                 warn!("{}: {error}; going on in {wait:.1?}", K::PLURAL);
@@ -119,11 +133,16 @@ impl<'a, K: WatchedResource> Reflector<'a, K> {
         }
     }
 
+    /// Whether only a new list helps.
+    fn is_outdated(&self, error: &WatchError) -> bool {
+        self.resource_version.is_some() && error.is_expired()
+    }
+
     /// What to do otherwise next time.
     async fn adapt_to(&mut self, error: &WatchError, client: u64) {
         if self.resource_version.is_none() {
             self.use_watch_list = !self.use_watch_list;
-        } else if error.is_expired() {
+        } else if self.is_outdated(error) {
             self.resource_version = None;
         }
         if error.may_be_stale_credentials() {
