@@ -29,6 +29,7 @@ use crate::recorder::Event;
 use crate::status::{CounterValue, DevicesReport, FamilyReport, MapUsage, Report};
 
 use cluster_ips::ClusterIps;
+pub use node::HostRoutes;
 use node::NodeState;
 use progress::Progress;
 use summary::Summary;
@@ -174,10 +175,14 @@ impl<M: Maps> Agent<M> {
         self.cluster_ips.any(family)
     }
 
-    /// Takes in whether what the host sends to ClusterIPs leaves by a device that is served.
-    pub fn set_host_leaves(&mut self, family: Family, leaves: bool) {
-        if self.node.set_host_leaves(family, leaves) {
-            info!(?family, leaves, "datagrams of the host's connected sockets");
+    /// Takes in how the host routes.
+    pub fn set_host_routes(&mut self, family: Family, routes: HostRoutes) {
+        if self.node.set_host_routes(family, routes) {
+            let HostRoutes {
+                leave_by_uplink,
+                by_source,
+            } = routes;
+            info!(?family, leave_by_uplink, by_source, "routes of the host");
             self.note_change();
         }
     }

@@ -37,8 +37,17 @@ struct Nat {
     timeouts: layout::Timeouts,
     ranges_v4: [layout::Range<V4>; layout::SERVICE_CIDRS],
     ranges_v6: [layout::Range<V6>; layout::SERVICE_CIDRS],
-    /// In which families what the host sends to ClusterIPs leaves by a device that is served.
-    host_leaves: [bool; 2],
+    /// Of each family.
+    host_routes: [HostRoutes; 2],
+}
+
+/// How this host routes packets of an IP family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostRoutes {
+    /// Whether what it sends to ClusterIPs leaves by a device that is served.
+    pub leave_by_uplink: bool,
+    /// Whether there are rules for source addresses.
+    pub by_source: bool,
 }
 
 impl NodeState {
@@ -52,7 +61,7 @@ impl NodeState {
                 timeouts: settings.timeouts(),
                 ranges_v4: Default::default(),
                 ranges_v6: Default::default(),
-                host_leaves: [false; 2],
+                host_routes: Default::default(),
             },
             source_ports: SourcePorts::new(own.nat_ports),
             devices: DeviceAddresses::default(),
@@ -74,7 +83,6 @@ impl NodeState {
     /// Takes in what may change at run time.
     pub(super) fn configure(&mut self, settings: &Settings) {
         self.nat.timeouts = settings.timeouts();
-        let flag = |is_set, bit| if is_set { bit } else { 0 };
         self.nat.flags = flag(settings.masquerade_all, settings_flags::MASQUERADE_ALL)
             | flag(
                 settings.own.reset_gone_endpoints.is_some(),
@@ -82,10 +90,9 @@ impl NodeState {
             );
     }
 
-    /// Takes in whether what the host sends to ClusterIPs leaves by a device that is served;
-    /// whether that is new.
-    pub(super) fn set_host_leaves(&mut self, family: Family, leaves: bool) -> bool {
-        std::mem::replace(&mut self.nat.host_leaves[family as usize], leaves) != leaves
+    /// Takes in how the host routes; whether that is new.
+    pub(super) fn set_host_routes(&mut self, family: Family, routes: HostRoutes) -> bool {
+        std::mem::replace(&mut self.nat.host_routes[family as usize], routes) != routes
     }
 
     /// Takes in where ClusterIPs are.
@@ -199,6 +206,19 @@ impl NodeState {
     }
 }
 
+/// A flag, if it is set.
+fn flag(is_set: bool, bit: u32) -> u32 {
+    if is_set { bit } else { 0 }
+}
+
+impl HostRoutes {
+    /// What programs have to know of them: bits of [`settings_flags`].
+    fn flags(self) -> u32 {
+        flag(self.leave_by_uplink, settings_flags::HOST_DATAGRAMS)
+            | flag(self.by_source, settings_flags::ROUTES_BY_SOURCE)
+    }
+}
+
 impl Nat {
     /// The settings of both families for a node with `addresses`.
     fn settings(self, addresses: &NodeAddresses) -> (layout::Settings<V4>, layout::Settings<V6>) {
@@ -210,29 +230,23 @@ impl Nat {
                 IpAddr::V6(address) => v6 = (*address).into(),
             }
         }
-        let [leaves_v4, leaves_v6] = self.host_leaves.map(|leaves| {
-            if leaves {
-                settings_flags::HOST_DATAGRAMS
-            } else {
-                0
-            }
-        });
+        let [routes_v4, routes_v6] = self.host_routes.map(HostRoutes::flags);
         (
-            self.of(v4, leaves_v4, self.ranges_v4),
-            self.of(v6, leaves_v6, self.ranges_v6),
+            self.of(v4, routes_v4, self.ranges_v4),
+            self.of(v6, routes_v6, self.ranges_v6),
         )
     }
 
     fn of<A>(
         self,
         node_address: A,
-        host_datagrams: u32,
+        routes: u32,
         service_cidrs: [layout::Range<A>; layout::SERVICE_CIDRS],
     ) -> layout::Settings<A> {
         layout::Settings {
             node_address,
             nat_ports: self.ports,
-            flags: self.flags | host_datagrams,
+            flags: self.flags | routes,
             service_cidrs,
             timeouts: self.timeouts,
         }

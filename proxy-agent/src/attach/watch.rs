@@ -17,11 +17,11 @@ use rtnetlink::packet_route::link::{
     InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage,
 };
 use rtnetlink::sys::SocketAddr;
-use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
+use rtnetlink::{Handle, IpVersion, MulticastGroup, new_multicast_connection};
 
 use super::device::{Device, DeviceKind, LinkLayer};
+use super::host_routes::{has_source_rules, output_device};
 use super::local_routes::{LocalRoutes, is_of_this_machine};
-use super::service_routes::output_device;
 use super::xdp_features;
 
 /// The devices cannot be watched.
@@ -86,6 +86,16 @@ impl DeviceWatch {
     /// By which device what this machine sends to an address leaves it: its index, if it leaves.
     pub async fn output_device(&self, to: IpAddr) -> Result<Option<u32>, DeviceWatchError> {
         let found = output_device(&self.handle, to).await;
+        found.map_err(DeviceWatchError::List)
+    }
+
+    /// Whether this machine routes packets of this address's family by their source, too.
+    pub async fn routes_by_source(&self, of: IpAddr) -> Result<bool, DeviceWatchError> {
+        let version = match of {
+            IpAddr::V4(_) => IpVersion::V4,
+            IpAddr::V6(_) => IpVersion::V6,
+        };
+        let found = has_source_rules(&self.handle, version).await;
         found.map_err(DeviceWatchError::List)
     }
 

@@ -1,9 +1,11 @@
 //! The node's network devices, as they come and go: each edge device gets the programs.
 
+use std::net::IpAddr;
+
 use tracing::{error, info, warn};
 
 use super::handover::Handover;
-use crate::agent::Agent;
+use crate::agent::{Agent, HostRoutes};
 use crate::attach::device::local_addresses;
 use crate::attach::{Attacher, DeviceWatch, DeviceWatchError, ReconcileOutcome, ReconcileScope};
 use crate::maps::KernelMaps;
@@ -65,21 +67,26 @@ impl Interfaces {
         self.follow_host_routes(agent).await;
     }
 
-    /// Has datagrams of the host's connected sockets translated where they leave, if they do so by
-    /// a device that is served.
+    /// Passes to the agent how the host routes.
     async fn follow_host_routes(&self, agent: &mut Agent<KernelMaps>) {
         for family in Family::ALL {
             let Some(service) = agent.any_cluster_ip(family) else {
                 continue;
             };
-            match self.devices.output_device(service).await {
-                Ok(device) => {
-                    let leaves = device.is_some_and(|it| self.attacher.serves_outside(it));
-                    agent.set_host_leaves(family, leaves);
-                }
+            match self.host_routes(service).await {
+                Ok(routes) => agent.set_host_routes(family, routes),
                 Err(error) => warn!("{:#}; will retry", anyhow::Error::from(error)),
             }
         }
+    }
+
+    /// How the host routes what it sends to a Service, and in that one's family.
+    async fn host_routes(&self, service: IpAddr) -> Result<HostRoutes, DeviceWatchError> {
+        let device = self.devices.output_device(service).await?;
+        Ok(HostRoutes {
+            leave_by_uplink: device.is_some_and(|it| self.attacher.serves_outside(it)),
+            by_source: self.devices.routes_by_source(service).await?,
+        })
     }
 
     /// How many there are, and how they are.

@@ -62,4 +62,7 @@ pub mod settings_flags {
     /// What this host sends to ClusterIPs leaves by an uplink: there the datagrams of its connected
     /// sockets are translated, so that they go on when an endpoint is gone.
     pub const HOST_DATAGRAMS: u32 = 1 << 2;
+    /// This host routes by source addresses: replies leave by the route of the frontend's address,
+    /// and not of the endpoint's.
+    pub const ROUTES_BY_SOURCE: u32 = 1 << 3;
 }

@@ -64,6 +64,8 @@ macro_rules! for_each_stage {
             FromHost = 23: from_host_v4 from_host_v6, Pass, stage(from_host);
             /// Hands a reply to this host's stack, as if it came by the route to its frontend.
             Deliver = 24: deliver_v4 deliver_v6, Pass, hook(on_deliver);
+            /// Sends a translated reply by the device that leads from its frontend to its client.
+            Reroute = 25: reroute_v4 reroute_v6, Pass, hook(on_reroute);
         }
     };
 }

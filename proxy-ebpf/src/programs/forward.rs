@@ -13,6 +13,7 @@ use crate::fib::{FibLookup, fib_lookup};
 use crate::skb::Skb;
 use crate::stages::tail_call;
 use crate::statics::VersionMaps;
+use crate::verdict::NEXT;
 
 /// What a FIB lookup needs to know of an IP version.
 pub(crate) trait Route: Address + VersionMaps<Self> {
@@ -99,6 +100,40 @@ where
     {
         crate::maps::count(Counter::Unroutable);
         return TC_ACT_SHOT;
+    }
+    redirect(skb, network, &lookup)
+}
+
+/// Sends a translated reply, which leaves this host, by the device that leads from its source to
+/// its destination, if that is another one.
+#[inline(always)]
+pub(crate) fn reroute<A>(skb: &mut Skb) -> i32
+where
+    A: Route + IpVersion,
+{
+    let (network, _) = skb.load_cb();
+    let addresses = network + A::ADDRESSES;
+    let (Some(source), Some(destination)) = (
+        skb.read::<A>(addresses),
+        skb.read::<A>(addresses + size_of::<A>()),
+    ) else {
+        return NEXT;
+    };
+    let mut lookup = FibLookup {
+        family: A::FAMILY,
+        // One that is never too long: the endpoint knows the path MTU.
+        length: 1,
+        device: skb.device(),
+        source: source.to_fib_words(),
+        destination: destination.to_fib_words(),
+        ..FibLookup::default()
+    };
+    let found = fib_lookup(skb.raw().cast(), &mut lookup);
+    let is_found = found == i64::from(BPF_FIB_LKUP_RET_SUCCESS)
+        || found == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH);
+    // One that this host only forwards as a bridge goes on where it goes.
+    if !is_found || lookup.device == skb.device() || skb.load_client() != Client::Host {
+        return NEXT;
     }
     redirect(skb, network, &lookup)
 }

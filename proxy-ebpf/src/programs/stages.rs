@@ -8,7 +8,7 @@ use proxy_ebpf::layout::{Stage, V4, V6};
 use proxy_ebpf::pipeline::{Client, Context, IpVersion, Reason, Tables};
 
 use crate::deliver::deliver;
-use crate::forward::{Route, forward};
+use crate::forward::{Route, forward, reroute};
 use crate::maps::Maps;
 use crate::masquerade::OutputDeviceSource;
 use crate::skb::Skb;
@@ -130,6 +130,11 @@ where
 #[inline(always)]
 fn on_deliver<A: Route + IpVersion>(ctx: &TcContext) -> i32 {
     deliver::<A>(&mut Skb::new(ctx))
+}
+
+#[inline(always)]
+fn on_reroute<A: Route + IpVersion>(ctx: &TcContext) -> i32 {
+    reroute::<A>(&mut Skb::new(ctx))
 }
 
 #[inline(always)]

@@ -116,8 +116,50 @@ impl Cluster {
     /// Gives node1 a second uplink, by which it reaches the client; the client reaches it
     /// by the fabric still.
     pub fn add_second_uplink(&self) -> Result<()> {
-        let (node, client) = (&self.nodes[0].namespace, &self.client);
         let to = addresses::client();
+        let far = self.connect_second()?;
+        self.nodes[0].namespace.ip(&[
+            format!("route add {}/32 via {} dev {SECOND}", to.v4, far.v4),
+            format!("route add {}/128 via {} dev {SECOND}", to.v6, far.v6),
+        ])
+    }
+
+    /// Gives node1 a second uplink for what its pods send, as rules for their addresses say; the
+    /// network behind it takes nothing else.
+    pub fn add_uplink_of_pods(&self) -> Result<()> {
+        let far = self.connect_second()?;
+        let node = &self.nodes[0];
+        let own = addresses::second_uplink(11);
+        // A veth device without an address of the node would be taken for a pod's.
+        let mut commands = vec![
+            format!("addr flush dev {SECOND}"),
+            format!("link add link {SECOND} name pods0 type macvlan mode bridge"),
+            format!("addr add {}/24 dev pods0", own.v4),
+            format!("addr add {}/64 dev pods0", own.v6),
+            "link set pods0 up".to_owned(),
+            format!("route add default via {} dev pods0 table 2", far.v4),
+            format!("route add ::/0 via {} dev pods0 table 2", far.v6),
+        ];
+        for pod in &node.pods {
+            let Addresses { v4, v6 } = pod.addresses;
+            commands.push(format!("rule add from {v4} lookup 2"));
+            // A batch's rules are of IPv4.
+            let mut rule = node.namespace.command("ip");
+            rule.args(["-6", "rule", "add", "from", &v6.to_string(), "lookup", "2"]);
+            ensure!(rule.status()?.success(), "ip -6 rule");
+        }
+        node.namespace.ip(&commands)?;
+        let Addresses { v4, v6 } = node.addresses;
+        self.client.nft(&format!(
+            "table inet cloud {{ chain input {{\n\
+             type filter hook input priority 0;\n\
+             iifname {SECOND} ip saddr {v4} drop\niifname {SECOND} ip6 saddr {v6} drop\n}}\n}}\n"
+        ))
+    }
+
+    /// Connects node1 and the client by a second uplink. The client's addresses there.
+    fn connect_second(&self) -> Result<Addresses> {
+        let (node, client) = (&self.nodes[0].namespace, &self.client);
         let far = addresses::second_uplink(100);
         let connect = |own: Addresses| {
             [
@@ -132,10 +174,7 @@ impl Cluster {
         )])?;
         client.ip(&connect(far))?;
         node.ip(&connect(addresses::second_uplink(11)))?;
-        node.ip(&[
-            format!("route add {}/32 via {} dev {SECOND}", to.v4, far.v4),
-            format!("route add {}/128 via {} dev {SECOND}", to.v6, far.v6),
-        ])
+        Ok(far)
     }
 }
 

@@ -139,6 +139,39 @@ fn replies_leave_by_another_uplink() -> Result<()> {
     Ok(())
 }
 
+/// What Pods send leaves by an uplink of theirs (as the network plugin of AWS has it), and replies to
+/// who has come by the node's address by the one that has that address.
+#[test]
+fn replies_leave_by_the_uplink_of_their_frontend() -> Result<()> {
+    for network in [PodNetwork::Bridge, PodNetwork::Routed] {
+        let cluster = cluster(network)?;
+        cluster.add_uplink_of_pods()?;
+        let world = World::on(cluster, &[])?;
+        world.agents[0].wait_for(0, |event| {
+            event["fields"]["message"] == "routes of the host"
+                && event["fields"]["by_source"] == true
+        })?;
+        let _mirrors = mirror::start([world.cluster.pod(1, 1)])?;
+        world.after_programming(|| mirror::add(&world.manifests))?;
+        for (pod, name) in [((1, 1), "pod-1-1"), ((2, 1), "pod-2-1")] {
+            world.scale("web", &[pod])?;
+            world.scale("dns", &[pod])?;
+            for family in Family::BOTH {
+                ask_all(&world, &world.cluster.client, family, name)?;
+            }
+        }
+        world.scale(mirror::NAME, &[(1, 1)])?;
+        for family in Family::BOTH {
+            let to = world.node_port(1, family, mirror::NODE_PORT);
+            let client = &world.cluster.client;
+            client
+                .run(|| mirror::ask_at_length(to, 5000))?
+                .context("in fragments")?;
+        }
+    }
+    Ok(())
+}
+
 /// The node's address is on a device above the uplink, as with a VLAN: what comes in passes
 /// our programs at both.
 #[test]

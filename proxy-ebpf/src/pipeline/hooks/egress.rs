@@ -5,7 +5,7 @@
 use super::decide::{on_flow_miss, reject_or_drop, skipped};
 #[cfg(doc)]
 use crate::layout::flow_flags;
-use crate::layout::{Counter, FilterBits, Stage, Tuple};
+use crate::layout::{Counter, FilterBits, Stage, Tuple, settings_flags};
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::capabilities::AllCapabilities;
 use crate::pipeline::flow::lookup::{find_flow, find_reply};
@@ -56,7 +56,19 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             self.tables.count(Counter::RewriteFailed);
             return Verdict::Drop;
         }
-        Verdict::PassTranslated
+        self.leave_translated(Verdict::PassTranslated)
+    }
+
+    /// Lets a translated reply leave, by the uplink of its frontend: where the host routes by source
+    /// addresses it has come to that of the endpoint.
+    #[inline(always)]
+    pub(crate) fn leave_translated(&self, here: Verdict<A>) -> Verdict<A> {
+        let flags = self.tables.settings().map_or(0, |settings| settings.flags);
+        if self.client == Client::Host && flags & settings_flags::ROUTES_BY_SOURCE != 0 {
+            Verdict::Continue(Stage::Reroute)
+        } else {
+            here
+        }
     }
 
     /// Lets a packet leave, unless it may be this host's own to a Service.

@@ -124,7 +124,10 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         };
         if !part.is_first {
             return match lookup_fragment(self.tables, &part, Edge::Egress) {
-                Some(fragment) => self.translate_subsequent(&part.headers, &fragment),
+                Some(fragment) => {
+                    let verdict = self.translate_subsequent(&part.headers, &fragment);
+                    self.left(verdict)
+                }
                 None => self.leave(&part.headers.tuple.destination),
             };
         }
@@ -140,7 +143,17 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         }
         remember(self.tables, &headers, part.id, Edge::Egress, (&tuple, 0));
         let done = rewrite(self.packet, &headers, &tuple);
-        self.forward_verdict(&headers, 0, done.map(|()| tuple))
+        let verdict = self.forward_verdict(&headers, 0, done.map(|()| tuple));
+        self.left(verdict)
+    }
+
+    /// The verdict for a fragment that leaves, translated by this one.
+    #[inline(always)]
+    fn left(&self, verdict: Verdict<A>) -> Verdict<A> {
+        match verdict {
+            Verdict::PassTranslated => self.leave_translated(Verdict::PassTranslated),
+            verdict => verdict,
+        }
     }
 
     /// Has a fragment go where the first one went.

@@ -59,7 +59,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             self.tables.count(Counter::RewriteFailed);
             return Verdict::Drop;
         }
-        Verdict::Pass
+        self.leave_translated(Verdict::Pass)
     }
 
     /// What an ICMP packet becomes that is seen at `edge`. `None` if it is no error, or about

@@ -1,11 +1,12 @@
-//! By which device what this host sends to an address leaves it.
+//! How this host routes: by which device what it sends to an address leaves, and whether source
+//! addresses decide as well.
 
 use std::net::IpAddr;
 
 use futures::TryStreamExt as _;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
-use rtnetlink::{Error, Handle};
+use rtnetlink::{Error, Handle, IpVersion};
 
 /// The index of the device; `None` where the kernel has no route, or the address is this machine's.
 pub(super) async fn output_device(handle: &Handle, to: IpAddr) -> Result<Option<u32>, Error> {
@@ -26,6 +27,17 @@ pub(super) async fn output_device(handle: &Handle, to: IpAddr) -> Result<Option<
         Err(Error::NetlinkError(_)) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether there are rules for source addresses, such as `ip rule add from 10.0.1.5 lookup 2`.
+pub(super) async fn has_source_rules(handle: &Handle, version: IpVersion) -> Result<bool, Error> {
+    let mut rules = Box::pin(handle.rule().get(version).execute());
+    let mut is_found = false;
+    // All are read, for they are one answer.
+    while let Some(rule) = rules.try_next().await? {
+        is_found |= rule.header.src_len != 0;
+    }
+    Ok(is_found)
 }
 
 fn device_of(route: &RouteMessage) -> Option<u32> {
