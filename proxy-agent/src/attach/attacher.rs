@@ -207,6 +207,11 @@ impl Attacher {
         outcome
     }
 
+    /// Marks for the next agent that programs with these maps are attached.
+    pub fn mark_attached(&self) -> Result<(), PinError> {
+        self.pins.as_ref().map_or(Ok(()), Pins::mark_attached)
+    }
+
     /// Whether what is attached outlives this process.
     pub fn is_lasting(&self) -> bool {
         self.pins.is_some()

@@ -1,7 +1,7 @@
 //! What outlives the agent: its folder in a BPF file system.
 //!
 //! ```text
-//! <bpffs>/proxy-agent/maps-<layout version>/<map>
+//! <bpffs>/proxy-agent/maps-<layout version>/<map>, attached/
 //! <bpffs>/proxy-agent/links/<device's index>-<direction>, socket-<cgroup's id>-<hook>
 //! ```
 //!
@@ -24,6 +24,8 @@ const FOLDER: &str = "proxy-agent";
 const MAPS: &str = "maps-";
 /// The folder of links.
 const LINKS: &str = "links";
+/// A folder beside the maps that programs at devices use or have used.
+const ATTACHED: &str = "attached";
 /// A folder of maps before it is complete.
 const UNFINISHED: &str = "unfinished";
 
@@ -82,6 +84,18 @@ impl Pins {
     pub(super) fn maps_of(&self, version: u32) -> Option<PathBuf> {
         let folder = self.folder.join(format!("{MAPS}{version}"));
         folder.exists().then_some(folder)
+    }
+
+    /// Whether programs with the maps of this layout were ever attached to devices. Older
+    /// agents have left no mark of that.
+    pub fn were_attached(&self) -> bool {
+        self.maps().join(ATTACHED).is_dir()
+    }
+
+    /// Marks that programs with the maps are attached.
+    pub fn mark_attached(&self) -> Result<(), PinError> {
+        let mark = self.maps().join(ATTACHED);
+        fs::create_dir_all(&mark).map_err(failed(&mark))
     }
 
     /// Where a link is.

@@ -5,16 +5,20 @@ use tracing::info;
 use crate::host::translated_by_netfilter;
 use crate::maps::NetfilterFlows;
 
-/// Notes the connections that netfilter translates, around the moment in which the
-/// programs are attached for the first time.
+/// Notes the connections that netfilter translates, around the moment in which programs with
+/// these maps are attached for the first time.
 pub(super) struct Handover {
     flows: Option<NetfilterFlows>,
+    is_over: bool,
 }
 
 impl Handover {
-    /// A handover into these tables; none where an agent has served before.
+    /// A handover into these tables; none where an agent has attached programs with them.
     pub(super) fn new(flows: Option<NetfilterFlows>) -> Self {
-        Self { flows }
+        Self {
+            flows,
+            is_over: false,
+        }
     }
 
     /// To be called before the programs are attached.
@@ -27,11 +31,13 @@ impl Handover {
         }
     }
 
-    /// To be called when they are: a connection may have begun in between.
-    pub(super) async fn end(&mut self) {
+    /// To be called when they are: a connection may have begun in between. Whether it was the
+    /// first time.
+    pub(super) async fn end(&mut self) -> bool {
         if let Some(flows) = self.flows.take() {
             note(&flows).await;
         }
+        !std::mem::replace(&mut self.is_over, true)
     }
 }
 

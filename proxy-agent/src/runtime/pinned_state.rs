@@ -123,6 +123,8 @@ pub(super) fn take_over(
 ) -> Result<Takeover> {
     let sizes = sizes_of(settings);
     let scope = sockets::scope_of(&settings.own);
+    // Maps may be pinned by an agent that was never able to attach programs.
+    let were_attached = pins.as_ref().is_some_and(Pins::were_attached);
     let mut loaded = load(sizes, scope, &mut pins)?;
     let mut agent = Agent::new(node_name, settings, loaded.maps);
     if loaded.origin == Origin::Adopted
@@ -132,7 +134,8 @@ pub(super) fn take_over(
         loaded = maps::load_new(sizes, scope, pins.as_ref())?;
         agent = Agent::new(node_name, settings, loaded.maps);
     }
-    let foreign = (loaded.origin == Origin::New).then_some(loaded.netfilter_flows);
+    let is_first = loaded.origin == Origin::New || !were_attached;
+    let foreign = is_first.then_some(loaded.netfilter_flows);
     let sockets = SocketPathController::new(loaded.opt_out, &settings.own);
     let attacher = Attacher::new(
         loaded.programs,
