@@ -25,10 +25,12 @@ enum SourceKind {
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// The configuration file of a kube-proxy (`KubeProxyConfiguration`), as it is;
-    /// behind it may stand a `ProxyAgentConfiguration`. It is watched: most settings
-    /// take effect at once. Options given here count more than the file.
+    /// behind it, or in a file of its own, may stand a `ProxyAgentConfiguration`. May be given
+    /// more than once: a file that is not there is passed over where another one is, and of
+    /// each kind the first document counts. Files are watched: most settings take effect at
+    /// once. Options given here count more than the files.
     #[arg(long, value_name = "FILE")]
-    pub(super) config: Option<PathBuf>,
+    pub(super) config: Vec<PathBuf>,
 
     /// Remove all pins, filters and empty clsact qdiscs of this proxy from the machine, then
     /// exit. No agent may be running.

@@ -1,19 +1,21 @@
-//! The configuration file on disk: reading it, and reading it again.
+//! The configuration files on disk: reading them, and reading them again.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::{fs, future, io};
 
+use futures::FutureExt as _;
+use futures::future::select_all;
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::kube_proxy::{ConfigError, Parsed, parse};
+use super::kube_proxy::{ConfigError, Parsed, parse_files};
 use crate::source::files::Events;
 
-/// Why a configuration file cannot be used.
+/// Why configuration files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It cannot be read.
+    /// One cannot be read.
     #[error("cannot read the configuration file {}: {source}", file.display())]
     Unreadable {
         /// The file.
@@ -21,80 +23,134 @@ pub enum FileError {
         /// What the system said.
         source: io::Error,
     },
-    /// There is a mistake in it.
+    /// There is a mistake in one.
     #[error("mistake in the configuration file: {0}")]
     FieldError(#[from] ConfigError),
 }
 
-/// A configuration file that is watched.
+/// Configuration files that are watched. One has to be there; of each kind the first document
+/// counts.
 #[derive(Debug)]
-pub struct ConfigFile {
+pub struct ConfigFiles(Vec<ConfigFile>);
+
+#[derive(Debug)]
+struct ConfigFile {
     path: PathBuf,
     /// Of its folder: a mounted `ConfigMap` changes by the exchange of a link there
     /// (`..data`), and never by a write to a file.
     events: notify::Result<Events>,
-    /// What was read last; the kind of error where it could not be.
-    last: Result<String, io::ErrorKind>,
+    /// What was read last.
+    last: io::Result<String>,
 }
 
-impl ConfigFile {
-    /// Starts to watch the file, and reads it.
-    pub fn open(path: &Path) -> Result<(Self, Parsed), FileError> {
-        // Before the first look, so that nothing can happen between the two.
-        let events = Events::new(folder(path).to_owned());
-        let text = fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
-        let parsed = parse(&text, path)?;
-        let file = Self {
-            path: path.to_owned(),
-            events,
-            last: Ok(text),
-        };
-        Ok((file, parsed))
+impl ConfigFiles {
+    /// Starts to watch the files, and reads them.
+    pub fn open(paths: &[PathBuf]) -> Result<(Self, Parsed), FileError> {
+        let files = Self(paths.iter().map(|path| ConfigFile::open(path)).collect());
+        let parsed = files.parse()?;
+        Ok((files, parsed))
     }
 
-    /// Sends what the file holds whenever that has changed, until the receiver is dropped.
+    /// Sends what the files hold whenever that has changed, until the receiver is dropped.
     pub async fn follow(mut self, reads: mpsc::Sender<Result<Parsed, FileError>>) {
-        let path = self.path.display();
-        let mut events = match self.events {
-            Ok(events) => events,
-            Err(error) => {
+        for ConfigFile { path, events, .. } in &self.0 {
+            if let Err(error) = events {
+                let path = path.display();
                 warn!("changes of {path} need a restart, as it cannot be watched: {error}");
-                return;
             }
-        };
+        }
         loop {
             tokio::select! {
-                () = events.next(!folder(&self.path).is_dir()) => {}
+                () = self.changed() => {}
                 () = reads.closed() => return,
             }
-            if let Err(error) = events.follow() {
-                warn!("cannot watch the folder of {path}: {error}");
-            }
-            let name = self.path.file_name().unwrap_or(OsStr::new(""));
-            if events.hints().open_for_write.contains(name) {
-                continue;
-            }
-            let text = fs::read_to_string(&self.path);
-            let now = text.as_ref().map(Clone::clone).map_err(io::Error::kind);
-            if now == self.last {
-                continue;
-            }
-            self.last = now;
-            let read = text
-                .map_err(|error| unreadable(&self.path, error))
-                .and_then(|text| Ok(parse(&text, &self.path)?));
-            if reads.send(read).await.is_err() {
+            if reads.send(self.parse()).await.is_err() {
                 return;
             }
         }
     }
+
+    /// Returns when a file holds something else.
+    async fn changed(&mut self) {
+        loop {
+            select_all(self.0.iter().map(|file| file.event().boxed())).await;
+            // All of them: an event of another one may just have been on its way.
+            let changes = self.0.iter_mut().map(ConfigFile::look);
+            if changes.fold(false, |any, change| any | change) {
+                return;
+            }
+        }
+    }
+
+    fn parse(&self) -> Result<Parsed, FileError> {
+        let mut texts = Vec::new();
+        for ConfigFile { path, last, .. } in &self.0 {
+            match last {
+                Ok(text) => texts.push((text.as_str(), path.as_path())),
+                // Of several files, those that are there count.
+                Err(error) if is_missing(error) && self.0.iter().any(|it| it.last.is_ok()) => {}
+                Err(error) => {
+                    return Err(FileError::Unreadable {
+                        file: path.clone(),
+                        source: same(error),
+                    });
+                }
+            }
+        }
+        Ok(parse_files(&texts)?)
+    }
 }
 
-fn unreadable(file: &Path, source: io::Error) -> FileError {
-    FileError::Unreadable {
-        file: file.to_owned(),
-        source,
+impl ConfigFile {
+    fn open(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            // Before the first look, so that nothing can happen between the two.
+            events: Events::new(folder(path).to_owned()),
+            last: fs::read_to_string(path),
+        }
     }
+
+    /// Returns when it may hold something else. Safe to cancel where [`Self::look`] follows.
+    async fn event(&self) {
+        match &self.events {
+            Ok(events) => events.next(!folder(&self.path).is_dir()).await,
+            Err(_) => future::pending().await,
+        }
+    }
+
+    /// Reads the file again; whether it holds something else.
+    fn look(&mut self) -> bool {
+        let Ok(events) = &mut self.events else {
+            return false;
+        };
+        if let Err(error) = events.follow() {
+            let path = self.path.display();
+            warn!("cannot watch the folder of {path}: {error}");
+        }
+        let name = self.path.file_name().unwrap_or(OsStr::new(""));
+        if events.hints().open_for_write.contains(name) {
+            return false;
+        }
+        let now = fs::read_to_string(&self.path);
+        let is_same = match (&now, &self.last) {
+            (Ok(now), Ok(last)) => now == last,
+            (Err(now), Err(last)) => now.kind() == last.kind(),
+            _ => false,
+        };
+        self.last = now;
+        !is_same
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
+/// An error that says the same.
+fn same(error: &io::Error) -> io::Error {
+    let number = error.raw_os_error();
+    number.map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
 /// The folder that `file` is in.

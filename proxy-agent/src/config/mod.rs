@@ -1,7 +1,7 @@
 //! Every setting of the agent, with its default and the reason for it.
 //!
-//! [`Settings`] holds them. They come of kube-proxy's configuration file
-//! ([`kube_proxy`]), which is read and watched by [`ConfigFile`]; the command line
+//! [`Settings`] holds them. They come of kube-proxy's configuration file and one of its own
+//! ([`kube_proxy`]), which are read and watched by [`ConfigFiles`]; the command line
 //! overrides them.
 
 mod choices;
@@ -12,7 +12,7 @@ mod port_range;
 use std::path::PathBuf;
 
 pub use choices::{AttachMode, SocketPathMode, XdpChoice};
-pub use file::{ConfigFile, FileError};
+pub use file::{ConfigFiles, FileError};
 pub use kube_proxy::{
     LogLevel, LogSettings, MapSizes, OptionName, Override, ProxyAgentSettings, Setting, Settings,
     settings, with_overrides,

@@ -1,15 +1,15 @@
-//! The settings in force: the configuration file's, and over them the command line's.
+//! The settings in force: the configuration files', and over them the command line's.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use crate::config::kube_proxy::{IgnoredField, Parsed, configz, diff, in_force};
-use crate::config::{ConfigFile, FileError, Override, Settings, with_overrides};
+use crate::config::kube_proxy::{DocumentOrigin, IgnoredField, Parsed, configz, diff, in_force};
+use crate::config::{ConfigFiles, FileError, Override, Settings, with_overrides};
 
 /// The machine's host name (`proc_sys_kernel(5)`).
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
@@ -21,38 +21,43 @@ pub struct Configuration {
     /// As they were at the start: what needs a restart is still so.
     at_start: Settings,
     ignored: Vec<IgnoredField>,
+    documents: Vec<DocumentOrigin>,
     /// Fields without effect that were logged so far.
     logged: BTreeSet<&'static str>,
-    /// The file, until it is followed.
-    file: Option<ConfigFile>,
-    /// What it holds, whenever that has changed.
+    /// The files, until they are followed.
+    files: Option<ConfigFiles>,
+    /// What they hold, whenever that has changed.
     reads: Option<mpsc::Receiver<Result<Parsed, FileError>>>,
     configz: watch::Sender<Value>,
 }
 
 impl Configuration {
-    /// Reads the file, where there is one, and begins to watch it.
+    /// Reads the files, where there are some, and begins to watch them.
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or has a mistake in it.
-    pub fn read(file: Option<&Path>, overrides: Vec<Override>) -> Result<Self, FileError> {
-        let (file, parsed) = match file {
-            Some(path) => {
-                let (file, parsed) = ConfigFile::open(path)?;
-                (Some(file), parsed)
-            }
-            None => (None, Parsed::default()),
+    /// None of them is there, one cannot be read, or has a mistake in it.
+    pub fn read(files: &[PathBuf], overrides: Vec<Override>) -> Result<Self, FileError> {
+        let (files, parsed) = if files.is_empty() {
+            (None, Parsed::default())
+        } else {
+            let (files, parsed) = ConfigFiles::open(files)?;
+            (Some(files), parsed)
         };
-        let Parsed { settings, ignored } = parsed;
+        let Parsed {
+            settings,
+            ignored,
+            documents,
+        } = parsed;
         let settings = with_overrides(settings, &overrides);
         let configuration = Self {
             overrides,
             at_start: settings.clone(),
             settings,
             ignored,
+            documents,
             logged: BTreeSet::new(),
-            file,
+            files,
             reads: None,
             configz: watch::Sender::new(Value::Null),
         };
@@ -79,6 +84,23 @@ impl Configuration {
         })
     }
 
+    /// Logs which files the settings are from.
+    pub(super) fn log_documents(&self) {
+        for DocumentOrigin {
+            kind,
+            file,
+            is_used,
+        } in &self.documents
+        {
+            let file = file.display();
+            if *is_used {
+                info!(kind, %file, "configuration");
+            } else {
+                info!(kind, %file, "configuration without effect: a file before has this kind");
+            }
+        }
+    }
+
     /// Logs each field without effect, unless that was done before.
     pub(super) fn log_ignored(&mut self) {
         for IgnoredField { path, line, reason } in &self.ignored {
@@ -91,24 +113,28 @@ impl Configuration {
         }
     }
 
-    /// Begins to follow changes of the file.
-    pub(super) fn follow_file(&mut self) {
-        self.reads = self.file.take().map(|file| {
+    /// Begins to follow changes of the files.
+    pub(super) fn follow_files(&mut self) {
+        self.reads = self.files.take().map(|files| {
             let (sender, reads) = mpsc::channel(1);
-            tokio::spawn(file.follow(sender));
+            tokio::spawn(files.follow(sender));
             reads
         });
     }
 
-    /// What the file holds, when that has changed. Safe to cancel.
+    /// What the files hold, when that has changed. Safe to cancel.
     pub(super) async fn next(&mut self) -> Option<Result<Parsed, FileError>> {
         self.reads.as_mut()?.recv().await
     }
 
-    /// Takes over what the file holds now. A file that cannot be used leaves all as it
+    /// Takes over what the files hold now. A file that cannot be used leaves all as it
     /// was. Returns whether there is something to put into effect.
     pub(super) fn update(&mut self, read: Result<Parsed, FileError>) -> bool {
-        let Parsed { settings, ignored } = match read {
+        let Parsed {
+            settings,
+            ignored,
+            documents,
+        } = match read {
             Ok(parsed) => parsed,
             Err(error) => {
                 warn!("{error}; keeping the current settings");
@@ -116,6 +142,10 @@ impl Configuration {
             }
         };
         let settings = with_overrides(settings, &self.overrides);
+        if self.documents != documents {
+            self.documents = documents;
+            self.log_documents();
+        }
         self.ignored = ignored;
         self.log_ignored();
         let changes = diff(&self.settings, &settings);

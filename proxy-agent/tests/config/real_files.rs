@@ -7,8 +7,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use proxy_agent::config::kube_proxy::{Parsed, Settings, parse};
+use proxy_agent::config::kube_proxy::{Parsed, Settings, parse, parse_files};
 use proxy_agent::model::NodePortAddresses;
+use proxy_agent::model::object::Algorithm;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config")
@@ -41,7 +42,9 @@ fn files() -> Vec<(String, String)> {
 }
 
 fn summary(parsed: &Parsed) -> String {
-    let Parsed { settings, ignored } = parsed;
+    let Parsed {
+        settings, ignored, ..
+    } = parsed;
     let default = Settings::default();
     let mut out = String::new();
     differing!(
@@ -98,7 +101,9 @@ fn every_file_comes_to_its_summary() {
 fn a_file_with_only_what_must_be_in_it_is_all_defaults() {
     let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
         mode: nftables\n";
-    assert_eq!(parse(text, Path::new("f")), Ok(Parsed::default()));
+    let parsed = parse(text, Path::new("f")).unwrap();
+    assert_eq!(parsed.settings, Settings::default());
+    assert_eq!(parsed.ignored, []);
 }
 
 #[test]
@@ -149,4 +154,36 @@ fn half_a_file_is_refused_or_read_but_never_a_panic() {
             let _ = parse(&text[end..], Path::new(&name));
         }
     }
+}
+
+/// That of kube-proxy without own settings, and one with both kinds: what a cluster has that
+/// was made by kubeadm, and where it was not.
+#[test]
+fn of_several_files_the_first_document_of_each_kind_counts() {
+    let header = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+    let theirs = format!("{header}hostnameOverride: theirs\n");
+    let ours = format!(
+        "{header}hostnameOverride: ours\nmode: nftables\n---\n\
+        apiVersion: proxy-agent/v1alpha1\nkind: ProxyAgentConfiguration\nlbAlgorithm: maglev\n"
+    );
+    let (their_file, our_file) = (Path::new("kube-proxy"), Path::new("proxy-agent"));
+    let parsed = parse_files(&[(&theirs, their_file), (&ours, our_file)]).unwrap();
+    assert_eq!(parsed.settings.node_name.as_deref(), Some("theirs"));
+    assert_eq!(parsed.settings.own.algorithm, Algorithm::Maglev);
+    let said: Vec<_> = parsed
+        .documents
+        .iter()
+        .map(|it| (it.kind, it.file.as_path(), it.is_used))
+        .collect();
+    let (kube_proxy, own) = ("KubeProxyConfiguration", "ProxyAgentConfiguration");
+    let expected = [
+        (kube_proxy, their_file, true),
+        (kube_proxy, our_file, false),
+        (own, our_file, true),
+    ];
+    assert_eq!(said, expected);
+
+    let mistake = ours.replace("maglev", "fast");
+    let error = parse_files(&[(&theirs, their_file), (&mistake, our_file)]).unwrap_err();
+    assert_eq!((error.file.as_path(), error.line), (our_file, 8));
 }

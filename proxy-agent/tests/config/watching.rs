@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proxy_agent::config::kube_proxy::Parsed;
-use proxy_agent::config::{ConfigFile, FileError};
+use proxy_agent::config::{ConfigFiles, FileError};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -24,13 +24,19 @@ struct Watched {
 }
 
 impl Watched {
-    /// Watches the file `name`, which `make` makes in the folder.
+    /// Watches the file `config.conf`, which `make` makes in the folder.
     fn new(make: impl FnOnce(&Path)) -> Self {
+        Self::all(&["config.conf"], make)
+    }
+
+    /// Watches several files.
+    fn all(names: &[&str], make: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         make(folder.path());
-        let (file, _) = ConfigFile::open(&folder.path().join("config.conf")).unwrap();
+        let paths: Vec<_> = names.iter().map(|name| folder.path().join(name)).collect();
+        let (files, _) = ConfigFiles::open(&paths).unwrap();
         let (sender, reads) = mpsc::channel(1);
-        tokio::spawn(file.follow(sender));
+        tokio::spawn(files.follow(sender));
         Self { folder, reads }
     }
 
@@ -94,4 +100,20 @@ async fn a_file_that_is_broken_or_gone_is_reported_and_read_when_it_is_back() {
     assert!(error.contains("No such file"), "{error}");
     fs::write(it.path("config.conf"), text("one")).unwrap();
     assert_eq!(it.node_name().await, "one");
+}
+
+/// As an optional ConfigMap comes and goes.
+#[tokio::test]
+async fn of_several_files_those_that_are_there_count() {
+    let files = ["kube-proxy/config.conf", "config.conf"];
+    let mut it = Watched::all(&files, plain);
+    fs::create_dir(it.path("kube-proxy")).unwrap();
+    fs::write(it.path("draft"), text("theirs")).unwrap();
+    fs::rename(it.path("draft"), it.path(files[0])).unwrap();
+    assert_eq!(it.node_name().await, "theirs");
+    fs::remove_file(it.path(files[0])).unwrap();
+    assert_eq!(it.node_name().await, "one");
+    fs::remove_file(it.path(files[1])).unwrap();
+    let error = it.next().await.unwrap_err().to_string();
+    assert!(error.contains("No such file"), "{error}");
 }

@@ -3,7 +3,7 @@
 //! The file is a `KubeProxyConfiguration`. Behind it, as a document of its own, may
 //! stand a `ProxyAgentConfiguration` with what kube-proxy has no setting for;
 //! kube-proxy reads the first document of a file only, so that both can share one
-//! (docs/adr/0004).
+//! (docs/adr/0004). Each may also be in a file of its own.
 //!
 //! ```text
 //!  text ─► tree ─► check ─────────► settings   diff: what changes at run time
@@ -33,7 +33,7 @@ mod settings;
 mod table;
 mod tree;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::source::files::document::yaml_documents;
 
@@ -58,13 +58,15 @@ const KUBE_PROXY: (&str, &str) = ("kubeproxy.config.k8s.io/v1alpha1", "KubeProxy
 /// The document of this proxy's own settings.
 const OWN: (&str, &str) = ("proxy-agent/v1alpha1", "ProxyAgentConfiguration");
 
-/// What is in a file.
+/// What is in the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parsed {
     /// The settings.
     pub settings: Settings,
     /// What has no effect here though the file asks for it.
     pub ignored: Vec<IgnoredField>,
+    /// Where they are from.
+    pub documents: Vec<DocumentOrigin>,
 }
 
 /// A field that has no effect.
@@ -78,12 +80,70 @@ pub struct IgnoredField {
     pub reason: String,
 }
 
-/// Reads `text`, which is the content of `file`, in YAML or JSON.
-pub fn parse(text: &str, file: &Path) -> Result<Parsed, ConfigError> {
-    parse_documents(text).map_err(|mistake| mistake.in_file(file))
+/// A document in a file, and whether it counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentOrigin {
+    /// Its kind.
+    pub kind: &'static str,
+    /// The file.
+    pub file: PathBuf,
+    /// Whether no file before has a document of this kind.
+    pub is_used: bool,
 }
 
-fn parse_documents(text: &str) -> Result<Parsed, FieldError> {
+/// Reads `text`, which is the content of `file`, in YAML or JSON.
+pub fn parse(text: &str, file: &Path) -> Result<Parsed, ConfigError> {
+    parse_files(&[(text, file)])
+}
+
+/// Reads several files, each with its content. Of each kind the first document counts.
+pub fn parse_files(files: &[(&str, &Path)]) -> Result<Parsed, ConfigError> {
+    let (mut kube_proxy, mut own) = (None, None);
+    let mut documents = Vec::new();
+    for &(text, file) in files {
+        let [first, second] = read_documents(text).map_err(|mistake| mistake.in_file(file))?;
+        for (values, taken, (_, kind)) in [
+            (first, &mut kube_proxy, KUBE_PROXY),
+            (second, &mut own, OWN),
+        ] {
+            let Some(values) = values else { continue };
+            documents.push(DocumentOrigin {
+                kind,
+                file: file.to_owned(),
+                is_used: taken.is_none(),
+            });
+            taken.get_or_insert((values, file));
+        }
+    }
+    let Some((kube_proxy, file)) = kube_proxy else {
+        let (version, kind) = KUBE_PROXY;
+        let reason = format!("there is no document of kind {kind} ({version})");
+        let start = Place { line: 1, column: 1 };
+        let file = files.first().map_or(Path::new(""), |(_, file)| file);
+        return Err(FieldError::new(start, "", reason).in_file(file));
+    };
+    let mut settings = Settings::default();
+    let taken = settings.take(&kube_proxy);
+    taken.map_err(|mistake| mistake.in_file(file))?;
+    if let Some((own, file)) = own {
+        let taken = table::take(&mut settings, OWN, &own);
+        taken.map_err(|mistake| mistake.in_file(file))?;
+    }
+    let mode = kube_proxy.text("mode").unwrap_or_default();
+    let mut ignored: Vec<_> = kube_proxy
+        .iter()
+        .filter_map(|found| ignored(found, mode))
+        .collect();
+    ignored.sort_by_key(|field| field.line);
+    Ok(Parsed {
+        settings,
+        ignored,
+        documents,
+    })
+}
+
+/// The document of kube-proxy and that of this proxy's own settings, as far as they are there.
+fn read_documents(text: &str) -> Result<[Option<Values>; 2], FieldError> {
     // Some editors put one at the start.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut kube_proxy, mut own) = (None, None);
@@ -99,23 +159,7 @@ fn parse_documents(text: &str) -> Result<Parsed, FieldError> {
             return Err(FieldError::new(document.place, "kind", reason));
         }
     }
-    let Some(kube_proxy) = kube_proxy else {
-        let (version, kind) = KUBE_PROXY;
-        let reason = format!("there is no document of kind {kind} ({version})");
-        return Err(FieldError::new(Place { line: 1, column: 1 }, "", reason));
-    };
-    let mut settings = Settings::default();
-    settings.take(&kube_proxy)?;
-    if let Some(own) = own {
-        table::take(&mut settings, OWN, &own)?;
-    }
-    let mode = kube_proxy.text("mode").unwrap_or_default();
-    let mut ignored: Vec<_> = kube_proxy
-        .iter()
-        .filter_map(|found| ignored(found, mode))
-        .collect();
-    ignored.sort_by_key(|field| field.line);
-    Ok(Parsed { settings, ignored })
+    Ok([kube_proxy, own])
 }
 
 /// `apiVersion` and `kind`, if they are of a document that may be here.

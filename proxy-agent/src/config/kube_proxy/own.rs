@@ -28,6 +28,7 @@ const RESET_GRACE: Period = Period(
 
 const MAP_SIZE: &str = "the kernel's maps have one size for life";
 const AT_START: &str = "it decides what is loaded and attached at the start";
+const AT_LISTEN: &str = "it is made at the start";
 const ALL_CONNECTIONS: &str = "the connections of all Services would move at once";
 
 settings_table! {
@@ -109,6 +110,13 @@ settings_table! {
         /// themselves.
         reset_gone_endpoints: Option<Duration> = None, RESET_GRACE,
             restart("resetGoneEndpoints", "which endpoints are gone is known from the start on");
+
+        /// The Unix socket at which the agent answers `proxy-agent probe`.
+        ///
+        /// None; the manifests set one, since probes over a port could be answered by another
+        /// proxy.
+        probe_socket: Option<PathBuf> = None, Path(None),
+            restart("probeSocket", AT_LISTEN).option("probe-socket", "FILE");
 
         /// Where `spec.externalIPs` may be.
         ///
