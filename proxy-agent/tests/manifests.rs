@@ -13,10 +13,9 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Container, PodSpec, Probe, ServiceAccount, VolumeMount,
 };
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::serde::Serialize;
 use k8s_openapi::serde::de::DeserializeOwned;
-use proxy_agent::config::kube_proxy::{Parsed, parse};
+use proxy_agent::config::kube_proxy::{Settings, parse};
 use serde_json::{Value, json};
 
 fn folder() -> PathBuf {
@@ -364,25 +363,40 @@ fn the_agent_runs_on_every_node_before_all_else() {
     );
 }
 
+/// Nobody but the agent can: the socket is in a volume of the Pod's own.
 #[test]
 fn the_probes_ask_where_the_agent_answers() {
+    const SOCKET: &str = "/run/proxy-agent/probe.sock";
     let container = container();
     let asked = |probe: Option<Probe>| {
-        let get = probe.unwrap().http_get.unwrap();
-        assert_eq!(get.port, IntOrString::Int(10256));
-        assert_eq!(get.host.as_deref(), Some("127.0.0.1"));
-        get.path.unwrap()
+        let command = probe.unwrap().exec.unwrap().command.unwrap();
+        let [program, probe, question, socket] = command.try_into().unwrap();
+        assert_eq!([program, probe], ["/proxy-agent", "probe"]);
+        assert_eq!(socket, format!("--socket={SOCKET}"));
+        question
     };
-    assert_eq!(asked(container.startup_probe), "/livez");
-    assert_eq!(asked(container.liveness_probe), "/livez");
-    assert_eq!(asked(container.readiness_probe), "/healthz");
+    assert_eq!(asked(container.startup_probe), "live");
+    assert_eq!(asked(container.liveness_probe), "live");
+    assert_eq!(asked(container.readiness_probe), "ready");
+    let args = container.args.unwrap();
+    assert!(args.contains(&format!("--probe-socket={SOCKET}")));
+    let mounts = container.volume_mounts.unwrap();
+    let mount = mounts.iter().find(|mount| mount.name == "run").unwrap();
+    assert_eq!(
+        Path::new(SOCKET).parent(),
+        Some(Path::new(&mount.mount_path))
+    );
+    let volumes = pod().volumes.unwrap();
+    let volume = volumes.iter().find(|volume| volume.name == "run").unwrap();
+    let medium = volume.empty_dir.as_ref().unwrap().medium.as_deref();
+    assert_eq!(medium, Some("Memory"));
 }
 
 #[test]
 fn the_agent_gets_its_configuration_and_its_nodes_name() {
     let container = container();
     let args = container.args.unwrap();
-    assert_eq!(args, ["run", "--config", "/etc/proxy-agent/config.conf"]);
+    assert_eq!(args[0], "run");
     let env = container.env.unwrap();
     assert_eq!(env.len(), 1);
     assert_eq!(env[0].name, "NODE_NAME");
@@ -390,42 +404,30 @@ fn the_agent_gets_its_configuration_and_its_nodes_name() {
     assert_eq!(field.field_path, "spec.nodeName");
 
     let mounts: Vec<VolumeMount> = container.volume_mounts.unwrap();
-    let config: Vec<_> = mounts
-        .iter()
-        .filter(|mount| mount.name == "config")
-        .collect();
-    let paths: Vec<_> = config
-        .iter()
-        .map(|mount| mount.mount_path.as_str())
-        .collect();
-    assert_eq!(paths, ["/etc/proxy-agent", "/var/lib/kube-proxy"]);
-    assert!(config.iter().all(|mount| mount.read_only == Some(true)));
+    // kube-proxy's own counts where there is one.
+    let folders = ["/var/lib/kube-proxy", "/etc/proxy-agent"];
+    for (volume, folder) in ["kube-proxy", "config"].into_iter().zip(folders) {
+        let mount = mounts.iter().find(|mount| mount.name == volume).unwrap();
+        assert_eq!(mount.mount_path, folder);
+        assert_eq!(mount.read_only, Some(true));
+    }
+    let files = args.iter().filter_map(|it| it.strip_prefix("--config="));
+    let wanted = folders.map(|folder| format!("{folder}/config.conf"));
+    assert!(files.eq(wanted.iter()));
 }
 
 #[test]
-fn kube_proxys_own_configuration_counts_where_there_is_one() {
+fn the_configuration_of_a_kube_proxy_need_not_be_there() {
     let volumes = pod().volumes.unwrap();
-    let volume = volumes
-        .iter()
-        .find(|volume| volume.name == "config")
-        .unwrap();
-    let sources = volume.projected.clone().unwrap().sources.unwrap();
-    let maps: Vec<_> = sources
-        .into_iter()
-        .map(|source| source.config_map.unwrap())
-        .map(|map| {
-            // With items, the API refuses two files of one name.
-            assert_eq!(map.items, None);
-            (map.name, map.optional)
-        })
-        .collect();
-    assert_eq!(
-        maps,
-        [
-            ("proxy-agent".to_owned(), None),
-            ("kube-proxy".to_owned(), Some(true)),
-        ]
-    );
+    let config_map = |name: &str| {
+        let volume = volumes.iter().find(|volume| volume.name == name);
+        let map = volume.unwrap().config_map.clone().unwrap();
+        assert_eq!(map.items, None);
+        (map.name, map.optional)
+    };
+    assert_eq!(config_map("config"), ("proxy-agent".to_owned(), None));
+    let kube_proxys = ("kube-proxy".to_owned(), Some(true));
+    assert_eq!(config_map("kube-proxy"), kube_proxys);
 }
 
 #[test]
@@ -433,6 +435,7 @@ fn the_configuration_spells_out_the_defaults() {
     let config: ConfigMap = only("base/configmap.yaml");
     let data = config.data.unwrap();
     assert_eq!(data.keys().collect::<Vec<_>>(), ["config.conf"]);
-    let parsed = parse(&data["config.conf"], Path::new("config.conf"));
-    assert_eq!(parsed, Ok(Parsed::default()));
+    let parsed = parse(&data["config.conf"], Path::new("config.conf")).unwrap();
+    assert_eq!(parsed.settings, Settings::default());
+    assert_eq!(parsed.ignored, []);
 }

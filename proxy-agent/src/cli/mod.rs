@@ -4,6 +4,7 @@ mod cleanup;
 mod logging;
 mod mount;
 mod options;
+mod probe;
 
 use std::process::ExitCode;
 
@@ -11,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 use mount::MountArgs;
 use options::RunArgs;
+use probe::ProbeArgs;
 
 use crate::config::{LogSettings, Settings, with_overrides};
 use crate::runtime::{self, Configuration};
@@ -45,6 +47,13 @@ enum Command {
     /// For an init container: it takes the capability `SYS_ADMIN`, which the agent
     /// itself does not need.
     Mount(MountArgs),
+    /// Ask the agent on this machine how it is, and end.
+    ///
+    /// For the kubelet's probes: it asks over the agent's own socket (`--probe-socket` of
+    /// `run`), at which nobody else answers.
+    ///
+    /// Exit status: 0 for yes, 1 for no or no answer.
+    Probe(ProbeArgs),
 }
 
 const RUN_EXAMPLES: &str = "Examples:
@@ -73,6 +82,7 @@ pub fn main() -> ExitCode {
             logging::start(&args.log, settings);
             end(mount::run(&args))
         }
+        Command::Probe(args) => probe::run(&args),
     }
 }
 
@@ -90,7 +100,7 @@ fn run_agent(args: &RunArgs) -> ExitCode {
     let log = &args.log;
     let overrides = args.overrides();
     let without_file = with_overrides(Settings::default(), &overrides);
-    let configuration = match Configuration::read(args.config.as_deref(), overrides) {
+    let configuration = match Configuration::read(&args.config, overrides) {
         Ok(read) => read,
         Err(error) => {
             logging::start(log, without_file.log);
@@ -111,7 +121,7 @@ fn run_agent(args: &RunArgs) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use clap::CommandFactory as _;
     use k8s_openapi::api::apps::v1::DaemonSet;
@@ -154,9 +164,10 @@ mod tests {
         let Command::Run(run) = second.command else {
             panic!("not the agent");
         };
-        assert_eq!(
-            run.config.as_deref(),
-            Some(Path::new("/etc/proxy-agent/config.conf"))
-        );
+        let files = [
+            "/var/lib/kube-proxy/config.conf",
+            "/etc/proxy-agent/config.conf",
+        ];
+        assert_eq!(run.config, files.map(PathBuf::from));
     }
 }

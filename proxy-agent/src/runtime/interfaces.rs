@@ -17,6 +17,8 @@ pub(super) struct Interfaces {
     attacher: Attacher,
     handover: Handover,
     devices: DeviceWatch,
+    /// Whether all edge devices had the programs at once.
+    are_attached: bool,
 }
 
 impl Interfaces {
@@ -26,6 +28,7 @@ impl Interfaces {
             attacher,
             handover,
             devices: DeviceWatch::open()?,
+            are_attached: false,
         })
     }
 
@@ -62,8 +65,13 @@ impl Interfaces {
         self.handover.begin().await;
         let own = agent.own_addresses();
         let outcome = self.attacher.reconcile(&present, own, look);
-        self.handover.end().await;
+        if self.handover.end().await
+            && let Err(error) = self.attacher.mark_attached()
+        {
+            warn!("{error}");
+        }
         log(outcome);
+        self.are_attached |= self.attacher.failing_for().is_none();
         self.follow_host_routes(agent).await;
     }
 
@@ -92,6 +100,7 @@ impl Interfaces {
     /// How many there are, and how they are.
     pub(super) fn report(&self) -> DevicesReport {
         DevicesReport {
+            are_attached: self.are_attached,
             served: self.attacher.served(),
             with_xdp: self.attacher.with_xdp(),
             failing_for: self.attacher.failing_for(),

@@ -37,6 +37,7 @@ pub(super) async fn start(
     set_log_level: SetLogLevel,
 ) -> Result<Option<Runtime>> {
     let mut signals = Signals::new()?;
+    configuration.log_documents();
     configuration.log_ignored();
     let settings = configuration.settings();
     prepare(settings)?;
@@ -64,7 +65,7 @@ pub(super) async fn start(
     let notifiers = Notifiers::new(&node_name, &source, api_requests.clone(), reports);
     let pace = SyncPacer::new(settings.min_sync_period);
     let audit = interval(settings.own.audit_period);
-    configuration.follow_file();
+    configuration.follow_files();
     info!(node = node_name, "started");
     let (source, changes) = objects::start(source, node_name, api_requests);
     Ok(Some(Runtime {
@@ -112,7 +113,7 @@ fn log_features(features: &Features) {
     );
 }
 
-/// Answers requests over HTTP, for as long as the process runs.
+/// Answers requests and probes, for as long as the process runs.
 fn listen(configuration: &Configuration, reports: &ReportClient, metrics: &Metrics) {
     let settings = configuration.settings();
     let (health_at, metrics_at) = (settings.health_address, settings.metrics_address);
@@ -120,4 +121,7 @@ fn listen(configuration: &Configuration, reports: &ReportClient, metrics: &Metri
     let configz = configuration.configz();
     let metrics = serve::metrics(metrics_at, reports.clone(), metrics.clone(), configz);
     tokio::spawn(metrics);
+    if let Some(socket) = &settings.own.probe_socket {
+        tokio::spawn(serve::probes(socket.clone(), reports.clone()));
+    }
 }

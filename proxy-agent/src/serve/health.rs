@@ -127,7 +127,7 @@ fn time(time: Option<SystemTime>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use axum::body::to_bytes;
@@ -137,9 +137,9 @@ mod tests {
 
     use super::*;
     use crate::maps::RecordUsage;
-    use crate::status::{DevicesReport, FamilyReport};
+    use crate::status::{Condition, DevicesReport, FamilyReport};
 
-    fn report(pending: Option<u64>, node_eligible: bool) -> Report {
+    pub(crate) fn report(pending: Option<u64>, node_eligible: bool) -> Report {
         let family = |family, pending_for| FamilyReport {
             family,
             last_updated: Some(SystemTime::UNIX_EPOCH),
@@ -232,6 +232,16 @@ mod tests {
         assert_eq!((code, &body["healthy"]), (503, &json!(false)));
         // It is of no family.
         assert_eq!(body["status"]["IPv4"]["healthy"], true);
+    }
+
+    #[test]
+    fn ready_is_who_has_attached_and_is_healthy() {
+        let mut report = report(None, false);
+        assert_eq!(report.condition(), Condition::Starting);
+        report.devices.are_attached = true;
+        assert_eq!(report.condition(), Condition::Ready);
+        report.devices.failing_for = Some(Duration::from_secs(61));
+        assert_eq!(report.condition(), Condition::Unhealthy);
     }
 
     #[test]

@@ -18,6 +18,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tower::ServiceExt as _;
 
+use super::ACCEPT_PAUSE;
+
 /// Connections that one listener serves at a time, without those of this machine itself: load
 /// balancers and probes ask one at a time each, and who opens more must not use up the agent's
 /// memory and descriptors.
@@ -34,9 +36,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections that wait in the kernel to be accepted; Go has `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
-
-/// The pause after a failed accept, as when there are no descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens on `address`. The unspecified address of either IP version means all addresses of
 /// both, as for Go (`favoriteAddrFamily` in `net/ipsock_posix.go`).

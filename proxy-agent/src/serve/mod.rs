@@ -1,5 +1,5 @@
-//! What the agent says of itself over HTTP: health for load balancers and probes,
-//! metrics for Prometheus.
+//! What the agent says of itself: health for load balancers and metrics for Prometheus over
+//! HTTP, its condition for probes over a Unix socket.
 //!
 //! A request asks the agent's own loop for a [`Report`] and answers with that. So
 //! what is said is never stale, and an agent whose loop hangs is not healthy: it
@@ -8,6 +8,7 @@
 mod health;
 mod listener;
 mod metrics;
+mod probe;
 mod service_health;
 
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
 
+pub use probe::{ProbeError, ask, probes};
 pub use service_health::{ListenError, ServiceHealth};
 
 use crate::metrics::Metrics;
@@ -28,8 +30,12 @@ use crate::status::{Detail, Report};
 /// How long the loop may take to report; a probe's own limit is mostly shorter.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often a listener that cannot be had is tried again; kube-proxy's number.
-const LISTEN_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a listener that cannot be had is tried again. Where the kube-proxy that had the
+/// port has gone, load balancers are not to see the node fail: they ask every second or so.
+const LISTEN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The pause after a failed accept, as when there are no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A request for a report.
 pub struct ReportRequest {
@@ -92,7 +98,7 @@ pub async fn metrics(
 }
 
 /// An address that cannot be had is an error in the log, for the data path matters more.
-/// It is tried again: during an update the agent before may still have it.
+/// It is tried again: an agent or a kube-proxy before may still have it.
 async fn serve(what: &'static str, address: SocketAddr, router: Router) {
     let mut is_logged = false;
     let listener = loop {

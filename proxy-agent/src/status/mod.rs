@@ -5,9 +5,22 @@ use std::time::{Duration, SystemTime};
 
 use proxy_ebpf::layout::{Counter, Traffic};
 
+use crate::choice::choice;
 use crate::maps::RecordUsage;
 use crate::model::desired::PortName;
 use crate::model::object::Family;
+
+choice! {
+    /// How the agent is, as probes want to know it.
+    pub enum Condition {
+        /// It has not attached its programs yet: nothing is programmed, or a device refuses.
+        Starting = "starting",
+        /// Its programs are attached, and its maps hold what they should.
+        Ready = "ready",
+        /// A restart may help.
+        Unhealthy = "unhealthy",
+    }
+}
 
 /// What the agent's loop knows of itself.
 #[derive(Clone, Debug)]
@@ -66,6 +79,8 @@ pub struct FamilyReport {
 /// What concerns the edge devices.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DevicesReport {
+    /// Whether all had programs of this agent at once, so that it has taken over.
+    pub are_attached: bool,
     /// How many are served.
     pub served: usize,
     /// How many of them have XDP.
@@ -108,6 +123,15 @@ impl Report {
         let mut families = self.families.iter();
         families.all(|family| self.is_family_healthy(family))
             && self.is_bearable(self.devices.failing_for)
+    }
+
+    /// How the agent is. Whether load balancers should use the node has no part in it.
+    pub fn condition(&self) -> Condition {
+        match (self.is_healthy(), self.devices.are_attached) {
+            (false, _) => Condition::Unhealthy,
+            (true, false) => Condition::Starting,
+            (true, true) => Condition::Ready,
+        }
     }
 
     fn is_bearable(&self, failing_for: Option<Duration>) -> bool {

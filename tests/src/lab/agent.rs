@@ -58,9 +58,18 @@ impl Agent {
 
     /// Starts it on a node, as the Node of the same name of an API server.
     pub fn start_at(binary: &Path, node: &Node, master: &str, arguments: &[&str]) -> Result<Self> {
-        let source = ["--source", "kube", "--master", master];
-        let all = source.iter().chain(arguments).map(OsString::from);
-        Self::run(binary, node, None, &all.collect::<Vec<_>>())
+        Self::run(binary, node, None, &from_server(master, arguments))
+    }
+
+    /// The same, with a BPF file system.
+    pub fn start_pinned_at(
+        binary: &Path,
+        node: &Node,
+        bpffs: &Bpffs,
+        master: &str,
+        arguments: &[&str],
+    ) -> Result<Self> {
+        Self::run(binary, node, Some(bpffs), &from_server(master, arguments))
     }
 
     fn run(
@@ -174,6 +183,12 @@ fn from_files(manifests: &Path, more: &[impl AsRef<OsStr>]) -> Vec<OsString> {
     ];
     arguments.extend(more.iter().map(|argument| argument.as_ref().to_owned()));
     arguments
+}
+
+/// The arguments of an agent that follows an API server.
+fn from_server(master: &str, more: &[&str]) -> Vec<OsString> {
+    let source = ["--source", "kube", "--master", master];
+    source.iter().chain(more).map(OsString::from).collect()
 }
 
 fn message(event: &Value) -> Option<&str> {

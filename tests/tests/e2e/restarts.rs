@@ -20,6 +20,7 @@ use proxy_tests::packets::tcp_flags::SYN;
 use serde_json::Value;
 
 use crate::hosts::{be_strict, is_answered};
+use crate::telling::probe;
 use crate::world::{WEB_NODE_PORT, World, agent_program, cluster_ip};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -414,6 +415,25 @@ fn rules(to: &Pod) -> String {
         .concat()
 }
 
+/// An agent starts on node 1, cannot reach its API server, and ends: it has attached nothing,
+/// and was alive but not ready.
+fn starts_without_its_server(it: &Lasting) -> Result<()> {
+    let node = &it.world.cluster.nodes[0];
+    let socket = it.world.cluster.directory.path().join("run/probe.sock");
+    let socket = socket.to_string_lossy();
+    let arguments = ["--probe-socket", &socket];
+    let nowhere = "http://127.0.0.1:1";
+    let agent = Agent::start_pinned_at(&it.program, node, &it.bpffs, nowhere, &arguments)?;
+    agent.wait_for(0, |event| event["fields"]["what"] == "probes")?;
+    agent.wait_for(0, |event| message(event).starts_with("services:"))?;
+    let says = |question: &str| probe(&it.program, question, &socket);
+    ensure!(says("live")? == (true, "starting\n".to_owned()));
+    ensure!(says("ready")? == (false, "starting\n".to_owned()));
+    agent.stop()?;
+    ensure!(!says("live")?.0, "it has gone");
+    Ok(())
+}
+
 #[test]
 fn connections_of_a_proxy_in_netfilter_stay_its_own() -> Result<()> {
     let mut it = Lasting::without_agent()?;
@@ -426,6 +446,8 @@ fn connections_of_a_proxy_in_netfilter_stay_its_own() -> Result<()> {
     let mut open = conversations(&it.world)?;
     ask_all(&mut open, "pod-2-1").context("by netfilter")?;
 
+    starts_without_its_server(&it)?;
+    ask_all(&mut open, "pod-2-1").context("by netfilter, beside an agent without its server")?;
     it.start()?;
     for _ in 0..3 {
         ask_all(&mut open, "pod-2-1").context("by netfilter still")?;
