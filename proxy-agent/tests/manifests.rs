@@ -160,6 +160,18 @@ fn kustomize(folder: &Path) -> Option<String> {
 }
 
 #[test]
+fn kustomize_builds_what_cleans_up() {
+    assert_eq!(resources("cleanup").len(), 1);
+    let Some(text) = kustomize(&folder().join("cleanup")) else {
+        println!("skipped: neither kustomize nor kubectl is installed");
+        return;
+    };
+    let daemon_set: DaemonSet = strictly(&serde_saphyr::from_str(&text).unwrap());
+    let name = daemon_set.metadata.name.unwrap();
+    assert_eq!(name, "proxy-agent-cleanup");
+}
+
+#[test]
 fn kustomize_builds_what_is_applied() {
     for of in KUSTOMIZATIONS {
         let Some(text) = kustomize(&folder().join(of)) else {
@@ -397,11 +409,26 @@ fn the_agent_gets_its_configuration_and_its_nodes_name() {
     let container = container();
     let args = container.args.unwrap();
     assert_eq!(args[0], "run");
-    let env = container.env.unwrap();
-    assert_eq!(env.len(), 1);
-    assert_eq!(env[0].name, "NODE_NAME");
-    let field = env[0].value_from.clone().unwrap().field_ref.unwrap();
+    let [node, server] = container.env.unwrap().try_into().unwrap();
+    assert_eq!(node.name, "NODE_NAME");
+    let field = node.value_from.unwrap().field_ref.unwrap();
     assert_eq!(field.field_path, "spec.nodeName");
+    assert_eq!(server.name, "API_SERVER");
+    let key = server.value_from.unwrap().config_map_key_ref.unwrap();
+    assert_eq!(
+        (key.name.as_str(), key.key.as_str()),
+        ("proxy-agent", "apiServer")
+    );
+    let patch = &kustomization("")["patches"][0];
+    assert_eq!(
+        patch["target"],
+        json!({"kind": "ConfigMap", "name": "proxy-agent"})
+    );
+    let set: Value = serde_saphyr::from_str(patch["patch"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        set,
+        json!([{"op": "replace", "path": "/data/apiServer", "value": ""}])
+    );
 
     let mounts: Vec<VolumeMount> = container.volume_mounts.unwrap();
     // kube-proxy's own counts where there is one.
@@ -434,8 +461,45 @@ fn the_configuration_of_a_kube_proxy_need_not_be_there() {
 fn the_configuration_spells_out_the_defaults() {
     let config: ConfigMap = only("base/configmap.yaml");
     let data = config.data.unwrap();
-    assert_eq!(data.keys().collect::<Vec<_>>(), ["config.conf"]);
+    assert_eq!(
+        data.keys().collect::<Vec<_>>(),
+        ["apiServer", "config.conf"]
+    );
+    assert_eq!(data["apiServer"], "");
     let parsed = parse(&data["config.conf"], Path::new("config.conf")).unwrap();
     assert_eq!(parsed.settings, Settings::default());
     assert_eq!(parsed.ignored, []);
+}
+
+/// What it removes is what the agent has left: with the same rights, and no more.
+#[test]
+fn the_clean_up_has_the_agents_rights_and_then_none() {
+    let daemon_set: DaemonSet = only("cleanup/daemonset.yaml");
+    let spec = daemon_set.spec.unwrap();
+    let labels = spec.template.metadata.unwrap().labels;
+    assert_eq!(spec.selector.match_labels, labels);
+    // Not those of the agent, whose DaemonSet would take these Pods for its own.
+    let agent: DaemonSet = only("base/daemonset.yaml");
+    assert_ne!(agent.spec.unwrap().selector.match_labels, labels);
+
+    let clean_up = spec.template.spec.unwrap();
+    let agent = pod();
+    assert_eq!(clean_up.host_network, agent.host_network);
+    assert_eq!(clean_up.tolerations, agent.tolerations);
+    assert_eq!(clean_up.affinity, agent.affinity);
+    assert_eq!(clean_up.automount_service_account_token, Some(false));
+    let [init] = clean_up.init_containers.unwrap().try_into().unwrap();
+    let [done] = clean_up.containers.try_into().unwrap();
+    let agent = container();
+    assert_eq!(init.security_context, agent.security_context);
+    let mounts = agent.volume_mounts.unwrap();
+    let bpffs = mounts.into_iter().filter(|mount| mount.name == "bpffs");
+    assert_eq!(init.volume_mounts.unwrap(), bpffs.collect::<Vec<_>>());
+    let context = done.security_context.unwrap();
+    assert_eq!(context.run_as_non_root, Some(true));
+    assert_eq!(context.capabilities.unwrap().add, None);
+    assert_eq!(done.volume_mounts, None);
+    for image in [init.image, done.image] {
+        assert_eq!(image, agent.image);
+    }
 }

@@ -4,6 +4,7 @@ mod cleanup;
 mod logging;
 mod mount;
 mod options;
+mod pause;
 mod probe;
 
 use std::process::ExitCode;
@@ -47,6 +48,11 @@ enum Command {
     /// For an init container: it takes the capability `SYS_ADMIN`, which the agent
     /// itself does not need.
     Mount(MountArgs),
+    /// Do nothing until SIGTERM or SIGINT.
+    ///
+    /// For a DaemonSet that does its work in init containers, such as `run --cleanup`: its
+    /// Pods do not end.
+    Pause,
     /// Ask the agent on this machine how it is, and end.
     ///
     /// For the kubelet's probes: it asks over the agent's own socket (`--probe-socket` of
@@ -82,6 +88,7 @@ pub fn main() -> ExitCode {
             logging::start(&args.log, settings);
             end(mount::run(&args))
         }
+        Command::Pause => end(pause::run()),
         Command::Probe(args) => probe::run(&args),
     }
 }
@@ -132,9 +139,10 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
-    /// The command lines in the DaemonSet, of the init container first.
-    fn of_the_daemon_set() -> Vec<Vec<String>> {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/base/daemonset.yaml");
+    /// The commands in a DaemonSet, of the init container first.
+    fn of_the_daemon_set(folder: &str) -> [Command; 2] {
+        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
+        let file = manifests.join(folder).join("daemonset.yaml");
         let text = fs::read_to_string(file).unwrap();
         let daemon_set: DaemonSet = serde_saphyr::from_str(&text).unwrap();
         let pod = daemon_set.spec.unwrap().template.spec.unwrap();
@@ -143,25 +151,29 @@ mod tests {
             .unwrap()
             .into_iter()
             .chain(pod.containers);
-        containers
-            .map(|container| {
-                // The image's entry point is the agent.
-                assert_eq!(container.command, None);
-                container.args.unwrap()
-            })
-            .collect()
+        let commands = containers.map(|container| {
+            // The image's entry point is the agent.
+            assert_eq!(container.command, None);
+            let args = ["proxy-agent".to_owned()].into_iter();
+            let line = Cli::try_parse_from(args.chain(container.args.unwrap()));
+            line.unwrap_or_else(|error| panic!("{error}")).command
+        });
+        let commands: Vec<_> = commands.collect();
+        commands.try_into().expect("two containers")
+    }
+
+    #[test]
+    fn the_command_lines_of_the_clean_up_are_understood() {
+        let [first, second] = of_the_daemon_set("cleanup");
+        assert!(matches!(first, Command::Run(args) if args.cleanup));
+        assert!(matches!(second, Command::Pause));
     }
 
     #[test]
     fn the_daemon_sets_command_lines_are_understood() {
-        let commands: Vec<_> = of_the_daemon_set()
-            .into_iter()
-            .map(|args| Cli::try_parse_from(["proxy-agent".to_owned()].into_iter().chain(args)))
-            .collect::<Result<_, _>>()
-            .unwrap_or_else(|error| panic!("{error}"));
-        let [first, second] = commands.try_into().expect("two containers");
-        assert!(matches!(first.command, Command::Mount(_)));
-        let Command::Run(run) = second.command else {
+        let [first, second] = of_the_daemon_set("base");
+        assert!(matches!(first, Command::Mount(_)));
+        let Command::Run(run) = second else {
             panic!("not the agent");
         };
         let files = [

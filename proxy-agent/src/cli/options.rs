@@ -46,9 +46,9 @@ pub(super) struct RunArgs {
     manifests: Option<PathBuf>,
 
     /// The API server's address, in place of the configured one, such as
-    /// `https://192.0.2.1:6443`. It must not be the address of the Service
-    /// `kubernetes`, which this proxy itself makes reachable.
-    #[arg(long, value_name = "URL")]
+    /// `https://192.0.2.1:6443`; an empty one is none. It must not be the address of the
+    /// Service `kubernetes`, which this proxy itself makes reachable.
+    #[arg(long, value_name = "URL", env = "API_SERVER")]
     master: Option<String>,
 
     #[command(flatten)]
@@ -70,7 +70,7 @@ impl RunArgs {
             (SourceKind::Files, Some(manifests)) => Source::Files(manifests.clone()),
             _ => Source::Kube(KubeSettings {
                 kubeconfig: settings.kubeconfig.clone(),
-                master: self.master.clone(),
+                master: self.master.clone().filter(|address| !address.is_empty()),
                 pods: settings.own.pod_opt_out,
             }),
         }

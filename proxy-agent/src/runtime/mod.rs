@@ -39,6 +39,7 @@ use tokio::sync::watch;
 use tokio::time::Interval;
 
 pub use configuration::Configuration;
+pub(crate) use signals::Signals;
 
 use crate::agent::Agent;
 use crate::attach::ReconcileScope;
@@ -53,7 +54,6 @@ use notifiers::Notifiers;
 use objects::{Changes, SourceTask};
 use pace::SyncPacer;
 use reports::Reports;
-use signals::Signals;
 use sockets::SocketPathController;
 
 /// Sets the level of the log.

@@ -314,9 +314,9 @@ fn cleanup_removes_what_is_pinned() -> Result<()> {
     );
 
     let node = &it.world.cluster.nodes[0];
-    let mut command = node
-        .namespace
-        .command_with(Some(&it.bpffs), agent_program());
+    // As in the manifests.
+    let mut command = node.namespace.command_with(Some(&it.bpffs), "setpriv");
+    command.arg(CAPABILITIES).arg(agent_program());
     command.args(["run", "--cleanup"]);
     let mut cleanup = Process::spawn("cleanup", command)?;
     let status = cleanup.wait(PATIENCE)?;
@@ -425,7 +425,12 @@ fn starts_without_its_server(it: &Lasting) -> Result<()> {
     let nowhere = "http://127.0.0.1:1";
     let agent = Agent::start_pinned_at(&it.program, node, &it.bpffs, nowhere, &arguments)?;
     agent.wait_for(0, |event| event["fields"]["what"] == "probes")?;
-    agent.wait_for(0, |event| message(event).starts_with("services:"))?;
+    let failed = agent.wait_for(0, |event| message(event).starts_with("services:"))?;
+    let failed = message(&failed);
+    ensure!(
+        failed.contains("(http://127.0.0.1:1/, of --master)"),
+        "{failed}"
+    );
     let says = |question: &str| probe(&it.program, question, &socket);
     ensure!(says("live")? == (true, "starting\n".to_owned()));
     ensure!(says("ready")? == (false, "starting\n".to_owned()));
