@@ -1,5 +1,8 @@
 //! The client of the API server.
 
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,18 +42,75 @@ pub(crate) struct Connection {
     settings: KubeSettings,
     metrics: RequestMetrics,
     current: Mutex<Current>,
+    /// Whether it was said what to set for an address that cannot be reached.
+    is_advised: AtomicBool,
 }
 
 /// A client, and how many there were before it.
 #[derive(Clone)]
 struct Current {
     client: Client,
+    server: Server,
     number: u64,
 }
 
-impl std::fmt::Debug for Current {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Current").field(&self.number).finish()
+impl fmt::Debug for Current {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { server, number, .. } = self;
+        f.debug_tuple("Current")
+            .field(server)
+            .field(number)
+            .finish()
+    }
+}
+
+/// The server's address, and where it is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Server {
+    address: String,
+    origin: AddressOrigin,
+}
+
+/// Where the server's address is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum AddressOrigin {
+    Master,
+    Kubeconfig(PathBuf),
+    /// The Service `kubernetes`: the environment of Pods has it.
+    ServiceAccount,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, origin } = self;
+        match origin {
+            AddressOrigin::Master => write!(f, "{address}, of --master"),
+            AddressOrigin::Kubeconfig(file) => write!(f, "{address}, of {}", file.display()),
+            AddressOrigin::ServiceAccount => write!(f, "{address}, the Service kubernetes"),
+        }
+    }
+}
+
+impl Server {
+    fn of(config: &Config, settings: &KubeSettings) -> Self {
+        let origin = match (&settings.master, &settings.kubeconfig) {
+            (Some(_), _) => AddressOrigin::Master,
+            (None, Some(file)) => AddressOrigin::Kubeconfig(file.clone()),
+            (None, None) => AddressOrigin::ServiceAccount,
+        };
+        Self {
+            address: config.cluster_url.to_string(),
+            origin,
+        }
+    }
+
+    /// What to do where nobody answers at the address.
+    fn advice(&self) -> Option<&'static str> {
+        (self.origin == AddressOrigin::ServiceAccount).then_some(
+            "the Service kubernetes is reached through this proxy, once it has reached the API \
+             server: unless another proxy runs until then, set the server's own address \
+             (`apiServer` in the manifests' kustomization.yaml, --master, or a kubeconfig file)",
+        )
     }
 }
 
@@ -60,18 +120,36 @@ impl Connection {
         settings: &KubeSettings,
         metrics: RequestMetrics,
     ) -> Result<Self, KubeError> {
-        let client = make(settings, &metrics).await?;
+        let (client, server) = make(settings, &metrics).await?;
+        let current = Current {
+            client,
+            server,
+            number: 0,
+        };
         Ok(Self {
             settings: settings.clone(),
             metrics,
-            current: Mutex::new(Current { client, number: 0 }),
+            current: Mutex::new(current),
+            is_advised: AtomicBool::new(false),
         })
     }
 
     /// The client, and its number for [`Self::renew`].
     pub(crate) fn client(&self) -> (Client, u64) {
-        let Current { client, number } = self.current().clone();
+        let Current { client, number, .. } = self.current().clone();
         (client, number)
+    }
+
+    /// The server's address. Where there is something to say of one that cannot be reached,
+    /// that is logged, once.
+    pub(crate) fn unreachable_server(&self) -> Server {
+        let server = self.current().server.clone();
+        if let Some(advice) = server.advice()
+            && !self.is_advised.swap(true, Ordering::Relaxed)
+        {
+            warn!("cannot reach the API server at {server}: {advice}");
+        }
+        server
     }
 
     /// After an error of a client: makes a new one, unless somebody else has.
@@ -81,12 +159,13 @@ impl Connection {
             return;
         }
         match make(&self.settings, &self.metrics).await {
-            Ok(client) => {
+            Ok((client, server)) => {
                 let mut current = self.current();
                 if current.number == number {
                     debug!("created a new client");
                     *current = Current {
                         client,
+                        server,
                         number: number.wrapping_add(1),
                     };
                 }
@@ -105,11 +184,16 @@ impl Connection {
 
 /// A client for the configured server. Files are read, and a credential plugin may
 /// run, so it happens beside the runtime's thread.
-async fn make(settings: &KubeSettings, metrics: &RequestMetrics) -> Result<Client, KubeError> {
+async fn make(
+    settings: &KubeSettings,
+    metrics: &RequestMetrics,
+) -> Result<(Client, Server), KubeError> {
     let config = configure(settings).await?;
+    let server = Server::of(&config, settings);
     let metrics = metrics.clone();
     let made = tokio::task::spawn_blocking(move || build(&config, metrics)).await;
-    made.unwrap_or_else(|_| Err(KubeError::Interrupted))
+    let client = made.unwrap_or_else(|_| Err(KubeError::Interrupted))?;
+    Ok((client, server))
 }
 
 async fn configure(settings: &KubeSettings) -> Result<Config, KubeError> {
@@ -169,4 +253,34 @@ fn build(config: &Config, metrics: RequestMetrics) -> Result<Client, KubeError> 
     let service = option_layer(config.auth_layer().map_err(bad)?).layer(service);
     let service = config.base_uri_layer().layer(service);
     Ok(Client::new(service, config.default_namespace.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_an_address_is_and_what_to_do_is_said() {
+        let config = Config::new("https://10.96.0.1:443".parse().unwrap());
+        let in_pod = Server::of(&config, &KubeSettings::default());
+        let said = in_pod.to_string();
+        assert_eq!(said, "https://10.96.0.1:443/, the Service kubernetes");
+        assert!(in_pod.advice().unwrap().contains("apiServer"));
+
+        let from_file = KubeSettings {
+            kubeconfig: Some("/k/kubeconfig.conf".into()),
+            ..KubeSettings::default()
+        };
+        let server = Server::of(&config, &from_file);
+        assert_eq!(
+            (server.to_string().as_str(), server.advice()),
+            ("https://10.96.0.1:443/, of /k/kubeconfig.conf", None)
+        );
+        let given = KubeSettings {
+            master: Some("https://10.96.0.1:443".to_owned()),
+            ..from_file
+        };
+        let said = Server::of(&config, &given).to_string();
+        assert_eq!(said, "https://10.96.0.1:443/, of --master");
+    }
 }

@@ -123,7 +123,12 @@ impl<'a, K: WatchedResource> Reflector<'a, K> {
             }
             let wait = backoff.next();
             if let Some(error) = error {
-                warn!("{}: {error}; going on in {wait:.1?}", K::PLURAL);
+                if error.is_unreachable() {
+                    let server = self.connection.unreachable_server();
+                    warn!("{}: {error} ({server}); going on in {wait:.1?}", K::PLURAL);
+                } else {
+                    warn!("{}: {error}; going on in {wait:.1?}", K::PLURAL);
+                }
                 has_failed = true;
                 self.adapt_to(&error, number).await;
             } else {

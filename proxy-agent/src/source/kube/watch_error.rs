@@ -69,6 +69,15 @@ impl WatchError {
         }
     }
 
+    /// Nobody may be at the server's address.
+    pub(super) fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Failed(error) => !matches!(error, kube::Error::SerdeError(_)),
+            Self::Silent(_) => true,
+            _ => false,
+        }
+    }
+
     /// The same request may be answered well later.
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
