@@ -157,6 +157,7 @@ impl<M: Maps> Agent<M> {
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) {
         for change in changes {
             self.progress.observe(&change);
+            self.node_changed |= matches!(change, Change::NodeListed);
             self.model.apply(change);
         }
         self.note_change();
@@ -412,8 +413,13 @@ impl<M: Maps> Agent<M> {
         self.is_programmed
     }
 
-    /// Whether the node's addresses changed since the last call, or the first
-    /// state was programmed.
+    /// Whether it is known what this node's object says, or that there is none.
+    pub fn is_node_listed(&self) -> bool {
+        self.model.is_node_listed()
+    }
+
+    /// Whether the node's addresses changed or came to be known since the last call, or the
+    /// first state was programmed.
     pub fn take_node_change(&mut self) -> bool {
         std::mem::take(&mut self.node_changed)
     }

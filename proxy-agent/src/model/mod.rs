@@ -94,6 +94,7 @@ pub struct Model {
     shared: Shared,
     services_listed: bool,
     slices_listed: bool,
+    node_listed: bool,
     /// Services that something happened to since the desired state was handed
     /// out, with what was handed out. `None` before the first time: all is new.
     dirty: Option<BTreeMap<ObjectName, Vec<(PortName, DesiredPort)>>>,
@@ -127,6 +128,7 @@ impl Model {
             },
             services_listed: false,
             slices_listed: false,
+            node_listed: false,
             dirty: None,
             warnings_dirty: None,
             reported_warnings: HashMap::new(),
@@ -152,6 +154,7 @@ impl Model {
             Change::PodGone(name) => self.pods.remove(&name),
             Change::ServicesListed => self.services_listed = true,
             Change::EndpointSlicesListed => self.slices_listed = true,
+            Change::NodeListed => self.node_listed = true,
         }
     }
 
@@ -165,6 +168,11 @@ impl Model {
     /// Before that nothing may be programmed, and above all nothing removed.
     pub fn is_complete(&self) -> bool {
         self.services_listed && self.slices_listed
+    }
+
+    /// Whether it is known what this node's object says, or that there is none.
+    pub fn is_node_listed(&self) -> bool {
+        self.node_listed
     }
 
     /// What changed since the last call, ordered by port; `None` for a port

@@ -304,4 +304,6 @@ pub enum Change {
     ServicesListed,
     /// Every EndpointSlice of the first list has been reported.
     EndpointSlicesListed,
+    /// This node's object has been reported, if there is one.
+    NodeListed,
 }

@@ -1,6 +1,7 @@
 //! The node's network devices, as they come and go: each edge device gets the programs.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
@@ -12,6 +13,10 @@ use crate::maps::KernelMaps;
 use crate::model::object::Family;
 use crate::status::DevicesReport;
 
+/// How long devices wait for the node's object, by which uplinks are told from Pods' devices.
+/// Whoever may not read it is served all the same.
+const NODE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The devices, and what is attached to them.
 pub(super) struct Interfaces {
     attacher: Attacher,
@@ -19,6 +24,8 @@ pub(super) struct Interfaces {
     devices: DeviceWatch,
     /// Whether all edge devices had the programs at once.
     are_attached: bool,
+    /// Since when only the node's object has been missing.
+    waiting_for_node: Option<Instant>,
 }
 
 impl Interfaces {
@@ -29,6 +36,7 @@ impl Interfaces {
             handover,
             devices: DeviceWatch::open()?,
             are_attached: false,
+            waiting_for_node: None,
         })
     }
 
@@ -57,9 +65,8 @@ impl Interfaces {
             }
         };
         agent.set_local_addresses(local_addresses(&present));
-        // Before the node's addresses are known an uplink may look like a pod's
-        // device, and nothing is programmed anyway.
-        if !agent.is_programmed() {
+        // Before the node's addresses are known an uplink may look like a pod's device.
+        if !agent.is_programmed() || !self.knows_node(agent) {
             return;
         }
         self.handover.begin().await;
@@ -73,6 +80,12 @@ impl Interfaces {
         log(outcome);
         self.are_attached |= self.attacher.failing_for().is_none();
         self.follow_host_routes(agent).await;
+    }
+
+    /// Whether the node's object is known, or was waited for in vain.
+    fn knows_node(&mut self, agent: &Agent<KernelMaps>) -> bool {
+        let since = self.waiting_for_node.get_or_insert_with(Instant::now);
+        agent.is_node_listed() || since.elapsed() >= NODE_TIMEOUT
     }
 
     /// Passes to the agent how the host routes.

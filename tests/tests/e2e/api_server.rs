@@ -52,6 +52,11 @@ impl Setup {
         };
         setup.agent.wait_programmed()?;
         setup.agent.wait_attached("veth3")?;
+        // A veth as well, and never taken for a Pod's: its object comes first.
+        assert_eq!(
+            setup.agent.wait_attached("eth0")?["fields"]["role"],
+            "Outside"
+        );
         Ok(setup)
     }
 

@@ -170,6 +170,7 @@ impl Listener {
                 assert!(!self.services.is_empty(), "listed before its objects");
                 self.lists += 1;
             }
+            Change::NodeListed => {}
             Change::EndpointSlicesListed => {
                 assert!(!self.slices.is_empty(), "listed before its objects");
                 self.lists += 1;

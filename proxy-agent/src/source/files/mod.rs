@@ -98,8 +98,11 @@ pub async fn watch(
             notice.log();
         }
         if std::mem::take(&mut is_first) {
-            scan.changes
-                .extend([Change::ServicesListed, Change::EndpointSlicesListed]);
+            scan.changes.extend([
+                Change::ServicesListed,
+                Change::EndpointSlicesListed,
+                Change::NodeListed,
+            ]);
         }
         if !scan.changes.is_empty() && changes.send(scan.changes).await.is_err() {
             return Ok(());

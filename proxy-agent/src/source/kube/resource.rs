@@ -77,7 +77,7 @@ impl WatchedResource for EndpointSlice {
 impl WatchedResource for Node {
     const PLURAL: &'static str = "nodes";
     const LABELS: Option<&'static str> = None;
-    const LISTED: Option<Change> = None;
+    const LISTED: Option<Change> = Some(Change::NodeListed);
 
     fn fields(node_name: &str) -> Option<String> {
         Some(format!("metadata.name={node_name}"))

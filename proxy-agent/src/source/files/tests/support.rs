@@ -57,6 +57,7 @@ pub(super) fn short(changes: &[Change]) -> Vec<String> {
             Change::PodGone(name) => format!("-pod {name}"),
             Change::ServicesListed => "services".to_owned(),
             Change::EndpointSlicesListed => "slices".to_owned(),
+            Change::NodeListed => "nodes".to_owned(),
         })
         .collect()
 }

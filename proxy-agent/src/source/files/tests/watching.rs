@@ -51,7 +51,13 @@ async fn the_first_batch_is_complete_and_says_so() {
     let mut watched = Watched::new(directory.path());
     assert_eq!(
         watched.next().await,
-        ["n/a=10.1.0.1", "n/s>a=10.0.0.1", "services", "slices"]
+        [
+            "n/a=10.1.0.1",
+            "n/s>a=10.0.0.1",
+            "services",
+            "slices",
+            "nodes"
+        ]
     );
 }
 
@@ -59,7 +65,7 @@ async fn the_first_batch_is_complete_and_says_so() {
 async fn an_empty_folder_is_complete_too() {
     let directory = tempdir().unwrap();
     let mut watched = Watched::new(directory.path());
-    assert_eq!(watched.next().await, ["services", "slices"]);
+    assert_eq!(watched.next().await, ["services", "slices", "nodes"]);
 }
 
 #[tokio::test]
