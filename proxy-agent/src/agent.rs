@@ -12,19 +12,21 @@ mod source_ports;
 mod summary;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
 
 use crate::config::Settings;
-use crate::host::HostPorts;
+use crate::host::{Connection, HostPorts};
 use crate::maps::{MapError, Maps, Readable, RecordUsage, Writer, synchronize_rcu};
 use crate::metrics::{Metrics, SyncExtent};
-use crate::model::object::Family;
+use crate::model::object::{Family, Protocol};
 use crate::model::{Change, HealthCheck, Model, ModelSettings, ObjectName};
-use crate::plan::{Capacity, IncompatibleMaps, Plan, Planner, Retired, Write};
+use crate::plan::{
+    BackendId, Capacity, FrontendId, IncompatibleMaps, Plan, Planner, Retired, Write,
+};
 use crate::recorder::Event;
 use crate::status::{CounterValue, DevicesReport, FamilyReport, MapUsage, Report};
 
@@ -173,6 +175,33 @@ impl<M: Maps> Agent<M> {
     /// One of the addresses that Services have inside the cluster.
     pub fn any_cluster_ip(&self, family: Family) -> Option<IpAddr> {
         self.cluster_ips.any(family)
+    }
+
+    /// The backend of a connection that netfilter translates, where the programs can translate it
+    /// the same way: they see no packets of the host itself before netfilter.
+    pub fn backend_of(&self, connection: &Connection) -> Option<BackendId> {
+        if self.node.has_address(connection.client.ip()) {
+            return None;
+        }
+        let protocol = Protocol::of_number(connection.protocol)?;
+        let frontend = connection.frontend;
+        let exact = FrontendId {
+            address: frontend.ip(),
+            port: frontend.port(),
+            protocol,
+        };
+        let node_port = FrontendId {
+            address: match frontend.ip() {
+                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            },
+            ..exact
+        };
+        let is_here = self.node.addresses().node_ports.contains(&frontend.ip());
+        [Some(exact), is_here.then_some(node_port)]
+            .into_iter()
+            .flatten()
+            .find_map(|id| self.planner.backend_of(&id, connection.endpoint))
     }
 
     /// Takes in how the host routes.

@@ -132,6 +132,11 @@ impl NodeState {
         &mut self.devices
     }
 
+    /// Whether an address is one of the node's devices.
+    pub(super) fn has_address(&self, address: IpAddr) -> bool {
+        self.devices.has(address)
+    }
+
     /// The node's addresses as they were last programmed.
     pub(super) fn addresses(&self) -> &NodeAddresses {
         &self.addresses

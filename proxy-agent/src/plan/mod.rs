@@ -26,4 +26,4 @@ pub use adopt::IncompatibleMaps;
 pub use content::{Content, Element};
 pub use outcome::{CapacityError, FullMap, Plan, Retired};
 pub use planner::{Capacity, Planner};
-pub use write::{BackendEntry, FrontendId, Write, WrittenElement};
+pub use write::{BackendEntry, BackendId, FrontendId, Write, WrittenElement};

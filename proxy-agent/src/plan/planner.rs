@@ -2,6 +2,7 @@
 //! desired.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use super::outcome::{CapacityError, FullMap, Plan, Retired};
 use super::pool::{Backends, IdAllocator};
 use super::programmed::{Programmed, index_of};
 use super::span::SlotAllocator;
-use super::write::{BackendEntry, FrontendId, Write};
+use super::write::{BackendEntry, BackendId, FrontendId, Write};
 use crate::model::desired::{DesiredPort, Endpoint, PortName};
 use crate::model::object::{Algorithm, Family, Forwarding};
 
@@ -104,6 +105,19 @@ impl Planner {
     /// The port that a frontend belongs to.
     pub fn owner(&self, frontend: &FrontendId) -> Option<&PortName> {
         self.owners.get(frontend).map(|owner| &**owner)
+    }
+
+    /// The backend of an endpoint behind a frontend.
+    pub fn backend_of(&self, frontend: &FrontendId, endpoint: SocketAddr) -> Option<BackendId> {
+        let name = self.owners.get(frontend)?;
+        let port = self.ports.get(name)?;
+        let mut backends = port.backends.iter();
+        let (_, index) = backends.find(|(known, _)| known.socket() == endpoint)?;
+        Some(BackendId {
+            index: *index,
+            generation: self.backends[at(name.family)].generation(*index),
+            service: port.service,
+        })
     }
 
     /// Elements in use and elements that there are, by map. What waits for a grace

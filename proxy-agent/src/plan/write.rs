@@ -31,6 +31,17 @@ impl FrontendId {
     }
 }
 
+/// A life of a backend, as flow records name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendId {
+    /// Its index.
+    pub index: u32,
+    /// Its generation.
+    pub generation: u32,
+    /// The id of its Service port.
+    pub service: u32,
+}
+
 /// One element of `BACKENDS_*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackendEntry {

@@ -59,10 +59,10 @@ impl Interfaces {
         if !agent.is_programmed() {
             return;
         }
-        self.handover.begin().await;
+        self.handover.begin(agent).await;
         let own = agent.own_addresses();
         let outcome = self.attacher.reconcile(&present, own, look);
-        self.handover.end().await;
+        self.handover.end(agent).await;
         log(outcome);
         self.follow_host_routes(agent).await;
     }
