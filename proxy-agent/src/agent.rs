@@ -314,10 +314,13 @@ impl<M: Maps> Agent<M> {
     /// Uses again what was replaced before a grace period.
     pub fn reclaim(&mut self, retired: Retired) {
         self.writer.retry_pending();
-        let plan = self.planner.reclaim(retired, Instant::now(), |write| {
-            self.node.source_ports().note(&write);
-            self.writer.write(write);
-        });
+        let desired = |service: &ObjectName| self.model.desired_of(service);
+        let plan = self
+            .planner
+            .reclaim(retired, Instant::now(), desired, |write| {
+                self.node.source_ports().note(&write);
+                self.writer.write(write);
+            });
         self.finish_plan(plan);
     }
 
@@ -444,7 +447,7 @@ impl<M: Maps> Agent<M> {
     /// Takes note of what a plan left behind, its writes being made.
     fn finish_plan(&mut self, plan: Plan) {
         for refused in &plan.capacity_errors {
-            warn!(port = %refused.port, "not served: {}", refused.full);
+            warn!(service = %refused.port.service, "not served as it should be: {refused}");
             let event = Event::from(refused);
             self.progress.metrics().own.warned(event.reason);
             self.events.push(event);

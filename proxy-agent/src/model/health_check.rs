@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Model;
-use super::endpoints::ready_here;
+use super::endpoints::Offers;
 use super::object::{Family, ObjectName};
 use super::store::{Entry, ServiceId};
 
@@ -54,11 +54,10 @@ fn health_check_port(entry: &Entry) -> Option<u16> {
 fn health_check(entry: &Entry) -> Option<HealthCheck> {
     let service = entry.service.as_ref()?;
     let here = |family| {
-        let ports = service
-            .ports
-            .iter()
-            .map(|port| (&*port.name, port.protocol));
-        ready_here(&entry.slices, ports, family).len()
+        let ports = service.ports().iter();
+        let ports = ports.map(|port| (&*port.name, port.protocol));
+        let offers = Offers::new(&entry.slices, family, service.endpoints_per_port());
+        offers.ready_here(ports).len()
     };
     Some(HealthCheck {
         port: health_check_port(entry)?,

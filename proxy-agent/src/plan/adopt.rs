@@ -159,6 +159,7 @@ impl Planner {
         }
         if let Some(port) = self.unclaimed.take_port(name, frontends) {
             let name = Arc::new(name.clone());
+            self.tables.replace(&name.service, 0, port.table_slots());
             for frontend in &port.frontends {
                 let id = FrontendId::of(&name, frontend);
                 self.owners.insert(id, Arc::clone(&name));
@@ -223,6 +224,10 @@ impl<'a> Adoption<'a> {
             let key = (*service, Family::of(range.network()));
             reading.ranges.entry(key).or_default().push(*range);
         }
+        reading
+            .ranges
+            .values_mut()
+            .for_each(|it| it.sort_unstable());
         reading
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::outcome::{CapacityError, Plan, Retired};
+use super::outcome::{CapacityError, FullMap, Plan, Retired};
 use super::write::{FrontendId, Write};
 use crate::model::desired::PortName;
 use crate::model::object::Family;
@@ -29,6 +29,20 @@ impl<'a> PlanBuilder<'a> {
             ends: Vec::new(),
             retired: Retired::default(),
             capacity_errors: Vec::new(),
+        }
+    }
+
+    /// A port found no room; those of one Service come one after the other.
+    pub(super) fn refuse(&mut self, port: &PortName, full: FullMap) {
+        match self.capacity_errors.last_mut() {
+            Some(last) if last.port.service == port.service && last.full == full => {
+                last.others += 1;
+            }
+            _ => self.capacity_errors.push(CapacityError {
+                port: port.clone(),
+                others: 0,
+                full,
+            }),
         }
     }
 

@@ -19,6 +19,8 @@ mod planner;
 mod pool;
 mod programmed;
 mod resets;
+mod room;
+mod slots;
 mod span;
 mod write;
 

@@ -13,7 +13,7 @@ use crate::model::desired::PortName;
 pub struct Plan {
     /// What is free after the writes and a grace period.
     pub retired: Retired,
-    /// Ports for which a map has no room; they stay as they were.
+    /// Ports for which a map has no room: they stay as they were, or do without a table.
     pub capacity_errors: Vec<CapacityError>,
 }
 
@@ -40,13 +40,26 @@ impl Retired {
     }
 }
 
-/// A port that could not be programmed.
+/// Ports of a Service that could not be programmed as they should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CapacityError {
-    /// The port.
+    /// The first of them.
     pub port: PortName,
+    /// How many others there are.
+    pub others: usize,
     /// The map without room.
     pub full: FullMap,
+}
+
+impl fmt::Display for CapacityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { port, others, full } = self;
+        write!(f, "the port {port} ({:?})", port.family)?;
+        if *others > 0 {
+            write!(f, " and {others} more")?;
+        }
+        write!(f, ": {full}")
+    }
 }
 
 /// A map without room.
@@ -60,6 +73,8 @@ pub enum FullMap {
     Slots,
     /// `SOURCE_RANGES_*`
     SourceRanges,
+    /// The part of `SLOTS` that tables may have; the port is served without one.
+    Tables,
 }
 
 impl fmt::Display for FullMap {
@@ -71,6 +86,10 @@ impl fmt::Display for FullMap {
             Self::SourceRanges => {
                 "the map of source ranges, as large as that of frontends, is full \
                  (--map-frontends)"
+            }
+            Self::Tables => {
+                "tables for maglev have no more of the slots (--map-slots): its endpoints are \
+                 chosen by chance"
             }
         })
     }

@@ -96,9 +96,8 @@ impl From<&ServiceWarning> for Event {
 
 impl From<&CapacityError> for Event {
     fn from(refused: &CapacityError) -> Self {
-        let CapacityError { port, full } = refused;
-        let note = format!("the port {port} ({:?}): {full}", port.family);
-        Self::warning(port.service.clone(), "MapFull", "Program", note)
+        let service = refused.port.service.clone();
+        Self::warning(service, "MapFull", "Program", refused.to_string())
     }
 }
 

@@ -95,7 +95,10 @@ impl Scene {
         );
         let plan = self.planner.plan([change], &mut write);
         let refused = plan.capacity_errors.len();
-        let again = self.planner.reclaim(plan.retired, self.now, &mut write);
+        let unknown = |_: &ObjectName| Vec::new();
+        let again = self
+            .planner
+            .reclaim(plan.retired, self.now, unknown, &mut write);
         assert!(again.retired.is_empty());
         refused
     }
