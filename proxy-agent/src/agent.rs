@@ -10,7 +10,7 @@ mod node;
 mod progress;
 mod source_ports;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -201,10 +201,10 @@ impl<M: Maps> Agent<M> {
             ports += 1;
             self.progress.note_port(name, desired.as_ref());
         });
-        let plan = self.planner.plan(changes, |write| {
+        let plan = self.planner.plan(changes, |after, write| {
             self.backend_ended |= matches!(write, Write::EndBackend { .. });
             self.node.source_ports().note(&write);
-            self.writer.write(write);
+            self.writer.write_after(after, write);
         });
         for write in self.cluster_ip_writes() {
             self.writer.write(write);
@@ -256,13 +256,13 @@ impl<M: Maps> Agent<M> {
         }
     }
 
-    /// Reads the maps back, and mends what somebody else has changed in them. Nothing
-    /// while there is something to be written anyway.
+    /// Reads the maps back, and mends what somebody else has changed in them, but for what
+    /// is to be written anyway.
     pub fn audit(&mut self)
     where
         M: Readable,
     {
-        if !self.is_programmed || self.writer.has_pending() || self.waiting_since.is_some() {
+        if !self.is_programmed || self.waiting_since.is_some() {
             return;
         }
         let read = self.writer.maps_mut().read().and_then(|content| {
@@ -285,6 +285,7 @@ impl<M: Maps> Agent<M> {
         let mut repairs = self.planner.audit(&content);
         repairs.extend(self.node.audit(&content));
         repairs.extend(self.cluster_ips.audit(&content.cluster_ips));
+        repairs.retain(|write| !self.writer.is_pending(&write.element()));
         if let Some(first) = repairs.first() {
             warn!(
                 elements = repairs.len(),
@@ -304,11 +305,12 @@ impl<M: Maps> Agent<M> {
     }
 
     /// Takes what was replaced so far and may be used again after a grace period;
-    /// hand it to [`Self::reclaim`] then. Nothing while a write is pending: what
-    /// that write should have replaced is still in use.
+    /// hand it to [`Self::reclaim`] then. What a pending write should have replaced is
+    /// still in use.
     pub fn take_retired(&mut self) -> Option<Retired> {
-        let is_due = !self.retired.is_empty() && !self.writer.has_pending();
-        is_due.then(|| std::mem::take(&mut self.retired))
+        let writer = &self.writer;
+        let written = self.retired.take_written(|after| writer.is_written(after));
+        (!written.is_empty()).then_some(written)
     }
 
     /// Uses again what was replaced before a grace period.
@@ -317,9 +319,9 @@ impl<M: Maps> Agent<M> {
         let desired = |service: &ObjectName| self.model.desired_of(service);
         let plan = self
             .planner
-            .reclaim(retired, Instant::now(), desired, |write| {
+            .reclaim(retired, Instant::now(), desired, |after, write| {
                 self.node.source_ports().note(&write);
-                self.writer.write(write);
+                self.writer.write_after(after, write);
             });
         self.finish_plan(plan);
     }
@@ -452,11 +454,13 @@ impl<M: Maps> Agent<M> {
             self.progress.metrics().own.warned(event.reason);
             self.events.push(event);
         }
-        for (frontend, reason) in self.writer.take_failures() {
-            if let Some(owner) = self.planner.owner(&frontend) {
-                let event = Event::not_programmed(owner.service.clone(), &reason);
-                self.events.push(event);
-            }
+        let failures: HashMap<_, _> = self.writer.take_failures().into_iter().collect();
+        if !failures.is_empty() {
+            let ports = self.planner.ports();
+            let failed = ports.filter_map(|(name, id, _)| Some((name, failures.get(&id)?)));
+            let events =
+                failed.map(|(name, reason)| Event::not_programmed(name.service.clone(), reason));
+            self.events.extend(events);
         }
         self.retired.extend(plan.retired);
         if !self.writer.has_pending() {

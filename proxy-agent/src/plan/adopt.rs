@@ -173,21 +173,25 @@ impl Planner {
         let unclaimed = std::mem::take(&mut self.unclaimed);
         for id in unclaimed.frontends.into_keys() {
             self.frontends[at(Family::of(id.address))] -= 1;
-            draft.write(Write::RemoveFrontend { id });
+            draft.write_other(Write::RemoveFrontend { id });
         }
         for (family, port) in unclaimed.ports.into_values() {
-            self.end_port(family, &port, draft);
+            self.end_port(family, &port, None, draft);
         }
         for (endpoint, index) in unclaimed.backends {
             let pool = &mut self.backends[at(Family::of(endpoint.ip()))];
-            draft.end_backend(endpoint, index, pool.end(index));
+            draft.end_backend(None, endpoint, index, pool.end(index));
         }
         for (service, range) in unclaimed.source_ranges {
             self.source_ranges[at(Family::of(range.network()))] -= 1;
-            draft.end_source_range(service, range);
+            draft.end_source_range(None, service, range);
         }
-        draft.retired.spans.extend(unclaimed.spans);
-        draft.retired.services.extend(unclaimed.services);
+        for span in unclaimed.spans {
+            draft.end_span(None, span);
+        }
+        for service in unclaimed.services {
+            draft.end_service(None, service);
+        }
     }
 }
 

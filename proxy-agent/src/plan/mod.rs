@@ -13,6 +13,7 @@ mod audit;
 mod builder;
 mod content;
 mod flags;
+mod group;
 pub mod maglev;
 mod outcome;
 mod planner;
@@ -26,6 +27,7 @@ mod write;
 
 pub use adopt::IncompatibleMaps;
 pub use content::{Content, Element};
+pub use group::{After, Group};
 pub use outcome::{CapacityError, FullMap, Plan, Retired};
 pub use planner::{Capacity, Planner};
 pub use write::{BackendEntry, FrontendId, Write, WrittenElement};

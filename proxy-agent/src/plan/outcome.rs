@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use proxy_ebpf::layout::Span;
 
+use super::group::After;
 use crate::model::desired::PortName;
 
 /// What is left of a plan when its writes are made.
@@ -20,23 +21,43 @@ pub struct Plan {
 /// Elements that running programs may still look at.
 #[derive(Debug, Default, PartialEq, Eq)]
 #[must_use = "what is not reclaimed is lost"]
-pub struct Retired {
+pub struct Retired(pub(super) Vec<RetiredElements>);
+
+/// What was replaced by the same writes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RetiredElements {
+    pub(super) after: After,
     pub(super) spans: Vec<Span>,
     pub(super) backends: Vec<(SocketAddr, u32)>,
     pub(super) services: Vec<u32>,
 }
 
+impl RetiredElements {
+    pub(super) fn new(after: After) -> Self {
+        Self {
+            after,
+            spans: Vec::new(),
+            backends: Vec::new(),
+            services: Vec::new(),
+        }
+    }
+}
+
 impl Retired {
     /// Whether there is nothing to wait for.
     pub fn is_empty(&self) -> bool {
-        self.spans.is_empty() && self.backends.is_empty() && self.services.is_empty()
+        self.0.is_empty()
     }
 
     /// Adds what another plan has retired.
     pub fn extend(&mut self, other: Self) {
-        self.spans.extend(other.spans);
-        self.backends.extend(other.backends);
-        self.services.extend(other.services);
+        self.0.extend(other.0);
+    }
+
+    /// Takes what was really replaced: `is_written` tells that of writes.
+    pub fn take_written(&mut self, is_written: impl Fn(&After) -> bool) -> Self {
+        let taken = self.0.extract_if(.., |it| is_written(&it.after));
+        Self(taken.collect())
     }
 }
 

@@ -11,6 +11,7 @@ use proxy_ebpf::layout::maps;
 use super::adopt::Unclaimed;
 use super::builder::PlanBuilder;
 use super::flags;
+use super::group::After;
 use super::outcome::{FullMap, Plan, Retired};
 use super::pool::{Backends, IdAllocator};
 use super::programmed::{Programmed, index_of};
@@ -104,11 +105,6 @@ impl Planner {
         ports.map(|(name, port)| (&**name, port.service, &*port.backends))
     }
 
-    /// The port that a frontend belongs to.
-    pub fn owner(&self, frontend: &FrontendId) -> Option<&PortName> {
-        self.owners.get(frontend).map(|owner| &**owner)
-    }
-
     /// Elements in use and elements that there are, by map. What waits for a grace
     /// period counts as in use.
     pub fn usage(&self) -> [(&'static str, u64, u64); 5] {
@@ -141,14 +137,15 @@ impl Planner {
     }
 
     /// Plans the step to new desired states, and hands out the writes in the order in
-    /// which they are to be made; `None` is a port that is gone.
+    /// which they are to be made, with what has to be written before; `None` is a port that
+    /// is gone.
     ///
     /// Ports come and change before others go, so a frontend that moves from one
     /// port to another is never missing in between.
     pub fn plan(
         &mut self,
         changes: impl IntoIterator<Item = (PortName, Option<DesiredPort>)>,
-        mut write: impl FnMut(Write),
+        mut write: impl FnMut(&After, Write),
     ) -> Plan {
         let mut draft = PlanBuilder::new(&mut write);
         let mut gone = Vec::new();
@@ -175,16 +172,18 @@ impl Planner {
         retired: Retired,
         now: Instant,
         desired: impl Fn(&ObjectName) -> Vec<(PortName, DesiredPort)>,
-        mut write: impl FnMut(Write),
+        mut write: impl FnMut(&After, Write),
     ) -> Plan {
-        for span in retired.spans {
-            self.slots.free(span);
-        }
-        for (endpoint, index) in retired.backends {
-            self.retire_index(endpoint, index, now);
-        }
-        for service in retired.services {
-            self.services.release(service);
+        for elements in retired.0 {
+            for span in elements.spans {
+                self.slots.free(span);
+            }
+            for (endpoint, index) in elements.backends {
+                self.retire_index(endpoint, index, now);
+            }
+            for service in elements.services {
+                self.services.release(service);
+            }
         }
         let mut draft = PlanBuilder::new(&mut write);
         for service in self.services_with_room() {
@@ -219,11 +218,11 @@ impl Planner {
 
     /// Removes frontends that lost their port and were not taken over by another one.
     fn remove_lost(&mut self, draft: &mut PlanBuilder<'_>) {
-        for (id, loser) in std::mem::take(&mut draft.dropped) {
+        for (id, loser, service) in std::mem::take(&mut draft.dropped) {
             if self.owners.get(&id) == Some(&loser) {
                 self.owners.remove(&id);
                 self.frontends[at(Family::of(id.address))] -= 1;
-                draft.write(Write::RemoveFrontend { id });
+                draft.write(service, Write::RemoveFrontend { id });
             }
         }
     }
@@ -278,7 +277,7 @@ impl Planner {
             None => (Arc::new(name.clone()), None),
         };
         if old.is_none() {
-            draft.write(Write::Service { service });
+            draft.write(service, Write::Service { service });
         }
         let backends = self.change_backends(family, service, old.as_ref(), desired, draft);
         let (cluster, slots) = slots::of(desired, algorithm, &backends);
@@ -288,12 +287,16 @@ impl Planner {
                 old.block
             }
             _ => {
-                draft.write(Write::Slots {
-                    start: block.start,
-                    backends: slots.to_vec(),
-                });
+                // A run of none is at no place of its own.
+                if !slots.is_empty() {
+                    let write = Write::Slots {
+                        start: block.start,
+                        backends: slots.to_vec(),
+                    };
+                    draft.write(service, write);
+                }
                 if let Some(old) = &old {
-                    draft.retired.spans.push(old.block);
+                    draft.end_span(Some(service), old.block);
                 }
                 block
             }
@@ -354,12 +357,12 @@ impl Planner {
                     generation,
                     service,
                 };
-                draft.write(Write::Backend { index, entry });
+                draft.write(service, Write::Backend { index, entry });
             }
         }
         for (endpoint, index) in before {
             if index_of(&after, endpoint).is_none() {
-                draft.end_backend(endpoint.socket(), *index, pool.end(*index));
+                draft.end_backend(Some(service), endpoint.socket(), *index, pool.end(*index));
             }
         }
         after.into()
@@ -382,13 +385,13 @@ impl Planner {
             .filter(|range| before.binary_search(range).is_err())
         {
             let range = *range;
-            draft.write(Write::SourceRange { service, range });
+            draft.write(service, Write::SourceRange { service, range });
         }
         for range in before
             .iter()
             .filter(|range| after.binary_search(range).is_err())
         {
-            draft.end_source_range(service, *range);
+            draft.end_source_range(Some(service), service, *range);
         }
     }
 
@@ -405,6 +408,10 @@ impl Planner {
             let id = FrontendId::of(name, frontend);
             let value = new.value(frontend.kind);
             let owner = self.owners.insert(id, Arc::clone(name));
+            let loser = owner.as_ref().and_then(|owner| self.ports.get(owner));
+            if let Some(loser) = loser {
+                draft.take_over(loser.service, new.service);
+            }
             if owner.is_none() && !self.unclaimed.take_frontend(&id) {
                 self.frontends[at(name.family)] += 1;
             }
@@ -413,7 +420,7 @@ impl Planner {
                     before.contains(frontend) && old.value(frontend.kind) == value
                 });
             if !is_there {
-                draft.write(Write::Frontend { id, value });
+                draft.write(new.service, Write::Frontend { id, value });
             }
         }
         let kept: HashSet<_> = new
@@ -424,7 +431,7 @@ impl Planner {
         for frontend in old.iter().flat_map(|old| &old.frontends) {
             let id = FrontendId::of(name, frontend);
             if !kept.contains(&id) {
-                draft.dropped.push((id, Arc::clone(name)));
+                draft.dropped.push((id, Arc::clone(name), new.service));
             }
         }
     }
@@ -435,26 +442,35 @@ impl Planner {
         };
         for frontend in &old.frontends {
             let dropped = FrontendId::of(&name, frontend);
-            draft.dropped.push((dropped, Arc::clone(&name)));
+            draft
+                .dropped
+                .push((dropped, Arc::clone(&name), old.service));
         }
         let tables = old.table_slots();
         self.tables.replace(&name.service, tables, 0);
-        self.end_port(name.family, &old, draft);
+        self.end_port(name.family, &old, Some(old.service), draft);
     }
 
-    /// Ends a port, and what its frontends led to.
+    /// Ends a port, and what its frontends led to, after the writes of `owner`; where there
+    /// is none, after all.
     pub(super) fn end_port(
         &mut self,
         family: Family,
         old: &Programmed,
+        owner: Option<u32>,
         draft: &mut PlanBuilder<'_>,
     ) {
+        let service = old.service;
         let pool = &mut self.backends[at(family)];
         for (endpoint, index) in &old.backends {
-            draft.end_backend(endpoint.socket(), *index, pool.end(*index));
+            draft.end_backend(owner, endpoint.socket(), *index, pool.end(*index));
         }
-        self.change_source_ranges(family, old.service, old.ranges(), &[], draft);
-        draft.retired.spans.push(old.block);
-        draft.retired.services.push(old.service);
+        let ranges = old.ranges();
+        self.source_ranges[at(family)] -= ranges.len();
+        for range in ranges {
+            draft.end_source_range(owner, service, *range);
+        }
+        draft.end_span(owner, old.block);
+        draft.end_service(owner, service);
     }
 }

@@ -79,13 +79,13 @@ impl Node {
         let write = |maps: &mut FakeMaps, write| maps.write(&write).unwrap();
         let changes = [(name.clone(), Some(desired.clone()))];
         let maps = &mut self.maps;
-        let plan = self.planner.plan(changes, |it| write(maps, it));
+        let plan = self.planner.plan(changes, |_, it| write(maps, it));
         let refused = plan.capacity_errors.first().map(|refused| refused.full);
         let wanted = |_: &ObjectName| vec![(name.clone(), desired.clone())];
         let now = std::time::Instant::now();
         let again = self
             .planner
-            .reclaim(plan.retired, now, wanted, |it| write(maps, it));
+            .reclaim(plan.retired, now, wanted, |_, it| write(maps, it));
         assert!(again.capacity_errors.is_empty());
         refused
     }

@@ -9,7 +9,7 @@ use proxy_agent::model::desired::{DesiredPort, Endpoint, Frontend, FrontendKind,
 use proxy_agent::model::object::{
     Algorithm, Family, Forwarding, ObjectName, Protocol, TrafficPolicy,
 };
-use proxy_agent::plan::{Capacity, FullMap, Planner, Write};
+use proxy_agent::plan::{After, Capacity, FullMap, Planner, Write};
 
 use crate::view::{View, view};
 
@@ -48,8 +48,8 @@ fn desired(cluster_ip: u8, endpoints: u8) -> DesiredPort {
     }
 }
 
-fn write(maps: &mut FakeMaps) -> impl FnMut(Write) {
-    |write| maps.write(&write).unwrap()
+fn write(maps: &mut FakeMaps) -> impl FnMut(&After, Write) {
+    |_, write| maps.write(&write).unwrap()
 }
 
 /// How many endpoints each frontend has, by the last byte of its address.
@@ -130,7 +130,7 @@ fn a_port_that_cannot_grow_keeps_what_it_has() {
 fn fill(planner: &mut Planner, maps: &mut FakeMaps) -> u8 {
     let refused = |at: &u8| {
         let change = (port(&format!("s{at}")), Some(desired(*at, 1)));
-        let plan = planner.plan([change], |write| maps.write(&write).unwrap());
+        let plan = planner.plan([change], |_, write| maps.write(&write).unwrap());
         !plan.capacity_errors.is_empty()
     };
     (1..=u8::MAX).find(refused).unwrap() - 1
@@ -165,9 +165,9 @@ fn what_is_served_can_change_however_full_the_maps_are() {
         }
         // It may grow, within half of what is kept free.
         let grow = |planner: &mut Planner, endpoints| {
-            let plan = planner.plan([(port("s8"), Some(desired(8, endpoints)))], drop);
+            let plan = planner.plan([(port("s8"), Some(desired(8, endpoints)))], |_, _| ());
             let unknown = |_: &ObjectName| Vec::new();
-            let _ = planner.reclaim(plan.retired, Instant::now(), unknown, drop);
+            let _ = planner.reclaim(plan.retired, Instant::now(), unknown, |_, _| ());
             plan.capacity_errors.len()
         };
         assert_eq!(grow(&mut planner, 2), 0);
@@ -185,7 +185,7 @@ fn a_service_of_many_ports_says_once_that_it_has_no_room() {
         };
         (name, Some(desired(at, 1)))
     });
-    let plan = planner.plan(ports, drop);
+    let plan = planner.plan(ports, |_, _| ());
     let [refused] = &*plan.capacity_errors else {
         panic!("{:?}", plan.capacity_errors);
     };
@@ -200,13 +200,13 @@ fn one_changed_endpoint_costs_what_its_service_costs() {
         slots: 10_000,
     });
     let many = (0..200).map(|at| (port(&format!("s{at}")), Some(desired(at, 3))));
-    let _ = planner.plan(many, drop);
+    let _ = planner.plan(many, |_, _| ());
     let mut writes = Vec::new();
     let changed = (port("s7"), Some(desired(7, 4)));
-    let _ = planner.plan([changed.clone()], |write| writes.push(write));
+    let _ = planner.plan([changed.clone()], |_, write| writes.push(write));
     // One backend, one run of slots, one frontend.
     assert_eq!(writes.len(), 3, "{writes:?}");
-    let _ = planner.plan([changed], |write| {
+    let _ = planner.plan([changed], |_, write| {
         panic!("no change costs nothing: {write:?}")
     });
 }
