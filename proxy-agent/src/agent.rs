@@ -243,7 +243,13 @@ impl<M: Maps> Agent<M> {
     fn cluster_ip_writes(&mut self) -> Vec<Write> {
         let changes = self.model.take_cluster_ip_changes();
         if let Some(ranges) = changes.ranges {
-            self.node.set_service_ranges(&ranges);
+            let dropped = self.node.set_service_ranges(&ranges);
+            if dropped > 0 {
+                let event = Event::ranges_dropped(self.model.node_name(), dropped);
+                warn!("{}", event.note);
+                self.progress.metrics().own.warned(event.reason);
+                self.events.push(event);
+            }
         }
         self.cluster_ips.writes(changes.taken, changes.freed)
     }

@@ -266,6 +266,11 @@ impl Model {
         std::mem::take(&mut self.triggers)
     }
 
+    /// This node's name.
+    pub fn node_name(&self) -> &str {
+        &self.node_name
+    }
+
     /// This node's object.
     pub fn node(&self) -> Option<&Node> {
         self.node.as_ref()

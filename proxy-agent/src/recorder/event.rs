@@ -1,6 +1,7 @@
 //! What an Event says.
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use proxy_ebpf::layout::SERVICE_CIDRS;
 
 use crate::model::ServiceWarning;
 use crate::model::object::ObjectName;
@@ -51,6 +52,20 @@ impl Event {
             reason: "Starting",
             action: "Start",
             note: format!("proxy-agent {} starts", env!("CARGO_PKG_VERSION")),
+        }
+    }
+
+    /// So many ranges of ServiceCIDRs are more than the settings hold.
+    pub fn ranges_dropped(node_name: &str, dropped: usize) -> Self {
+        Self {
+            regarding: Regarding::Node(node_name.to_owned()),
+            event_type: EventType::Warning,
+            reason: "TooManyServiceCIDRs",
+            action: "Program",
+            note: format!(
+                "{dropped} ServiceCIDR ranges do not fit, {SERVICE_CIDRS} of each IP family do: \
+                 packets to unassigned addresses in them are not dropped"
+            ),
         }
     }
 

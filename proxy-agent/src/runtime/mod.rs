@@ -177,9 +177,9 @@ impl Runtime {
     async fn review(&mut self) {
         self.agent.retry();
         self.notifiers.retry().await;
+        self.reconcile(ReconcileScope::All).await;
         self.sockets
             .review(&mut self.agent, self.interfaces.attacher_mut())
             .await;
-        self.reconcile(ReconcileScope::All).await;
     }
 }
