@@ -11,7 +11,7 @@ mod progress;
 mod source_ports;
 mod summary;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -252,10 +252,10 @@ impl<M: Maps> Agent<M> {
             ports += 1;
             self.progress.note_port(name, desired.as_ref());
         });
-        let plan = self.planner.plan(changes, |write| {
+        let plan = self.planner.plan(changes, |after, write| {
             self.backend_ended |= matches!(write, Write::EndBackend { .. });
             self.node.source_ports().note(&write);
-            self.writer.write(write);
+            self.writer.write_after(after, write);
         });
         for write in self.cluster_ip_writes() {
             self.writer.write(write);
@@ -289,7 +289,13 @@ impl<M: Maps> Agent<M> {
     fn cluster_ip_writes(&mut self) -> Vec<Write> {
         let changes = self.model.take_cluster_ip_changes();
         if let Some(ranges) = changes.ranges {
-            self.node.set_service_ranges(&ranges);
+            let dropped = self.node.set_service_ranges(&ranges);
+            if dropped > 0 {
+                let event = Event::ranges_dropped(self.model.node_name(), dropped);
+                warn!("{}", event.note);
+                self.progress.metrics().own.warned(event.reason);
+                self.events.push(event);
+            }
         }
         self.cluster_ips.writes(changes.taken, changes.freed)
     }
@@ -307,13 +313,13 @@ impl<M: Maps> Agent<M> {
         self.summary.log(self.planner.programmed());
     }
 
-    /// Reads the maps back, and mends what somebody else has changed in them. Nothing
-    /// while there is something to be written anyway.
+    /// Reads the maps back, and mends what somebody else has changed in them, but for what
+    /// is to be written anyway.
     pub fn audit(&mut self)
     where
         M: Readable,
     {
-        if !self.is_programmed || self.writer.has_pending() || self.waiting_since.is_some() {
+        if !self.is_programmed || self.waiting_since.is_some() {
             return;
         }
         let read = self.writer.maps_mut().read().and_then(|content| {
@@ -336,6 +342,7 @@ impl<M: Maps> Agent<M> {
         let mut repairs = self.planner.audit(&content);
         repairs.extend(self.node.audit(&content));
         repairs.extend(self.cluster_ips.audit(&content.cluster_ips));
+        repairs.retain(|write| !self.writer.is_pending(&write.element()));
         if let Some(first) = repairs.first() {
             warn!(
                 elements = repairs.len(),
@@ -355,20 +362,24 @@ impl<M: Maps> Agent<M> {
     }
 
     /// Takes what was replaced so far and may be used again after a grace period;
-    /// hand it to [`Self::reclaim`] then. Nothing while a write is pending: what
-    /// that write should have replaced is still in use.
+    /// hand it to [`Self::reclaim`] then. What a pending write should have replaced is
+    /// still in use.
     pub fn take_retired(&mut self) -> Option<Retired> {
-        let is_due = !self.retired.is_empty() && !self.writer.has_pending();
-        is_due.then(|| std::mem::take(&mut self.retired))
+        let writer = &self.writer;
+        let written = self.retired.take_written(|after| writer.is_written(after));
+        (!written.is_empty()).then_some(written)
     }
 
     /// Uses again what was replaced before a grace period.
     pub fn reclaim(&mut self, retired: Retired) {
         self.writer.retry_pending();
-        let plan = self.planner.reclaim(retired, Instant::now(), |write| {
-            self.node.source_ports().note(&write);
-            self.writer.write(write);
-        });
+        let desired = |service: &ObjectName| self.model.desired_of(service);
+        let plan = self
+            .planner
+            .reclaim(retired, Instant::now(), desired, |after, write| {
+                self.node.source_ports().note(&write);
+                self.writer.write_after(after, write);
+            });
         self.finish_plan(plan);
     }
 
@@ -495,16 +506,18 @@ impl<M: Maps> Agent<M> {
     /// Takes note of what a plan left behind, its writes being made.
     fn finish_plan(&mut self, plan: Plan) {
         for refused in &plan.capacity_errors {
-            warn!(port = %refused.port, "not served: {}", refused.full);
+            warn!(service = %refused.port.service, "not served as it should be: {refused}");
             let event = Event::from(refused);
             self.progress.metrics().own.warned(event.reason);
             self.events.push(event);
         }
-        for (frontend, reason) in self.writer.take_failures() {
-            if let Some(owner) = self.planner.owner(&frontend) {
-                let event = Event::not_programmed(owner.service.clone(), &reason);
-                self.events.push(event);
-            }
+        let failures: HashMap<_, _> = self.writer.take_failures().into_iter().collect();
+        if !failures.is_empty() {
+            let ports = self.planner.ports();
+            let failed = ports.filter_map(|(name, id, _)| Some((name, failures.get(&id)?)));
+            let events =
+                failed.map(|(name, reason)| Event::not_programmed(name.service.clone(), reason));
+            self.events.extend(events);
         }
         self.retired.extend(plan.retired);
         if !self.writer.has_pending() {
