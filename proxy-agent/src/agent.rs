@@ -11,20 +11,22 @@ mod progress;
 mod source_ports;
 mod summary;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
 
 use crate::config::Settings;
-use crate::host::HostPorts;
+use crate::host::{Connection, HostPorts};
 use crate::maps::{MapError, Maps, Readable, RecordUsage, Writer, synchronize_rcu};
 use crate::metrics::{Metrics, SyncExtent};
-use crate::model::object::Family;
+use crate::model::object::{Family, Protocol};
 use crate::model::{Change, HealthCheck, Model, ModelSettings, ObjectName};
-use crate::plan::{Capacity, IncompatibleMaps, Plan, Planner, Retired, Write};
+use crate::plan::{
+    BackendId, Capacity, FrontendId, IncompatibleMaps, Plan, Planner, Retired, Write,
+};
 use crate::recorder::Event;
 use crate::status::{CounterValue, DevicesReport, FamilyReport, MapUsage, Report};
 
@@ -176,6 +178,33 @@ impl<M: Maps> Agent<M> {
         self.cluster_ips.any(family)
     }
 
+    /// The backend of a connection that netfilter translates, where the programs can translate it
+    /// the same way: they see no packets of the host itself before netfilter.
+    pub fn backend_of(&self, connection: &Connection) -> Option<BackendId> {
+        if self.node.has_address(connection.client.ip()) {
+            return None;
+        }
+        let protocol = Protocol::of_number(connection.protocol)?;
+        let frontend = connection.frontend;
+        let exact = FrontendId {
+            address: frontend.ip(),
+            port: frontend.port(),
+            protocol,
+        };
+        let node_port = FrontendId {
+            address: match frontend.ip() {
+                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            },
+            ..exact
+        };
+        let is_here = self.node.addresses().node_ports.contains(&frontend.ip());
+        [Some(exact), is_here.then_some(node_port)]
+            .into_iter()
+            .flatten()
+            .find_map(|id| self.planner.backend_of(&id, connection.endpoint))
+    }
+
     /// Takes in how the host routes.
     pub fn set_host_routes(&mut self, family: Family, routes: HostRoutes) {
         if self.node.set_host_routes(family, routes) {
@@ -224,10 +253,10 @@ impl<M: Maps> Agent<M> {
             ports += 1;
             self.progress.note_port(name, desired.as_ref());
         });
-        let plan = self.planner.plan(changes, |write| {
+        let plan = self.planner.plan(changes, |after, write| {
             self.backend_ended |= matches!(write, Write::EndBackend { .. });
             self.node.source_ports().note(&write);
-            self.writer.write(write);
+            self.writer.write_after(after, write);
         });
         for write in self.cluster_ip_writes() {
             self.writer.write(write);
@@ -261,7 +290,13 @@ impl<M: Maps> Agent<M> {
     fn cluster_ip_writes(&mut self) -> Vec<Write> {
         let changes = self.model.take_cluster_ip_changes();
         if let Some(ranges) = changes.ranges {
-            self.node.set_service_ranges(&ranges);
+            let dropped = self.node.set_service_ranges(&ranges);
+            if dropped > 0 {
+                let event = Event::ranges_dropped(self.model.node_name(), dropped);
+                warn!("{}", event.note);
+                self.progress.metrics().own.warned(event.reason);
+                self.events.push(event);
+            }
         }
         self.cluster_ips.writes(changes.taken, changes.freed)
     }
@@ -279,13 +314,13 @@ impl<M: Maps> Agent<M> {
         self.summary.log(self.planner.programmed());
     }
 
-    /// Reads the maps back, and mends what somebody else has changed in them. Nothing
-    /// while there is something to be written anyway.
+    /// Reads the maps back, and mends what somebody else has changed in them, but for what
+    /// is to be written anyway.
     pub fn audit(&mut self)
     where
         M: Readable,
     {
-        if !self.is_programmed || self.writer.has_pending() || self.waiting_since.is_some() {
+        if !self.is_programmed || self.waiting_since.is_some() {
             return;
         }
         let read = self.writer.maps_mut().read().and_then(|content| {
@@ -308,6 +343,7 @@ impl<M: Maps> Agent<M> {
         let mut repairs = self.planner.audit(&content);
         repairs.extend(self.node.audit(&content));
         repairs.extend(self.cluster_ips.audit(&content.cluster_ips));
+        repairs.retain(|write| !self.writer.is_pending(&write.element()));
         if let Some(first) = repairs.first() {
             warn!(
                 elements = repairs.len(),
@@ -327,20 +363,24 @@ impl<M: Maps> Agent<M> {
     }
 
     /// Takes what was replaced so far and may be used again after a grace period;
-    /// hand it to [`Self::reclaim`] then. Nothing while a write is pending: what
-    /// that write should have replaced is still in use.
+    /// hand it to [`Self::reclaim`] then. What a pending write should have replaced is
+    /// still in use.
     pub fn take_retired(&mut self) -> Option<Retired> {
-        let is_due = !self.retired.is_empty() && !self.writer.has_pending();
-        is_due.then(|| std::mem::take(&mut self.retired))
+        let writer = &self.writer;
+        let written = self.retired.take_written(|after| writer.is_written(after));
+        (!written.is_empty()).then_some(written)
     }
 
     /// Uses again what was replaced before a grace period.
     pub fn reclaim(&mut self, retired: Retired) {
         self.writer.retry_pending();
-        let plan = self.planner.reclaim(retired, Instant::now(), |write| {
-            self.node.source_ports().note(&write);
-            self.writer.write(write);
-        });
+        let desired = |service: &ObjectName| self.model.desired_of(service);
+        let plan = self
+            .planner
+            .reclaim(retired, Instant::now(), desired, |after, write| {
+                self.node.source_ports().note(&write);
+                self.writer.write_after(after, write);
+            });
         self.finish_plan(plan);
     }
 
@@ -472,16 +512,18 @@ impl<M: Maps> Agent<M> {
     /// Takes note of what a plan left behind, its writes being made.
     fn finish_plan(&mut self, plan: Plan) {
         for refused in &plan.capacity_errors {
-            warn!(port = %refused.port, "not served: {}", refused.full);
+            warn!(service = %refused.port.service, "not served as it should be: {refused}");
             let event = Event::from(refused);
             self.progress.metrics().own.warned(event.reason);
             self.events.push(event);
         }
-        for (frontend, reason) in self.writer.take_failures() {
-            if let Some(owner) = self.planner.owner(&frontend) {
-                let event = Event::not_programmed(owner.service.clone(), &reason);
-                self.events.push(event);
-            }
+        let failures: HashMap<_, _> = self.writer.take_failures().into_iter().collect();
+        if !failures.is_empty() {
+            let ports = self.planner.ports();
+            let failed = ports.filter_map(|(name, id, _)| Some((name, failures.get(&id)?)));
+            let events =
+                failed.map(|(name, reason)| Event::not_programmed(name.service.clone(), reason));
+            self.events.extend(events);
         }
         self.retired.extend(plan.retired);
         if !self.writer.has_pending() {

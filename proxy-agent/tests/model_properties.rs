@@ -30,6 +30,8 @@ enum Step {
     Remove(prop::sample::Index),
     /// All objects are reported once more, from any one on.
     Relist(prop::sample::Index),
+    /// External IPs of this family are allowed now, and no others.
+    Allow(Family),
     /// Someone takes what changed.
     Take,
 }
@@ -171,6 +173,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => node().prop_map(|node| Step::Put(Box::new(Change::Node(node)))),
         2 => any::<prop::sample::Index>().prop_map(Step::Remove),
         1 => any::<prop::sample::Index>().prop_map(Step::Relist),
+        1 => select(&Family::ALL[..]).prop_map(Step::Allow),
         2 => Just(Step::Take),
     ]
 }
@@ -192,13 +195,22 @@ fn gone(key: &Key) -> Change {
     }
 }
 
-fn empty_model() -> Model {
-    let settings = ModelSettings {
-        external_ips: ["10.0.0.0/8", "fd00::/8"]
+/// External IPs are allowed in these ranges.
+fn settings(external_ips: &[&str]) -> ModelSettings {
+    let ranges = external_ips.iter();
+    ModelSettings {
+        external_ips: ranges
             .map(|range| range.parse().expect("a range"))
-            .to_vec(),
+            .collect(),
         ..ModelSettings::default()
-    };
+    }
+}
+
+fn first_settings() -> ModelSettings {
+    settings(&["10.0.0.0/8", "fd00::/8"])
+}
+
+fn empty_model(settings: ModelSettings) -> Model {
     Model::new("here", settings)
 }
 
@@ -210,6 +222,7 @@ fn complete(model: &mut Model) {
 /// A model, and what someone knows who takes what it hands out.
 struct Run {
     model: Model,
+    settings: ModelSettings,
     objects: BTreeMap<Key, Change>,
     ports: BTreeMap<PortName, DesiredPort>,
     warnings: BTreeSet<ServiceWarning>,
@@ -238,6 +251,13 @@ impl Run {
                     self.model.apply(change.clone());
                 }
                 complete(&mut self.model);
+            }
+            Step::Allow(family) => {
+                self.settings = settings(match family {
+                    Family::V4 => &["10.0.0.0/8"],
+                    Family::V6 => &["fd00::/8"],
+                });
+                self.model.configure(self.settings.clone());
             }
             Step::Take => self.take(),
         }
@@ -310,7 +330,8 @@ proptest! {
     #[test]
     fn history_does_not_matter(steps in vec(step(), 0..40), listed_at in 0_usize..20) {
         let mut run = Run {
-            model: empty_model(),
+            model: empty_model(first_settings()),
+            settings: first_settings(),
             objects: BTreeMap::new(),
             ports: BTreeMap::new(),
             warnings: BTreeSet::new(),
@@ -324,7 +345,7 @@ proptest! {
         complete(&mut run.model);
         run.take();
 
-        let mut fresh = empty_model();
+        let mut fresh = empty_model(run.settings.clone());
         for change in run.objects.values().rev() {
             fresh.apply(change.clone());
         }

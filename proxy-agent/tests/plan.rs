@@ -11,6 +11,8 @@ mod consistent;
 mod cost;
 #[path = "plan/drift.rs"]
 mod drift;
+#[path = "plan/failures.rs"]
+mod failures;
 #[path = "plan/full_maps.rs"]
 mod full_maps;
 #[path = "plan/heap.rs"]

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use proxy_agent::attach::device::{Device, DeviceKind, LinkLayer, Role};
 use proxy_agent::attach::{Attacher, ReconcileScope, Uplinks};
 use proxy_agent::config::{AttachMode, XdpChoice};
-use proxy_agent::maps::{MapSizes, Pins, SocketScope, load};
+use proxy_agent::maps::{MapSizes, PinError, Pins, SocketScope, load};
+use proxy_ebpf::layout::VERSION;
 use proxy_tests::lab::{Bpffs, Namespace};
 
 const SIZES: MapSizes = MapSizes {
@@ -44,16 +45,21 @@ fn device(index: u32) -> Device {
 fn attacher(way: AttachMode, pins: Option<Pins>) -> Result<Attacher> {
     let loaded = load(SIZES, SocketScope::default(), pins.as_ref())?;
     let uplinks = Uplinks::new(XdpChoice::Never, loaded.edge_devices);
+    let pins = (pins, loaded.lasting);
     Ok(Attacher::new(loaded.programs, way, uplinks, pins, None))
+}
+
+/// What `tc` prints.
+fn tc(namespace: &Namespace, arguments: &[&str]) -> Result<String> {
+    let mut command: Command = namespace.command("tc");
+    let output = command.args(arguments).output()?;
+    ensure!(output.status.success(), "{arguments:?}: {output:?}");
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// The filters of `d2`, as `tc` prints them.
 fn filters(namespace: &Namespace) -> Result<String> {
-    let mut command: Command = namespace.command("tc");
-    let output = command
-        .args(["filter", "show", "dev", "d2", "ingress"])
-        .output()?;
-    Ok(String::from_utf8(output.stdout)?)
+    tc(namespace, &["filter", "show", "dev", "d2", "ingress"])
 }
 
 #[test]
@@ -90,4 +96,61 @@ fn filters_stay_whatever_ends_an_attacher_with_pins() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Somebody else's filter has the place of ours at ingress.
+#[test]
+fn what_fails_at_ingress_leaves_egress_attached() -> Result<()> {
+    let namespace = namespace("ingress")?;
+    namespace.run(|| {
+        let mut attacher = attacher(AttachMode::Clsact, None)?;
+        let mut reconcile =
+            || attacher.reconcile(&[device(2)], &BTreeSet::new(), ReconcileScope::All);
+        reconcile();
+        let at_ingress = |what, of_filter: &[&str]| {
+            let place = ["filter", what, "dev", "d2", "ingress", "prio", "1"];
+            tc(&namespace, &[&place, of_filter].concat())
+        };
+        at_ingress("del", &[])?;
+        // A classic program for another protocol, which returns nothing.
+        let foreign = ["protocol", "ip", "bpf", "bytecode", "1,6 0 0 0"];
+        at_ingress("add", &foreign)?;
+        assert_eq!(reconcile().failed.len(), 1);
+        let egress = tc(&namespace, &["filter", "show", "dev", "d2", "egress"])?;
+        assert!(egress.contains("direct-action"), "{egress}");
+
+        at_ingress("del", &[])?;
+        assert_eq!(reconcile().failed.len(), 0);
+        assert!(filters(&namespace)?.contains("ingress_pod"));
+        assert_eq!((attacher.served(), attacher.failing_for()), (1, None));
+        Ok(())
+    })?
+}
+
+#[test]
+fn pins_that_somebody_removes_come_back_and_let_nobody_else_in() -> Result<()> {
+    let bpffs = Bpffs::new()?;
+    let namespace = namespace("pins")?;
+    let pins = Pins::open(&bpffs.path())?;
+    let maps = format!("proxy-agent/maps-{VERSION}");
+    let pinned = || anyhow::Ok([bpffs.list("proxy-agent/links")?, bpffs.list(&maps)?]);
+    namespace.run(|| {
+        let mut attacher = attacher(AttachMode::Auto, Some(pins))?;
+        let mut reconcile =
+            || attacher.reconcile(&[device(2)], &BTreeSet::new(), ReconcileScope::All);
+        reconcile();
+        let before = pinned()?;
+        std::fs::remove_dir_all(bpffs.path().join("proxy-agent"))?;
+        let second = Pins::open(&bpffs.path());
+        assert!(matches!(second, Err(PinError::InUse(_))), "{second:?}");
+        let outcome = reconcile();
+        assert!(outcome.restored.is_empty(), "the programs have stayed");
+        assert_eq!(pinned()?, before);
+
+        std::fs::remove_dir_all(bpffs.path().join(&maps))?;
+        reconcile();
+        assert_eq!(pinned()?, before);
+        assert_eq!(attacher.failing_for(), None);
+        Ok(())
+    })?
 }

@@ -28,6 +28,11 @@ impl DeviceAddresses {
         self.devices = devices;
     }
 
+    /// Whether one of them has this address.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.devices.values().flatten().any(|own| *own == address)
+    }
+
     /// Takes over what adopted maps hold.
     pub(super) fn adopt(&mut self, written: ByDevice) {
         self.written = written;

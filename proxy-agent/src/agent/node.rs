@@ -95,8 +95,8 @@ impl NodeState {
         std::mem::replace(&mut self.nat.host_routes[family as usize], routes) != routes
     }
 
-    /// Takes in where ClusterIPs are.
-    pub(super) fn set_service_ranges(&mut self, ranges: &BTreeSet<IpNet>) {
+    /// Takes in where ClusterIPs are; how many ranges there is no room for.
+    pub(super) fn set_service_ranges(&mut self, ranges: &BTreeSet<IpNet>) -> usize {
         let mut dropped = 0;
         let mut v4 = Vec::new();
         let mut v6 = Vec::new();
@@ -114,12 +114,7 @@ impl NodeState {
         }
         self.nat.ranges_v4 = fixed(v4, &mut dropped);
         self.nat.ranges_v6 = fixed(v6, &mut dropped);
-        if dropped > 0 {
-            warn!(
-                "{dropped} ServiceCIDR ranges do not fit: packets to their unassigned addresses \
-                 are not dropped"
-            );
-        }
+        dropped
     }
 
     /// What decides about the source ports of translated packets.
@@ -130,6 +125,11 @@ impl NodeState {
     /// The addresses that the node's devices have.
     pub(super) fn devices(&mut self) -> &mut DeviceAddresses {
         &mut self.devices
+    }
+
+    /// Whether an address is one of the node's devices.
+    pub(super) fn has_address(&self, address: IpAddr) -> bool {
+        self.devices.has(address)
     }
 
     /// The node's addresses as they were last programmed.

@@ -1,7 +1,9 @@
-//! What the agent reports of its health.
+//! What the agent reports of its health, and at its node.
 
 use super::*;
 use crate::maps::FakeMaps;
+use crate::model::object::ServiceCidr;
+use crate::recorder::Regarding;
 
 #[test]
 fn a_change_waits_until_it_is_programmed_and_may_wait_for_twice_the_sync_period() {
@@ -32,4 +34,28 @@ fn a_change_waits_until_it_is_programmed_and_may_wait_for_twice_the_sync_period(
         assert!(family.pending_for.is_none());
     }
     assert_eq!(report(&agent).health_timeout, Duration::from_secs(2));
+}
+
+#[test]
+fn ranges_that_do_not_fit_are_told_at_the_node() {
+    let mut agent = Agent::new("here", &Settings::default(), FakeMaps::default());
+    agent.apply([Change::ServicesListed, Change::EndpointSlicesListed]);
+    let cidr = |name: &str, ranges: &[&str]| {
+        Change::ServiceCidr(ServiceCidr {
+            name: name.into(),
+            ranges: ranges.iter().map(|it| it.parse().unwrap()).collect(),
+        })
+    };
+    agent.apply([cidr("a", &["10.96.0.0/16", "fd00::/112"])]);
+    agent.apply([cidr("b", &["10.97.0.0/16"])]);
+    agent.program();
+    assert_eq!(agent.take_events(), []);
+
+    agent.apply([cidr("c", &["10.98.0.0/16", "10.99.0.0/16"])]);
+    agent.program();
+    let [event] = &*agent.take_events() else {
+        panic!("one Event");
+    };
+    assert_eq!(event.regarding, Regarding::Node("here".to_owned()));
+    assert!(event.note.starts_with("2 ServiceCIDR ranges"), "{event:?}");
 }

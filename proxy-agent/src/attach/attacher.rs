@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::cleanup::remove_filters;
 use super::device::{Device, LinkLayer, Role, edge_devices};
@@ -18,7 +18,7 @@ use super::socket_path::{SocketPath, SocketPathError};
 use super::xdp::{Uplinks, XdpError, XdpOutcome};
 use crate::config::AttachMode;
 use crate::maps::{
-    MapError, PinError, Pins, Predecessor, ProgramName, ProgramRejection, classifier,
+    LastingMaps, MapError, PinError, Pins, Predecessor, ProgramName, ProgramRejection, classifier,
 };
 
 /// A device cannot be served.
@@ -75,6 +75,10 @@ pub struct Attacher {
     way: AttachMode,
     uplinks: Uplinks,
     pins: Option<Pins>,
+    /// What is pinned besides the links.
+    maps: LastingMaps,
+    /// Since when the pins cannot be made that somebody has removed.
+    unpinned: Option<Instant>,
     /// Whose programs still run, with other maps.
     predecessor: Option<Predecessor>,
     attached: BTreeMap<u32, Attached>,
@@ -86,8 +90,15 @@ struct Attached {
     name: String,
     role: Role,
     link: LinkLayer,
-    ingress: Link,
-    egress: Link,
+    /// Of each direction; none where the kernel refuses it.
+    ingress: Option<Link>,
+    egress: Option<Link>,
+}
+
+impl Attached {
+    fn is_complete(&self) -> bool {
+        self.ingress.is_some() && self.egress.is_some()
+    }
 }
 
 impl Attacher {
@@ -96,7 +107,7 @@ impl Attacher {
         programs: Ebpf,
         way: AttachMode,
         uplinks: Uplinks,
-        pins: Option<Pins>,
+        (pins, maps): (Option<Pins>, LastingMaps),
         predecessor: Option<Predecessor>,
     ) -> Self {
         Self {
@@ -104,6 +115,8 @@ impl Attacher {
             way,
             uplinks,
             pins,
+            maps,
+            unpinned: None,
             predecessor,
             attached: BTreeMap::new(),
             failed: BTreeMap::new(),
@@ -127,7 +140,8 @@ impl Attacher {
 
     /// Number of devices that are served.
     pub fn served(&self) -> usize {
-        self.attached.len()
+        let attached = self.attached.values();
+        attached.filter(|it| it.is_complete()).count()
     }
 
     /// Whether what leaves by a device is served there.
@@ -141,9 +155,42 @@ impl Attacher {
         self.uplinks.served()
     }
 
-    /// For how long there has been an edge device that cannot be served.
+    /// For how long there has been an edge device that cannot be served, or a pin that
+    /// cannot be made.
     pub fn failing_for(&self) -> Option<Duration> {
-        self.failed.values().min().map(Instant::elapsed)
+        let since = self.failed.values().chain(&self.unpinned).min();
+        since.map(Instant::elapsed)
+    }
+
+    /// Makes pins anew that somebody has removed, and locks what was mounted in the place of
+    /// the BPF file system.
+    fn restore_pins(&mut self) {
+        let Some(pins) = &mut self.pins else {
+            return;
+        };
+        match pins.restore(&self.maps) {
+            Ok(was_removed) => {
+                self.unpinned = None;
+                if was_removed {
+                    warn!("somebody has removed the pins; they are there again");
+                }
+            }
+            Err(error) if self.unpinned.is_none() => {
+                self.unpinned = Some(Instant::now());
+                error!(
+                    "the pins were removed and cannot be made again; Services stop working \
+                     when the agent stops: {:#}",
+                    anyhow::Error::from(error)
+                );
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Pins the links of programs at sockets again whose pins were removed.
+    pub fn keep_socket_pins(&self, path: &mut SocketPath) -> Result<(), SocketPathError> {
+        let pins = self.pins.as_ref().filter(|_| self.unpinned.is_none());
+        pins.map_or(Ok(()), |pins| path.keep_pins(pins))
     }
 
     /// Makes the served devices the edges among `devices`, and sees to it that those that it
@@ -157,6 +204,9 @@ impl Attacher {
         look: ReconcileScope,
     ) -> ReconcileOutcome {
         let mut outcome = ReconcileOutcome::default();
+        if look == ReconcileScope::All {
+            self.restore_pins();
+        }
         let edges: Vec<(&Device, Role)> = edge_devices(devices, node).collect();
         let present: BTreeSet<u32> = edges.iter().map(|(device, _)| device.index).collect();
         self.failed.retain(|index, _| present.contains(index));
@@ -167,12 +217,12 @@ impl Attacher {
             }
             let was_served = self.attached.contains_key(&device.index);
             match self.serve(device, role, &mut outcome) {
-                Ok(attached) => {
+                Ok(()) => {
                     self.failed.remove(&device.index);
-                    self.attached.insert(device.index, attached);
                 }
                 // Devices of Pods come and go while they are gone through.
                 Err(_) if is_gone(device) => {
+                    self.attached.remove(&device.index);
                     if was_served {
                         outcome.detached.push(device.name.clone());
                     }
@@ -199,7 +249,10 @@ impl Attacher {
             warn!("cannot migrate flows created during startup: {error}");
         }
         let mut served = edges;
-        served.retain(|(device, _)| self.attached.contains_key(&device.index));
+        served.retain(|(device, _)| {
+            let attached = self.attached.get(&device.index);
+            attached.is_some_and(Attached::is_complete)
+        });
         let XdpOutcome { attached, failed } =
             self.uplinks.attach(&mut self.programs, devices, &served);
         outcome.xdp_attached = attached;
@@ -220,43 +273,51 @@ impl Attacher {
     /// Whether a device has had its programs since it has been as it is.
     fn is_served_as(&self, device: &Device, role: Role) -> bool {
         let attached = self.attached.get(&device.index);
-        attached.is_some_and(|it| it.role == role && it.link == device.link)
+        attached.is_some_and(|it| it.is_complete() && it.role == role && it.link == device.link)
     }
 
-    /// Puts the programs on a device, or sees to it that they are still there.
+    /// Puts the programs on a device, or sees to it that they are still there. What fails
+    /// at one direction leaves the other as it is.
     fn serve(
         &mut self,
         device: &Device,
         role: Role,
         outcome: &mut ReconcileOutcome,
-    ) -> Result<Attached, AttachError> {
-        let (ingress, egress) = programs_for(role, device.link);
+    ) -> Result<(), AttachError> {
+        let programs = programs_for(role, device.link);
         let is_same = self.is_served_as(device, role);
         let before = self.attached.remove(&device.index);
-        let links = match before {
-            Some(before) => [Some(before.ingress), Some(before.egress)],
-            None => [None, None],
-        };
-        let is_new = links[0].is_none();
-        let [held_ingress, held_egress] = links;
-        let (ingress, at_ingress) = self.put(ingress, device, Direction::Ingress, held_ingress)?;
-        let (egress, at_egress) = self.put(egress, device, Direction::Egress, held_egress)?;
-        if is_new && self.way != AttachMode::Clsact && !ingress.is_filter() {
+        let is_new = before.is_none();
+        let (held_ingress, held_egress) =
+            before.map_or((None, None), |before| (before.ingress, before.egress));
+        let ingress = self.put(programs.0, device, Direction::Ingress, held_ingress);
+        let egress = self.put(programs.1, device, Direction::Egress, held_egress);
+        let (ingress, at_ingress, no_ingress) = taken(ingress);
+        let (egress, at_egress, no_egress) = taken(egress);
+        let is_by_link = ingress.as_ref().is_some_and(|link| !link.is_filter());
+        if ingress.is_some() || egress.is_some() {
+            let attached = Attached {
+                name: device.name.clone(),
+                role,
+                link: device.link,
+                ingress,
+                egress,
+            };
+            self.attached.insert(device.index, attached);
+        }
+        if let Some(error) = no_ingress.or(no_egress) {
+            return Err(error);
+        }
+        if is_new && self.way != AttachMode::Clsact && is_by_link {
             // Of an agent that attached in the other way.
             remove_filters(&device.name);
         }
         if !is_same {
             outcome.attached.push((device.name.clone(), role));
-        } else if at_ingress == LinkState::Reattached || at_egress == LinkState::Reattached {
+        } else if [at_ingress, at_egress].contains(&Some(LinkState::Reattached)) {
             outcome.restored.push(device.name.clone());
         }
-        Ok(Attached {
-            name: device.name.clone(),
-            role,
-            link: device.link,
-            ingress,
-            egress,
-        })
+        Ok(())
     }
 
     fn put(
@@ -265,7 +326,7 @@ impl Attacher {
         device: &Device,
         direction: Direction,
         held: Option<Link>,
-    ) -> Result<(Link, LinkState), AttachError> {
+    ) -> Put {
         let program = classifier(&mut self.programs, name)?;
         let (way, pins) = (self.way, self.pins.as_ref());
         let put = match held {
@@ -310,10 +371,20 @@ impl Drop for Attacher {
     fn drop(&mut self) {
         if self.pins.is_some() {
             for attached in std::mem::take(&mut self.attached).into_values() {
-                attached.ingress.keep_attached();
-                attached.egress.keep_attached();
+                let links = attached.ingress.into_iter().chain(attached.egress);
+                links.for_each(Link::keep_attached);
             }
         }
+    }
+}
+
+type Put = Result<(Link, LinkState), AttachError>;
+
+/// A link with its state, or why there is none.
+fn taken(put: Put) -> (Option<Link>, Option<LinkState>, Option<AttachError>) {
+    match put {
+        Ok((link, state)) => (Some(link), Some(state), None),
+        Err(error) => (None, None, Some(error)),
     }
 }
 

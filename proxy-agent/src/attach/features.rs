@@ -50,7 +50,7 @@ impl Features {
     pub fn probe() -> Self {
         Self {
             release: running_kernel(),
-            tcx: SchedClassifier::query_tcx(LOOPBACK, TcAttachType::Ingress).is_ok(),
+            tcx: has_tcx(),
             xdp_redirect_targets: xdp_features::targets().is_some(),
             set_retval: has_set_retval(),
             netns_cookie: netns_cookie().is_ok(),
@@ -64,6 +64,11 @@ impl Features {
             AttachMode::Tcx | AttachMode::Clsact | AttachMode::Auto => Ok(()),
         }
     }
+}
+
+/// Whether the kernel answers which programs a device has by tcx.
+pub(super) fn has_tcx() -> bool {
+    SchedClassifier::query_tcx(LOOPBACK, TcAttachType::Ingress).is_ok()
 }
 
 fn has_set_retval() -> bool {

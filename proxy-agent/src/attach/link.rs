@@ -11,6 +11,7 @@ use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use tracing::warn;
 
 use super::device::Device;
+use super::features::has_tcx;
 use crate::config::AttachMode;
 use crate::maps::Pins;
 
@@ -100,7 +101,10 @@ impl Link {
             }
             let id = attach_tcx(program, &device.name, direction)?;
             let link = program.take_link(id)?;
-            Ok((pin(link, pins, device, direction)?, false))
+            Ok((
+                pin_or_reattach(link, program, pins, device, direction)?,
+                false,
+            ))
         };
         let by_filter = |program: &mut SchedClassifier| {
             let id = attach_filter(program, &device.name, direction)?;
@@ -109,7 +113,10 @@ impl Link {
         let attached: Result<_, ProgramError> = match way {
             AttachMode::Tcx => by_tcx(program),
             AttachMode::Clsact => by_filter(program),
-            AttachMode::Auto => by_tcx(program).or_else(|_| by_filter(program)),
+            AttachMode::Auto => match by_tcx(program) {
+                Err(error) if means_no_tcx(&error) && !has_tcx() => by_filter(program),
+                attached => attached,
+            },
         };
         let (inner, is_filter) = attached?;
         Ok(Self {
@@ -134,8 +141,16 @@ impl Link {
             is_filter,
         } = self;
         if let Ok(id) = program.attach_to_link(inner) {
+            let link = program.take_link(id)?;
+            let is_pinned = pins
+                .is_none_or(|pins| is_filter || pins.link(&direction.pin(device.index)).exists());
+            let link = if is_pinned {
+                link
+            } else {
+                pin_or_reattach(link, program, pins, device, direction)?
+            };
             let link = Self {
-                inner: program.take_link(id)?,
+                inner: link,
                 direction,
                 is_filter,
             };
@@ -161,6 +176,41 @@ impl Link {
     }
 }
 
+/// Whether an error of attaching is that of a kernel that does not know tcx: it takes the
+/// type of attachment for none (`link_create`, kernel/bpf/syscall.c). There are others with
+/// that error, so that it does not prove it.
+fn means_no_tcx(error: &ProgramError) -> bool {
+    let ProgramError::SyscallError(error) = error else {
+        return false;
+    };
+    let errno = error.io_error.raw_os_error();
+    matches!(errno, Some(libc::EINVAL | libc::EOPNOTSUPP))
+}
+
+/// Pins a link. Where that fails, the program serves without: it is attached again, for the
+/// link went with the attempt.
+fn pin_or_reattach(
+    link: SchedClassifierLink,
+    program: &mut SchedClassifier,
+    pins: Option<&Pins>,
+    device: &Device,
+    direction: Direction,
+) -> Result<SchedClassifierLink, ProgramError> {
+    match pin(link, pins, device, direction) {
+        Ok(link) => Ok(link),
+        Err(error) => {
+            warn!(
+                device = device.name,
+                direction = direction.as_str(),
+                "the program ends with the agent: {}",
+                anyhow::Error::from(error)
+            );
+            let id = attach_tcx(program, &device.name, direction)?;
+            program.take_link(id)
+        }
+    }
+}
+
 /// The link that an agent has left at a device, if there is one.
 fn existing_link(
     pins: &Pins,
@@ -168,8 +218,15 @@ fn existing_link(
     direction: Direction,
 ) -> Option<SchedClassifierLink> {
     let path = pins.link(&direction.pin(device.index));
-    let link = PinnedLink::from_pin(path).ok()?;
-    SchedClassifierLink::try_from(FdLink::from(link)).ok()
+    if !path.exists() {
+        return None;
+    }
+    let link = PinnedLink::from_pin(&path)
+        .and_then(|link| SchedClassifierLink::try_from(FdLink::from(link)));
+    link.inspect_err(|error| {
+        warn!(pin = %path.display(), "cannot use the link of the previous agent: {error}");
+    })
+    .ok()
 }
 
 /// Pins a tcx link, in the place of any that does not hold any more.

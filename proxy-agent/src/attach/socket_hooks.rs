@@ -63,6 +63,11 @@ pub(super) struct SocketProgram {
 }
 
 impl SocketProgram {
+    /// The name of its hook.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
     fn rejected(&self, source: ProgramError) -> SocketPathError {
         SocketPathError::Rejected {
             name: self.program,
@@ -108,34 +113,16 @@ impl CgroupTarget<'_> {
             }
         }
         let link = self.attach(object, hook)?;
-        self.pin(link, hook)
+        self.pin(link, hook.name)
     }
 
     /// Pins a link in the place of the one that was there, if links are pinned. For a
     /// moment both programs run.
-    pub(super) fn pin(
-        &self,
-        link: FdLink,
-        hook: &SocketProgram,
-    ) -> Result<FdLink, SocketPathError> {
-        let Some(pins) = self.pins else {
-            return Ok(link);
-        };
-        let path = pins.link(&format!("{}{}", self.prefix, hook.name));
-        let new = pins.link(&format!("{}{}-new", self.prefix, hook.name));
-        let failed = |source| SocketPathError::Pin {
-            name: hook.name,
-            source,
-        };
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
+    pub(super) fn pin(&self, link: FdLink, name: &'static str) -> Result<FdLink, SocketPathError> {
+        match self.pins {
+            Some(pins) => pin(link, pins, &self.prefix, name),
+            None => Ok(link),
         }
-        let pinned = link
-            .pin(&new)
-            .map_err(|error| failed(io::Error::other(error)))?;
-        fs::rename(&new, &path).map_err(failed)?;
-        Ok(pinned.into())
     }
 
     /// Detaches what an agent has left at other cgroups.
@@ -145,6 +132,27 @@ impl CgroupTarget<'_> {
             warn!("{error}");
         }
     }
+}
+
+/// Pins the link of a hook in the place of the one that was there.
+pub(super) fn pin(
+    link: FdLink,
+    pins: &Pins,
+    prefix: &str,
+    name: &'static str,
+) -> Result<FdLink, SocketPathError> {
+    let path = pins.link(&format!("{prefix}{name}"));
+    let new = pins.link(&format!("{prefix}{name}-new"));
+    let failed = |source| SocketPathError::Pin { name, source };
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let pinned = link
+        .pin(&new)
+        .map_err(|error| failed(io::Error::other(error)))?;
+    fs::rename(&new, &path).map_err(failed)?;
+    Ok(pinned.into())
 }
 
 pub(super) fn load_all(

@@ -1,5 +1,6 @@
 //! The socket path: the programs at sockets, for all processes below a cgroup.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd as _;
@@ -12,7 +13,7 @@ use aya::programs::links::FdLink;
 use tracing::warn;
 
 use super::cgroup::{CgroupError, root};
-use super::socket_hooks::{CgroupTarget, OBSERVERS, PIN, TRANSLATORS, load_all, remove_pins};
+use super::socket_hooks::{CgroupTarget, OBSERVERS, PIN, TRANSLATORS, load_all, pin, remove_pins};
 use crate::config::SocketPathMode;
 use crate::maps::{
     MapError, PinError, Pins, Predecessor, ProgramRejection, SocketScope, running_kernel,
@@ -112,8 +113,10 @@ pub(super) fn netns_cookie() -> io::Result<u64> {
 /// The attached programs. Dropping it detaches them, unless their links are pinned.
 pub struct SocketPath {
     cgroup: PathBuf,
-    /// Held for their effect.
-    _links: Vec<FdLink>,
+    /// What the names of the links' pins begin with.
+    prefix: String,
+    /// By the names of the hooks.
+    links: BTreeMap<&'static str, FdLink>,
 }
 
 impl SocketPath {
@@ -151,9 +154,9 @@ impl SocketPath {
         for hook in &observers {
             observing.push((hook, place.attach(object, hook)?));
         }
-        let mut links = Vec::new();
+        let mut links = BTreeMap::new();
         for hook in &translators {
-            links.push(place.put(object, hook)?);
+            links.insert(hook.name(), place.put(object, hook)?);
         }
         if let Some(predecessor) = predecessor {
             synchronize_rcu();
@@ -162,13 +165,28 @@ impl SocketPath {
             }
         }
         for (hook, link) in observing {
-            links.push(place.pin(link, hook)?);
+            links.insert(hook.name(), place.pin(link, hook.name())?);
         }
         place.remove_others();
         Ok(Self {
             cgroup: path,
-            _links: links,
+            prefix: place.prefix,
+            links,
         })
+    }
+
+    /// Pins links again whose pins were removed.
+    pub(super) fn keep_pins(&mut self, pins: &Pins) -> Result<(), SocketPathError> {
+        let names: Vec<_> = self.links.keys().copied().collect();
+        for name in names {
+            if !pins.link(&format!("{}{name}", self.prefix)).exists()
+                && let Some(link) = self.links.remove(name)
+            {
+                let link = pin(link, pins, &self.prefix, name)?;
+                self.links.insert(name, link);
+            }
+        }
+        Ok(())
     }
 
     /// Detaches what an agent has left at sockets.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use netlink_packet_netfilter::conntrack::{
     ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol as Number, Status, Tuple,
 };
@@ -11,57 +11,125 @@ use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
 };
 use proxy_ebpf::layout::protocol;
-use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
 use rtnetlink::proto::{ConnectionHandle, new_connection};
 use rtnetlink::sys;
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
+use tokio::task::JoinHandle;
 
-/// A connection as its client sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A connection whose destination netfilter changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Connection {
     /// The number of its protocol.
     pub protocol: u8,
     /// The client.
+    pub client: SocketAddr,
+    /// Whom the client speaks to, before netfilter has changed that.
+    pub frontend: SocketAddr,
+    /// Who answers.
+    pub endpoint: SocketAddr,
+    /// Whom the endpoint answers: the client, or an address of this node where netfilter has
+    /// masqueraded it.
     pub source: SocketAddr,
-    /// Whom the client speaks to, before netfilter has translated that.
-    pub destination: SocketAddr,
+    /// Whether it is more than a first packet (`IPS_ASSURED`).
+    pub is_established: bool,
 }
 
-/// Connections whose destination netfilter has changed: those that a proxy with its rules
-/// there has made.
-///
-/// # Errors
-///
-/// The kernel has no connection tracking, or does not let it be listed.
-pub async fn translated_by_netfilter() -> io::Result<Vec<Connection>> {
-    let (connection, handle, _) = new_connection(NETLINK_NETFILTER)?;
-    let connection = tokio::spawn(connection);
-    let result = all(&handle).await;
-    connection.abort();
-    result
+/// Netfilter's connection tracking, asked by ctnetlink.
+pub struct Conntrack {
+    handle: ConnectionHandle<NetfilterMessage>,
+    connection: JoinHandle<()>,
 }
 
-async fn all(handle: &ConnectionHandle<NetfilterMessage>) -> io::Result<Vec<Connection>> {
-    let mut found = Vec::new();
-    for family in [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6] {
-        let request = NetfilterMessage::new(
-            NetfilterHeader::new(family, 0, 0),
-            ConntrackMessage::Get(Vec::new()),
-        );
-        let mut message = NetlinkMessage::from(request);
-        message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        let mut answers = handle
-            .request(message, sys::SocketAddr::new(0, 0))
-            .map_err(io::Error::other)?;
-        while let Some(answer) = answers.next().await {
-            match answer.payload {
-                NetlinkPayload::InnerMessage(message) => found.extend(translated(&message)),
-                NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                _ => {}
+impl Conntrack {
+    /// Opens a socket. Needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no netlink of netfilter.
+    pub fn open() -> io::Result<Self> {
+        let (connection, handle, _) = new_connection(NETLINK_NETFILTER)?;
+        Ok(Self {
+            handle,
+            connection: tokio::spawn(connection),
+        })
+    }
+
+    /// Connections whose destination netfilter has changed: those that a proxy with its rules
+    /// there has made.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no connection tracking, or does not let it be listed.
+    pub async fn translated(&self) -> io::Result<Vec<Connection>> {
+        let mut found = Vec::new();
+        for family in [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6] {
+            let mut answers = self.request(
+                family,
+                ConntrackMessage::Get(Vec::new()),
+                NLM_F_REQUEST | NLM_F_DUMP,
+            )?;
+            while let Some(answer) = answers.next().await {
+                match answer.payload {
+                    NetlinkPayload::InnerMessage(message) => found.extend(translated(&message)),
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        return Err(error.to_io());
+                    }
+                    _ => {}
+                }
             }
         }
+        Ok(found)
     }
-    Ok(found)
+
+    /// Has netfilter forget a connection. False if it did not know it any more.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses it.
+    pub async fn forget(&self, connection: &Connection) -> io::Result<bool> {
+        let family = match connection.client {
+            SocketAddr::V4(_) => NetfilterProtoFamily::IPv4,
+            SocketAddr::V6(_) => NetfilterProtoFamily::IPv6,
+        };
+        let original = ConntrackAttribute::CtaTupleOrig(original_tuple(connection));
+        let message = ConntrackMessage::Delete(vec![original]);
+        let mut answers = self.request(family, message, NLM_F_REQUEST | NLM_F_ACK)?;
+        while let Some(answer) = answers.next().await {
+            if let NetlinkPayload::Error(error) = answer.payload
+                && error.code.is_some()
+            {
+                let error = error.to_io();
+                return match error.kind() {
+                    io::ErrorKind::NotFound => Ok(false),
+                    _ => Err(error),
+                };
+            }
+        }
+        Ok(true)
+    }
+
+    fn request(
+        &self,
+        family: NetfilterProtoFamily,
+        message: ConntrackMessage,
+        flags: u16,
+    ) -> io::Result<impl Stream<Item = NetlinkMessage<NetfilterMessage>> + use<>> {
+        let request = NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message);
+        let mut message = NetlinkMessage::from(request);
+        message.header.flags = flags;
+        self.handle
+            .request(message, sys::SocketAddr::new(0, 0))
+            .map_err(io::Error::other)
+    }
+}
+
+impl Drop for Conntrack {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
 }
 
 /// The connection of an entry whose destination was changed.
@@ -70,20 +138,53 @@ fn translated(message: &NetfilterMessage) -> Option<Connection> {
         return None;
     };
     let mut original = None;
-    let mut is_translated = false;
+    let mut reply = None;
+    let mut status = Status::empty();
     for attribute in attributes {
         match attribute {
-            ConntrackAttribute::CtaTupleOrig(tuple) => original = connection(tuple),
-            ConntrackAttribute::CtaStatus(status) => {
-                is_translated = status.contains(Status::DstNat);
-            }
+            ConntrackAttribute::CtaTupleOrig(tuple) => original = ends(tuple),
+            ConntrackAttribute::CtaTupleReply(tuple) => reply = ends(tuple),
+            ConntrackAttribute::CtaStatus(it) => status = *it,
             _ => {}
         }
     }
-    original.filter(|_| is_translated)
+    let (protocol, client, frontend) = original?;
+    let (_, endpoint, source) = reply?;
+    status.contains(Status::DstNat).then_some(Connection {
+        protocol,
+        client,
+        frontend,
+        endpoint,
+        source,
+        is_established: status.contains(Status::Assured),
+    })
 }
 
-fn connection(tuple: &[Tuple]) -> Option<Connection> {
+/// How the client's packets are, before they are translated.
+fn original_tuple(connection: &Connection) -> Vec<Tuple> {
+    let Connection {
+        client, frontend, ..
+    } = connection;
+    let number = match connection.protocol {
+        protocol::TCP => Number::Tcp,
+        protocol::UDP => Number::Udp,
+        _ => Number::Sctp,
+    };
+    vec![
+        Tuple::Ip(vec![
+            IPTuple::SourceAddress(client.ip()),
+            IPTuple::DestinationAddress(frontend.ip()),
+        ]),
+        Tuple::Proto(vec![
+            ProtoTuple::Protocol(number),
+            ProtoTuple::SourcePort(client.port()),
+            ProtoTuple::DestinationPort(frontend.port()),
+        ]),
+    ]
+}
+
+/// Protocol, source and destination of a tuple.
+fn ends(tuple: &[Tuple]) -> Option<(u8, SocketAddr, SocketAddr)> {
     let mut addresses: [Option<IpAddr>; 2] = [None; 2];
     let mut ports: [Option<u16>; 2] = [None; 2];
     let mut number = None;
@@ -113,9 +214,11 @@ fn connection(tuple: &[Tuple]) -> Option<Connection> {
             _ => {}
         }
     }
-    Some(Connection {
-        protocol: number?,
-        source: SocketAddr::new(addresses[0]?, ports[0]?),
-        destination: SocketAddr::new(addresses[1]?, ports[1]?),
-    })
+    let [source, destination] = addresses;
+    let [source_port, destination_port] = ports;
+    Some((
+        number?,
+        SocketAddr::new(source?, source_port?),
+        SocketAddr::new(destination?, destination_port?),
+    ))
 }

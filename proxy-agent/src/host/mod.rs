@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::config::PortRange;
-pub use conntrack::{Connection, translated_by_netfilter};
+pub use conntrack::{Connection, Conntrack};
 pub use memory::total_memory;
 pub use nat_ports::{NatPorts, nat_ports};
 pub use sockets::{ConnectedSocket, connected_tcp, connected_udp, destroy};

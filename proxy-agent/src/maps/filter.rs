@@ -117,6 +117,14 @@ impl Filter {
         bits.into_iter().try_for_each(|bits| self.set(bits))
     }
 
+    /// Sets the bits without which no packet to an address would be looked at.
+    pub(super) fn set_destination(&mut self, address: IpAddr) -> Result<(), MapError> {
+        self.set(match address {
+            IpAddr::V4(address) => FilterBits::of_destination(&V4::from(address)),
+            IpAddr::V6(address) => FilterBits::of_destination(&V6::from(address)),
+        })
+    }
+
     fn set(&mut self, bits: FilterBits) -> Result<(), MapError> {
         if !bits.are_in(self.bits.get(bits.word)?) {
             self.bits.set_bits(bits.word, bits.mask)?;

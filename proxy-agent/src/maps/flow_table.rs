@@ -163,7 +163,8 @@ impl<A: Address> OpenFlowTable<A> {
         }
     }
 
-    fn find(&self, key: &KeyParts<'_, A>) -> Option<Record<'_, A>> {
+    /// The record under a key.
+    pub(super) fn find(&self, key: &KeyParts<'_, A>) -> Option<Record<'_, A>> {
         let place = Place::of(key, self.seed);
         let buckets = self.mapped.buckets();
         let count = u32::try_from(buckets.len()).unwrap_or(u32::MAX);

@@ -1,5 +1,7 @@
 //! The maps in the kernel.
 
+use std::net::IpAddr;
+
 use aya::maps::{MapData, PerCpuArray};
 use proxy_ebpf::layout::{Counter, NatPort, Port, SlotPair, Traffic, V4, V6, maps};
 
@@ -47,6 +49,13 @@ impl KernelMaps {
             Family::V4 => self.v4.backend_traffic.get(index),
             Family::V6 => self.v6.backend_traffic.get(index),
         }
+    }
+}
+
+impl KernelMaps {
+    /// Has the programs look at packets to an address: replies of flows that are taken over.
+    pub fn expect_replies_to(&mut self, address: IpAddr) -> Result<(), MapError> {
+        self.filter.set_destination(address)
     }
 }
 

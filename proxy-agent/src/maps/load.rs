@@ -15,6 +15,7 @@ use super::filter::Filter;
 use super::flow_seed;
 use super::flow_table::FlowTable;
 use super::kernel::KernelMaps;
+use super::lasting_maps::{LastingMaps, pinned};
 use super::layout5;
 use super::migrate::OldLayout;
 use super::object::{SocketScope, object};
@@ -40,6 +41,8 @@ pub struct Loaded {
     pub flow_seed: FlowSeed,
     /// For flows that are not the programs'.
     pub netfilter_flows: NetfilterFlows,
+    /// Those of its maps that outlive the agent.
+    pub lasting: LastingMaps,
     /// The last agent's maps, where these are only a copy.
     pub predecessor: Option<Predecessor>,
     /// What XDP can do with devices: nothing. Always new, since XDP ends with its agent.
@@ -144,18 +147,8 @@ pub fn load_new(
 
 /// Pins the maps in the place of any that are pinned.
 fn pin(object: &Ebpf, pins: &Pins) -> Result<(), MapError> {
-    pins.replace_maps(|folder| {
-        pinned().try_for_each(|MapSpec { name, .. }| {
-            let map = object.map(name).ok_or(MapError::Missing(name))?;
-            map.pin(folder.join(name))
-                .map_err(|source| MapError::Pin { map: name, source })
-        })
-    })
-}
-
-/// The maps that outlive the agent.
-fn pinned() -> impl Iterator<Item = &'static MapSpec> {
-    maps::ALL.iter().filter(|map| map.lifetime.is_pinned())
+    let maps = LastingMaps::of(object)?;
+    pins.replace_maps(|folder| maps.pin(folder))
 }
 
 /// Whether pinned maps go with the configured sizes.
@@ -200,6 +193,7 @@ impl Loaded {
         seed: FlowSeed,
         origin: Origin,
     ) -> Result<Self, MapError> {
+        let lasting = LastingMaps::of(&object)?;
         let records = RecordTables::of(&object)?;
         let netfilter_flows = NetfilterFlows::of(&object, seed)?;
         let mut shared = SharedMaps::open(&mut object, sizes)?;
@@ -223,6 +217,7 @@ impl Loaded {
             netfilter_flows,
             programs: object,
             origin,
+            lasting,
             predecessor: None,
         })
     }

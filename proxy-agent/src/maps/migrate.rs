@@ -168,7 +168,8 @@ fn reopened(map: &Map) -> Result<MapData, aya::maps::MapError> {
     | Map::HashMap(data)
     | Map::LruHashMap(data)
     | Map::LpmTrie(data)
-    | Map::PerCpuArray(data)) = map
+    | Map::PerCpuArray(data)
+    | Map::ProgramArray(data)) = map
     else {
         return Err(aya::maps::MapError::InvalidMapType { map_type: 0 });
     };

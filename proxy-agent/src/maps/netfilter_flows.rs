@@ -1,5 +1,5 @@
-//! Flows that netfilter translates: they began before the programs were attached, and go
-//! on as they are.
+//! Flows that netfilter translates: they began before the programs were attached. Those to an endpoint
+//! that is known are taken over; the others go on as they are.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +14,7 @@ use super::MapError;
 use super::clock::now;
 use super::flow_table::{FlowTable, OpenFlowTable};
 use crate::host::Connection;
+use crate::plan::BackendId;
 
 /// The tables in which such flows are noted.
 pub struct NetfilterFlows {
@@ -21,6 +22,23 @@ pub struct NetfilterFlows {
     v6: FlowTable<V6>,
     seed: FlowSeed,
 }
+
+/// The same tables, mapped.
+pub struct OpenNetfilterFlows {
+    v4: OpenFlowTable<V4>,
+    v6: OpenFlowTable<V6>,
+    now: u32,
+}
+
+/// No backend: of a flow that is left to netfilter.
+const NONE: BackendId = BackendId {
+    index: u32::MAX,
+    generation: 0,
+    service: u32::MAX,
+};
+
+/// What makes a record one whose packets pass untouched.
+const UNTOUCHED: u32 = flow_flags::NETFILTER;
 
 impl NetfilterFlows {
     /// The tables of a loaded object.
@@ -32,56 +50,180 @@ impl NetfilterFlows {
         })
     }
 
-    /// Notes that packets of these connections are to pass untouched; what the programs
-    /// know better stays.
+    /// Maps them, for a moment: what is mapped counts as this process's memory.
     ///
     /// # Errors
     ///
     /// A table cannot be mapped, or the clock not be read.
-    pub fn note(&self, connections: &[Connection]) -> io::Result<()> {
-        let now = now()?;
-        let v4 = self.v4.open(self.seed).map_err(io::Error::other)?;
-        let v6 = self.v6.open(self.seed).map_err(io::Error::other)?;
-        for connection in connections {
-            let ends = (connection.source, connection.destination);
-            match (ends.0.ip(), ends.1.ip()) {
-                (IpAddr::V4(a), IpAddr::V4(b)) => {
-                    let tuple = tuple([a.into(), b.into()], ends);
-                    insert(&v4, tuple, connection.protocol, now);
-                }
-                (IpAddr::V6(a), IpAddr::V6(b)) => {
-                    let tuple = tuple([a.into(), b.into()], ends);
-                    insert(&v6, tuple, connection.protocol, now);
-                }
-                _ => {}
-            }
+    pub fn open(&self) -> io::Result<OpenNetfilterFlows> {
+        Ok(OpenNetfilterFlows {
+            v4: self.v4.open(self.seed).map_err(io::Error::other)?,
+            v6: self.v6.open(self.seed).map_err(io::Error::other)?,
+            now: now()?,
+        })
+    }
+}
+
+impl OpenNetfilterFlows {
+    /// Notes that packets of a connection are to pass untouched for now; with its backend, how they
+    /// will be translated. What the programs know better stays.
+    pub fn note(&self, connection: &Connection, backend: Option<BackendId>) {
+        match connection.client.ip() {
+            IpAddr::V4(_) => note(&self.v4, connection, backend, self.now),
+            IpAddr::V6(_) => note(&self.v6, connection, backend, self.now),
         }
-        Ok(())
+    }
+
+    /// Has the programs translate a connection from now on that was noted with its backend.
+    pub fn adopt(&self, connection: &Connection) {
+        match connection.client.ip() {
+            IpAddr::V4(_) => adopt(&self.v4, connection),
+            IpAddr::V6(_) => adopt(&self.v6, connection),
+        }
+    }
+
+    /// Forgets a connection that netfilter does not translate any more.
+    pub fn expire(&self, connection: &Connection) {
+        match connection.client.ip() {
+            IpAddr::V4(_) => expire(&self.v4, connection, self.now),
+            IpAddr::V6(_) => expire(&self.v6, connection, self.now),
+        }
     }
 }
 
-fn tuple<A>([source, destination]: [A; 2], ends: (SocketAddr, SocketAddr)) -> Tuple<A> {
-    Tuple {
-        source,
-        destination,
-        source_port: Port::new(ends.0.port()),
-        destination_port: Port::new(ends.1.port()),
+/// An IP version's addresses as they are in a connection.
+trait FromIp: Address {
+    fn from_ip(ip: IpAddr) -> Option<Self>;
+}
+
+impl FromIp for V4 {
+    fn from_ip(ip: IpAddr) -> Option<Self> {
+        match ip {
+            IpAddr::V4(address) => Some(address.into()),
+            IpAddr::V6(_) => None,
+        }
     }
 }
 
-fn insert<A: Address>(table: &OpenFlowTable<A>, tuple: Tuple<A>, number: u8, now: u32) {
-    let key = KeyParts::of(&tuple, number, Edge::Ingress);
-    // Without room a connection is as one that nobody knows.
-    table.insert(&NewRecord {
+impl FromIp for V6 {
+    fn from_ip(ip: IpAddr) -> Option<Self> {
+        match ip {
+            IpAddr::V6(address) => Some(address.into()),
+            IpAddr::V4(_) => None,
+        }
+    }
+}
+
+/// The tuples of a client's packets, before and after they are translated.
+fn tuples<A: FromIp>(connection: &Connection) -> Option<[Tuple<A>; 2]> {
+    let tuple = |source: SocketAddr, destination: SocketAddr| {
+        Some(Tuple {
+            source: A::from_ip(source.ip())?,
+            destination: A::from_ip(destination.ip())?,
+            source_port: Port::new(source.port()),
+            destination_port: Port::new(destination.port()),
+        })
+    };
+    Some([
+        tuple(connection.client, connection.frontend)?,
+        tuple(connection.source, connection.endpoint)?,
+    ])
+}
+
+/// How a connection's packets travel: as the pipeline has it for new flows.
+fn flags_of(connection: &Connection) -> u32 {
+    let flag = |is_set, bit| if is_set { bit } else { 0 };
+    let is_masqueraded = connection.source.ip() != connection.client.ip();
+    let is_hairpin = connection.endpoint.ip() == connection.client.ip();
+    flow_flags::of_protocol(connection.protocol)
+        | flag(!connection.is_established, flow_flags::EMBRYONIC)
+        | flag(is_masqueraded, flow_flags::REDIRECT)
+        | flag(is_masqueraded && is_hairpin, flow_flags::HAIRPIN)
+}
+
+/// Where a connection's replies are seen.
+fn edge_of_replies(connection: &Connection) -> Edge {
+    if flags_of(connection) & flow_flags::REDIRECT == 0 {
+        Edge::Egress
+    } else {
+        Edge::Ingress
+    }
+}
+
+fn note<A: FromIp>(
+    table: &OpenFlowTable<A>,
+    connection: &Connection,
+    backend: Option<BackendId>,
+    now: u32,
+) {
+    let Some([client, wire]) = tuples::<A>(connection) else {
+        return;
+    };
+    let flags = flags_of(connection) | UNTOUCHED;
+    let BackendId {
+        index,
+        generation,
+        service,
+    } = backend.unwrap_or(NONE);
+    let record = |key, tuple, flags| NewRecord {
         key,
-        tuple: key,
-        // Of no backend.
-        backend: u32::MAX,
-        generation: 0,
-        service: u32::MAX,
+        tuple,
+        backend: index,
+        generation,
+        service,
         packets: 0,
         client_end: 0,
-        flags: flow_flags::NETFILTER | flow_flags::REPLY | flow_flags::of_protocol(number),
+        flags,
         now,
-    });
+    };
+    let number = connection.protocol;
+    let key = KeyParts::of(&client, number, Edge::Ingress);
+    // Without room a connection is as one that nobody knows.
+    if backend.is_none() {
+        table.insert(&record(key, key, flags | flow_flags::REPLY));
+        return;
+    }
+    let reply_key = KeyParts::of_answers(&wire, number, edge_of_replies(connection));
+    let answers = KeyParts::of_answers(&client, 0, Edge::Ingress);
+    let seen = if connection.is_established {
+        flow_flags::SEEN_REPLY
+    } else {
+        0
+    };
+    if table.insert(&record(
+        reply_key,
+        answers,
+        flags | flow_flags::REPLY | seen,
+    )) {
+        let translated = KeyParts::of(&wire, 0, Edge::Ingress);
+        table.insert(&record(key, translated, flags));
+    }
+}
+
+fn adopt<A: FromIp>(table: &OpenFlowTable<A>, connection: &Connection) {
+    let Some([client, wire]) = tuples::<A>(connection) else {
+        return;
+    };
+    let number = connection.protocol;
+    for key in [
+        KeyParts::of_answers(&wire, number, edge_of_replies(connection)),
+        KeyParts::of(&client, number, Edge::Ingress),
+    ] {
+        if let Some(record) = table.find(&key) {
+            record.set_flags(record.flags() & !UNTOUCHED);
+        }
+    }
+}
+
+fn expire<A: FromIp>(table: &OpenFlowTable<A>, connection: &Connection, now: u32) {
+    const LONG_AGO: u32 = 1 << 30;
+    let Some([client, _]) = tuples::<A>(connection) else {
+        return;
+    };
+    let key = KeyParts::of(&client, connection.protocol, Edge::Ingress);
+    if let Some(record) = table.find(&key)
+        && record.flags() & UNTOUCHED != 0
+    {
+        record.set_last_seen(now.wrapping_sub(LONG_AGO));
+    }
 }

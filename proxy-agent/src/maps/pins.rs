@@ -9,14 +9,17 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::linux::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use proxy_ebpf::layout::VERSION;
 use tracing::warn;
 
 use super::pinned_link::detach;
+use super::{LastingMaps, MapError};
 
 /// The agent's folder in a BPF file system.
 const FOLDER: &str = "proxy-agent";
@@ -52,8 +55,43 @@ pub enum PinError {
 /// The agent's folder, this process's own for as long as this lives.
 #[derive(Debug)]
 pub struct Pins {
+    bpffs: PathBuf,
     folder: PathBuf,
+    /// That of the file system: the folder may be removed while the agent runs.
+    lock: Lock,
+    /// That of the folder, which older agents look at.
+    _folder_lock: Flock<File>,
+}
+
+/// The lock of the one agent that uses a BPF file system.
+#[derive(Debug)]
+struct Lock {
+    /// The device number of the file system: another one may be mounted in its place.
+    device: u64,
     _lock: Flock<File>,
+}
+
+impl Lock {
+    fn take(bpffs: &Path) -> Result<Self, PinError> {
+        let root = File::open(bpffs).map_err(failed(bpffs))?;
+        let device = root.metadata().map_err(failed(bpffs))?.st_dev();
+        let lock = lock(root, bpffs)?;
+        Ok(Self {
+            device,
+            _lock: lock,
+        })
+    }
+
+    fn is_of(&self, bpffs: &Path) -> bool {
+        fs::metadata(bpffs).is_ok_and(|it| it.st_dev() == self.device)
+    }
+}
+
+fn lock(file: File, path: &Path) -> Result<Flock<File>, PinError> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        Errno::EWOULDBLOCK => PinError::InUse(path.to_owned()),
+        error => failed(path)(error.into()),
+    })
 }
 
 impl Pins {
@@ -64,15 +102,39 @@ impl Pins {
             return Err(PinError::NoFileSystem(bpffs.to_owned()));
         }
         let folder = bpffs.join(FOLDER);
+        let bpffs_lock = Lock::take(bpffs)?;
         let links = folder.join(LINKS);
         let file = fs::create_dir_all(&links).and_then(|()| File::open(&folder));
-        let file = file.map_err(failed(&folder))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| PinError::InUse(folder.clone()))?;
+        let folder_lock = lock(file.map_err(failed(&folder))?, &folder)?;
         Ok(Self {
+            bpffs: bpffs.to_owned(),
             folder,
-            _lock: lock,
+            lock: bpffs_lock,
+            _folder_lock: folder_lock,
         })
+    }
+
+    /// Makes anew what somebody has removed while the agent runs: the folder, and the pins
+    /// of these maps. Whether there was something to make.
+    ///
+    /// # Errors
+    ///
+    /// There is no BPF file system any more, another agent uses the one that there is now,
+    /// or the kernel refuses.
+    pub fn restore(&mut self, maps: &LastingMaps) -> Result<bool, MapError> {
+        if !is_bpffs(&self.bpffs).unwrap_or(false) {
+            return Err(PinError::NoFileSystem(self.bpffs.clone()).into());
+        }
+        if !self.lock.is_of(&self.bpffs) {
+            self.lock = Lock::take(&self.bpffs)?;
+        }
+        let links = self.folder.join(LINKS);
+        if links.is_dir() && maps.are_in(&self.maps()) {
+            return Ok(false);
+        }
+        fs::create_dir_all(&links).map_err(failed(&links))?;
+        self.replace_maps(|folder| maps.pin(folder))?;
+        Ok(true)
     }
 
     /// Where the maps of this layout are, once they are complete.

@@ -6,17 +6,17 @@ use tracing::error;
 
 use super::pending::PendingWrites;
 use super::{MapError, Maps};
-use crate::plan::{FrontendId, Write};
+use crate::plan::{After, Group, Write, WrittenElement};
 
 /// Maps, and writes that are pending.
 pub struct Writer<M> {
     maps: M,
-    /// Writes that a map refused; until they succeed nothing that they replace may be
-    /// used again.
+    /// Writes that a map refused, and what comes after them; until they succeed nothing
+    /// that they replace may be used again.
     pending: PendingWrites,
     pending_since: Option<Instant>,
-    /// Frontends that were not written, with the reason.
-    failures: Vec<(FrontendId, String)>,
+    /// Ids of Service ports that were not written, with the reason.
+    failures: Vec<(u32, String)>,
     made: u64,
 }
 
@@ -47,30 +47,47 @@ impl<M: Maps> Writer<M> {
         self.maps
     }
 
-    /// Makes a write; a failed one is pending. One that is pending for the same element is
-    /// forgotten: it would come after what is newer.
+    /// Makes a write that no plan says more of.
     pub fn write(&mut self, write: Write) {
-        if self.has_pending() {
+        let after = After::Groups(vec![write.group()]);
+        self.write_after(&after, write);
+    }
+
+    /// Makes a write, unless something is pending that has to be written before: then it is
+    /// pending as well, as it is when it fails. One that is pending for the same element is
+    /// forgotten: it would come after what is newer.
+    pub fn write_after(&mut self, after: &After, write: Write) {
+        let group = match after {
+            After::Groups(groups) => groups.first().copied(),
+            After::All => None,
+        };
+        if !self.pending.delays(after, &write.element()) && self.make(&write, group) {
             self.pending.forget(&write.element());
+        } else {
+            self.pending.push(after, write);
         }
-        self.make(write);
         self.update_pending_since();
     }
 
-    fn make(&mut self, write: Write) {
+    /// Makes a write of a group; whether that worked.
+    fn make(&mut self, write: &Write, group: Option<Group>) -> bool {
         self.made += 1;
-        if let Err(error) = self.maps.write(&write) {
-            self.note_failure(&write, error);
-            self.pending.push(write);
-            self.pending_since.get_or_insert_with(Instant::now);
-        }
+        let made = self.maps.write(write);
+        made.map_err(|error| self.note_failure(write, group, error))
+            .is_ok()
     }
 
-    /// Retries pending writes. To be called before new ones are made, which may be of use
-    /// only after them.
+    /// Retries pending writes: those of each group up to the first that fails. To be called
+    /// before new ones are made, which may be of use only after them.
     pub fn retry_pending(&mut self) {
-        for write in self.pending.take() {
-            self.make(write);
+        for queue in self.pending.queues() {
+            while let Some((place, pending)) = self.pending.pop(queue) {
+                if !self.make(&pending.write, Some(pending.group)) {
+                    self.pending.put(queue, place, pending);
+                    break;
+                }
+            }
+            self.pending.remove_if_empty(queue);
         }
         self.update_pending_since();
     }
@@ -78,7 +95,19 @@ impl<M: Maps> Writer<M> {
     fn update_pending_since(&mut self) {
         if self.pending.is_empty() {
             self.pending_since = None;
+        } else {
+            self.pending_since.get_or_insert_with(Instant::now);
         }
+    }
+
+    /// Whether all is written that has to be.
+    pub fn is_written(&self, after: &After) -> bool {
+        !self.pending.holds_up(after)
+    }
+
+    /// Whether a write for an element is pending.
+    pub fn is_pending(&self, element: &WrittenElement) -> bool {
+        self.pending.has(element)
     }
 
     /// Whether a write is pending.
@@ -91,8 +120,8 @@ impl<M: Maps> Writer<M> {
         self.pending_since
     }
 
-    /// Frontends that could not be put in place since the last call, with the reason.
-    pub fn take_failures(&mut self) -> Vec<(FrontendId, String)> {
+    /// Ids of Service ports that could not be written since the last call, with the reason.
+    pub fn take_failures(&mut self) -> Vec<(u32, String)> {
         std::mem::take(&mut self.failures)
     }
 
@@ -102,7 +131,7 @@ impl<M: Maps> Writer<M> {
     }
 
     /// Logs a write that a map refused.
-    fn note_failure(&mut self, write: &Write, error: MapError) {
+    fn note_failure(&mut self, write: &Write, group: Option<Group>, error: MapError) {
         let error = anyhow::Error::from(error);
         match write {
             Write::Frontend { id, .. } | Write::RemoveFrontend { id } => error!(
@@ -111,8 +140,8 @@ impl<M: Maps> Writer<M> {
             ),
             _ => error!("map write failed, will retry: {error:#}"),
         }
-        if let Write::Frontend { id, .. } = write {
-            self.failures.push((*id, format!("{error:#}")));
+        if let Some(Group::Port(service)) = group {
+            self.failures.push((service, format!("{error:#}")));
         }
     }
 }
@@ -155,7 +184,7 @@ mod tests {
     fn what_is_pending_does_not_come_after_what_is_newer() {
         let mut writer = Writer::new(Refusing::default());
         let (kept, gone) = (address(1), address(2));
-        writer.maps_mut().refusals = 4;
+        writer.maps_mut().refusals = 2;
         for address in [kept, gone] {
             writer.write(Write::ClusterIp { address });
         }

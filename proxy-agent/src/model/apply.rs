@@ -3,6 +3,7 @@
 //! Every Service that a change can affect is marked dirty before it is applied; its desired
 //! state at that time is what `take_changes` compares with.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::Model;
@@ -15,7 +16,8 @@ use super::store::ServiceId;
 
 impl Model {
     pub(super) fn put_service(&mut self, service: &Service) {
-        let served = ServedService::new(service, &mut self.shared.strings);
+        let allowed = &self.settings.external_ips;
+        let served = ServedService::new(service, allowed, &mut self.shared.strings);
         if let Some(served) = served {
             let id = self.entry(&service.name);
             self.replace_service(id, Some(served));
@@ -31,7 +33,7 @@ impl Model {
         }
     }
 
-    fn replace_service(&mut self, id: ServiceId, new: Option<ServedService>) {
+    pub(super) fn replace_service(&mut self, id: ServiceId, new: Option<ServedService>) {
         let Some(entry) = self.store.get(id) else {
             return;
         };
@@ -41,14 +43,27 @@ impl Model {
         }
         let leaving: Vec<_> = claims_of(old, id).collect();
         let coming: Vec<_> = claims_of(new.as_ref(), id).collect();
+        let addresses = |service: Option<&ServedService>| -> BTreeSet<_> {
+            service.iter().flat_map(|it| it.addresses()).collect()
+        };
+        let (old_addresses, new_addresses) = (addresses(old), addresses(new.as_ref()));
+
         self.mark_dirty(id);
-        for (destination, claim) in leaving.iter().chain(&coming) {
-            let rivals: Vec<_> = self.claims.to(*destination).collect();
-            for rival in rivals {
-                self.mark_dirty(rival.service);
+        let destinations = leaving.iter().chain(&coming).map(|(it, _)| *it);
+        let destinations: BTreeSet<_> = destinations.collect();
+        let owners: Vec<_> = destinations
+            .into_iter()
+            .map(|destination| (destination, self.owner(destination)))
+            .collect();
+        for (destination, owner) in &owners {
+            let heir = self.owner_but(*destination, id);
+            for affected in owner.iter().chain(&heir) {
+                self.mark_dirty(affected.service);
             }
-            if claim.kind == FrontendKind::ClusterIp {
-                self.mark_external_ips_dirty(destination.address);
+        }
+        for (address, kind) in old_addresses.symmetric_difference(&new_addresses) {
+            if *kind == FrontendKind::ClusterIp {
+                self.mark_external_ips_dirty(*address);
             }
         }
 
@@ -59,14 +74,27 @@ impl Model {
         let coming_ips = new.iter().flat_map(ServedService::cluster_ips);
         coming_ips.for_each(|address| self.cluster_ips.take(address));
         for (destination, claim) in leaving {
-            self.claims.remove(destination, claim);
+            let rank = |claim| self.store.rank(claim);
+            self.claims.remove(destination, claim, rank);
         }
-        for (destination, claim) in coming {
-            self.claims.insert(destination, claim);
+        for (address, kind) in old_addresses {
+            self.claims.remove_address(address, kind, id);
         }
         if let Some(entry) = self.store.get_mut(id) {
             entry.service = new.map(Box::new);
         }
+        for (destination, claim) in coming {
+            let rank = |claim| self.store.rank(claim);
+            self.claims.insert(destination, claim, rank);
+        }
+        for (address, kind) in new_addresses {
+            self.claims.add_address(address, kind, id);
+        }
+        let changed = owners
+            .into_iter()
+            .filter(|(destination, owner)| self.owner(*destination) != *owner);
+        let changed: Vec<_> = changed.map(|(destination, _)| destination).collect();
+        self.changed_hands.extend(changed);
         self.mark_health_check_dirty(id);
     }
 
@@ -152,19 +180,15 @@ impl Model {
     /// Touches whoever has or wants `address` as an external IP, and thereby
     /// whoever it could be lost to.
     pub(super) fn mark_external_ips_dirty(&mut self, address: IpAddr) {
-        let mut claims = self.claims.on(address);
-        if !claims.any(|claim| claim.kind == FrontendKind::ExternalIp) {
-            return;
-        }
-        drop(claims);
-        let all: Vec<_> = self.claims.on(address).collect();
-        for claim in all {
-            self.mark_dirty(claim.service);
+        if self.claims.is_external_ip(address) {
+            for service in self.claims.services_on(address) {
+                self.mark_dirty(service);
+            }
         }
     }
 
     /// Notes that something about a Service is about to change.
-    fn mark_dirty(&mut self, id: ServiceId) {
+    pub(super) fn mark_dirty(&mut self, id: ServiceId) {
         let Some(entry) = self.store.get(id) else {
             return;
         };

@@ -1,6 +1,6 @@
 //! The desired state and the warnings of one Service, from what is known.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,11 +9,12 @@ use ipnet::IpNet;
 use super::Model;
 use super::claims::{Claim, Destination};
 use super::desired::{DesiredPort, Frontend, FrontendKind, PortName};
-use super::endpoints::Sets;
+use super::endpoints::Offers;
+use super::limits;
 use super::object::{Family, ObjectName};
-use super::service::{Port, ServedService};
+use super::service::{Port, ServedService, is_in};
 use super::store::{Entry, ServiceId};
-use super::warning::WarningReason;
+use super::warning::{LimitedPart, WarningReason};
 
 /// The label by which a node's zone is known.
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -29,18 +30,14 @@ impl Model {
             return Vec::new();
         };
         let mut desired = Vec::new();
+        let algorithm = service.algorithm(self.settings.algorithm);
+        let forwarding = service.forwarding(self.settings.forwarding);
         for family in service.families() {
-            for (position, port) in (0..).zip(&service.ports) {
+            let offers = Offers::new(&entry.slices, family, service.endpoints_per_port());
+            let source_ranges = self.source_ranges(service, family);
+            for (position, port) in (0..).zip(service.ports()) {
                 let claims = service.port_claims(id, position, port, family);
-                let algorithm = service.algorithm(self.settings.algorithm);
-                let sets = Sets::new(
-                    &entry.slices,
-                    &port.name,
-                    port.protocol,
-                    family,
-                    self.zone(),
-                    algorithm,
-                );
+                let sets = offers.sets(&port.name, port.protocol, self.zone(), algorithm);
                 desired.push((
                     port_name(&entry.name, port, family),
                     DesiredPort {
@@ -53,8 +50,8 @@ impl Model {
                         affinity: service.affinity,
                         algorithm,
                         weights: sets.weights,
-                        forwarding: service.forwarding(self.settings.forwarding),
-                        source_ranges: self.source_ranges(service, family),
+                        forwarding,
+                        source_ranges: source_ranges.clone(),
                     },
                 ));
             }
@@ -64,7 +61,7 @@ impl Model {
 
     /// Who may use a Service's load balancer addresses of a family. Where a range has
     /// an address of this node, they may be their own source as well.
-    fn source_ranges(&self, service: &ServedService, family: Family) -> Option<Vec<IpNet>> {
+    fn source_ranges(&self, service: &ServedService, family: Family) -> Option<Arc<[IpNet]>> {
         let mut allowed = service.source_ranges(family)?.to_vec();
         let node = self.node_addresses().primary;
         if allowed
@@ -76,7 +73,7 @@ impl Model {
         }
         allowed.sort_unstable();
         allowed.dedup();
-        Some(allowed)
+        Some(allowed.into())
     }
 
     fn frontends(&self, claims: impl Iterator<Item = (Destination, Claim)>) -> Vec<Frontend> {
@@ -92,34 +89,50 @@ impl Model {
         frontends
     }
 
-    /// All that is refused of a Service.
+    /// What is refused of a Service: all of it, or the first few reasons and that there are
+    /// more.
     pub(super) fn warnings_of(&self, id: ServiceId, entry: &Entry) -> BTreeSet<WarningReason> {
         let Some(service) = &entry.service else {
             return BTreeSet::new();
         };
-        let conflict = service
-            .claims(id)
-            .filter_map(|(destination, claim)| self.conflict(destination, claim));
-        let not_allowed = service
-            .external_ips()
-            .filter(|address| !self.allows_external_ip(*address))
-            .map(|address| WarningReason::ExternalIpNotAllowed { address });
+        let excess = service.excess().chain(excess_endpoints(entry, service));
         let slices = entry.slices.iter().flat_map(|slice| &*slice.warnings);
         let own = service.warnings.iter().chain(slices).cloned();
-        own.chain(conflict).chain(not_allowed).collect()
-    }
+        let allowed = &self.settings.external_ips;
+        let not_allowed = service.external_ips().iter().filter_map(|address| {
+            let address = *address;
+            (!is_in(address, allowed)).then_some(WarningReason::ExternalIpNotAllowed { address })
+        });
+        let external = service
+            .addresses()
+            .filter(|(_, kind)| *kind == FrontendKind::ExternalIp);
+        let void: BTreeMap<IpAddr, WarningReason> = external
+            .filter_map(|(address, _)| Some((address, self.void(address, id)?)))
+            .collect();
+        let is_void = |destination: &Destination, claim: &Claim| {
+            claim.kind == FrontendKind::ExternalIp && void.contains_key(&destination.address)
+        };
+        let taken = service
+            .claims(id)
+            .filter(|(destination, claim)| !is_void(destination, claim))
+            .filter_map(|(destination, claim)| self.taken(destination, claim));
 
-    fn allows_external_ip(&self, address: IpAddr) -> bool {
-        let mut allowed = self.settings.external_ips.iter();
-        allowed.any(|range| range.contains(&address))
-    }
-
-    /// Why `claim` does not have what it wants. A port that wants one thing
-    /// twice, as its load balancer IP and its external IP, loses nothing.
-    fn conflict(&self, destination: Destination, claim: Claim) -> Option<WarningReason> {
-        if let Some(reason) = self.blocked(destination.address, claim) {
-            return Some(reason);
+        let reasons = excess.chain(own).chain(not_allowed);
+        let reasons = reasons.chain(void.values().cloned()).chain(taken);
+        let mut told = BTreeSet::new();
+        for reason in reasons {
+            if told.len() == limits::WARNINGS && !told.contains(&reason) {
+                told.insert(WarningReason::More);
+                break;
+            }
+            told.insert(reason);
         }
+        told
+    }
+
+    /// Why `claim` does not have what it wants: another one has it. A port that wants one
+    /// thing twice, as its load balancer IP and its external IP, loses nothing.
+    fn taken(&self, destination: Destination, claim: Claim) -> Option<WarningReason> {
         let owner = self.owner(destination)?;
         if (owner.service, owner.port) == (claim.service, claim.port) {
             return None;
@@ -138,47 +151,46 @@ impl Model {
     }
 
     /// Who has `destination`.
-    fn owner(&self, destination: Destination) -> Option<Claim> {
-        self.claims
-            .to(destination)
-            .filter(|claim| self.blocked(destination.address, *claim).is_none())
-            .min_by_key(|claim| self.rank(*claim))
+    pub(super) fn owner(&self, destination: Destination) -> Option<Claim> {
+        self.owner_among(destination, |_| true)
     }
 
-    /// The order in which claims win: a ClusterIP, which the API server
-    /// allocates so that nobody else has it, before all that people write;
-    /// then the oldest Service.
-    fn rank(&self, claim: Claim) -> impl Ord {
-        let is_written = claim.kind != FrontendKind::ClusterIp;
-        let entry = self.store.get(claim.service);
-        let created = entry
-            .and_then(|entry| entry.service.as_ref())
-            .map(|service| service.created);
-        let name = entry.map(|entry| &entry.name);
-        (is_written, created, name, claim.port, claim.kind)
+    /// Who would have `destination` if this Service did not want it.
+    pub(super) fn owner_but(&self, destination: Destination, service: ServiceId) -> Option<Claim> {
+        self.owner_among(destination, |claim| claim.service != service)
+    }
+
+    /// Where an address is a ClusterIP or the node's, external IPs there are void; that of
+    /// the Service whose ClusterIP it is wants only what this Service has anyway.
+    fn owner_among(
+        &self,
+        destination: Destination,
+        wanted: impl Fn(Claim) -> bool,
+    ) -> Option<Claim> {
+        let address = destination.address;
+        let is_cluster_ip = self.claims.with_cluster_ip(address).next().is_some();
+        let external = !is_cluster_ip && !self.is_node_address(address);
+        self.claims.winner(destination, external, wanted)
     }
 
     /// An external IP can be written by anyone who may write a Service, so it
     /// needs leave, and never takes an address that is somebody's already
     /// (CVE-2020-8554).
-    fn blocked(&self, address: IpAddr, claim: Claim) -> Option<WarningReason> {
-        if claim.kind != FrontendKind::ExternalIp {
-            return None;
-        }
-        if !self.allows_external_ip(address) {
-            return Some(WarningReason::ExternalIpNotAllowed { address });
-        }
+    fn void(&self, address: IpAddr, service: ServiceId) -> Option<WarningReason> {
         if self.is_node_address(address) {
             return Some(WarningReason::ExternalIpIsNodeAddress { address });
         }
-        let owner = self
-            .claims
-            .on(address)
-            .filter(|other| other.kind == FrontendKind::ClusterIp && other.service != claim.service)
-            .min_by_key(|other| self.rank(*other))?;
+        let owners = self.claims.with_cluster_ip(address);
+        let owners = owners
+            .filter(|owner| *owner != service)
+            .filter_map(|owner| {
+                let entry = self.store.get(owner)?;
+                Some((entry.service.as_ref()?.created, &entry.name))
+            });
+        let (_, owner) = owners.min()?;
         Some(WarningReason::ExternalIpIsClusterIp {
             address,
-            owner: self.store.get(owner.service)?.name.clone(),
+            owner: owner.clone(),
         })
     }
 
@@ -201,6 +213,22 @@ fn port_name(service: &ObjectName, port: &Port, family: Family) -> PortName {
         protocol: port.protocol,
         family,
     }
+}
+
+/// That ports of a Service have more endpoints than they may.
+fn excess_endpoints(entry: &Entry, service: &ServedService) -> Option<WarningReason> {
+    let served = service.endpoints_per_port();
+    let most = service.families().filter_map(|family| {
+        let offers = Offers::new(&entry.slices, family, served);
+        let count = |port: &Port| offers.count(&port.name, port.protocol);
+        service.ports().iter().map(count).max()
+    });
+    let asked = most.max().filter(|asked| *asked > served)?;
+    Some(WarningReason::TooMany {
+        what: LimitedPart::Endpoints,
+        served,
+        asked,
+    })
 }
 
 /// The claims of a Service that may be absent.

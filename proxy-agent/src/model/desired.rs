@@ -60,7 +60,7 @@ pub struct DesiredPort {
     pub forwarding: Forwarding,
     /// Who may use its load balancer addresses, of its family; sorted. Everybody where
     /// there is none.
-    pub source_ranges: Option<Vec<IpNet>>,
+    pub source_ranges: Option<Arc<[IpNet]>>,
 }
 
 impl DesiredPort {

@@ -1,6 +1,6 @@
 //! Which endpoints a port has, and which of them new connections may use.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -17,24 +17,43 @@ pub(super) struct Sets {
     pub(super) weights: Vec<Weight>,
 }
 
-impl Sets {
-    /// The sets of the port with this name and protocol, for this algorithm. `slices` are
-    /// ordered by name, `zone` is this node's.
-    pub(super) fn new(
-        slices: &[Slice],
+/// What the slices of a Service offer in one family, by the ports' names, so that a port
+/// is found at once however many there are.
+pub(super) struct Offers<'a> {
+    ports: BTreeMap<(&'a str, Protocol), Vec<(&'a Slice, u16)>>,
+    /// How many endpoints a port may have.
+    limit: usize,
+}
+
+impl<'a> Offers<'a> {
+    /// `slices` are ordered by name.
+    pub(super) fn new(slices: &'a [Slice], family: Family, limit: usize) -> Self {
+        let mut ports: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for slice in slices.iter().filter(|slice| slice.family == family) {
+            for port in &slice.ports {
+                let offers = ports.entry((&*port.name, port.protocol)).or_default();
+                offers.push((slice, port.number));
+            }
+        }
+        Self { ports, limit }
+    }
+
+    /// The sets of the port with this name and protocol, for this algorithm. `zone` is this
+    /// node's.
+    pub(super) fn sets(
+        &self,
         name: &str,
         protocol: Protocol,
-        family: Family,
         zone: Option<&str>,
         algorithm: Algorithm,
-    ) -> Self {
-        let usable = usable(slices, name, protocol, family);
+    ) -> Sets {
+        let usable = self.usable(name, protocol);
         let topology = Topology::of(&usable, zone);
         let weights = weights(&usable, algorithm);
         // Where nothing is ready, no topology holds: all that drain count.
         let cluster = positions(&usable, |usable| topology.allows(usable));
         let local = positions(&usable, |usable| usable.candidate.local);
-        Self {
+        Sets {
             cluster: with_weight(cluster, &weights),
             local: with_weight(local, &weights),
             weights,
@@ -48,20 +67,56 @@ impl Sets {
                 .collect(),
         }
     }
-}
 
-/// The addresses of endpoints that are ready and on this node, of any of `ports`
-/// (name and protocol).
-pub(super) fn ready_here<'a>(
-    slices: &[Slice],
-    ports: impl Iterator<Item = (&'a str, Protocol)>,
-    family: Family,
-) -> BTreeSet<IpAddr> {
-    ports
-        .flat_map(|(name, protocol)| usable(slices, name, protocol, family))
-        .filter(|usable| usable.candidate.local && usable.is_ready())
-        .map(|usable| usable.candidate.address)
-        .collect()
+    /// The addresses of endpoints that are ready and on this node, of any of `ports`
+    /// (name and protocol).
+    pub(super) fn ready_here<'b>(
+        &self,
+        ports: impl Iterator<Item = (&'b str, Protocol)>,
+    ) -> BTreeSet<IpAddr> {
+        ports
+            .flat_map(|(name, protocol)| self.usable(name, protocol))
+            .filter(|usable| usable.candidate.local && usable.is_ready())
+            .map(|usable| usable.candidate.address)
+            .collect()
+    }
+
+    /// How many endpoints a port is offered, those beyond the limit included.
+    pub(super) fn count(&self, name: &str, protocol: Protocol) -> usize {
+        let offered = self.of_port(name, protocol).iter();
+        offered.map(|(slice, _)| slice.endpoints.len()).sum()
+    }
+
+    fn of_port<'s>(&'s self, name: &'s str, protocol: Protocol) -> &'s [(&'a Slice, u16)] {
+        let offered = self.ports.get(&(name, protocol));
+        offered.map_or(&[], Vec::as_slice)
+    }
+
+    /// The endpoints that still serve, by address and port. Of several at one
+    /// place the first counts, but one that terminates gives way to one that does
+    /// not.
+    fn usable(&self, name: &str, protocol: Protocol) -> Vec<Usable<'a>> {
+        let offered = self.of_port(name, protocol).iter();
+        let offered = offered.flat_map(|(slice, port)| {
+            slice.endpoints.iter().map(|candidate| Usable {
+                port: *port,
+                candidate,
+                slice,
+            })
+        });
+        let mut found: Vec<_> = offered.take(self.limit).collect();
+        // The sort is stable, so that the first stays the first.
+        found.sort_by_key(|usable| (usable.candidate.address, usable.port));
+        found.dedup_by(|later, kept| {
+            let same = later.port == kept.port && later.candidate.address == kept.candidate.address;
+            if same && kept.candidate.terminating && !later.candidate.terminating {
+                *kept = *later;
+            }
+            same
+        });
+        found.retain(|usable| usable.candidate.readiness != Readiness::Unusable);
+        found
+    }
 }
 
 /// An endpoint of a slice under one of the slice's ports.
@@ -80,40 +135,6 @@ impl Usable<'_> {
     fn zones(&self) -> &[Arc<str>] {
         self.slice.zones_of(self.candidate)
     }
-}
-
-/// The endpoints that still serve, by address and port. Of several at one
-/// place the first counts, but one that terminates gives way to one that does
-/// not.
-fn usable<'a>(
-    slices: &'a [Slice],
-    name: &str,
-    protocol: Protocol,
-    family: Family,
-) -> Vec<Usable<'a>> {
-    let mut found = Vec::new();
-    for slice in slices.iter().filter(|slice| slice.family == family) {
-        for port in &slice.ports {
-            if *port.name == *name && port.protocol == protocol {
-                found.extend(slice.endpoints.iter().map(|candidate| Usable {
-                    port: port.number,
-                    candidate,
-                    slice,
-                }));
-            }
-        }
-    }
-    // The sort is stable, so that the first stays the first.
-    found.sort_by_key(|usable| (usable.candidate.address, usable.port));
-    found.dedup_by(|later, kept| {
-        let same = later.port == kept.port && later.candidate.address == kept.candidate.address;
-        if same && kept.candidate.terminating && !later.candidate.terminating {
-            *kept = *later;
-        }
-        same
-    });
-    found.retain(|usable| usable.candidate.readiness != Readiness::Unusable);
-    found
 }
 
 /// Positions of those that are ready and allowed, or else of those that are

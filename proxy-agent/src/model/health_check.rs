@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::Model;
-use super::desired::FrontendKind;
-use super::endpoints::ready_here;
+use super::endpoints::Offers;
 use super::object::{Family, ObjectName};
 use super::service::ServedService;
 use super::store::{Entry, ServiceId};
@@ -52,14 +51,9 @@ impl Model {
         }
     }
 
-    /// The same of all Services whose load balancer has `address`.
+    /// The same of all Services with a claim to `address`.
     pub(super) fn mark_health_checks_at_dirty(&mut self, address: IpAddr) {
-        let claims = self.claims.on(address);
-        let balancers = claims.filter(|claim| claim.kind == FrontendKind::LoadBalancer);
-        for service in balancers
-            .map(|claim| claim.service)
-            .collect::<BTreeSet<_>>()
-        {
+        for service in self.claims.services_on(address) {
             self.mark_health_check_dirty(service);
         }
     }
@@ -77,11 +71,10 @@ impl Model {
 }
 
 fn ready_endpoints(entry: &Entry, service: &ServedService, family: Family) -> usize {
-    let ports = service
-        .ports
-        .iter()
-        .map(|port| (&*port.name, port.protocol));
-    ready_here(&entry.slices, ports, family).len()
+    let ports = service.ports().iter();
+    let ports = ports.map(|port| (&*port.name, port.protocol));
+    let offers = Offers::new(&entry.slices, family, service.endpoints_per_port());
+    offers.ready_here(ports).len()
 }
 
 fn health_check_port(entry: &Entry) -> Option<u16> {

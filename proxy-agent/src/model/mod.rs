@@ -27,6 +27,7 @@ pub mod desired;
 mod endpoints;
 mod health_check;
 mod intern;
+mod limits;
 mod node;
 pub mod object;
 mod parse;
@@ -54,7 +55,7 @@ pub use object::{Change, ObjectName};
 pub use parse::{parse_ip, parse_ip_as_written, parse_range};
 pub use warning::{ServiceWarning, WarningReason};
 
-use claims::Claims;
+use claims::{Claims, Destination};
 use cluster_ips::ClusterIps;
 use intern::Interner;
 use object::{Algorithm, Family, Forwarding, Node};
@@ -100,6 +101,9 @@ pub struct Model {
     dirty: Option<BTreeMap<ObjectName, Vec<(PortName, DesiredPort)>>>,
     /// The same for warnings, of which what was handed out is kept below.
     warnings_dirty: Option<BTreeSet<ObjectName>>,
+    /// Destinations that another one has now: all that want them are refused in its favour.
+    /// Who they are is asked when warnings are, not at each change.
+    changed_hands: BTreeSet<Destination>,
     reported_warnings: HashMap<ObjectName, BTreeSet<WarningReason>>,
     /// When the changes happened that slices reported since the last call, in
     /// milliseconds since the epoch.
@@ -131,6 +135,7 @@ impl Model {
             node_listed: false,
             dirty: None,
             warnings_dirty: None,
+            changed_hands: BTreeSet::new(),
             reported_warnings: HashMap::new(),
             triggers: Vec::new(),
             dirty_health_checks: BTreeSet::new(),
@@ -204,10 +209,8 @@ impl Model {
         before: Vec<(PortName, DesiredPort)>,
     ) -> BTreeMap<PortName, Option<DesiredPort>> {
         let mut before: BTreeMap<_, _> = before.into_iter().collect();
-        let after = self.store.by_name(service);
-        let after = after.map(|(id, entry)| self.desired_ports(id, entry));
         let mut changes = BTreeMap::new();
-        for (port, desired) in after.unwrap_or_default() {
+        for (port, desired) in self.desired_of(service) {
             if before.remove(&port).as_ref() != Some(&desired) {
                 changes.insert(port, Some(desired));
             }
@@ -222,11 +225,19 @@ impl Model {
         if !self.is_complete() {
             return Vec::new();
         }
+        let mut contested = BTreeSet::new();
+        for destination in std::mem::take(&mut self.changed_hands) {
+            contested.extend(self.claims.to(destination).map(|claim| claim.service));
+        }
         let dirty = self.warnings_dirty.replace(BTreeSet::new());
-        let dirty = dirty.unwrap_or_else(|| {
+        let dirty = if let Some(mut dirty) = dirty {
+            let entries = contested.into_iter().filter_map(|id| self.store.get(id));
+            dirty.extend(entries.map(|entry| entry.name.clone()));
+            dirty
+        } else {
             let all = self.store.iter().map(|(_, entry)| entry.name.clone());
             all.collect()
-        });
+        };
         let mut new = Vec::new();
         for service in dirty {
             let current = self
@@ -264,9 +275,21 @@ impl Model {
         std::mem::take(&mut self.triggers)
     }
 
+    /// This node's name.
+    pub fn node_name(&self) -> &str {
+        &self.node_name
+    }
+
     /// This node's object.
     pub fn node(&self) -> Option<&Node> {
         self.node.as_ref()
+    }
+
+    /// What the ports of one Service should be.
+    pub fn desired_of(&self, service: &ObjectName) -> Vec<(PortName, DesiredPort)> {
+        let entry = self.store.by_name(service);
+        let desired = entry.map(|(id, entry)| self.desired_ports(id, entry));
+        desired.unwrap_or_default()
     }
 
     /// All that this node should serve, in no order that means anything.

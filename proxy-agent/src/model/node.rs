@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::address::{AddressClass, unusable_class};
 use super::object::Family;
@@ -117,15 +117,7 @@ impl Model {
     /// Takes in new settings; what they decide about is looked at again.
     pub fn configure(&mut self, settings: ModelSettings) {
         if settings.external_ips != self.settings.external_ips {
-            let addresses: BTreeSet<_> = self
-                .store
-                .iter()
-                .filter_map(|(_, entry)| entry.service.as_ref())
-                .flat_map(|service| service.external_ips())
-                .collect();
-            for address in addresses {
-                self.mark_external_ips_dirty(address);
-            }
+            self.allow_external_ips(&settings.external_ips);
         }
         if settings.bind_address != self.settings.bind_address {
             let changed = [settings.bind_address, self.settings.bind_address];
@@ -135,6 +127,20 @@ impl Model {
             self.mark_source_ranges_dirty();
         }
         self.settings = settings;
+    }
+
+    /// Has Services claim the external IPs in these ranges, and no others.
+    fn allow_external_ips(&mut self, allowed: &[IpNet]) {
+        let served = self.store.iter().filter_map(|(id, entry)| {
+            let service = entry.service.as_deref()?;
+            let has_any = !service.external_ips().is_empty();
+            has_any.then(|| (id, service.clone().with_external_ips(allowed)))
+        });
+        for (id, service) in served.collect::<Vec<_>>() {
+            // What is refused changes also where what is served does not.
+            self.mark_dirty(id);
+            self.replace_service(id, Some(service));
+        }
     }
 
     /// Whether packets to `address` are meant for this node itself.

@@ -1,5 +1,6 @@
 //! A Service as the model keeps it: parsed once, with what it refuses of it.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -9,23 +10,28 @@ use super::address::unusable_class;
 use super::claims::{Claim, Destination};
 use super::desired::FrontendKind;
 use super::intern::Interner;
+use super::limits;
 use super::object::{
     Algorithm, Family, Forwarding, Protocol, Service, ServicePort, ServiceType, TrafficPolicy,
 };
 use super::parse::parse_ip;
 use super::source_ranges::SourceRanges;
 use super::store::ServiceId;
-use super::warning::{AddressRole, PortRole, WarningReason};
+use super::warning::{AddressRole, LimitedPart, PortRole, WarningReason};
 
 /// A Service that is served.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ServedService {
     pub(super) created: i64,
     /// Families in which it has a ClusterIP, in the order of [`Family::ALL`].
     families: [bool; 2],
-    /// Addresses that are its own; only of those families.
+    /// The addresses that it claims; only of those families.
     addresses: Box<[(IpAddr, FrontendKind)]>,
-    pub(super) ports: Box<[Port]>,
+    /// The external IPs that it asks for, allowed or not.
+    external_ips: Box<[IpAddr]>,
+    ports: Box<[Port]>,
+    /// How many of its ports are served.
+    served_ports: usize,
     pub(super) internal_policy: TrafficPolicy,
     pub(super) external_policy: TrafficPolicy,
     pub(super) affinity: Option<u32>,
@@ -43,7 +49,7 @@ pub(super) struct ServedService {
 }
 
 /// A port of a Service; its numbers are good.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Port {
     pub(super) name: Arc<str>,
     pub(super) protocol: Protocol,
@@ -52,9 +58,14 @@ pub(super) struct Port {
 }
 
 impl ServedService {
-    /// Takes what can be served of `service`; `None` where that is nothing by
-    /// its kind: headless, without an address, or a mere name.
-    pub(super) fn new(service: &Service, strings: &mut Interner<str>) -> Option<Self> {
+    /// Takes what can be served of `service`, with external IPs in the ranges `allowed`;
+    /// `None` where that is nothing by its kind: headless, without an address, or a mere
+    /// name.
+    pub(super) fn new(
+        service: &Service,
+        allowed: &[IpNet],
+        strings: &mut Interner<str>,
+    ) -> Option<Self> {
         if service.kind == ServiceType::ExternalName || service.cluster_ips.is_empty() {
             return None;
         }
@@ -66,11 +77,13 @@ impl ServedService {
         let forwarding = forwarding(service, &mut warnings);
         warnings.sort_unstable();
         warnings.dedup();
-        Some(Self {
+        let served = Self {
             created: service.created,
             families: addresses.families,
             addresses: addresses.own.into(),
+            external_ips: addresses.external.into(),
             ports: ports.into(),
+            served_ports: 0,
             internal_policy: service.internal_policy,
             external_policy: match service.kind {
                 // The field means nothing where nothing comes from outside.
@@ -89,7 +102,75 @@ impl ServedService {
                     && service.external_policy == TrafficPolicy::Local
             }),
             warnings: warnings.into(),
-        })
+        };
+        Some(served.with_external_ips(allowed))
+    }
+
+    /// The same with external IPs in other ranges. Those that are forbidden it does not
+    /// claim.
+    pub(super) fn with_external_ips(self, allowed: &[IpNet]) -> Self {
+        let is_external = |(_, kind): &(IpAddr, FrontendKind)| *kind == FrontendKind::ExternalIp;
+        let others = self.addresses.iter().filter(|it| !is_external(it)).copied();
+        let external = self.external_ips.iter().copied();
+        let external = external.filter(|address| is_in(*address, allowed));
+        let external = external.map(|address| (address, FrontendKind::ExternalIp));
+        let mut addresses: Vec<_> = others.chain(external).collect();
+        // What is allocated first, so that no limit cuts it off.
+        addresses.sort_unstable_by_key(|(address, kind)| (*kind, *address));
+        addresses.dedup();
+        let has_node_ports = self.ports.iter().any(|port| port.on_nodes.is_some());
+        let node_ports = self.families().filter(|_| has_node_ports).count();
+        let frontends = addresses.len().min(limits::ADDRESSES) + node_ports;
+        Self {
+            addresses: addresses.into(),
+            served_ports: self.ports.len().min(limits::FRONTENDS / frontends.max(1)),
+            ..self
+        }
+    }
+
+    /// The addresses that it claims, as far as the limit allows.
+    fn claimed(&self) -> &[(IpAddr, FrontendKind)] {
+        let count = self.addresses.len().min(limits::ADDRESSES);
+        &self.addresses[..count]
+    }
+
+    /// Its ports, as far as the limit on frontends allows.
+    pub(super) fn ports(&self) -> &[Port] {
+        &self.ports[..self.served_ports]
+    }
+
+    /// How many endpoints each of its ports may have.
+    pub(super) fn endpoints_per_port(&self) -> usize {
+        limits::BACKENDS / self.ports().len().max(1)
+    }
+
+    /// What of it is beyond a limit, its endpoints aside.
+    pub(super) fn excess(&self) -> impl Iterator<Item = WarningReason> {
+        let excess = |what, served: usize, asked: usize| {
+            (served < asked).then_some(WarningReason::TooMany {
+                what,
+                served,
+                asked,
+            })
+        };
+        let count = |ranges: fn(&Self, Family) -> Option<&[IpNet]>| {
+            let families = Family::ALL.into_iter();
+            let counts = families.filter_map(|family| ranges(self, family).map(<[_]>::len));
+            counts.sum()
+        };
+        let ranges = count(|service, family| service.source_ranges.of(family));
+        let within = count(Self::source_ranges);
+        [
+            excess(
+                LimitedPart::Addresses,
+                self.claimed().len(),
+                self.addresses.len(),
+            ),
+            excess(LimitedPart::Ports, self.ports().len(), self.ports.len()),
+            excess(LimitedPart::SourceRanges, within, ranges),
+        ]
+        .into_iter()
+        .flatten()
     }
 
     /// How connections from outside choose their endpoint, where the configuration says
@@ -120,23 +201,36 @@ impl ServedService {
             .filter(move |family| families[*family as usize])
     }
 
-    /// Its external IPs, allowed or not.
-    pub(super) fn external_ips(&self) -> impl Iterator<Item = IpAddr> {
-        let own = self.addresses.iter();
-        own.filter(|(_, kind)| *kind == FrontendKind::ExternalIp)
+    /// The external IPs that it asks for, allowed or not.
+    pub(super) fn external_ips(&self) -> &[IpAddr] {
+        &self.external_ips
+    }
+
+    /// The addresses that it claims for at least one port, by kind.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (IpAddr, FrontendKind)> {
+        let has_ports = !self.ports().is_empty();
+        let claimed = self.claimed().iter().copied();
+        claimed.filter(move |_| has_ports)
+    }
+
+    fn of_kind(&self, kind: FrontendKind) -> impl Iterator<Item = IpAddr> {
+        let claimed = self.claimed().iter();
+        claimed
+            .filter(move |(_, of)| *of == kind)
             .map(|(address, _)| *address)
     }
 
     /// Its load balancer IPs.
     pub(super) fn load_balancer_ips(&self) -> impl Iterator<Item = IpAddr> {
-        let own = self.addresses.iter();
-        own.filter(|(_, kind)| *kind == FrontendKind::LoadBalancer)
-            .map(|(address, _)| *address)
+        self.of_kind(FrontendKind::LoadBalancer)
     }
 
-    /// Who may use its load balancer addresses of a family; everybody where there is none.
+    /// Who may use its load balancer addresses of a family, as far as the limit allows; everybody
+    /// where there is none.
     pub(super) fn source_ranges(&self, family: Family) -> Option<&[IpNet]> {
-        self.source_ranges.of(family)
+        let ranges = self.source_ranges.of(family)?;
+        let most = limits::SOURCE_RANGES / self.ports().len().max(1);
+        Some(&ranges[..ranges.len().min(most)])
     }
 
     /// Whether not everybody may use all of its load balancer addresses.
@@ -147,9 +241,7 @@ impl ServedService {
 
     /// Its ClusterIPs.
     pub(super) fn cluster_ips(&self) -> impl Iterator<Item = IpAddr> {
-        let own = self.addresses.iter();
-        own.filter(|(_, kind)| *kind == FrontendKind::ClusterIp)
-            .map(|(address, _)| *address)
+        self.of_kind(FrontendKind::ClusterIp)
     }
 
     /// The destinations that the port at position `port` wants in `family`.
@@ -167,7 +259,7 @@ impl ServedService {
             ..
         } = *port;
         let own = self
-            .addresses
+            .claimed()
             .iter()
             .filter(move |(address, _)| Family::of(*address) == family)
             .map(move |(address, kind)| (*address, number, *kind));
@@ -191,7 +283,7 @@ impl ServedService {
     pub(super) fn claims(&self, id: ServiceId) -> impl Iterator<Item = (Destination, Claim)> {
         self.families().flat_map(move |family| {
             (0..)
-                .zip(&self.ports)
+                .zip(self.ports())
                 .flat_map(move |(at, port)| self.port_claims(id, at, port, family))
         })
     }
@@ -205,10 +297,17 @@ pub(super) fn unspecified(family: Family) -> IpAddr {
     }
 }
 
+/// Whether an address is in one of these ranges.
+pub(super) fn is_in(address: IpAddr, ranges: &[IpNet]) -> bool {
+    ranges.iter().any(|range| range.contains(&address))
+}
+
 /// The addresses of a Service, sorted out.
 struct Addresses {
     families: [bool; 2],
+    /// Those that others gave it.
     own: Vec<(IpAddr, FrontendKind)>,
+    external: Vec<IpAddr>,
 }
 
 impl Addresses {
@@ -216,6 +315,7 @@ impl Addresses {
         let mut this = Self {
             families: [false; 2],
             own: Vec::new(),
+            external: Vec::new(),
         };
         for text in &service.cluster_ips {
             let Some(address) = parse(text, AddressRole::ClusterIp, warnings) else {
@@ -231,8 +331,8 @@ impl Addresses {
         let (balancer, external) = (&service.load_balancer_ips, &service.external_ips);
         this.add_outside(balancer, AddressRole::LoadBalancer, warnings);
         this.add_outside(external, AddressRole::ExternalIp, warnings);
-        this.own.sort_unstable();
-        this.own.dedup();
+        this.external.sort_unstable();
+        this.external.dedup();
         this
     }
 
@@ -267,7 +367,10 @@ impl Addresses {
 
     fn add(&mut self, address: IpAddr, kind: FrontendKind, warnings: &mut Vec<WarningReason>) {
         let Some(class) = unusable_class(address) else {
-            self.own.push((address, kind));
+            match kind {
+                FrontendKind::ExternalIp => self.external.push(address),
+                _ => self.own.push((address, kind)),
+            }
             return;
         };
         let role = match kind {
@@ -320,16 +423,14 @@ fn ports(
     warnings: &mut Vec<WarningReason>,
 ) -> Vec<Port> {
     let mut ports: Vec<Port> = Vec::with_capacity(service.ports.len());
+    let mut seen = HashSet::with_capacity(service.ports.len());
     let has_node_ports = matches!(
         service.kind,
         ServiceType::NodePort | ServiceType::LoadBalancer
     );
     for asked in &service.ports {
         let ServicePort { name, protocol, .. } = asked;
-        if ports
-            .iter()
-            .any(|port| port.name == *name && port.protocol == *protocol)
-        {
+        if seen.contains(&(name, protocol)) {
             warnings.push(WarningReason::DuplicatePort {
                 port: name.clone(),
                 protocol: *protocol,
@@ -342,6 +443,7 @@ fn ports(
         let node_port = (has_node_ports && asked.node_port != 0)
             .then(|| port_number(asked.node_port, PortRole::Node, name, warnings))
             .flatten();
+        seen.insert((name, protocol));
         ports.push(Port {
             name: strings.intern(name.clone()),
             protocol: *protocol,

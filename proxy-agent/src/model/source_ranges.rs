@@ -12,7 +12,7 @@ use super::warning::WarningReason;
 ///
 /// As in kube-proxy, ranges say nothing of the other family: its addresses are open, which is
 /// worth a warning.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SourceRanges([Option<Box<[IpNet]>>; 2]);
 
 impl SourceRanges {

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::claims::{Claim, Rank};
+use super::desired::FrontendKind;
 use super::object::ObjectName;
 use super::service::ServedService;
 use super::slice::Slice;
@@ -67,6 +69,19 @@ impl Store {
         (0..)
             .zip(&self.entries)
             .filter_map(|(id, entry)| Some((id, entry.as_ref()?)))
+    }
+
+    /// The rank of a claim of a Service that is there.
+    pub(super) fn rank(&self, claim: Claim) -> Rank {
+        let entry = self.get(claim.service);
+        let service = entry.and_then(|entry| entry.service.as_ref());
+        Rank {
+            is_written: claim.kind != FrontendKind::ClusterIp,
+            created: service.map_or(i64::MAX, |service| service.created),
+            name: entry.map_or_else(|| ObjectName::new("", ""), |entry| entry.name.clone()),
+            port: claim.port,
+            kind: claim.kind,
+        }
     }
 
     /// Makes an entry for a name that has none.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::desired::{DesiredPort, PortName};
+use super::desired::{DesiredPort, FrontendKind, PortName};
 use super::object::{
     Change, Endpoint, EndpointPort, EndpointSlice, Family, Node, ObjectName, Protocol, Service,
     ServicePort, ServiceType, TrafficPolicy,
@@ -13,6 +13,7 @@ use super::{Model, ModelSettings, NodeAddresses, NodePortAddresses};
 
 mod cluster_ips;
 mod health_checks;
+mod limits;
 
 use health_checks::checked;
 

@@ -138,6 +138,19 @@ pub enum WarningReason {
         /// The Service that has it.
         owner: ObjectName,
     },
+    /// The Service has more of something than is served of one Service.
+    #[error("of {asked} {what} only {served} are served: there is a limit for one service")]
+    TooMany {
+        /// What there is too much of.
+        what: LimitedPart,
+        /// How many are served.
+        served: usize,
+        /// How many there are.
+        asked: usize,
+    },
+    /// There are other reasons beside those that are told.
+    #[error("more of it is not accepted than is reported of one service")]
+    More,
 }
 
 impl WarningReason {
@@ -158,6 +171,8 @@ impl WarningReason {
             Self::ExternalIpIsClusterIp { .. } => "ExternalIpIsClusterIp",
             Self::ExternalIpIsNodeAddress { .. } => "ExternalIpIsNodeAddress",
             Self::Taken { .. } => "Taken",
+            Self::TooMany { .. } => "TooMany",
+            Self::More => "More",
         }
     }
 }
@@ -215,6 +230,30 @@ impl fmt::Display for PortRole {
             Self::Service => "port",
             Self::Node => "node port",
             Self::Endpoint => "endpoint port",
+        })
+    }
+}
+
+/// What of a Service is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LimitedPart {
+    /// ClusterIPs, load balancer IPs and external IPs
+    Addresses,
+    /// `spec.ports`
+    Ports,
+    /// `spec.loadBalancerSourceRanges`
+    SourceRanges,
+    /// Endpoints of one port
+    Endpoints,
+}
+
+impl fmt::Display for LimitedPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Addresses => "addresses",
+            Self::Ports => "ports",
+            Self::SourceRanges => "source ranges",
+            Self::Endpoints => "endpoints of a port",
         })
     }
 }

@@ -159,6 +159,7 @@ impl Planner {
         }
         if let Some(port) = self.unclaimed.take_port(name, frontends) {
             let name = Arc::new(name.clone());
+            self.tables.replace(&name.service, 0, port.table_slots());
             for frontend in &port.frontends {
                 let id = FrontendId::of(&name, frontend);
                 self.owners.insert(id, Arc::clone(&name));
@@ -172,21 +173,25 @@ impl Planner {
         let unclaimed = std::mem::take(&mut self.unclaimed);
         for id in unclaimed.frontends.into_keys() {
             self.frontends[at(Family::of(id.address))] -= 1;
-            draft.write(Write::RemoveFrontend { id });
+            draft.write_other(Write::RemoveFrontend { id });
         }
         for (family, port) in unclaimed.ports.into_values() {
-            self.end_port(family, &port, draft);
+            self.end_port(family, &port, None, draft);
         }
         for (endpoint, index) in unclaimed.backends {
             let pool = &mut self.backends[at(Family::of(endpoint.ip()))];
-            draft.end_backend(endpoint, index, pool.end(index));
+            draft.end_backend(None, endpoint, index, pool.end(index));
         }
         for (service, range) in unclaimed.source_ranges {
             self.source_ranges[at(Family::of(range.network()))] -= 1;
-            draft.end_source_range(service, range);
+            draft.end_source_range(None, service, range);
         }
-        draft.retired.spans.extend(unclaimed.spans);
-        draft.retired.services.extend(unclaimed.services);
+        for span in unclaimed.spans {
+            draft.end_span(None, span);
+        }
+        for service in unclaimed.services {
+            draft.end_service(None, service);
+        }
     }
 }
 
@@ -223,6 +228,10 @@ impl<'a> Adoption<'a> {
             let key = (*service, Family::of(range.network()));
             reading.ranges.entry(key).or_default().push(*range);
         }
+        reading
+            .ranges
+            .values_mut()
+            .for_each(|it| it.sort_unstable());
         reading
     }
 

@@ -13,8 +13,7 @@ use crate::model::object::Family;
 
 impl Planner {
     /// The writes that bring the maps back to what was planned; none where they hold it.
-    /// What was written in part, or waits to be written again, looks like drift: to be
-    /// asked only while nothing is pending.
+    /// What waits to be written looks like drift.
     pub fn audit(&self, content: &Content) -> Vec<Write> {
         let mut repairs = Vec::new();
         self.audit_backends(content, &mut repairs);

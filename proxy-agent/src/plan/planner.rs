@@ -1,24 +1,27 @@
 //! The planner: what is programmed now, and how to get from it to what is
 //! desired.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use proxy_ebpf::layout::{Span, maps};
+use proxy_ebpf::layout::maps;
 
 use super::adopt::Unclaimed;
 use super::builder::PlanBuilder;
 use super::flags;
-use super::maglev;
-use super::outcome::{CapacityError, FullMap, Plan, Retired};
+use super::group::After;
+use super::outcome::{FullMap, Plan, Retired};
 use super::pool::{Backends, IdAllocator};
 use super::programmed::{Programmed, index_of};
+use super::room::{Needs, Tables};
+use super::slots;
 use super::span::SlotAllocator;
-use super::write::{BackendEntry, FrontendId, Write};
+use super::write::{BackendEntry, BackendId, FrontendId, Write};
 use crate::model::desired::{DesiredPort, Endpoint, PortName};
-use crate::model::object::{Algorithm, Family, Forwarding};
+use crate::model::object::{Algorithm, Family, ObjectName};
 
 /// How much the maps hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +46,10 @@ pub struct Planner {
     pub(super) services: IdAllocator,
     pub(super) backends: [Backends; 2],
     pub(super) slots: SlotAllocator,
-    /// Ports for which a map had no room, with what they want: tried again when something
-    /// was freed.
-    pub(super) waiting: BTreeMap<PortName, DesiredPort>,
+    pub(super) tables: Tables,
+    /// Ports for which a map had no room, with what they need: tried again when there is
+    /// so much. What they want the model knows.
+    pub(super) waiting: BTreeMap<PortName, Needs>,
     /// What the maps held at the start, until the first plan.
     pub(super) unclaimed: Unclaimed,
     /// How long after the end of an endpoint TCP connections to it are reset, if at all.
@@ -74,6 +78,7 @@ impl Planner {
                 Backends::new(capacity.backends),
             ],
             slots: SlotAllocator::new(capacity.slots),
+            tables: Tables::default(),
             waiting: BTreeMap::new(),
             unclaimed: Unclaimed::default(),
             reset_after: None,
@@ -101,9 +106,17 @@ impl Planner {
         ports.map(|(name, port)| (&**name, port.service, &*port.backends))
     }
 
-    /// The port that a frontend belongs to.
-    pub fn owner(&self, frontend: &FrontendId) -> Option<&PortName> {
-        self.owners.get(frontend).map(|owner| &**owner)
+    /// The backend of an endpoint behind a frontend.
+    pub fn backend_of(&self, frontend: &FrontendId, endpoint: SocketAddr) -> Option<BackendId> {
+        let name = self.owners.get(frontend)?;
+        let port = self.ports.get(name)?;
+        let mut backends = port.backends.iter();
+        let (_, index) = backends.find(|(known, _)| known.socket() == endpoint)?;
+        Some(BackendId {
+            index: *index,
+            generation: self.backends[at(name.family)].generation(*index),
+            service: port.service,
+        })
     }
 
     /// Elements in use and elements that there are, by map. What waits for a grace
@@ -138,21 +151,22 @@ impl Planner {
     }
 
     /// Plans the step to new desired states, and hands out the writes in the order in
-    /// which they are to be made; `None` is a port that is gone.
+    /// which they are to be made, with what has to be written before; `None` is a port that
+    /// is gone.
     ///
     /// Ports come and change before others go, so a frontend that moves from one
     /// port to another is never missing in between.
     pub fn plan(
         &mut self,
         changes: impl IntoIterator<Item = (PortName, Option<DesiredPort>)>,
-        mut write: impl FnMut(Write),
+        mut write: impl FnMut(&After, Write),
     ) -> Plan {
         let mut draft = PlanBuilder::new(&mut write);
         let mut gone = Vec::new();
         for (name, desired) in changes {
             self.waiting.remove(&name);
             match desired {
-                Some(desired) => self.attempt(name, desired, &mut draft),
+                Some(desired) => self.attempt(&name, &desired, &mut draft),
                 None => gone.push(name),
             }
         }
@@ -165,25 +179,35 @@ impl Planner {
     }
 
     /// Takes back what a plan has retired, after the plan was written and a grace
-    /// period has passed; plans again what found no room before.
+    /// period has passed; plans again what found no room before and has it now. `desired`
+    /// knows what the ports of a Service should be.
     pub fn reclaim(
         &mut self,
         retired: Retired,
         now: Instant,
-        mut write: impl FnMut(Write),
+        desired: impl Fn(&ObjectName) -> Vec<(PortName, DesiredPort)>,
+        mut write: impl FnMut(&After, Write),
     ) -> Plan {
-        for span in retired.spans {
-            self.slots.free(span);
-        }
-        for (endpoint, index) in retired.backends {
-            self.retire_index(endpoint, index, now);
-        }
-        for service in retired.services {
-            self.services.release(service);
+        for elements in retired.0 {
+            for span in elements.spans {
+                self.slots.free(span);
+            }
+            for (endpoint, index) in elements.backends {
+                self.retire_index(endpoint, index, now);
+            }
+            for service in elements.services {
+                self.services.release(service);
+            }
         }
         let mut draft = PlanBuilder::new(&mut write);
-        for (name, desired) in std::mem::take(&mut self.waiting) {
-            self.attempt(name, desired, &mut draft);
+        for service in self.services_with_room() {
+            for (name, desired) in desired(&service) {
+                let needs = self.waiting.get(&name);
+                if needs.is_some_and(|needs| self.has_room(&name, needs).is_ok()) {
+                    self.waiting.remove(&name);
+                    self.attempt(&name, &desired, &mut draft);
+                }
+            }
         }
         // Each was reported when it found no room first.
         draft.capacity_errors.clear();
@@ -191,67 +215,102 @@ impl Planner {
         draft.finish()
     }
 
-    fn attempt(&mut self, name: PortName, desired: DesiredPort, draft: &mut PlanBuilder<'_>) {
-        self.claim(&name, &desired.frontends);
-        if let Err(full) = self.set(&name, &desired, draft) {
-            draft.capacity_errors.push(CapacityError {
-                port: name.clone(),
-                full,
-            });
-            self.waiting.insert(name, desired);
+    /// Services with a port that waited for room and has it now.
+    fn services_with_room(&self) -> BTreeSet<ObjectName> {
+        let waiting = self.waiting.iter();
+        let fitting = waiting.filter(|(name, needs)| self.has_room(name, needs).is_ok());
+        fitting.map(|(name, _)| name.service.clone()).collect()
+    }
+
+    fn attempt(&mut self, name: &PortName, desired: &DesiredPort, draft: &mut PlanBuilder<'_>) {
+        self.claim(name, &desired.frontends);
+        if let Err((full, needs)) = self.set(name, desired, draft) {
+            draft.refuse(name, full);
+            self.waiting.insert(name.clone(), needs);
         }
     }
 
     /// Removes frontends that lost their port and were not taken over by another one.
     fn remove_lost(&mut self, draft: &mut PlanBuilder<'_>) {
-        for (id, loser) in std::mem::take(&mut draft.dropped) {
+        for (id, loser, service) in std::mem::take(&mut draft.dropped) {
             if self.owners.get(&id) == Some(&loser) {
                 self.owners.remove(&id);
                 self.frontends[at(Family::of(id.address))] -= 1;
-                draft.write(Write::RemoveFrontend { id });
+                draft.write(service, Write::RemoveFrontend { id });
             }
         }
     }
 
-    /// Plans one port's new state; on an error nothing has changed.
+    /// Plans one port's new state. Where only a table has no room, it does without it; on
+    /// any other error nothing has changed. With the error, what would have to be free.
     fn set(
         &mut self,
         name: &PortName,
         desired: &DesiredPort,
         draft: &mut PlanBuilder<'_>,
+    ) -> Result<(), (FullMap, Needs)> {
+        let old = self.ports.get(name);
+        let needs = self.needs(name, desired, desired.algorithm, old);
+        let refused = match self.has_room(name, &needs) {
+            Ok(()) => {
+                let set = self.set_with(name, desired, desired.algorithm, &needs, draft);
+                return set.map_err(|full| (full, needs));
+            }
+            Err(full) => full,
+        };
+        if needs.tables() == 0 {
+            return Err((refused, needs));
+        }
+        let algorithm = Algorithm::Random;
+        let without = self.needs(name, desired, algorithm, old);
+        self.has_room(name, &without)
+            .and_then(|()| self.set_with(name, desired, algorithm, &without, draft))
+            .map_err(|full| (full, needs))?;
+        Err((FullMap::Tables, needs))
+    }
+
+    /// Plans a state for which there is room; on an error nothing has changed.
+    fn set_with(
+        &mut self,
+        name: &PortName,
+        desired: &DesiredPort,
+        algorithm: Algorithm,
+        needs: &Needs,
+        draft: &mut PlanBuilder<'_>,
     ) -> Result<(), FullMap> {
         let family = name.family;
+        let known = self.ports.get(name);
+        let known = known.map(|old| old.service);
+        let block = self.slots.allocate(needs.slots()).ok_or(FullMap::Slots)?;
+        let Some(service) = known.or_else(|| self.services.take()) else {
+            self.slots.free(block);
+            return Err(FullMap::Frontends);
+        };
         let (name, old) = match self.ports.remove_entry(name) {
             Some((name, old)) => (name, Some(old)),
             None => (Arc::new(name.clone()), None),
         };
-        let room = self
-            .has_room(&name, desired, old.as_ref())
-            .and_then(|()| self.room_for(desired, old.as_ref()));
-        let (service, block) = match room {
-            Ok(room) => room,
-            Err(full) => {
-                self.ports.extend(old.map(|old| (name, old)));
-                return Err(full);
-            }
-        };
         if old.is_none() {
-            draft.write(Write::Service { service });
+            draft.write(service, Write::Service { service });
         }
         let backends = self.change_backends(family, service, old.as_ref(), desired, draft);
-        let (cluster, slots) = slots_of(desired, &backends);
+        let (cluster, slots) = slots::of(desired, algorithm, &backends);
         let block = match &old {
             Some(old) if old.slots == slots => {
                 self.slots.free(block);
                 old.block
             }
             _ => {
-                draft.write(Write::Slots {
-                    start: block.start,
-                    backends: slots.to_vec(),
-                });
+                // A run of none is at no place of its own.
+                if !slots.is_empty() {
+                    let write = Write::Slots {
+                        start: block.start,
+                        backends: slots.to_vec(),
+                    };
+                    draft.write(service, write);
+                }
                 if let Some(old) = &old {
-                    draft.retired.spans.push(old.block);
+                    draft.end_span(Some(service), old.block);
                 }
                 block
             }
@@ -263,74 +322,21 @@ impl Planner {
             slots,
             block,
             cluster,
-            algorithm: desired.algorithm,
+            algorithm,
             forwarding: desired.forwarding,
             internal_policy: desired.internal_policy,
             external_policy: desired.external_policy,
             affinity_seconds: desired.affinity.unwrap_or(0),
-            source_ranges: desired.source_ranges.as_deref().map(Box::from),
+            source_ranges: desired.source_ranges.clone(),
         };
+        let tables_before = old.as_ref().map_or(0, Programmed::table_slots);
+        let tables = programmed.table_slots();
+        self.tables.replace(&name.service, tables_before, tables);
         let ranges_before = old.as_ref().map_or(&[][..], Programmed::ranges);
         self.change_source_ranges(family, service, ranges_before, programmed.ranges(), draft);
         self.switch_frontends(&name, &programmed, old.as_ref(), draft);
         self.ports.insert(name, programmed);
         Ok(())
-    }
-
-    /// Whether the frontends and backends of `desired` fit.
-    fn has_room(
-        &self,
-        name: &PortName,
-        desired: &DesiredPort,
-        old: Option<&Programmed>,
-    ) -> Result<(), FullMap> {
-        let new_frontends = desired
-            .frontends
-            .iter()
-            .map(|frontend| FrontendId::of(name, frontend))
-            .filter(|id| !self.owners.contains_key(id) && !self.unclaimed.has_frontend(id))
-            .count();
-        let used = self.frontends[at(name.family)] as usize;
-        if used + new_frontends > self.capacity.frontends as usize {
-            return Err(FullMap::Frontends);
-        }
-        let new_backends = desired
-            .endpoints
-            .iter()
-            .filter(|endpoint| old.is_none_or(|old| index_of(&old.backends, endpoint).is_none()))
-            .count();
-        if new_backends > self.backends[at(name.family)].available() {
-            return Err(FullMap::Backends);
-        }
-        let new_ranges = desired.source_ranges.as_ref().map_or(0, Vec::len);
-        if self.source_ranges[at(name.family)] + new_ranges > self.capacity.frontends as usize {
-            return Err(FullMap::SourceRanges);
-        }
-        Ok(())
-    }
-
-    /// An id and a block of slots for `desired`.
-    fn room_for(
-        &mut self,
-        desired: &DesiredPort,
-        old: Option<&Programmed>,
-    ) -> Result<(u32, Span), FullMap> {
-        let len = |set: &[usize], algorithm| match algorithm {
-            Algorithm::Random => set.len(),
-            Algorithm::Maglev => maglev::size(set.len()),
-        };
-        let cluster = len(&desired.cluster, desired.algorithm);
-        let local = len(&desired.local, algorithm_of_local_set(desired));
-        let block = u32::try_from(cluster + local)
-            .ok()
-            .and_then(|len| self.slots.allocate(len))
-            .ok_or(FullMap::Slots)?;
-        let service = old.map_or_else(|| self.services.take(), |old| Some(old.service));
-        let Some(service) = service else {
-            self.slots.free(block);
-            return Err(FullMap::Frontends);
-        };
-        Ok((service, block))
     }
 
     /// Begins, keeps and ends backends, so that the port's endpoints are there, in their
@@ -365,12 +371,12 @@ impl Planner {
                     generation,
                     service,
                 };
-                draft.write(Write::Backend { index, entry });
+                draft.write(service, Write::Backend { index, entry });
             }
         }
         for (endpoint, index) in before {
             if index_of(&after, endpoint).is_none() {
-                draft.end_backend(endpoint.socket(), *index, pool.end(*index));
+                draft.end_backend(Some(service), endpoint.socket(), *index, pool.end(*index));
             }
         }
         after.into()
@@ -388,12 +394,18 @@ impl Planner {
     ) {
         let used = &mut self.source_ranges[at(family)];
         *used = *used + after.len() - before.len();
-        for range in after.iter().filter(|range| !before.contains(range)) {
+        for range in after
+            .iter()
+            .filter(|range| before.binary_search(range).is_err())
+        {
             let range = *range;
-            draft.write(Write::SourceRange { service, range });
+            draft.write(service, Write::SourceRange { service, range });
         }
-        for range in before.iter().filter(|range| !after.contains(range)) {
-            draft.end_source_range(service, *range);
+        for range in before
+            .iter()
+            .filter(|range| after.binary_search(range).is_err())
+        {
+            draft.end_source_range(Some(service), service, *range);
         }
     }
 
@@ -405,29 +417,35 @@ impl Planner {
         old: Option<&Programmed>,
         draft: &mut PlanBuilder<'_>,
     ) {
+        let before: HashSet<_> = old.iter().flat_map(|old| &old.frontends).collect();
         for frontend in &new.frontends {
             let id = FrontendId::of(name, frontend);
             let value = new.value(frontend.kind);
             let owner = self.owners.insert(id, Arc::clone(name));
+            let loser = owner.as_ref().and_then(|owner| self.ports.get(owner));
+            if let Some(loser) = loser {
+                draft.take_over(loser.service, new.service);
+            }
             if owner.is_none() && !self.unclaimed.take_frontend(&id) {
                 self.frontends[at(name.family)] += 1;
             }
             let is_there = owner.as_ref() == Some(name)
                 && old.is_some_and(|old| {
-                    old.frontends.contains(frontend) && old.value(frontend.kind) == value
+                    before.contains(frontend) && old.value(frontend.kind) == value
                 });
             if !is_there {
-                draft.write(Write::Frontend { id, value });
+                draft.write(new.service, Write::Frontend { id, value });
             }
         }
+        let kept: HashSet<_> = new
+            .frontends
+            .iter()
+            .map(|it| FrontendId::of(name, it))
+            .collect();
         for frontend in old.iter().flat_map(|old| &old.frontends) {
             let id = FrontendId::of(name, frontend);
-            let is_kept = new
-                .frontends
-                .iter()
-                .any(|kept| FrontendId::of(name, kept) == id);
-            if !is_kept {
-                draft.dropped.push((id, Arc::clone(name)));
+            if !kept.contains(&id) {
+                draft.dropped.push((id, Arc::clone(name), new.service));
             }
         }
     }
@@ -438,58 +456,35 @@ impl Planner {
         };
         for frontend in &old.frontends {
             let dropped = FrontendId::of(&name, frontend);
-            draft.dropped.push((dropped, Arc::clone(&name)));
+            draft
+                .dropped
+                .push((dropped, Arc::clone(&name), old.service));
         }
-        self.end_port(name.family, &old, draft);
+        let tables = old.table_slots();
+        self.tables.replace(&name.service, tables, 0);
+        self.end_port(name.family, &old, Some(old.service), draft);
     }
 
-    /// Ends a port, and what its frontends led to.
+    /// Ends a port, and what its frontends led to, after the writes of `owner`; where there
+    /// is none, after all.
     pub(super) fn end_port(
         &mut self,
         family: Family,
         old: &Programmed,
+        owner: Option<u32>,
         draft: &mut PlanBuilder<'_>,
     ) {
+        let service = old.service;
         let pool = &mut self.backends[at(family)];
         for (endpoint, index) in &old.backends {
-            draft.end_backend(endpoint.socket(), *index, pool.end(*index));
+            draft.end_backend(owner, endpoint.socket(), *index, pool.end(*index));
         }
-        self.change_source_ranges(family, old.service, old.ranges(), &[], draft);
-        draft.retired.spans.push(old.block);
-        draft.retired.services.push(old.service);
-    }
-}
-
-/// What the local set is made for. Where nodes hand connections to each other's endpoints,
-/// these are looked for there, each once.
-fn algorithm_of_local_set(desired: &DesiredPort) -> Algorithm {
-    match desired.forwarding {
-        Forwarding::Snat => desired.algorithm,
-        Forwarding::Dsr => Algorithm::Random,
-    }
-}
-
-/// The slots of both sets, one behind the other, and how many are the cluster set's.
-fn slots_of(desired: &DesiredPort, backends: &[(Endpoint, u32)]) -> (u32, Box<[u32]>) {
-    let of_set = |set: &[usize], algorithm| -> Vec<u32> {
-        let member = |position: &usize| Some((backends.get(*position)?, *position));
-        let members: Vec<_> = set.iter().filter_map(member).collect();
-        match algorithm {
-            Algorithm::Random => members.iter().map(|((_, index), _)| *index).collect(),
-            Algorithm::Maglev => {
-                let weigh = |(backend, position): &(&(Endpoint, u32), usize)| {
-                    (backend.0, desired.weight(*position))
-                };
-                let table = maglev::table(members.iter().map(weigh));
-                table
-                    .into_iter()
-                    .map(|position| members[position].0.1)
-                    .collect()
-            }
+        let ranges = old.ranges();
+        self.source_ranges[at(family)] -= ranges.len();
+        for range in ranges {
+            draft.end_source_range(owner, service, *range);
         }
-    };
-    let mut slots = of_set(&desired.cluster, desired.algorithm);
-    let cluster = u32::try_from(slots.len()).unwrap_or(0);
-    slots.append(&mut of_set(&desired.local, algorithm_of_local_set(desired)));
-    (cluster, slots.into())
+        draft.end_span(owner, old.block);
+        draft.end_service(owner, service);
+    }
 }

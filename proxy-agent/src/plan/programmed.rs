@@ -1,5 +1,7 @@
 //! What the kernel holds of one port.
 
+use std::sync::Arc;
+
 use ipnet::IpNet;
 use proxy_ebpf::layout::{self, Span, frontend_flags};
 
@@ -25,7 +27,7 @@ pub(super) struct Programmed {
     pub(super) external_policy: TrafficPolicy,
     pub(super) affinity_seconds: u32,
     /// Who may use its load balancer addresses; everybody where there is none.
-    pub(super) source_ranges: Option<Box<[IpNet]>>,
+    pub(super) source_ranges: Option<Arc<[IpNet]>>,
 }
 
 /// The index of an endpoint's backend among `backends`, sorted by endpoint.
@@ -38,6 +40,14 @@ impl Programmed {
     /// Its ranges of sources; none also where everybody is let in.
     pub(super) fn ranges(&self) -> &[IpNet] {
         self.source_ranges.as_deref().unwrap_or_default()
+    }
+
+    /// How many slots it has in tables for consistent hashing.
+    pub(super) fn table_slots(&self) -> u32 {
+        match self.algorithm {
+            Algorithm::Maglev => self.block.len,
+            Algorithm::Random => 0,
+        }
     }
 
     /// The value of its frontends of one kind.

@@ -13,6 +13,7 @@ pub(super) struct SlotAllocator {
     by_start: BTreeMap<u32, u32>,
     /// The same as (length, start): the first that is long enough fits best.
     by_length: BTreeSet<(u32, u32)>,
+    available: u64,
 }
 
 impl SlotAllocator {
@@ -21,6 +22,7 @@ impl SlotAllocator {
         let mut spans = Self {
             by_start: BTreeMap::new(),
             by_length: BTreeSet::new(),
+            available: 0,
         };
         spans.add(0, slots);
         spans
@@ -51,7 +53,13 @@ impl SlotAllocator {
 
     /// How many slots are free.
     pub(super) fn available(&self) -> u64 {
-        self.by_start.values().map(|len| u64::from(*len)).sum()
+        self.available
+    }
+
+    /// Whether a free run is so long.
+    pub(super) fn has_run(&self, len: u32) -> bool {
+        let longest = self.by_length.last().map_or(0, |(free, _)| *free);
+        len <= longest
     }
 
     /// A free run of `len` slots, or `None` where no run is that long.
@@ -88,12 +96,14 @@ impl SlotAllocator {
         if len > 0 {
             self.by_start.insert(start, len);
             self.by_length.insert((len, start));
+            self.available += u64::from(len);
         }
     }
 
     fn remove(&mut self, start: u32, len: u32) {
         self.by_start.remove(&start);
         self.by_length.remove(&(len, start));
+        self.available -= u64::from(len);
     }
 }
 
@@ -140,6 +150,8 @@ mod tests {
             for span in taken {
                 spans.free(span);
             }
+            prop_assert_eq!(spans.available(), 64);
+            prop_assert!(spans.has_run(64) && !spans.has_run(65));
             prop_assert_eq!(spans.allocate(64), Some(Span { start: 0, len: 64 }));
         }
     }

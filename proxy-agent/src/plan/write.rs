@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use proxy_ebpf::layout::{Frontend, Settings, V4, V6};
 
+use super::group::Group;
 use crate::model::desired::{self, PortName};
 use crate::model::object::{Family, Protocol};
 
@@ -29,6 +30,17 @@ impl FrontendId {
             protocol: name.protocol,
         }
     }
+}
+
+/// A life of a backend, as flow records name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendId {
+    /// Its index.
+    pub index: u32,
+    /// Its generation.
+    pub generation: u32,
+    /// The id of its Service port.
+    pub service: u32,
 }
 
 /// One element of `BACKENDS_*`.
@@ -175,6 +187,18 @@ pub enum WrittenElement {
 }
 
 impl Write {
+    /// The group of a write that no plan says more of.
+    pub fn group(&self) -> Group {
+        match self {
+            Self::ClusterIp { .. }
+            | Self::RemoveClusterIp { .. }
+            | Self::NatPorts { .. }
+            | Self::SettingsV4(_)
+            | Self::SettingsV6(_) => Group::Settings,
+            _ => Group::Element(self.element()),
+        }
+    }
+
     /// What it is about.
     pub fn element(&self) -> WrittenElement {
         match self {

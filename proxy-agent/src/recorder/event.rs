@@ -1,6 +1,7 @@
 //! What an Event says.
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use proxy_ebpf::layout::SERVICE_CIDRS;
 
 use crate::model::ServiceWarning;
 use crate::model::object::ObjectName;
@@ -54,6 +55,20 @@ impl Event {
         }
     }
 
+    /// So many ranges of ServiceCIDRs are more than the settings hold.
+    pub fn ranges_dropped(node_name: &str, dropped: usize) -> Self {
+        Self {
+            regarding: Regarding::Node(node_name.to_owned()),
+            event_type: EventType::Warning,
+            reason: "TooManyServiceCIDRs",
+            action: "Program",
+            note: format!(
+                "{dropped} ServiceCIDR ranges do not fit, {SERVICE_CIDRS} of each IP family do: \
+                 packets to unassigned addresses in them are not dropped"
+            ),
+        }
+    }
+
     fn warning(
         service: ObjectName,
         reason: &'static str,
@@ -96,9 +111,8 @@ impl From<&ServiceWarning> for Event {
 
 impl From<&CapacityError> for Event {
     fn from(refused: &CapacityError) -> Self {
-        let CapacityError { port, full } = refused;
-        let note = format!("the port {port} ({:?}): {full}", port.family);
-        Self::warning(port.service.clone(), "MapFull", "Program", note)
+        let service = refused.port.service.clone();
+        Self::warning(service, "MapFull", "Program", refused.to_string())
     }
 }
 

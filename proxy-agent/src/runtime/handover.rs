@@ -1,15 +1,28 @@
-//! Takeover from kube-proxy: connections that netfilter already translates are left to it.
+//! Takeover from kube-proxy: connections that netfilter translates become flows of the programs, the
+//! very way in which netfilter has translated them.
+//!
+//! Before the programs are attached each is noted in the flow table, so that its packets pass. Once
+//! they are, netfilter forgets one after the other, and in the same moment the programs take it.
+//! Connections of the host itself, and those to endpoints that no Service has, are left to netfilter;
+//! their notes go when netfilter forgets them.
 
-use tracing::info;
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
 
-use crate::host::translated_by_netfilter;
-use crate::maps::NetfilterFlows;
+use tracing::{info, warn};
 
-/// Notes the connections that netfilter translates, around the moment in which programs with
-/// these maps are attached for the first time.
+use crate::agent::Agent;
+use crate::host::{Connection, Conntrack};
+use crate::maps::{KernelMaps, NetfilterFlows};
+
+/// Hands connections over, around the moment in which the programs are attached for the first
+/// time.
 pub(super) struct Handover {
     flows: Option<NetfilterFlows>,
-    is_over: bool,
+    is_done: bool,
+    /// Connections that are left to netfilter.
+    left: BTreeSet<Connection>,
 }
 
 impl Handover {
@@ -17,39 +30,122 @@ impl Handover {
     pub(super) fn new(flows: Option<NetfilterFlows>) -> Self {
         Self {
             flows,
-            is_over: false,
+            is_done: false,
+            left: BTreeSet::new(),
         }
     }
 
     /// To be called before the programs are attached.
-    pub(super) async fn begin(&self) {
-        if let Some(flows) = &self.flows {
-            let noted = note(flows).await;
-            if noted > 0 {
-                info!(connections = noted, "connections left to netfilter");
-            }
+    pub(super) async fn begin(&self, agent: &mut Agent<KernelMaps>) {
+        if let Some(flows) = self.flows.as_ref().filter(|_| !self.is_done)
+            && let Err(error) = note(flows, agent).await
+        {
+            // Mostly there is no connection tracking, and so nobody to take over from.
+            info!("cannot list netfilter's connections: {error}");
         }
     }
 
-    /// To be called when they are: a connection may have begun in between. Whether it was the
-    /// first time.
-    pub(super) async fn end(&mut self) -> bool {
-        if let Some(flows) = self.flows.take() {
-            note(&flows).await;
+    /// To be called when they are, and at each review.
+    pub(super) async fn end(&mut self, agent: &mut Agent<KernelMaps>) {
+        let Some(flows) = &self.flows else {
+            return;
+        };
+        let done = if std::mem::replace(&mut self.is_done, true) {
+            forget_gone(flows, &mut self.left).await
+        } else {
+            take(flows, agent).await.map(|left| self.left = left)
+        };
+        if let Err(error) = done {
+            info!("cannot take over netfilter's connections: {error}");
         }
-        !std::mem::replace(&mut self.is_over, true)
+        if self.left.is_empty() {
+            self.flows = None;
+        }
     }
 }
 
-/// How many connections were noted.
-async fn note(flows: &NetfilterFlows) -> usize {
-    let noted = translated_by_netfilter().await.and_then(|connections| {
-        flows.note(&connections)?;
-        Ok(connections.len())
+/// Notes the connections that netfilter translates now.
+async fn note(
+    flows: &NetfilterFlows,
+    agent: &mut Agent<KernelMaps>,
+) -> io::Result<Vec<(Connection, bool)>> {
+    let connections = Conntrack::open()?.translated().await?;
+    let open = flows.open()?;
+    let noted = connections.into_iter().map(|connection| {
+        let backend = agent.backend_of(&connection);
+        if backend.is_some() && connection.source.ip() != connection.client.ip() {
+            agent
+                .maps_mut()
+                .expect_replies_to(connection.source.ip())
+                .map_err(io::Error::other)?;
+        }
+        open.note(&connection, backend);
+        Ok((connection, backend.is_some()))
     });
-    noted.unwrap_or_else(|error| {
-        // Mostly there is no connection tracking, and so nobody to take over from.
-        info!("cannot list netfilter's connections: {error}");
-        0
-    })
+    noted.collect()
+}
+
+/// Takes over all connections that can be, also those that have begun since they were noted;
+/// returns the others.
+async fn take(
+    flows: &NetfilterFlows,
+    agent: &mut Agent<KernelMaps>,
+) -> io::Result<BTreeSet<Connection>> {
+    let noted = note(flows, agent).await?;
+    if noted.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let conntrack = Conntrack::open()?;
+    let open = flows.open()?;
+    let mut left = BTreeSet::new();
+    let mut taken = 0_usize;
+    for (connection, has_backend) in noted {
+        if !has_backend {
+            left.insert(connection);
+            continue;
+        }
+        // First the programs: what they send on netfilter does not see.
+        open.adopt(&connection);
+        if let Err(error) = conntrack.forget(&connection).await {
+            warn!(?connection, "netfilter keeps a connection: {error}");
+        }
+        taken += 1;
+    }
+    info!(
+        taken,
+        left = left.len(),
+        "connections of netfilter taken over"
+    );
+    Ok(left)
+}
+
+/// Forgets connections that were left to netfilter and that it has forgotten.
+async fn forget_gone(flows: &NetfilterFlows, left: &mut BTreeSet<Connection>) -> io::Result<()> {
+    let there = Conntrack::open()?.translated().await?;
+    let there: BTreeSet<_> = there.iter().map(ends).collect();
+    let gone: Vec<Connection> = left
+        .iter()
+        .filter(|connection| !there.contains(&ends(connection)))
+        .copied()
+        .collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let open = flows.open()?;
+    for connection in gone {
+        open.expire(&connection);
+        left.remove(&connection);
+    }
+    Ok(())
+}
+
+/// What a connection is known by, however it is.
+fn ends(connection: &Connection) -> (u8, SocketAddr, SocketAddr) {
+    let Connection {
+        protocol,
+        client,
+        frontend,
+        ..
+    } = connection;
+    (*protocol, *client, *frontend)
 }

@@ -24,6 +24,8 @@ pub(super) struct Interfaces {
     devices: DeviceWatch,
     /// Whether all edge devices had the programs at once.
     are_attached: bool,
+    /// Whether it is marked for the next agent that programs were attached.
+    is_marked: bool,
     /// Since when only the node's object has been missing.
     waiting_for_node: Option<Instant>,
 }
@@ -36,6 +38,7 @@ impl Interfaces {
             handover,
             devices: DeviceWatch::open()?,
             are_attached: false,
+            is_marked: false,
             waiting_for_node: None,
         })
     }
@@ -69,10 +72,11 @@ impl Interfaces {
         if !agent.is_programmed() || !self.knows_node(agent) {
             return;
         }
-        self.handover.begin().await;
+        self.handover.begin(agent).await;
         let own = agent.own_addresses();
         let outcome = self.attacher.reconcile(&present, own, look);
-        if self.handover.end().await
+        self.handover.end(agent).await;
+        if !std::mem::replace(&mut self.is_marked, true)
             && let Err(error) = self.attacher.mark_attached()
         {
             warn!("{error}");

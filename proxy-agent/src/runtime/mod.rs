@@ -178,9 +178,9 @@ impl Runtime {
         self.agent.retry();
         self.agent.log_summary();
         self.notifiers.retry().await;
+        self.reconcile(ReconcileScope::All).await;
         self.sockets
             .review(&mut self.agent, self.interfaces.attacher_mut())
             .await;
-        self.reconcile(ReconcileScope::All).await;
     }
 }

@@ -141,7 +141,7 @@ pub(super) fn take_over(
         loaded.programs,
         settings.own.attach,
         Uplinks::new(settings.own.xdp, loaded.edge_devices),
-        pins,
+        (pins, loaded.lasting),
         loaded.predecessor,
     );
     Ok(Takeover {

@@ -150,6 +150,11 @@ impl SocketPathController {
         if let Some(wanted) = self.pending.take() {
             self.attach(wanted, attacher);
         }
+        if let Some(path) = &mut self.path
+            && let Err(error) = attacher.keep_socket_pins(path)
+        {
+            error!("{:#}", anyhow::Error::from(error));
+        }
         if !self.has_all_pods() {
             self.find_pods();
             if !self.has_all_pods() && !std::mem::replace(&mut self.is_logged, true) {

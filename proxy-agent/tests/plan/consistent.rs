@@ -77,15 +77,15 @@ impl Node {
             family: Family::V4,
         };
         let write = |maps: &mut FakeMaps, write| maps.write(&write).unwrap();
-        let changes = [(name, Some(desired))];
+        let changes = [(name.clone(), Some(desired.clone()))];
         let maps = &mut self.maps;
-        let plan = self.planner.plan(changes, |it| write(maps, it));
+        let plan = self.planner.plan(changes, |_, it| write(maps, it));
         let refused = plan.capacity_errors.first().map(|refused| refused.full);
+        let wanted = |_: &ObjectName| vec![(name.clone(), desired.clone())];
+        let now = std::time::Instant::now();
         let again = self
             .planner
-            .reclaim(plan.retired, std::time::Instant::now(), |it| {
-                write(maps, it);
-            });
+            .reclaim(plan.retired, now, wanted, |_, it| write(maps, it));
         assert!(again.capacity_errors.is_empty());
         refused
     }
@@ -195,16 +195,23 @@ fn the_algorithm_of_a_service_can_change() {
     }
 }
 
+/// A set that is drawn from needs a slot for each endpoint, and is better than an old one.
 #[test]
-fn slots_of_tables_are_counted_and_refused_where_there_is_no_room() {
-    let mut node = Node::new(4096);
+fn where_tables_have_their_share_of_the_slots_endpoints_are_chosen_by_chance() {
+    let mut node = Node::new(8192);
     // No local endpoint, no second table.
     assert_eq!(node.serve(Algorithm::Maglev, &[2]), None);
     let used = |node: &Node| node.planner.usage()[4].1;
     assert_eq!(used(&node), 2039);
-    let before = node.frontend([198, 51, 100, 1]);
-    // What is in use, and two tables more, are too much.
-    assert_eq!(node.serve(Algorithm::Maglev, &[2, 3]), Some(FullMap::Slots));
-    assert_eq!(node.frontend([198, 51, 100, 1]), before);
+    // Two tables are more than one Service may have of so many slots.
+    let refused = node.serve(Algorithm::Maglev, &[2, 3]);
+    assert_eq!(refused, Some(FullMap::Tables));
+    let value = node.frontend([198, 51, 100, 1]);
+    assert_eq!(value.flags & frontend_flags::HASHED, 0);
+    assert_eq!((value.cluster.len, value.local.len), (2, 1));
+    assert_eq!(used(&node), 3);
+    assert_eq!(node.serve(Algorithm::Maglev, &[2]), None);
+    let value = node.frontend([198, 51, 100, 1]);
+    assert_ne!(value.flags & frontend_flags::HASHED, 0);
     assert_eq!(used(&node), 2039);
 }

@@ -9,7 +9,7 @@ use proxy_agent::model::desired::{DesiredPort, Endpoint, Frontend, FrontendKind,
 use proxy_agent::model::object::{
     Algorithm, Family, Forwarding, ObjectName, Protocol, TrafficPolicy,
 };
-use proxy_agent::plan::{Capacity, FullMap, Planner, Write};
+use proxy_agent::plan::{After, Capacity, FullMap, Planner, Write};
 
 use crate::view::{View, view};
 
@@ -48,8 +48,8 @@ fn desired(cluster_ip: u8, endpoints: u8) -> DesiredPort {
     }
 }
 
-fn write(maps: &mut FakeMaps) -> impl FnMut(Write) {
-    |write| maps.write(&write).unwrap()
+fn write(maps: &mut FakeMaps) -> impl FnMut(&After, Write) {
+    |_, write| maps.write(&write).unwrap()
 }
 
 /// How many endpoints each frontend has, by the last byte of its address.
@@ -77,8 +77,10 @@ fn refused_and_served_later(capacity: Capacity, full: FullMap) {
     assert_eq!(first.capacity_errors[0].full, full);
 
     let removal = planner.plan([(port("a"), None)], write(&mut maps));
-    let _ = planner.reclaim(first.retired, Instant::now(), write(&mut maps));
-    let last = planner.reclaim(removal.retired, Instant::now(), write(&mut maps));
+    let wanted = |_: &ObjectName| vec![(port("b"), desired(2, 3))];
+    let now = Instant::now();
+    let _ = planner.reclaim(first.retired, now, wanted, write(&mut maps));
+    let last = planner.reclaim(removal.retired, now, wanted, write(&mut maps));
     assert_eq!(sizes(&view(&maps)), [(2, 3)], "served once there is room");
     assert_eq!(last.capacity_errors, []);
 }
@@ -124,6 +126,72 @@ fn a_port_that_cannot_grow_keeps_what_it_has() {
     assert_eq!(sizes(&view(&maps)), [(1, 3)]);
 }
 
+/// Fills maps with Services of one endpoint until one is refused; how many are served.
+fn fill(planner: &mut Planner, maps: &mut FakeMaps) -> u8 {
+    let refused = |at: &u8| {
+        let change = (port(&format!("s{at}")), Some(desired(*at, 1)));
+        let plan = planner.plan([change], |_, write| maps.write(&write).unwrap());
+        !plan.capacity_errors.is_empty()
+    };
+    (1..=u8::MAX).find(refused).unwrap() - 1
+}
+
+#[test]
+fn what_is_served_can_change_however_full_the_maps_are() {
+    for capacity in [
+        Capacity {
+            backends: 32,
+            ..ROOMY
+        },
+        Capacity { slots: 32, ..ROOMY },
+    ] {
+        let mut planner = Planner::new(capacity);
+        let mut maps = FakeMaps::default();
+        assert_eq!(fill(&mut planner, &mut maps), 28);
+        for round in 2..6 {
+            // The one endpoint is another one.
+            let moved = DesiredPort {
+                endpoints: desired(7, round)
+                    .endpoints
+                    .split_off(usize::from(round) - 1),
+                ..desired(7, 1)
+            };
+            let endpoint = moved.endpoints[0];
+            let change = [(port("s7"), Some(moved))];
+            let plan = planner.plan(change, write(&mut maps));
+            assert_eq!(plan.capacity_errors, [], "{endpoint:?}");
+            let unknown = |_: &ObjectName| Vec::new();
+            let _ = planner.reclaim(plan.retired, Instant::now(), unknown, write(&mut maps));
+        }
+        // It may grow, within half of what is kept free.
+        let grow = |planner: &mut Planner, endpoints| {
+            let plan = planner.plan([(port("s8"), Some(desired(8, endpoints)))], |_, _| ());
+            let unknown = |_: &ObjectName| Vec::new();
+            let _ = planner.reclaim(plan.retired, Instant::now(), unknown, |_, _| ());
+            plan.capacity_errors.len()
+        };
+        assert_eq!(grow(&mut planner, 2), 0);
+        assert_eq!(grow(&mut planner, 6), 1);
+    }
+}
+
+#[test]
+fn a_service_of_many_ports_says_once_that_it_has_no_room() {
+    let mut planner = Planner::new(Capacity { slots: 4, ..ROOMY });
+    let ports = (0..20).map(|at| {
+        let name = PortName {
+            port: Arc::from(format!("p{at}")),
+            ..port("a")
+        };
+        (name, Some(desired(at, 1)))
+    });
+    let plan = planner.plan(ports, |_, _| ());
+    let [refused] = &*plan.capacity_errors else {
+        panic!("{:?}", plan.capacity_errors);
+    };
+    assert_eq!((refused.others, refused.full), (15, FullMap::Slots));
+}
+
 #[test]
 fn one_changed_endpoint_costs_what_its_service_costs() {
     let mut planner = Planner::new(Capacity {
@@ -132,13 +200,13 @@ fn one_changed_endpoint_costs_what_its_service_costs() {
         slots: 10_000,
     });
     let many = (0..200).map(|at| (port(&format!("s{at}")), Some(desired(at, 3))));
-    let _ = planner.plan(many, drop);
+    let _ = planner.plan(many, |_, _| ());
     let mut writes = Vec::new();
     let changed = (port("s7"), Some(desired(7, 4)));
-    let _ = planner.plan([changed.clone()], |write| writes.push(write));
+    let _ = planner.plan([changed.clone()], |_, write| writes.push(write));
     // One backend, one run of slots, one frontend.
     assert_eq!(writes.len(), 3, "{writes:?}");
-    let _ = planner.plan([changed], |write| {
+    let _ = planner.plan([changed], |_, write| {
         panic!("no change costs nothing: {write:?}")
     });
 }

@@ -18,7 +18,7 @@ use crate::view::{Filmed, View, beside, living, view};
 
 /// What happens in a history.
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     Service(usize, ServiceShape),
     ServiceGone(usize),
     Slice(usize, usize, Vec<EndpointShape>),
@@ -39,7 +39,7 @@ enum Step {
 
 /// What of a Service varies.
 #[derive(Clone, Debug)]
-struct ServiceShape {
+pub(crate) struct ServiceShape {
     cluster_ip: u8,
     node_port: Option<u8>,
     external_local: bool,
@@ -50,7 +50,7 @@ struct ServiceShape {
 
 /// What of an endpoint varies.
 #[derive(Clone, Debug)]
-struct EndpointShape {
+pub(crate) struct EndpointShape {
     address: u8,
     local: bool,
     ready: bool,
@@ -88,7 +88,7 @@ fn endpoint_shapes() -> impl Strategy<Value = EndpointShape> {
     )
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(crate) fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
     let services = 0..3usize;
     let step = prop_oneof![
         4 => (services.clone(), service_shapes()).prop_map(|(at, shape)| Step::Service(at, shape)),
@@ -103,7 +103,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Restart),
         2 => (0..12usize).prop_map(Step::Crash),
     ];
-    prop::collection::vec(step, 1..60)
+    prop::collection::vec(step, 1..most)
 }
 
 fn service_name(at: usize) -> ObjectName {
@@ -188,7 +188,7 @@ fn node() -> Change {
 }
 
 /// An agent that goes on from these maps, and resets connections or not.
-fn agent_on(maps: FakeMaps, resets: bool) -> Agent<Filmed> {
+pub(crate) fn agent_on(maps: FakeMaps, resets: bool) -> Agent<Filmed> {
     let mut settings = Settings::default();
     settings.own.reset_gone_endpoints = resets.then_some(RESET_GRACE);
     Agent::new("here", &settings, Filmed::of(maps))
@@ -198,11 +198,20 @@ const RESET_GRACE: Duration = Duration::from_secs(30);
 
 /// The objects that are there, as changes.
 #[derive(Default)]
-struct Objects(BTreeMap<(u8, ObjectName), Change>);
+pub(crate) struct Objects(BTreeMap<(u8, ObjectName), Change>);
 
 impl Objects {
+    /// That every object is gone.
+    pub(crate) fn gone(&self) -> Vec<Change> {
+        let gone = |(kind, name): &(u8, ObjectName)| match kind {
+            0 => Change::ServiceGone(name.clone()),
+            _ => Change::EndpointSliceGone(name.clone()),
+        };
+        self.0.keys().map(gone).collect()
+    }
+
     /// Every object anew.
-    fn all(&self) -> Vec<Change> {
+    pub(crate) fn all(&self) -> Vec<Change> {
         let mut changes = vec![node()];
         changes.extend(self.0.values().cloned());
         changes.extend([Change::ServicesListed, Change::EndpointSlicesListed]);
@@ -210,7 +219,7 @@ impl Objects {
     }
 
     /// Takes a step's object in; the change that a source would report.
-    fn take(&mut self, step: &Step) -> Option<Change> {
+    pub(crate) fn take(&mut self, step: &Step) -> Option<Change> {
         match step {
             Step::Service(at, shape) => {
                 let change = service(*at, shape);
@@ -267,7 +276,7 @@ fn crash(mut agent: Agent<Filmed>, writes: usize) -> FakeMaps {
 }
 
 /// An agent that goes on from what another one has left.
-fn successor(
+pub(crate) fn successor(
     maps: FakeMaps,
     objects: &Objects,
     resets: bool,
@@ -303,7 +312,7 @@ proptest! {
 
     #[test]
     fn every_history_ends_as_its_last_objects_programmed_at_once(
-        steps in steps(),
+        steps in steps(60),
         resets in any::<bool>(),
     ) {
         let mut objects = Objects::default();

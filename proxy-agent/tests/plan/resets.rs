@@ -8,7 +8,7 @@ use proxy_agent::model::desired::{DesiredPort, Endpoint, Frontend, FrontendKind,
 use proxy_agent::model::object::{
     Algorithm, Family, Forwarding, ObjectName, Protocol, TrafficPolicy,
 };
-use proxy_agent::plan::{Capacity, Planner, Write};
+use proxy_agent::plan::{After, Capacity, Planner, Write};
 use proxy_ebpf::layout::V4;
 
 const GRACE: Duration = Duration::from_secs(30);
@@ -88,14 +88,17 @@ impl Scene {
     /// The Service has these endpoints now; `None` if it is gone. How many were refused.
     fn set(&mut self, name: u8, endpoints: Option<&[u8]>) -> usize {
         let maps = &mut self.maps;
-        let mut write = |write: Write| maps.write(&write).unwrap();
+        let mut write = |_: &After, write: Write| maps.write(&write).unwrap();
         let change = (
             port(&name.to_string()),
             endpoints.map(|it| desired(name, it)),
         );
         let plan = self.planner.plan([change], &mut write);
         let refused = plan.capacity_errors.len();
-        let again = self.planner.reclaim(plan.retired, self.now, &mut write);
+        let unknown = |_: &ObjectName| Vec::new();
+        let again = self
+            .planner
+            .reclaim(plan.retired, self.now, unknown, &mut write);
         assert!(again.retired.is_empty());
         refused
     }

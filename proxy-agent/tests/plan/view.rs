@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use proxy_agent::maps::{FakeMaps, MapError, Maps, Readable};
-use proxy_agent::plan::{Content, Write};
+use proxy_agent::plan::{Content, Write, WrittenElement};
 use proxy_ebpf::host::Memory;
 use proxy_ebpf::layout::{
     Address, Backend, Frontend, FrontendKey, Span, backend_flags, frontend_flags,
@@ -177,6 +177,32 @@ pub(crate) struct Filmed {
     pub(crate) film: RefCell<Vec<(Write, View)>>,
     /// How many writes are still made; what comes then is lost.
     pub(crate) left: Cell<Option<usize>>,
+    /// How many writes were tried.
+    pub(crate) tried: Cell<usize>,
+    pub(crate) fault: RefCell<Fault>,
+}
+
+/// What a map refuses.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Fault {
+    #[default]
+    None,
+    /// The write with this number, and then as the next.
+    Write(usize),
+    /// Whatever is written to this element.
+    Element(WrittenElement),
+}
+
+impl Filmed {
+    /// Whether this write fails.
+    fn refuses(&self, write: &Write) -> bool {
+        let number = self.tried.replace(self.tried.get() + 1);
+        let mut fault = self.fault.borrow_mut();
+        if matches!(*fault, Fault::Write(at) if at == number) {
+            *fault = Fault::Element(write.element());
+        }
+        matches!(*fault, Fault::Element(element) if element == write.element())
+    }
 }
 
 impl Filmed {
@@ -191,6 +217,12 @@ impl Filmed {
 
 impl Maps for Filmed {
     fn write(&mut self, write: &Write) -> Result<(), MapError> {
+        if self.refuses(write) {
+            return Err(MapError::Read {
+                map: "any",
+                source: std::io::ErrorKind::OutOfMemory.into(),
+            });
+        }
         if let Some(left) = self.left.get() {
             let Some(left) = left.checked_sub(1) else {
                 return Ok(());

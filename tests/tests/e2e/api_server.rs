@@ -229,7 +229,7 @@ fn what_the_agent_cannot_do_is_told_at_the_object() -> Result<()> {
 
 #[test]
 fn a_full_map_is_told_at_the_service_that_found_no_room() -> Result<()> {
-    let setup = Setup::new(&["--map-slots", "16"])?;
+    let setup = Setup::new(&["--map-slots", "20"])?;
     let pods: Vec<_> = setup.cluster.pods().collect();
     setup.manifests.set_endpoints("web", &pods)?;
     setup.apply("web-endpoints")?;

@@ -389,8 +389,8 @@ fn what_somebody_else_writes_to_the_maps_is_mended() -> Result<()> {
 }
 
 /// What a proxy in netfilter does for the mirror, on node 1: DNAT to one pod, and
-/// masquerade.
-fn rules(to: &Pod) -> String {
+/// masquerade of whoever it says.
+fn rules(to: &Pod, masqueraded: &str) -> String {
     let rules = |(family, table): (Family, &str)| {
         let (frontend, endpoint) = (mirror::cluster_ip(family), to.addresses.of(family));
         let endpoint = SocketAddr::new(endpoint, mirror::PORT);
@@ -404,7 +404,7 @@ fn rules(to: &Pod) -> String {
                 }}
                 chain postrouting {{
                     type nat hook postrouting priority 100;
-                    ct status dnat masquerade
+                    ct status dnat {masqueraded} masquerade
                 }}
             }}\n",
             mirror::NODE_PORT,
@@ -447,7 +447,9 @@ fn connections_of_a_proxy_in_netfilter_stay_its_own() -> Result<()> {
     it.world.scale(mirror::NAME, &[(2, 2)])?;
     let pods = [(2, 1), (2, 2)].map(|(node, pod)| it.world.cluster.pod(node, pod));
     let _servers = mirror::start(pods)?;
-    it.world.cluster.nodes[0].namespace.nft(&rules(pods[0]))?;
+    it.world.cluster.nodes[0]
+        .namespace
+        .nft(&rules(pods[0], ""))?;
     let mut open = conversations(&it.world)?;
     ask_all(&mut open, "pod-2-1").context("by netfilter")?;
 
@@ -467,6 +469,60 @@ fn connections_of_a_proxy_in_netfilter_stay_its_own() -> Result<()> {
     Ok(())
 }
 
+/// They have the endpoint, and the source, that netfilter gave them, and go on without it.
+#[test]
+fn connections_of_a_proxy_in_netfilter_are_taken_over() -> Result<()> {
+    for (endpoint, masqueraded) in [
+        ((2, 1), ""),
+        // All, as for a frontend with the policy Cluster; or only who comes from outside.
+        ((1, 1), ""),
+        ((1, 1), "iifname != \"veth3\""),
+    ] {
+        let mut it = Lasting::without_agent()?;
+        it.world
+            .after_programming(|| mirror::add(&it.world.manifests))?;
+        it.world.scale(mirror::NAME, &[endpoint])?;
+        let pod = it.world.cluster.pod(endpoint.0, endpoint.1);
+        let _servers = mirror::start([pod])?;
+        let name = pod.name.clone();
+        let node = &it.world.cluster.nodes[0].namespace;
+        node.nft(&rules(pod, masqueraded))?;
+        let mut open = conversations(&it.world)?;
+        ask_all(&mut open, &name).context("by netfilter")?;
+        let peers = peers(&mut open)?;
+
+        it.start()?;
+        it.agent().wait_for(0, |event| {
+            message(event) == "connections of netfilter taken over"
+                && event["fields"]["taken"] == open.len()
+        })?;
+        ask_all(&mut open, &name).context("beside netfilter's rules")?;
+        it.world.cluster.nodes[0].namespace.nft("flush ruleset")?;
+        for _ in 0..2 {
+            let now = self::peers(&mut open).context("without them")?;
+            assert_eq!(now, peers, "{endpoint:?}");
+        }
+        let mut fresh = conversations(&it.world)?;
+        ask_all(&mut fresh, &name).context("by the agent")?;
+        it.end(End::Killed)?;
+        it.start()?;
+        ask_all(&mut open, &name).context("after a restart")?;
+    }
+    Ok(())
+}
+
+/// Whom the endpoints of conversations see.
+fn peers(open: &mut [Conversation]) -> Result<Vec<IpAddr>> {
+    open.iter_mut()
+        .enumerate()
+        .map(|(number, conversation)| {
+            let answer = conversation.ask();
+            let answer = answer.with_context(|| format!("conversation {number}"))?;
+            Ok(answer.peer)
+        })
+        .collect()
+}
+
 /// A neighbour's SYN begins no connection where one is already.
 #[test]
 fn a_syn_alone_takes_no_connection_of_a_proxy_in_netfilter() -> Result<()> {
@@ -476,7 +532,9 @@ fn a_syn_alone_takes_no_connection_of_a_proxy_in_netfilter() -> Result<()> {
     it.world.scale(mirror::NAME, &[(2, 2)])?;
     let pods = [(2, 1), (2, 2)].map(|(node, pod)| it.world.cluster.pod(node, pod));
     let _servers = mirror::start(pods)?;
-    it.world.cluster.nodes[0].namespace.nft(&rules(pods[0]))?;
+    it.world.cluster.nodes[0]
+        .namespace
+        .nft(&rules(pods[0], ""))?;
     let routes = Family::BOTH.map(|family| {
         let node_port = it.world.node_port(1, family, mirror::NODE_PORT);
         let pod = &it.world.cluster.pod(1, 3).namespace;
