@@ -480,6 +480,13 @@ impl<M: Maps> Agent<M> {
         self.progress.metrics()
     }
 
+    /// Reports at the node that its own processes are not served at their sockets.
+    pub fn report_no_socket_path(&mut self, reason: &str) {
+        let event = Event::no_socket_path(self.model.node_name(), reason);
+        self.progress.metrics().own.warned(event.reason);
+        self.events.push(event);
+    }
+
     /// What happened since the last call that should be reported at the objects.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)

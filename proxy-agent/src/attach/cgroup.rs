@@ -3,13 +3,18 @@
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+
+use tracing::info;
 
 /// The mounts of this process (`proc_pid_mountinfo(5)`).
 const MOUNTS: &str = "/proc/self/mountinfo";
 
 /// Every cgroup has it but the root (cgroups(7)).
 pub(super) const NOT_IN_ROOT: &str = "cgroup.type";
+
+/// The cgroups of this process (cgroups(7)).
+const OWN: &str = "/proc/self/cgroup";
 
 /// Why the root of all cgroups was not found.
 #[derive(Debug, thiserror::Error)]
@@ -22,46 +27,93 @@ pub enum CgroupError {
     NoMount,
     /// Only a part of the tree is to be seen: that of a container.
     #[error(
-        "no root of cgroup2 at {0}, only a container's own cgroup: mount the host's \
+        "no root of cgroup2 at {0}, only this container's own cgroup: mount the node's \
          /sys/fs/cgroup into the container, at any path"
     )]
     NoRoot(String),
 }
 
+/// A mount of cgroup2.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    place: PathBuf,
+    /// The cgroup that is mounted, seen from the root of this process's cgroup namespace:
+    /// above that there are only names `..`.
+    cgroup: PathBuf,
+}
+
 /// The root of all cgroups, wherever it is mounted. In a container this is not its own
-/// mount, which begins at the container's cgroup.
+/// mount, which begins at the container's cgroup. Where the node is a container itself, it is
+/// the outermost cgroup that is mounted: the node's.
 pub(super) fn root() -> Result<PathBuf, CgroupError> {
     let text = fs::read(MOUNTS).map_err(CgroupError::Mounts)?;
-    let mounts: Vec<PathBuf> = text
+    let mut mounts: Vec<Mount> = text
         .split(|byte| *byte == b'\n')
         .filter_map(cgroup2)
         .collect();
     if mounts.is_empty() {
         return Err(CgroupError::NoMount);
     }
-    let is_root = |mount: &&PathBuf| mount.is_dir() && !mount.join(NOT_IN_ROOT).exists();
-    mounts
-        .iter()
-        .find(is_root)
-        .cloned()
-        .ok_or_else(|| CgroupError::NoRoot(listed(&mounts)))
+    mounts.retain(|mount| mount.place.is_dir());
+    let is_root = |mount: &&Mount| !mount.place.join(NOT_IN_ROOT).exists();
+    if let Some(root) = mounts.iter().find(is_root) {
+        return Ok(root.place.clone());
+    }
+    let own = own(&fs::read_to_string(OWN).unwrap_or_default());
+    let root =
+        root_of_container(&mounts, &own).ok_or_else(|| CgroupError::NoRoot(listed(&mounts)))?;
+    info!(cgroup = %root.display(), "no root of cgroup2 is mounted: this node is a container");
+    Ok(root)
 }
 
-fn listed(mounts: &[PathBuf]) -> String {
+/// The outermost cgroup that is mounted, where this process's own is below it: a container's
+/// own mount begins at the container's cgroup, in which its processes are.
+fn root_of_container(mounts: &[Mount], own: &Path) -> Option<PathBuf> {
+    let levels = |mount: &&Mount| levels_above(&mount.cgroup, own);
+    let outermost = mounts.iter().max_by_key(levels)?;
+    (levels(&outermost) > Some(0)).then(|| outermost.place.clone())
+}
+
+/// How far `cgroup` is above `own`; none where it is not.
+fn levels_above(cgroup: &Path, own: &Path) -> Option<usize> {
+    let names = |path: &Path| path.components().skip(1).count();
+    let is_above_all = cgroup
+        .components()
+        .skip(1)
+        .all(|it| it == Component::ParentDir);
+    if is_above_all {
+        return Some(names(cgroup) + names(own));
+    }
+    own.strip_prefix(cgroup)
+        .ok()
+        .map(|below| below.components().count())
+}
+
+/// The cgroup of this process, by the text of [`OWN`].
+fn own(text: &str) -> PathBuf {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    path.unwrap_or("/").into()
+}
+
+fn listed(mounts: &[Mount]) -> String {
     let shown: Vec<_> = mounts
         .iter()
-        .map(|mount| mount.display().to_string())
+        .map(|mount| mount.place.display().to_string())
         .collect();
     shown.join(" or ")
 }
 
-/// The place of a mount, if it is one of cgroup2.
-fn cgroup2(line: &[u8]) -> Option<PathBuf> {
+/// A mount, if it is one of cgroup2.
+fn cgroup2(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let place = fields.nth(4)?;
+    let cgroup = fields.nth(3)?;
+    let place = fields.next()?;
     // Behind a lone hyphen comes the kind of file system.
     let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-    (kind == b"cgroup2").then(|| Path::new(&unescaped(place)).to_owned())
+    (kind == b"cgroup2").then(|| Mount {
+        place: unescaped(place).into(),
+        cgroup: unescaped(cgroup).into(),
+    })
 }
 
 /// A path without the escapes of `/proc`: a backslash and three octal digits.
@@ -114,8 +166,35 @@ mod tests {
             ("31 23", None),
             ("", None),
         ] {
-            assert_eq!(cgroup2(line.as_bytes()), place.map(PathBuf::from), "{line}");
+            let found = cgroup2(line.as_bytes()).map(|mount| mount.place);
+            assert_eq!(found, place.map(PathBuf::from), "{line}");
         }
+    }
+
+    fn mount(place: &str, cgroup: &str) -> Mount {
+        Mount {
+            place: place.into(),
+            cgroup: cgroup.into(),
+        }
+    }
+
+    #[test]
+    fn where_the_node_is_a_container_its_root_is_the_outermost_that_is_mounted() {
+        let own_mount = mount("/sys/fs/cgroup", "/");
+        let of_node = mount("/host/sys/fs/cgroup", "/../../../..");
+        let of_slice = mount("/slice", "/../..");
+        let of_others = mount("/other", "/../../kubepods/other");
+        let in_pod = Path::new("/");
+        let mounts = [of_others, own_mount, of_slice, of_node];
+        let root = |mounts: &[Mount], own: &Path| root_of_container(mounts, own);
+        assert_eq!(root(&mounts, in_pod), Some("/host/sys/fs/cgroup".into()));
+        // A container without the node's mount: its own cgroup is no node's.
+        assert_eq!(root(&mounts[..2], in_pod), None);
+        // A service of the node itself.
+        let service = own("1:name=systemd:/x\n0::/system.slice/proxy-agent.service\n");
+        assert_eq!(root(&mounts[..2], &service), Some("/sys/fs/cgroup".into()));
+        let below = [mount("/below", "/system.slice")];
+        assert_eq!(root(&below, &service), Some("/below".into()));
     }
 
     #[test]

@@ -69,6 +69,19 @@ impl Event {
         }
     }
 
+    /// This node's own processes are not served at their sockets.
+    pub fn no_socket_path(node_name: &str, reason: &str) -> Self {
+        let mut note = format!("processes of the host cannot reach Services: {reason}");
+        note.truncate(note.floor_char_boundary(MAX_NOTE_BYTES));
+        Self {
+            regarding: Regarding::Node(node_name.to_owned()),
+            event_type: EventType::Warning,
+            reason: "NoSocketPath",
+            action: "Attach",
+            note,
+        }
+    }
+
     fn warning(
         service: ObjectName,
         reason: &'static str,

@@ -84,7 +84,7 @@ impl SocketPathController {
         if agent.is_programmed()
             && let Some(wanted) = self.wanted.take()
         {
-            self.attach(wanted, attacher);
+            self.attach(wanted, agent, attacher);
         }
         if agent.take_backend_ended() {
             self.destroy_stale(agent.maps_mut()).await;
@@ -93,7 +93,12 @@ impl SocketPathController {
 
     /// Attaches the programs. Where they are not wanted, or cannot be had, those of an agent
     /// before are detached.
-    fn attach(&mut self, mut wanted: Wanted, attacher: &mut Attacher) {
+    fn attach(
+        &mut self,
+        mut wanted: Wanted,
+        agent: &mut Agent<KernelMaps>,
+        attacher: &mut Attacher,
+    ) {
         if wanted.mode == SocketPathMode::Off {
             info!("socket path is off; processes of the host cannot reach Services");
         } else {
@@ -106,7 +111,7 @@ impl SocketPathController {
                 }
                 Err(error) => {
                     let is_retryable = error.is_retryable();
-                    wanted.log(format!("{:#}", anyhow::Error::from(error)));
+                    wanted.report(format!("{:#}", anyhow::Error::from(error)), agent);
                     self.pending = is_retryable.then_some(wanted);
                 }
             }
@@ -148,7 +153,7 @@ impl SocketPathController {
     /// Does now and again what may have been missed.
     pub(super) async fn review(&mut self, agent: &mut Agent<KernelMaps>, attacher: &mut Attacher) {
         if let Some(wanted) = self.pending.take() {
-            self.attach(wanted, attacher);
+            self.attach(wanted, agent, attacher);
         }
         if let Some(path) = &mut self.path
             && let Err(error) = attacher.keep_socket_pins(path)
@@ -228,13 +233,14 @@ async fn destroy_where(
 }
 
 impl Wanted {
-    /// Logs why it cannot be had, once for each reason.
-    fn log(&mut self, reason: String) {
+    /// Logs and reports why it cannot be had, once for each reason.
+    fn report(&mut self, reason: String, agent: &mut Agent<KernelMaps>) {
         if self.reason.as_ref() != Some(&reason) {
             warn!(
                 "cannot attach the socket path: {reason}. Pods are served by the packet path; \
                  processes of the host cannot reach Services"
             );
+            agent.report_no_socket_path(&reason);
         }
         self.reason = Some(reason);
     }

@@ -107,8 +107,8 @@ impl Server {
     /// What to do where nobody answers at the address.
     fn advice(&self) -> Option<&'static str> {
         (self.origin == AddressOrigin::ServiceAccount).then_some(
-            "the Service kubernetes is reached through this proxy, once it has reached the API \
-             server: unless another proxy runs until then, set the server's own address \
+            "it is reached through this proxy, once that has reached the API server; unless another \
+             proxy runs until then, set the server's own address \
              (`apiServer` in the manifests' kustomization.yaml, --master, or a kubeconfig file)",
         )
     }
