@@ -82,6 +82,10 @@ fn the_configuration_of_a_cluster_made_by_kubeadm_works_as_it_is() -> Result<()>
     let log = it.world.agents[0].log();
     let is_bad = |line: &&String| line.contains("\"WARN\"") || line.contains("\"ERROR\"");
     assert_eq!(log.iter().find(is_bad), None);
+    let says = it.event(0, "configuration")?;
+    assert_eq!(says["fields"]["kind"], "KubeProxyConfiguration");
+    let file = it.file.file().display().to_string();
+    assert_eq!(says["fields"]["file"], file);
     Ok(())
 }
 
