@@ -68,8 +68,12 @@ impl Interfaces {
             }
         };
         agent.set_local_addresses(local_addresses(&present));
-        // Before the node's addresses are known an uplink may look like a pod's device.
-        if !agent.is_programmed() || !self.knows_node(agent) {
+        // Before the node's addresses are known an uplink may look like a pod's
+        // device, and nothing is programmed anyway.
+        if !agent.is_programmed() {
+            return;
+        }
+        if !self.knows_node(agent) {
             return;
         }
         self.handover.begin(agent).await;
