@@ -43,9 +43,29 @@ impl Tally {
 
     /// Counts `requests` calls of `ask`, or fewer: a few failures tell as much as
     /// many, and each may take its full timeout.
-    pub fn of(requests: usize, mut ask: impl FnMut() -> Result<String>) -> Self {
+    pub fn of(requests: usize, ask: impl FnMut() -> Result<String>) -> Self {
+        Self::until(requests, |_| false, ask)
+    }
+
+    /// Counts calls of `ask` until so many pods have answered, but no more than `requests`.
+    pub fn until_answered_by(
+        pods: usize,
+        requests: usize,
+        ask: impl FnMut() -> Result<String>,
+    ) -> Self {
+        Self::until(requests, |tally| tally.answers.len() >= pods, ask)
+    }
+
+    fn until(
+        requests: usize,
+        is_enough: impl Fn(&Self) -> bool,
+        mut ask: impl FnMut() -> Result<String>,
+    ) -> Self {
         let mut tally = Self::default();
-        while tally.requests() < requests && tally.failures.len() < ENOUGH_FAILURES {
+        while tally.requests() < requests
+            && tally.failures.len() < ENOUGH_FAILURES
+            && !is_enough(&tally)
+        {
             let asked = Instant::now();
             let outcome = ask();
             tally.add(outcome, asked.elapsed());

@@ -36,7 +36,9 @@ fn every_client_reaches_every_endpoint(
             world.node_port(2, family, node_port),
         ] {
             for (client, namespace) in &clients {
-                let tally = Tally::of(REQUESTS, || ask(namespace, frontend));
+                let tally = Tally::until_answered_by(endpoints.len(), REQUESTS, || {
+                    ask(namespace, frontend)
+                });
                 assert_eq!(
                     tally.failures,
                     Vec::<String>::new(),

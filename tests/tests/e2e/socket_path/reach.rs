@@ -22,7 +22,7 @@ fn loopback(family: Family, port: u16) -> SocketAddr {
 }
 
 fn all_answer(to: SocketAddr, endpoints: &[&str], ask: impl Fn(SocketAddr) -> Result<String>) {
-    let tally = Tally::of(REQUESTS, || ask(to));
+    let tally = Tally::until_answered_by(endpoints.len(), REQUESTS, || ask(to));
     assert_eq!(tally.failures, Vec::<String>::new(), "{to}");
     let answered: BTreeSet<_> = tally.answers.keys().map(String::as_str).collect();
     assert_eq!(answered, endpoints.iter().copied().collect(), "{to}");
