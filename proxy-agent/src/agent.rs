@@ -217,6 +217,12 @@ impl<M: Maps> Agent<M> {
         }
     }
 
+    /// Leaves Services at these addresses to what answers there on the host.
+    pub fn set_host_frontends(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.model.set_host_frontends(addresses);
+        self.note_change();
+    }
+
     /// Leaves the host's ports to the host.
     pub fn set_host_ports(&mut self, host: HostPorts) {
         self.node.source_ports().set_host(host);

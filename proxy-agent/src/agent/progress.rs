@@ -117,7 +117,7 @@ impl Progress {
 
 /// Whether the policy of one kind wants a local endpoint, and there are only others.
 fn lacks_local(port: &DesiredPort, policy_kind: PolicyKind) -> bool {
-    let is_external = |kind| kind != FrontendKind::ClusterIp;
+    let is_external = |kind| !matches!(kind, FrontendKind::ClusterIp | FrontendKind::LeftToHost);
     let policy = match policy_kind {
         PolicyKind::Internal => port.internal_policy,
         PolicyKind::External if port.frontends.iter().any(|it| is_external(it.kind)) => {

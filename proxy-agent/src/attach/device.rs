@@ -76,6 +76,19 @@ pub fn local_addresses(devices: &[Device]) -> BTreeMap<u32, Vec<IpAddr>> {
         .collect()
 }
 
+/// Devices whose addresses are ClusterIPs that something on the host serves in the Service's place:
+/// the node-local DNS cache's (`cluster/addons/dns/nodelocaldns` of Kubernetes).
+const SERVING_DEVICES: [&str; 1] = ["nodelocaldns"];
+
+/// The addresses at which something on this machine answers in the place of Services.
+pub fn host_frontends(devices: &[Device]) -> BTreeSet<IpAddr> {
+    devices
+        .iter()
+        .filter(|device| SERVING_DEVICES.contains(&device.name.as_str()))
+        .flat_map(|device| device.addresses.iter().copied())
+        .collect()
+}
+
 /// The Ethernet addresses that frames for this machine have, by the index of the device at which
 /// they come in: that device's own, and the one of the bridge whose port it is. What comes in by
 /// a member of a bond is for the bond.
@@ -179,6 +192,18 @@ mod tests {
         ipvs.addresses = vec!["10.96.0.1".parse().unwrap()];
         let expected = BTreeMap::from([(2, uplink.addresses.clone())]);
         assert_eq!(local_addresses(&[uplink, ipvs]), expected);
+    }
+
+    #[test]
+    fn what_node_local_dns_has_is_served_by_the_host() {
+        let mut uplink = device(2, DeviceKind::Other);
+        uplink.addresses = vec!["192.0.2.1".parse().unwrap()];
+        let mut cache = device(3, DeviceKind::Internal);
+        cache.name = "nodelocaldns".to_owned();
+        let addresses = ["169.254.20.10", "10.96.0.10"].map(|text| text.parse().unwrap());
+        cache.addresses = addresses.to_vec();
+        let found = host_frontends(&[uplink, cache]);
+        assert_eq!(found, BTreeSet::from(addresses));
     }
 
     #[test]

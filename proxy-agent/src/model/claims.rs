@@ -208,7 +208,7 @@ impl Claims {
         match kind {
             FrontendKind::ClusterIp => Some(&mut self.cluster_ips),
             FrontendKind::ExternalIp => Some(&mut self.external_ips),
-            FrontendKind::LoadBalancer | FrontendKind::NodePort => None,
+            FrontendKind::LoadBalancer | FrontendKind::NodePort | FrontendKind::LeftToHost => None,
         }
     }
 

@@ -82,7 +82,11 @@ impl Model {
             .map(|(destination, claim)| Frontend {
                 address: destination.address,
                 port: destination.port,
-                kind: claim.kind,
+                kind: if self.host_frontends.contains(&destination.address) {
+                    FrontendKind::LeftToHost
+                } else {
+                    claim.kind
+                },
             })
             .collect();
         frontends.sort_unstable();

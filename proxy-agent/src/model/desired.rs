@@ -121,6 +121,9 @@ pub enum FrontendKind {
     ExternalIp,
     /// `spec.ports[].nodePort`
     NodePort,
+    /// Any of these whose address is the host's, where something else answers in the Service's
+    /// place.
+    LeftToHost,
 }
 
 /// A place where connections go.

@@ -112,6 +112,8 @@ pub struct Model {
     dirty_health_checks: BTreeSet<ObjectName>,
     /// The addresses of this node's devices.
     local_addresses: BTreeSet<IpAddr>,
+    /// Those at which something on the host answers in the place of Services.
+    host_frontends: BTreeSet<IpAddr>,
 }
 
 impl Model {
@@ -140,6 +142,7 @@ impl Model {
             triggers: Vec::new(),
             dirty_health_checks: BTreeSet::new(),
             local_addresses: BTreeSet::new(),
+            host_frontends: BTreeSet::new(),
         }
     }
 

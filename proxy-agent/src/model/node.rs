@@ -114,6 +114,18 @@ impl Model {
         self.local_addresses = addresses;
     }
 
+    /// Takes in the addresses at which something on this host answers in the place of Services.
+    pub fn set_host_frontends(&mut self, addresses: BTreeSet<IpAddr>) {
+        let changed = self.host_frontends.symmetric_difference(&addresses);
+        let services: BTreeSet<_> = changed
+            .flat_map(|address| self.claims.services_on(*address))
+            .collect();
+        for service in services {
+            self.mark_dirty(service);
+        }
+        self.host_frontends = addresses;
+    }
+
     /// Takes in new settings; what they decide about is looked at again.
     pub fn configure(&mut self, settings: ModelSettings) {
         if settings.external_ips != self.settings.external_ips {

@@ -374,7 +374,9 @@ impl Addresses {
             return;
         };
         let role = match kind {
-            FrontendKind::ClusterIp | FrontendKind::NodePort => AddressRole::ClusterIp,
+            FrontendKind::ClusterIp | FrontendKind::NodePort | FrontendKind::LeftToHost => {
+                AddressRole::ClusterIp
+            }
             FrontendKind::LoadBalancer => AddressRole::LoadBalancer,
             FrontendKind::ExternalIp => AddressRole::ExternalIp,
         };

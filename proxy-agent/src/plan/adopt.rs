@@ -406,7 +406,9 @@ fn policy_of(frontends: &[(FrontendId, Value)], external: u32) -> TrafficPolicy 
 /// The kind of a frontend, as far as its value depends on it.
 fn kind_of(id: &FrontendId, value: &Value, port: &Programmed) -> FrontendKind {
     let is_restricted = value.flags & frontend_flags::SOURCE_RANGES != 0;
-    if value.flags & frontend_flags::EXTERNAL == 0 {
+    if value.flags & frontend_flags::LEFT_TO_HOST != 0 {
+        FrontendKind::LeftToHost
+    } else if value.flags & frontend_flags::EXTERNAL == 0 {
         FrontendKind::ClusterIp
     } else if id.address.is_unspecified() {
         FrontendKind::NodePort

@@ -53,7 +53,7 @@ impl Programmed {
     /// The value of its frontends of one kind.
     pub(super) fn value(&self, kind: FrontendKind) -> layout::Frontend {
         let (external, policy) = match kind {
-            FrontendKind::ClusterIp => (0, self.internal_policy),
+            FrontendKind::ClusterIp | FrontendKind::LeftToHost => (0, self.internal_policy),
             FrontendKind::LoadBalancer | FrontendKind::ExternalIp | FrontendKind::NodePort => {
                 (frontend_flags::EXTERNAL, self.external_policy)
             }
@@ -76,9 +76,13 @@ impl Programmed {
             Forwarding::Dsr if external != 0 => frontend_flags::DSR,
             _ => 0,
         };
+        let left = match kind {
+            FrontendKind::LeftToHost => frontend_flags::LEFT_TO_HOST,
+            _ => 0,
+        };
         layout::Frontend {
             service: self.service,
-            flags: external | local | restricted | hashed | direct,
+            flags: external | local | restricted | hashed | direct | left,
             affinity_seconds: self.affinity_seconds,
             cluster: Span {
                 start: self.block.start,

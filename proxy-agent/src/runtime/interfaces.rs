@@ -7,7 +7,7 @@ use tracing::{error, info, warn};
 
 use super::handover::Handover;
 use crate::agent::{Agent, HostRoutes};
-use crate::attach::device::local_addresses;
+use crate::attach::device::{host_frontends, local_addresses};
 use crate::attach::{Attacher, DeviceWatch, DeviceWatchError, ReconcileOutcome, ReconcileScope};
 use crate::maps::KernelMaps;
 use crate::model::object::Family;
@@ -68,6 +68,7 @@ impl Interfaces {
             }
         };
         agent.set_local_addresses(local_addresses(&present));
+        agent.set_host_frontends(host_frontends(&present));
         // Before the node's addresses are known an uplink may look like a pod's
         // device, and nothing is programmed anyway.
         if !agent.is_programmed() {

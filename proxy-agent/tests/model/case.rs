@@ -229,6 +229,7 @@ fn line(name: &PortName, port: &DesiredPort) -> String {
             FrontendKind::LoadBalancer => write!(line, " lb:{address}"),
             FrontendKind::ExternalIp => write!(line, " external:{address}"),
             FrontendKind::NodePort => write!(line, " node:{address}"),
+            FrontendKind::LeftToHost => write!(line, " host:{address}"),
         };
     }
     line += " ->";

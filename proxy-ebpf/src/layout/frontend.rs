@@ -70,6 +70,9 @@ pub mod frontend_flags {
     /// New connections from outside reach endpoints of other nodes in a tunnel, and are
     /// answered from there (direct server return); other nodes' tunnels end here.
     pub const DSR: u32 = 1 << 4;
+    /// The address is this host's own, where something else answers in the Service's place: packets
+    /// and sockets of Pods to it are left alone.
+    pub const LEFT_TO_HOST: u32 = 1 << 5;
 }
 
 /// Value of `CLUSTER_IPS_*`; only its presence counts.

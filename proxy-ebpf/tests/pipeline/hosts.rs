@@ -177,3 +177,25 @@ fn the_host_hears_of_errors() {
         }
     }
 }
+
+/// A Pod that asks an endpoint by its Service, and then directly from the same port, has two flows:
+/// the second one's tuple is that of the first one's packets, once these are translated.
+#[test]
+fn a_pods_packets_are_not_translated_again_where_they_leave() {
+    for family in Family::BOTH {
+        let scene = Scene::new(family, at(family, 2, 1, 8080), false);
+        let pod = at(family, 2, 9, 50_000);
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let by_service = Packet::opening(protocol, pod, scene.service);
+            scene.world.open(Hook::FromPod, &by_service);
+            let directly = Packet::opening(protocol, pod, scene.endpoint);
+            let (source, _) = scene.world.ends(Hook::FromPod, &directly);
+            assert_ne!(source, pod, "another source port");
+            for source in [pod, source] {
+                let leaves = by_service.between(source, scene.endpoint);
+                let (action, bytes) = scene.world.send(Hook::FromHost, &leaves);
+                check(action, &bytes, Action::Pass, &leaves);
+            }
+        }
+    }
+}

@@ -48,7 +48,7 @@ class Udp(socketserver.BaseRequestHandler):
 
 def start(kind, handler):
     kind.address_family, kind.daemon_threads, kind.request_queue_size = socket.AF_INET6, True, 2048
-    server = kind(("::", int(sys.argv[2])), handler)
+    server = kind((sys.argv[3], int(sys.argv[2])), handler)
     threading.Thread(target=server.serve_forever).start()
 
 start(socketserver.ThreadingTCPServer, Tcp)
@@ -106,7 +106,7 @@ pub fn add(manifests: &Manifests) -> Result<()> {
 pub fn start<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Result<Vec<Process>> {
     let servers = pods
         .into_iter()
-        .map(|pod| spawn(&pod.namespace, &pod.name))
+        .map(|pod| spawn(&pod.namespace, &pod.name, Ipv6Addr::UNSPECIFIED))
         .collect::<Result<Vec<_>>>()?;
     for server in &servers {
         server.wait_for_line(TIMEOUT, |line| line == STARTED)?;
@@ -114,16 +114,27 @@ pub fn start<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Result<Vec<Process>
     Ok(servers)
 }
 
-/// Starts a server on a node itself.
-pub fn start_on(node: &Node) -> Result<Process> {
-    let server = spawn(&node.namespace, &node.name)?;
+/// Starts a server on a node itself, at one of its addresses or, with the unspecified one, at all.
+pub fn start_on(node: &Node, address: IpAddr) -> Result<Process> {
+    let address = match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    let server = spawn(&node.namespace, &node.name, address)?;
     server.wait_for_line(TIMEOUT, |line| line == STARTED)?;
     Ok(server)
 }
 
-fn spawn(at: &Namespace, name: &str) -> Result<Process> {
+fn spawn(at: &Namespace, name: &str, address: Ipv6Addr) -> Result<Process> {
     let mut command = at.command("python3");
-    command.args(["-u", "-c", SERVER, name, &PORT.to_string()]);
+    command.args([
+        "-u",
+        "-c",
+        SERVER,
+        name,
+        &PORT.to_string(),
+        &address.to_string(),
+    ]);
     Process::spawn(&format!("mirror of {name}"), command)
 }
 

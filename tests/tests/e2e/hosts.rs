@@ -2,14 +2,15 @@
 //! the uplinks do. The hosts take nothing that comes by another way than its answer would leave
 //! (strict `rp_filter`), and the client is their default router.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use proxy_tests::lab::client::{self, Transport};
 use proxy_tests::lab::{Cluster, Family, Namespace, Options, PodNetwork, addresses, mirror};
 
 use crate::every_path::{from_hosts, start};
 use crate::path_mtu::{learned, upload};
+use crate::socket_path::python;
 use crate::world::{World, cluster_ip};
 
 /// What the narrow part of the way lets through.
@@ -69,7 +70,7 @@ fn hosts_reach_services_on_themselves() -> Result<()> {
     let world = World::new(PodNetwork::Bridge)?;
     be_strict(&world.cluster)?;
     let host = &world.cluster.nodes[0];
-    let _server = mirror::start_on(host)?;
+    let _server = mirror::start_on(host, Ipv6Addr::UNSPECIFIED.into())?;
     world.after_programming(|| {
         mirror::add(&world.manifests)?;
         let pod = world.cluster.pod(1, 1);
@@ -91,6 +92,71 @@ fn hosts_reach_services_on_themselves() -> Result<()> {
     }
     Ok(())
 }
+
+/// The node-local DNS cache has the ClusterIP of the cluster's DNS on a device of its own.
+#[test]
+fn what_node_local_dns_has_is_answered_by_the_host() -> Result<()> {
+    let world = World::with_arguments(PodNetwork::Bridge, &["--socket-path", "on"])?;
+    let host = &world.cluster.nodes[0];
+    let pod = world.cluster.pod(1, 2);
+    let _servers = mirror::start([world.cluster.pod(2, 1)])?;
+    world.after_programming(|| mirror::add(&world.manifests))?;
+    world.scale(mirror::NAME, &[(2, 1)])?;
+    let all_answer = |by: &str| -> Result<()> {
+        for family in Family::BOTH {
+            let to = mirror::cluster_ip(family);
+            for transport in [Transport::Udp, Transport::Tcp] {
+                let answer = pod.namespace.run(|| mirror::ask(to, transport))??;
+                ensure!(answer.pod == by, "{to}, {transport:?}: {}", answer.pod);
+            }
+            // The host itself asks an endpoint.
+            for (from, by) in [(&host.namespace, "pod-2-1"), (&pod.namespace, by)] {
+                let answer = python(from, ASK, to, &[])
+                    .with_context(|| format!("{to} from {}", from.name()))?;
+                ensure!(answer == by, "{to} by {}'s sockets: {answer}", from.name());
+            }
+        }
+        Ok(())
+    };
+    all_answer("pod-2-1")?;
+    let [v4, v6] = Family::BOTH.map(|family| mirror::cluster_ip(family).ip());
+    // Of a kind that each kernel has; the cache's is `dummy`.
+    let add = [
+        "link add nodelocaldns type bridge".to_owned(),
+        "link set nodelocaldns up".to_owned(),
+        format!("addr add {v4}/32 dev nodelocaldns"),
+        format!("addr add {v6}/128 dev nodelocaldns nodad"),
+    ];
+    let mut cache = Vec::new();
+    let remove = ["link delete nodelocaldns".to_owned()];
+    for (commands, by) in [(&add[..], "node1"), (&remove[..], "pod-2-1")] {
+        let mut mark = world.agents[0].mark();
+        host.namespace.ip(commands)?;
+        if by == host.name {
+            cache.push(mirror::start_on(host, v4)?);
+            cache.push(mirror::start_on(host, v6)?);
+        }
+        // Each address may be programmed by itself.
+        while let Err(error) = all_answer(by) {
+            world.agents[0]
+                .wait_programmed_after(mark)
+                .with_context(|| format!("{error:#}"))?;
+            mark = world.agents[0].mark();
+        }
+    }
+    Ok(())
+}
+
+/// Asks for a name by each transport.
+const ASK: &str = r#"
+def ask(kind):
+    it = open_socket(address, kind)
+    it.connect((address, port))
+    it.send(b"who\n")
+    return it.recv(100).decode().split()[0]
+
+print(*{ask(TCP), ask(UDP)})
+"#;
 
 /// `ping` reports what it hears in place of an echo.
 #[test]

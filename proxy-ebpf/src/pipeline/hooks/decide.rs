@@ -22,7 +22,7 @@ pub(crate) fn on_flow_miss<A: IpVersion, T: Tables<A>>(
     if find_frontend(&mut key, address, client, tables).is_some() {
         return Verdict::Continue(Stage::Open);
     }
-    on_no_frontend(headers, tables)
+    on_no_frontend(headers, tables, client)
 }
 
 /// The verdict for a packet of no flow and to no frontend.
@@ -30,11 +30,17 @@ pub(crate) fn on_flow_miss<A: IpVersion, T: Tables<A>>(
 pub(crate) fn on_no_frontend<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
+    client: Client,
 ) -> Verdict<A> {
     let address = &headers.tuple.destination;
     if let Some(reason) = unassigned_service_address(address, tables) {
         tables.count(reason);
         return reject_or_drop(reason);
+    }
+    // What leaves has been looked at where it came in; what this host has sent itself, netfilter and
+    // its sockets know.
+    if client == Client::Host {
+        return Verdict::Pass;
     }
     pass_plain(headers, tables)
 }

@@ -3,16 +3,15 @@
 //! Pod whose device has no programs yet.
 
 use super::decide::{on_flow_miss, reject_or_drop, skipped};
-#[cfg(doc)]
-use crate::layout::flow_flags;
-use crate::layout::{Counter, FilterBits, Stage, Tuple, settings_flags};
+use crate::layout::{Counter, FilterBits, Stage, Tuple, flow_flags, settings_flags};
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::capabilities::AllCapabilities;
-use crate::pipeline::flow::lookup::{find_flow, find_reply};
+use crate::pipeline::flow::lookup::{find_flow, find_reply, is_expired};
 use crate::pipeline::flow::plain::may_begin;
+use crate::pipeline::flow::record::client_key;
 use crate::pipeline::packet::parse::parse;
 use crate::pipeline::packet::rewrite::rewrite;
-use crate::pipeline::packet::{IpVersion, Packet};
+use crate::pipeline::packet::{Headers, IpVersion, Packet};
 use crate::pipeline::service::frontend::is_from_frontend;
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::{Client, Verdict};
@@ -111,6 +110,9 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         if headers.protocol == A::ICMP {
             return Verdict::Continue(Stage::IngressError);
         }
+        if is_of_other_clients(&headers, self.tables) {
+            return Verdict::Pass;
+        }
         match find_flow(&headers, self.tables, &mut AllCapabilities) {
             Ok(Some(translation)) => self.translate(&headers, &translation),
             Ok(None) => on_flow_miss(&headers, self.tables, self.client),
@@ -120,4 +122,13 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             }
         }
     }
+}
+
+/// Whether a flow that was translated where its client's packets come in has the packet's tuple: that
+/// of another flow's packets after their translation, or one that nobody translates.
+#[inline(always)]
+fn is_of_other_clients<A: IpVersion, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> bool {
+    tables.find(&client_key(headers)).is_some_and(|flow| {
+        flow.flags() & flow_flags::HOST_CLIENT == 0 && !is_expired(tables, &flow, tables.now())
+    })
 }

@@ -30,8 +30,11 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         let mut key = FrontendKey::new(*address, headers.tuple.destination_port, headers.protocol);
         let Some(frontend) = find_frontend(&mut key, address, self.client, self.tables) else {
             // It has gone since the hook looked.
-            return on_no_frontend(&headers, self.tables);
+            return on_no_frontend(&headers, self.tables, self.client);
         };
+        if frontend.flags & frontend_flags::LEFT_TO_HOST != 0 {
+            return Verdict::Pass;
+        }
         if is_martian(&headers.tuple, self.client, self.tables) {
             self.tables.count(Counter::MartianSource);
             return Verdict::Drop;

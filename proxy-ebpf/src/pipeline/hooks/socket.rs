@@ -297,11 +297,11 @@ fn select_endpoint<A: Address, T: Tables<A>>(
         return unassigned_service_address(&to.address, tables).map_or(Ok(None), Err);
     };
     let settings = tables.settings().ok_or(Counter::Unroutable)?;
-    let is_left = match socket.client {
+    let has_packet_path = match socket.client {
         Client::Pod => needs_packet_path(socket, &frontend, settings),
         _ => call == Call::Connect && is_translated_where_it_leaves(socket, &frontend, settings),
     };
-    if is_left {
+    if has_packet_path {
         return Ok(None);
     }
     let selector = || tables.random();
@@ -320,8 +320,9 @@ fn select_endpoint<A: Address, T: Tables<A>>(
 #[inline(always)]
 fn needs_packet_path<A>(socket: &Socket, frontend: &Frontend, settings: &Settings<A>) -> bool {
     let is_tcp = socket.protocol == protocol::TCP;
+    let flags = frontend_flags::SOURCE_RANGES | frontend_flags::LEFT_TO_HOST;
     frontend.affinity_seconds != 0
-        || frontend.flags & frontend_flags::SOURCE_RANGES != 0
+        || frontend.flags & flags != 0
         || settings.flags & settings_flags::MASQUERADE_ALL != 0
         || (is_tcp && settings.flags & settings_flags::RESET_GONE != 0)
 }
@@ -336,7 +337,7 @@ fn is_translated_where_it_leaves<A>(
 ) -> bool {
     socket.protocol == protocol::UDP
         && settings.flags & settings_flags::HOST_DATAGRAMS != 0
-        && frontend.flags & frontend_flags::EXTERNAL == 0
+        && frontend.flags & (frontend_flags::EXTERNAL | frontend_flags::LEFT_TO_HOST) == 0
 }
 
 /// Counts a connection, of which there will be no packets to count.

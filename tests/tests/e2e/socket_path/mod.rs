@@ -64,7 +64,12 @@ fn python_command(from: &Namespace, script: &str, to: SocketAddr, more: &[&str])
 }
 
 /// What a Python script prints; what it says to its standard error goes to the test's output.
-fn python(from: &Namespace, script: &str, to: SocketAddr, more: &[&str]) -> Result<String> {
+pub(crate) fn python(
+    from: &Namespace,
+    script: &str,
+    to: SocketAddr,
+    more: &[&str],
+) -> Result<String> {
     let mut command = python_command(from, script, to, more);
     let output = command.stdin(Stdio::null()).output()?;
     let stderr = String::from_utf8_lossy(&output.stderr);
