@@ -45,19 +45,31 @@ impl Handover {
         }
     }
 
-    /// To be called when they are, and at each review.
+    /// To be called when they are.
     pub(super) async fn end(&mut self, agent: &mut Agent<KernelMaps>) {
-        let Some(flows) = &self.flows else {
+        let Some(flows) = self.flows.as_ref().filter(|_| !self.is_done) else {
             return;
         };
-        let done = if std::mem::replace(&mut self.is_done, true) {
-            forget_gone(flows, &mut self.left).await
-        } else {
-            take(flows, agent).await.map(|left| self.left = left)
-        };
-        if let Err(error) = done {
-            info!("cannot take over netfilter's connections: {error}");
+        match take(flows, agent).await {
+            Ok(left) => self.left = left,
+            Err(error) => info!("cannot take over netfilter's connections: {error}"),
         }
+        self.is_done = true;
+        self.end_if_none_is_left();
+    }
+
+    /// To be called now and then, after that.
+    pub(super) async fn review(&mut self) {
+        let Some(flows) = self.flows.as_ref().filter(|_| self.is_done) else {
+            return;
+        };
+        if let Err(error) = forget_gone(flows, &mut self.left).await {
+            info!("cannot list netfilter's connections: {error}");
+        }
+        self.end_if_none_is_left();
+    }
+
+    fn end_if_none_is_left(&mut self) {
         if self.left.is_empty() {
             self.flows = None;
         }

@@ -81,6 +81,9 @@ impl Interfaces {
         let own = agent.own_addresses();
         let outcome = self.attacher.reconcile(&present, own, look);
         self.handover.end(agent).await;
+        if look == ReconcileScope::All {
+            self.handover.review().await;
+        }
         if !std::mem::replace(&mut self.is_marked, true)
             && let Err(error) = self.attacher.mark_attached()
         {
