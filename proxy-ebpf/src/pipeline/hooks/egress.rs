@@ -62,8 +62,11 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// addresses it has come to that of the endpoint.
     #[inline(always)]
     pub(crate) fn leave_translated(&self, here: Verdict<A>) -> Verdict<A> {
+        if self.client != Client::Host {
+            return here;
+        }
         let flags = self.tables.settings().map_or(0, |settings| settings.flags);
-        if self.client == Client::Host && flags & settings_flags::ROUTES_BY_SOURCE != 0 {
+        if flags & settings_flags::ROUTES_BY_SOURCE != 0 {
             Verdict::Continue(Stage::Reroute)
         } else {
             here
