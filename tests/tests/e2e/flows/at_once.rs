@@ -14,7 +14,8 @@ use proxy_tests::lab::{Family, Namespace, PodNetwork, mirror, sockets};
 
 use super::many::{echoes, made_and_refused};
 
-const PATIENCE: Duration = Duration::from_secs(2);
+/// While an agent loads its programs a machine of two processors may stand still for two seconds.
+const PATIENCE: Duration = Duration::from_secs(5);
 const PAIRS: usize = 1500;
 /// For about a microsecond each hundred.
 const SPINS: usize = 5000;
