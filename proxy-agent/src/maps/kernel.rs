@@ -50,9 +50,7 @@ impl KernelMaps {
             Family::V6 => self.v6.backend_traffic.get(index),
         }
     }
-}
 
-impl KernelMaps {
     /// Has the programs look at packets to an address: replies of flows that are taken over.
     pub fn expect_replies_to(&mut self, address: IpAddr) -> Result<(), MapError> {
         self.filter.set_destination(address)

@@ -37,9 +37,6 @@ const NONE: BackendId = BackendId {
     service: u32::MAX,
 };
 
-/// What makes a record one whose packets pass untouched.
-const UNTOUCHED: u32 = flow_flags::NETFILTER;
-
 impl NetfilterFlows {
     /// The tables of a loaded object.
     pub(super) fn of(object: &Ebpf, seed: FlowSeed) -> Result<Self, MapError> {
@@ -74,12 +71,15 @@ impl OpenNetfilterFlows {
         }
     }
 
-    /// Has the programs translate a connection from now on that was noted with its backend.
-    pub fn adopt(&self, connection: &Connection) {
-        match connection.client.ip() {
-            IpAddr::V4(_) => adopt(&self.v4, connection),
-            IpAddr::V6(_) => adopt(&self.v6, connection),
-        }
+    /// Has the programs translate a connection from now on that was noted with its backend. False
+    /// if there was no room for its records: netfilter goes on with it.
+    #[must_use]
+    pub fn take_over(&self, connection: &Connection) -> bool {
+        let taken = match connection.client.ip() {
+            IpAddr::V4(_) => take_over(&self.v4, connection),
+            IpAddr::V6(_) => take_over(&self.v6, connection),
+        };
+        taken.is_some()
     }
 
     /// Forgets a connection that netfilter does not translate any more.
@@ -159,7 +159,7 @@ fn note<A: FromIp>(
     let Some([client, wire]) = tuples::<A>(connection) else {
         return;
     };
-    let flags = flags_of(connection) | UNTOUCHED;
+    let flags = flags_of(connection) | flow_flags::NETFILTER;
     let BackendId {
         index,
         generation,
@@ -200,19 +200,16 @@ fn note<A: FromIp>(
     }
 }
 
-fn adopt<A: FromIp>(table: &OpenFlowTable<A>, connection: &Connection) {
-    let Some([client, wire]) = tuples::<A>(connection) else {
-        return;
-    };
+fn take_over<A: FromIp>(table: &OpenFlowTable<A>, connection: &Connection) -> Option<()> {
+    let [client, wire] = tuples::<A>(connection)?;
     let number = connection.protocol;
-    for key in [
-        KeyParts::of_answers(&wire, number, edge_of_replies(connection)),
-        KeyParts::of(&client, number, Edge::Ingress),
-    ] {
-        if let Some(record) = table.find(&key) {
-            record.set_flags(record.flags() & !UNTOUCHED);
-        }
+    let reply_key = KeyParts::of_answers(&wire, number, edge_of_replies(connection));
+    let reply = table.find(&reply_key)?;
+    let client = table.find(&KeyParts::of(&client, number, Edge::Ingress))?;
+    for record in [reply, client] {
+        record.set_flags(record.flags() & !flow_flags::NETFILTER);
     }
+    Some(())
 }
 
 fn expire<A: FromIp>(table: &OpenFlowTable<A>, connection: &Connection, now: u32) {
@@ -222,7 +219,7 @@ fn expire<A: FromIp>(table: &OpenFlowTable<A>, connection: &Connection, now: u32
     };
     let key = KeyParts::of(&client, connection.protocol, Edge::Ingress);
     if let Some(record) = table.find(&key)
-        && record.flags() & UNTOUCHED != 0
+        && record.flags() & flow_flags::NETFILTER != 0
     {
         record.set_last_seen(now.wrapping_sub(LONG_AGO));
     }

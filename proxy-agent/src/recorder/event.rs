@@ -71,7 +71,9 @@ impl Event {
 
     /// This node's own processes are not served at their sockets.
     pub fn no_socket_path(node_name: &str, reason: &str) -> Self {
-        let mut note = format!("processes of the host cannot reach Services: {reason}");
+        let mut note = format!(
+            "the host reaches Services only where its packets leave by an uplink: {reason}"
+        );
         note.truncate(note.floor_char_boundary(MAX_NOTE_BYTES));
         Self {
             regarding: Regarding::Node(node_name.to_owned()),

@@ -112,12 +112,11 @@ async fn take(
     let mut left = BTreeSet::new();
     let mut taken = 0_usize;
     for (connection, has_backend) in noted {
-        if !has_backend {
+        // First the programs: what they send on netfilter does not see.
+        if !has_backend || !open.take_over(&connection) {
             left.insert(connection);
             continue;
         }
-        // First the programs: what they send on netfilter does not see.
-        open.adopt(&connection);
         if let Err(error) = conntrack.forget(&connection).await {
             warn!(?connection, "netfilter keeps a connection: {error}");
         }

@@ -100,7 +100,9 @@ impl SocketPathController {
         attacher: &mut Attacher,
     ) {
         if wanted.mode == SocketPathMode::Off {
-            info!("socket path is off; processes of the host cannot reach Services");
+            info!(
+                "socket path is off; the host reaches Services only where its packets leave by an uplink"
+            );
         } else {
             match attacher.attach_to_sockets(wanted.cgroup.as_deref()) {
                 Ok(path) => {
@@ -238,7 +240,7 @@ impl Wanted {
         if self.reason.as_ref() != Some(&reason) {
             warn!(
                 "cannot attach the socket path: {reason}. Pods are served by the packet path; \
-                 processes of the host cannot reach Services"
+                 the host reaches Services only where its packets leave by an uplink"
             );
             agent.report_no_socket_path(&reason);
         }

@@ -50,8 +50,8 @@ pub(crate) fn output_device<A: Route>(
     source: &A,
     destination: &A,
 ) -> Option<u32> {
-    // The stack has no room. Only programs at ingress come here, which never interrupt one
-    // another on a CPU.
+    // The stack has no room. Programs at ingress and egress come here, which never interrupt one
+    // another on a CPU: both run with softirqs disabled.
     let lookup = LOOKUP.get_ptr_mut(0)?;
     // SAFETY: this CPU's own element, which nothing else uses until this function ends.
     let lookup = unsafe { &mut *lookup };
