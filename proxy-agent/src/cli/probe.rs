@@ -25,7 +25,8 @@ pub(super) struct ProbeArgs {
 enum Question {
     /// Whether a restart would not help.
     Live,
-    /// Whether it serves: its programs are attached, and its maps hold what they should.
+    /// Whether it serves, its programs being attached and its maps holding what they should,
+    /// or would if the agent before it ended.
     Ready,
 }
 
@@ -33,7 +34,7 @@ impl Question {
     fn is_answered_by(self, condition: Condition) -> bool {
         match self {
             Self::Live => condition != Condition::Unhealthy,
-            Self::Ready => condition == Condition::Ready,
+            Self::Ready => matches!(condition, Condition::Ready | Condition::Standby),
         }
     }
 }
@@ -60,6 +61,7 @@ mod tests {
     fn an_agent_that_starts_is_live_and_not_ready() {
         for (condition, live, ready) in [
             (Condition::Starting, true, false),
+            (Condition::Standby, true, true),
             (Condition::Ready, true, true),
             (Condition::Unhealthy, false, false),
         ] {

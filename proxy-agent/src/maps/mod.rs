@@ -34,6 +34,7 @@ mod program_rejection;
 mod programs;
 mod read;
 mod sizes;
+mod standby;
 mod syscall;
 mod table;
 mod translate;
@@ -63,6 +64,7 @@ pub(crate) use program_rejection::running_kernel;
 pub use programs::ProgramName;
 pub(crate) use programs::classifier;
 pub use read::Readable;
+pub use standby::Standby;
 pub use writer::Writer;
 
 pub use crate::config::MapSizes;

@@ -32,6 +32,11 @@ const ATTACHED: &str = "attached";
 /// A folder of maps before it is complete.
 const UNFINISHED: &str = "unfinished";
 
+/// Where links are.
+pub(super) fn links_folder(bpffs: &Path) -> PathBuf {
+    bpffs.join(FOLDER).join(LINKS)
+}
+
 /// The agent's folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
@@ -103,7 +108,7 @@ impl Pins {
         }
         let folder = bpffs.join(FOLDER);
         let bpffs_lock = Lock::take(bpffs)?;
-        let links = folder.join(LINKS);
+        let links = links_folder(bpffs);
         let file = fs::create_dir_all(&links).and_then(|()| File::open(&folder));
         let folder_lock = lock(file.map_err(failed(&folder))?, &folder)?;
         Ok(Self {

@@ -15,7 +15,7 @@
 //!
 //! Each has a `next`, which returns when there is something to do and is safe to cancel,
 //! and a method that does it. `start` makes all of them; `pinned_state` and `handover`
-//! take over from the proxy that served before.
+//! take over from the proxy that served before, and `succession` gives over to the next.
 
 mod configuration;
 mod grace_period;
@@ -31,6 +31,7 @@ mod resets;
 mod signals;
 mod sockets;
 mod start;
+mod succession;
 mod sweep;
 mod traffic;
 
@@ -55,6 +56,8 @@ use objects::{Changes, SourceTask};
 use pace::SyncPacer;
 use reports::Reports;
 use sockets::SocketPathController;
+use start::HealthServer;
+use succession::Predecessor;
 
 /// Sets the level of the log.
 pub type SetLogLevel = Box<dyn Fn(LogLevel)>;
@@ -83,6 +86,8 @@ struct Runtime {
     signals: Signals,
     source: SourceTask,
     reports: Reports,
+    /// Tells servers that the next agent answers.
+    succeeded: watch::Sender<bool>,
     grace: GracePeriod,
     pace: SyncPacer,
     changes: Changes,
@@ -92,6 +97,8 @@ struct Runtime {
     host_ports: watch::Receiver<HostPorts>,
     sockets: SocketPathController,
     notifiers: Notifiers,
+    /// What is to be answered once the agent is programmed.
+    health: Option<HealthServer>,
     review: Interval,
     audit: Interval,
 }
@@ -112,7 +119,7 @@ impl Runtime {
                 () = self.signals.next() => break,
                 ended = self.source.next() => return ended.context("the source of objects ended"),
                 Some(query) = self.reports.next() => {
-                    self.reports.answer(query, &mut self.agent, &self.interfaces);
+                    self.reports.answer(query, &mut self.agent, self.interfaces.report());
                 }
                 retired = self.grace.next() => self.agent.reclaim(retired),
                 () = self.pace.next() => self.program().await,
@@ -131,8 +138,37 @@ impl Runtime {
                 _ = self.audit.tick() => self.agent.audit(),
             }
         }
-        self.interfaces.stop();
+        self.end().await;
         Ok(())
+    }
+
+    /// Leaves everything to the next agent.
+    async fn end(self) {
+        let Self {
+            agent,
+            signals,
+            source,
+            reports,
+            succeeded,
+            configuration,
+            interfaces,
+            // Answers health checks until it is dropped.
+            notifiers: _notifiers,
+            ..
+        } = self;
+        drop(source);
+        let devices = interfaces.report();
+        interfaces.stop();
+        if let Some(bpffs) = &configuration.settings().own.bpffs {
+            let it = Predecessor {
+                agent,
+                reports,
+                devices,
+                signals,
+                succeeded,
+            };
+            it.answer_until_succeeded(bpffs).await;
+        }
     }
 
     /// One round of programming, and what follows from it.
@@ -147,6 +183,9 @@ impl Runtime {
                 .await;
         }
         self.notifiers.update_health_checks(&mut self.agent).await;
+        if let Some(health) = self.health.take_if(|_| self.agent.is_programmed()) {
+            health.start();
+        }
     }
 
     /// Puts into effect what can change at run time.

@@ -1,6 +1,7 @@
 //! Pinned state: what the last agent has left in the kernel, and this one will leave.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -13,34 +14,56 @@ use crate::attach::{Attacher, Uplinks};
 use crate::config::Settings;
 use crate::host::total_memory;
 use crate::maps::{
-    self, KernelMaps, Loaded, MapError, MapSizes, Origin, PinError, Pins, RecordTables, SocketScope,
+    self, KernelMaps, Loaded, MapError, MapSizes, Origin, PinError, Pins, RecordTables,
+    SocketScope, Standby,
 };
 
 /// How often the pins of an agent that still runs are asked for.
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// The pins, as soon as no other agent has them; none where there can be none.
-pub(super) async fn open(settings: &Settings) -> Result<Option<Pins>, PinError> {
+/// What no other agent has any more.
+#[derive(Default)]
+pub(super) struct Opened {
+    /// The pins; none where there can be none.
+    pub(super) pins: Option<Pins>,
+    /// The mark for the agent that had them until now.
+    pub(super) standby: Option<Standby>,
+}
+
+/// Opens the pins as soon as no other agent has them; `on_standby` is called when one does.
+pub(super) async fn open(settings: &Settings, on_standby: impl Fn()) -> Result<Opened, PinError> {
+    let mut standby = None;
     let Some(bpffs) = &settings.own.bpffs else {
-        return Ok(None);
+        return Ok(Opened::default());
     };
     let mut is_logged = false;
     loop {
         match Pins::open(bpffs) {
-            Ok(pins) => return Ok(Some(pins)),
+            Ok(pins) => {
+                let pins = Some(pins);
+                return Ok(Opened { pins, standby });
+            }
             Err(error @ PinError::InUse(_)) => {
+                standby = standby.or_else(|| announce(bpffs));
                 if !std::mem::replace(&mut is_logged, true) {
                     info!("{error}; waiting for it to exit");
+                    on_standby();
                 }
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) if leaves_nothing(&error) => {
                 warn_of(error);
-                return Ok(None);
+                return Ok(Opened::default());
             }
             Err(error) => return Err(error),
         }
     }
+}
+
+fn announce(bpffs: &Path) -> Option<Standby> {
+    Standby::announce(bpffs)
+        .inspect_err(|error| warn!("nobody will answer health checks for a moment: {error}"))
+        .ok()
 }
 
 /// Whether there can be no pins, and are none: such as where a security module's profile

@@ -3,12 +3,11 @@
 use proxy_ebpf::layout::Counter;
 use tokio::sync::{mpsc, watch};
 
-use super::interfaces::Interfaces;
 use super::traffic;
 use crate::agent::Agent;
 use crate::maps::{KernelMaps, RecordUsage};
 use crate::serve::ReportRequest;
-use crate::status::{CounterValue, Detail, Report};
+use crate::status::{CounterValue, Detail, DevicesReport, Report};
 
 /// The requests, and what the agent itself does not know.
 pub(super) struct Reports {
@@ -34,9 +33,9 @@ impl Reports {
         &self,
         query: ReportRequest,
         agent: &mut Agent<KernelMaps>,
-        interfaces: &Interfaces,
+        devices: DevicesReport,
     ) {
-        let report = self.report(query.detail, agent, interfaces);
+        let report = self.report(query.detail, agent, devices);
         // Who asked may have gone.
         let _ = query.answer.send(report);
     }
@@ -45,7 +44,7 @@ impl Reports {
         &self,
         detail: Detail,
         agent: &mut Agent<KernelMaps>,
-        interfaces: &Interfaces,
+        devices: DevicesReport,
     ) -> Report {
         let counters = Counter::ALL.into_iter().filter_map(|(counter, name)| {
             Some(CounterValue {
@@ -55,7 +54,7 @@ impl Reports {
             })
         });
         let counters = counters.collect();
-        let mut report = agent.report(interfaces.report(), counters);
+        let mut report = agent.report(devices, counters);
         report.records = self.records.borrow().clone();
         if detail == Detail::Metrics {
             report.traffic = traffic::read(agent);

@@ -1,10 +1,11 @@
 //! From settings to a runtime: prepares process and kernel, takes over what is pinned, and
 //! starts what the loop drives.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::interval;
 use tracing::info;
 
@@ -12,7 +13,7 @@ use super::grace_period::GracePeriod;
 use super::interfaces::Interfaces;
 use super::notifiers::Notifiers;
 use super::pace::SyncPacer;
-use super::pinned_state::{self, Takeover};
+use super::pinned_state::{self, Opened, Takeover};
 use super::reports::Reports;
 use super::signals::Signals;
 use super::{Configuration, Runtime, SetLogLevel};
@@ -20,8 +21,10 @@ use super::{objects, process, sweep};
 use crate::attach::Features;
 use crate::config::{Settings, Source};
 use crate::host::{self, HostPorts};
+use crate::maps::Standby;
 use crate::metrics::Metrics;
 use crate::serve::{self, ReportClient};
+use crate::status::Condition;
 
 /// Requests for a report that may wait.
 const WAITING_QUERIES: usize = 16;
@@ -43,10 +46,19 @@ pub(super) async fn start(
     prepare(settings)?;
     let node_name = configuration.node_name();
     let mut host_ports = host::watch(HostPorts::read().await?);
-    let pins = tokio::select! {
-        () = signals.next() => return Ok(None),
-        pins = pinned_state::open(settings) => pins?,
+    let (reports, requests) = mpsc::channel(WAITING_QUERIES);
+    let (succeeded, is_succeeded) = watch::channel(false);
+    let reports = ReportClient::new(reports, is_succeeded);
+    let before = watch::Sender::new(Some(Condition::Starting));
+    answer_probes(settings, before.subscribe(), &reports);
+    let stand_by = || {
+        before.send_replace(Some(Condition::Standby));
     };
+    let Opened { pins, standby } = tokio::select! {
+        () = signals.next() => return Ok(None),
+        opened = pinned_state::open(settings, stand_by) => opened?,
+    };
+    before.send_replace(None);
     let Takeover {
         mut agent,
         attacher,
@@ -58,9 +70,14 @@ pub(super) async fn start(
     let records = sweep::watch(records);
     let interfaces = Interfaces::new(attacher, handover)?;
     agent.set_host_ports(host_ports.borrow_and_update().clone());
-    let (reports, requests) = mpsc::channel(WAITING_QUERIES);
-    let reports = ReportClient::new(reports);
-    listen(&configuration, &reports, agent.metrics());
+    serve_metrics(&configuration, &reports, agent.metrics());
+    let health = HealthServer {
+        address: settings.health_address,
+        reports: reports.clone(),
+        metrics: agent.metrics().clone(),
+        standby,
+    };
+    let health = health.start_unless_standby();
     let api_requests = agent.metrics().requests.clone();
     let notifiers = Notifiers::new(&node_name, &source, api_requests.clone(), reports);
     let pace = SyncPacer::new(settings.min_sync_period);
@@ -73,6 +90,7 @@ pub(super) async fn start(
         signals,
         source,
         reports: Reports::new(requests, records),
+        succeeded,
         grace: GracePeriod::default(),
         pace,
         changes,
@@ -82,6 +100,7 @@ pub(super) async fn start(
         host_ports,
         sockets,
         notifiers,
+        health,
         review: interval(REVIEW_INTERVAL),
         audit,
     }))
@@ -113,15 +132,50 @@ fn log_features(features: &Features) {
     );
 }
 
-/// Answers requests and probes, for as long as the process runs.
-fn listen(configuration: &Configuration, reports: &ReportClient, metrics: &Metrics) {
-    let settings = configuration.settings();
-    let (health_at, metrics_at) = (settings.health_address, settings.metrics_address);
-    tokio::spawn(serve::health(health_at, reports.clone(), metrics.clone()));
-    let configz = configuration.configz();
-    let metrics = serve::metrics(metrics_at, reports.clone(), metrics.clone(), configz);
-    tokio::spawn(metrics);
+/// Answers the kubelet's probes, for as long as the process runs.
+fn answer_probes(
+    settings: &Settings,
+    before: watch::Receiver<Option<Condition>>,
+    reports: &ReportClient,
+) {
     if let Some(socket) = &settings.own.probe_socket {
-        tokio::spawn(serve::probes(socket.clone(), reports.clone()));
+        tokio::spawn(serve::probes(socket.clone(), before, reports.clone()));
+    }
+}
+
+/// Answers requests for metrics, for as long as the process runs.
+fn serve_metrics(configuration: &Configuration, reports: &ReportClient, metrics: &Metrics) {
+    let address = configuration.settings().metrics_address;
+    let configz = configuration.configz();
+    let metrics = serve::metrics(address, reports.clone(), metrics.clone(), configz);
+    tokio::spawn(metrics);
+}
+
+/// The server of health checks before it is started.
+pub(super) struct HealthServer {
+    address: SocketAddr,
+    reports: ReportClient,
+    metrics: Metrics,
+    standby: Option<Standby>,
+}
+
+impl HealthServer {
+    /// Starts it, but not while an agent answers that knows more: then it is given back.
+    fn start_unless_standby(self) -> Option<Self> {
+        if self.standby.is_some() {
+            return Some(self);
+        }
+        self.start();
+        None
+    }
+
+    /// Starts it, for as long as the process runs. When it listens, the agent before may end.
+    pub(super) fn start(self) {
+        tokio::spawn(serve::health(
+            self.address,
+            self.reports,
+            self.metrics,
+            self.standby,
+        ));
     }
 }

@@ -133,6 +133,7 @@ pub(super) mod tests {
     use axum::body::to_bytes;
     use axum::http::Request;
     use serde_json::{Value, json};
+    use tokio::sync::watch;
     use tower::ServiceExt as _;
 
     use super::*;
@@ -200,7 +201,10 @@ pub(super) mod tests {
     #[tokio::test]
     async fn other_paths_are_not_found_as_gos_server_has_it() {
         let (reports, _requests) = tokio::sync::mpsc::channel(1);
-        let router = router(ReportClient::new(reports), Metrics::default());
+        let router = router(
+            ReportClient::new(reports, watch::channel(false).1),
+            Metrics::default(),
+        );
         let request = Request::get("/other").body(String::new());
         let response = router.oneshot(request.unwrap()).await.unwrap();
         assert_eq!(response.status(), 404);

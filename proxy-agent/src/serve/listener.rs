@@ -15,8 +15,10 @@ use hyper_util::service::TowerToHyperService;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tower::ServiceExt as _;
+use tracing::debug;
 
 use super::ACCEPT_PAUSE;
 
@@ -37,20 +39,21 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that wait in the kernel to be accepted; Go has `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
 
-/// Listens on `address`. The unspecified address of either IP version means all addresses of
+/// Listens on `address`, also beside another agent that does: while one takes over from the
+/// other, connections go to either. The unspecified address of either IP version means all addresses of
 /// both, as for Go (`favoriteAddrFamily` in `net/ipsock_posix.go`).
 ///
 /// # Errors
 ///
 /// The address is not this machine's, or the port is taken.
-pub(super) async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub(super) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     if !address.ip().is_unspecified() {
-        return TcpListener::bind(address).await;
+        return listen_in_family(address);
     }
     let port = address.port();
     match listen_on_all(port) {
         Err(error) if error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32) => {
-            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+            listen_in_family((Ipv4Addr::UNSPECIFIED, port).into())
         }
         listening => listening,
     }
@@ -71,6 +74,7 @@ pub(super) fn listen_in_family(address: SocketAddr) -> std::io::Result<TcpListen
     }
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
@@ -78,13 +82,19 @@ pub(super) fn listen_in_family(address: SocketAddr) -> std::io::Result<TcpListen
 fn listen_v6(address: SocketAddr, is_v6_only: bool) -> std::io::Result<TcpListener> {
     let socket = TcpSocket::new_v6()?;
     socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
     setsockopt(&socket, sockopt::Ipv6V6Only, &is_v6_only)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Serves `router` until it is dropped; then listener and connections are closed.
-pub(super) async fn serve(listener: TcpListener, router: Router) {
+/// Serves `router` until it is dropped; then listener and connections are closed. Once
+/// `is_succeeded`, new connections are left to the next agent, if that listens here, too.
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    mut is_succeeded: watch::Receiver<bool>,
+) {
     let mut tasks = JoinSet::new();
     let mut connections = Connections::default();
     loop {
@@ -99,11 +109,34 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
+            Ok(()) = is_succeeded.changed() => {
+                if let Err(error) = give_way(&listener) {
+                    debug!("new connections still come here: {error}");
+                }
+            }
             Some(ended) = tasks.join_next_with_id() => {
                 connections.remove(ended.map_or_else(|error| error.id(), |(id, ())| id));
             }
         }
     }
+}
+
+/// Has the kernel give new connections to the socket that listened after this one at the same
+/// address, for closing this one resets those that nobody has accepted yet. Where there is none,
+/// they go on coming here (`SO_ATTACH_REUSEPORT_CBPF` in socket(7)).
+fn give_way(listener: &TcpListener) -> nix::Result<()> {
+    const SECOND: u32 = 1;
+    let mut program = [libc::sock_filter {
+        code: (libc::BPF_RET | libc::BPF_K) as u16,
+        jt: 0,
+        jf: 0,
+        k: SECOND,
+    }];
+    let program = libc::sock_fprog {
+        len: 1,
+        filter: program.as_mut_ptr(),
+    };
+    setsockopt(listener, sockopt::AttachReusePortCbpf, &program)
 }
 
 /// How it ends is the client's concern.
@@ -214,10 +247,13 @@ mod tests {
 
     /// A server on a port of its own.
     async fn start() -> (SocketAddr, JoinHandle<()>) {
-        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(async || "here"));
-        (address, tokio::spawn(serve(listener, router)))
+        (
+            address,
+            tokio::spawn(serve(listener, router, watch::channel(false).1)),
+        )
     }
 
     // Time leaps ahead where nothing else happens.
@@ -314,10 +350,10 @@ mod tests {
             IpAddr::from(Ipv4Addr::UNSPECIFIED),
             Ipv6Addr::UNSPECIFIED.into(),
         ] {
-            let listener = listen(SocketAddr::new(address, 0)).await.unwrap();
+            let listener = listen(SocketAddr::new(address, 0)).unwrap();
             let port = listener.local_addr().unwrap().port();
             let router = Router::new().route("/", get(async || "here"));
-            let _server = tokio::spawn(serve(listener, router));
+            let _server = tokio::spawn(serve(listener, router, watch::channel(false).1));
             for loopback in [
                 IpAddr::from(Ipv4Addr::LOCALHOST),
                 Ipv6Addr::LOCALHOST.into(),
@@ -336,13 +372,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn new_connections_go_to_the_agent_that_listened_last() {
+        let first = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = first.local_addr().unwrap();
+        let second = listen(address).unwrap();
+        let router = |answer: &'static str| Router::new().route("/", get(async move || answer));
+        let (leave, is_succeeded) = watch::channel(false);
+        let _first = tokio::spawn(serve(first, router("first"), is_succeeded));
+        let _second = tokio::spawn(serve(second, router("second"), watch::channel(false).1));
+        let mut open = Vec::new();
+        for is_first_wanted in [true, false] {
+            let mut by_first = 0;
+            for _ in 0..50 {
+                let mut client = TcpStream::connect(address).await.unwrap();
+                client.write_all(REQUEST).await.unwrap();
+                let mut said = [0; 512];
+                let length = client.read(&mut said).await.unwrap();
+                by_first += usize::from(said[..length].ends_with(b"first"));
+                open.push(client);
+            }
+            assert_eq!(by_first > 0, is_first_wanted, "{by_first}");
+            leave.send_replace(true);
+            tokio::task::yield_now().await;
+        }
+        assert!(is_answered(&mut open[0]).await, "a connection of before");
+    }
+
+    #[tokio::test]
     async fn with_its_end_connections_are_closed_and_the_port_is_free() {
         let (address, server) = start().await;
         let mut client = TcpStream::connect(address).await.unwrap();
         assert!(is_answered(&mut client).await);
         server.abort();
         let _ = server.await;
-        listen(address).await.unwrap();
+        listen(address).unwrap();
         let mut said = [0; 512];
         // The client sees the end of its connection.
         assert!(matches!(client.read(&mut said).await, Ok(0) | Err(_)));

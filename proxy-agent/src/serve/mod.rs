@@ -14,10 +14,10 @@ mod service_health;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::Value;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
 
@@ -47,12 +47,20 @@ pub struct ReportRequest {
 
 /// Where requests go to ask the agent's loop.
 #[derive(Clone)]
-pub struct ReportClient(mpsc::Sender<ReportRequest>);
+pub struct ReportClient {
+    requests: mpsc::Sender<ReportRequest>,
+    /// Whether the next agent answers already.
+    is_succeeded: watch::Receiver<bool>,
+}
 
 impl ReportClient {
-    /// Asks by a channel that the agent's loop reads.
-    pub fn new(queries: mpsc::Sender<ReportRequest>) -> Self {
-        Self(queries)
+    /// Asks by a channel that the agent's loop reads, and knows when new connections are to go
+    /// to the next agent.
+    pub fn new(requests: mpsc::Sender<ReportRequest>, is_succeeded: watch::Receiver<bool>) -> Self {
+        Self {
+            requests,
+            is_succeeded,
+        }
     }
 
     /// The agent's report, or the answer to a request that cannot have one.
@@ -63,7 +71,7 @@ impl ReportClient {
         };
         let (answer, report) = oneshot::channel();
         let query = ReportRequest { detail, answer };
-        self.0.send(query).await.map_err(|_| late())?;
+        self.requests.send(query).await.map_err(|_| late())?;
         match tokio::time::timeout(REPORT_TIMEOUT, report).await {
             Ok(Ok(report)) => Ok(report),
             _ => Err(late()),
@@ -80,9 +88,18 @@ async fn not_found() -> Response {
     (StatusCode::NOT_FOUND, headers, "404 page not found\n").into_response()
 }
 
-/// Serves `/healthz` and `/livez` on `address`, for as long as the agent runs.
-pub async fn health(address: SocketAddr, reports: ReportClient, metrics: Metrics) {
-    serve("health", address, health::router(reports, metrics)).await;
+/// Serves `/healthz` and `/livez` on `address`, for as long as the agent runs; `until_listening`
+/// is dropped as soon as it listens.
+pub async fn health(
+    address: SocketAddr,
+    reports: ReportClient,
+    metrics: Metrics,
+    until_listening: impl Send,
+) {
+    let listener = listen("health", address).await;
+    drop(until_listening);
+    let is_succeeded = reports.is_succeeded.clone();
+    listener::serve(listener, health::router(reports, metrics), is_succeeded).await;
 }
 
 /// Serves `/metrics`, `/configz`, `/healthz` and `/proxyMode` on `address`, for as long
@@ -93,17 +110,22 @@ pub async fn metrics(
     metrics: Metrics,
     configz: watch::Receiver<Value>,
 ) {
+    let listener = listen("metrics", address).await;
+    let is_succeeded = reports.is_succeeded.clone();
     let router = metrics::router(reports, metrics, configz);
-    serve("metrics", address, router).await;
+    listener::serve(listener, router, is_succeeded).await;
 }
 
 /// An address that cannot be had is an error in the log, for the data path matters more.
-/// It is tried again: an agent or a kube-proxy before may still have it.
-async fn serve(what: &'static str, address: SocketAddr, router: Router) {
+/// It is tried again: a kube-proxy before may still have it.
+async fn listen(what: &'static str, address: SocketAddr) -> TcpListener {
     let mut is_logged = false;
-    let listener = loop {
-        match listener::listen(address).await {
-            Ok(listener) => break listener,
+    loop {
+        match listener::listen(address) {
+            Ok(listener) => {
+                info!(what, %address, "listening");
+                return listener;
+            }
             Err(error) if !is_logged => {
                 is_logged = true;
                 error!(what, %address, "cannot listen (is the port in use?), will retry: {error}");
@@ -111,7 +133,5 @@ async fn serve(what: &'static str, address: SocketAddr, router: Router) {
             Err(_) => {}
         }
         tokio::time::sleep(LISTEN_INTERVAL).await;
-    };
-    info!(what, %address, "listening");
-    listener::serve(listener, router).await;
+    }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixListener;
+use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::{ACCEPT_PAUSE, REPORT_TIMEOUT, ReportClient};
@@ -42,8 +43,13 @@ pub enum ProbeError {
     },
 }
 
-/// Answers probes at `socket`, for as long as the agent runs.
-pub async fn probes(socket: PathBuf, reports: ReportClient) {
+/// Answers probes at `socket`, for as long as the agent runs: with what `before` says while
+/// the agent's loop does not run yet.
+pub async fn probes(
+    socket: PathBuf,
+    before: watch::Receiver<Option<Condition>>,
+    reports: ReportClient,
+) {
     let listener = match listen(&socket) {
         Ok(listener) => listener,
         Err(error) => {
@@ -58,14 +64,22 @@ pub async fn probes(socket: PathBuf, reports: ReportClient) {
             continue;
         };
         let reports = reports.clone();
+        let before = *before.borrow();
         tokio::spawn(async move {
-            let condition = match reports.request(Detail::Health).await {
-                Ok(report) => report.condition(),
-                Err(_) => Condition::Unhealthy,
+            let condition = match before {
+                Some(before) => before,
+                None => condition_of(&reports).await,
             };
             // Who asked may have gone.
             let _ = stream.write_all(condition.name().as_bytes()).await;
         });
+    }
+}
+
+async fn condition_of(reports: &ReportClient) -> Condition {
+    match reports.request(Detail::Health).await {
+        Ok(report) => report.condition(),
+        Err(_) => Condition::Unhealthy,
     }
 }
 
@@ -131,7 +145,16 @@ mod tests {
         fs::create_dir(socket.parent().unwrap()).unwrap();
         drop(UnixListener::bind(&socket).unwrap());
         let (sender, mut requests) = mpsc::channel(1);
-        let served = tokio::spawn(probes(socket.clone(), ReportClient::new(sender)));
+        let before = watch::Sender::new(Some(Condition::Standby));
+        let reports = ReportClient::new(sender, watch::channel(false).1);
+        let served = tokio::spawn(probes(socket.clone(), before.subscribe(), reports));
+        let asked = socket.clone();
+        let asked = spawn_blocking(move || {
+            while ask(&asked).is_err() {}
+            ask(&asked)
+        });
+        assert_eq!(asked.await.unwrap().unwrap(), Condition::Standby);
+        before.send_replace(None);
         for (are_attached, expected) in [(false, Condition::Starting), (true, Condition::Ready)] {
             let socket = socket.clone();
             let asked = spawn_blocking(move || {

@@ -86,8 +86,11 @@ impl ServiceHealth {
         }
         let mut errors = Vec::new();
         for name in concerned {
+            // The kernel would let two Services share it, as it does two agents.
+            let servers = self.services.values().flat_map(|it| it.servers.keys());
+            let taken: BTreeSet<SocketAddr> = servers.copied().collect();
             if let Some(service) = self.services.get_mut(&name) {
-                errors.extend(service.open(&name, &self.addresses, &self.reports));
+                errors.extend(service.open(&name, &self.addresses, &taken, &self.reports));
                 if service.check.is_none() {
                     self.services.remove(&name);
                 }
@@ -149,6 +152,7 @@ impl Service {
         &mut self,
         name: &ObjectName,
         addresses: &BTreeSet<IpAddr>,
+        taken: &BTreeSet<SocketAddr>,
         reports: &ReportClient,
     ) -> Vec<ListenError> {
         let mut errors = Vec::new();
@@ -157,7 +161,12 @@ impl Service {
                 server.local_endpoints.store(count, Ordering::Relaxed);
                 continue;
             }
-            match listener::listen_in_family(address) {
+            let listener = if taken.contains(&address) {
+                Err(io::ErrorKind::AddrInUse.into())
+            } else {
+                listener::listen_in_family(address)
+            };
+            match listener {
                 Ok(listener) => {
                     let local_endpoints = Arc::new(AtomicUsize::new(count));
                     let router = router(Answers {
@@ -165,7 +174,11 @@ impl Service {
                         local_endpoints: Arc::clone(&local_endpoints),
                         reports: reports.clone(),
                     });
-                    let task = tokio::spawn(listener::serve(listener, router));
+                    let task = tokio::spawn(listener::serve(
+                        listener,
+                        router,
+                        reports.is_succeeded.clone(),
+                    ));
                     let server = Server {
                         local_endpoints,
                         task,

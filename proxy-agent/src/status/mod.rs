@@ -15,6 +15,8 @@ choice! {
     pub enum Condition {
         /// It has not attached its programs yet: nothing is programmed, or a device refuses.
         Starting = "starting",
+        /// It waits for another agent of the node to end, and takes over then.
+        Standby = "standby",
         /// Its programs are attached, and its maps hold what they should.
         Ready = "ready",
         /// A restart may help.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{bpffs::Bpffs, node::Node, process::Process};
 
 /// How long a start or a change may take before a test gives up on it.
-const TIMEOUT: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The socket path is off where a test does not ask for it: most ask by sockets of their
 /// own process, which is in no node's cgroup, and are about packets.

@@ -87,14 +87,14 @@ pub enum Transport {
 pub fn http(from: &Namespace, address: SocketAddr) -> Result<String> {
     let mut command = from.command("curl");
     command.args(["-g", "--silent", "--show-error", "--fail"]);
-    command.args(["--max-time", "3", "--noproxy", "*"]);
+    command.args(["--max-time", "10", "--noproxy", "*"]);
     answer(command.arg(format!("http://{address}/")))
 }
 
 /// Asks a DNS server with dig for `TXT who.`, and returns the name of the pod that answered.
 pub fn dns(from: &Namespace, address: SocketAddr, transport: Transport) -> Result<String> {
     let mut command = from.command("dig");
-    command.args(["+short", "+tries=1", "+timeout=3"]);
+    command.args(["+short", "+tries=1", "+timeout=10"]);
     if transport == Transport::Tcp {
         command.arg("+tcp");
     }

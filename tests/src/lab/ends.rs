@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{mirror, namespace::Namespace, node::Pod, sockets};
 
-const TIMEOUT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(10);
 const TEXT: &[u8] = b"something";
 
 /// Listening sockets of pods, at the mirror's port.

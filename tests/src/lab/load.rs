@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::{client::Tally, namespace::Namespace};
 
 /// How long a connection, and each read from it, may take.
-const TIMEOUT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after each request: the pods' servers are small.
 const PAUSE: Duration = Duration::from_millis(2);
 

@@ -26,7 +26,7 @@ pub const NAME: &str = "mirror";
 pub const PORT: u16 = 7777;
 /// Its NodePort, for TCP and UDP.
 pub const NODE_PORT: u16 = 30077;
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(10);
 const STARTED: &str = "mirror started";
 
 const SERVER: &str = r#"

@@ -11,7 +11,7 @@ pub const HTTP_PORT: u16 = 8080;
 /// The port of the pods' DNS servers.
 pub const DNS_PORT: u16 = 53;
 
-const TIMEOUT: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Starts an HTTP server in each pod, python's, on IPv4 and IPv6.
 ///

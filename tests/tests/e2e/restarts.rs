@@ -1,6 +1,7 @@
 //! What an agent leaves behind, and how another one goes on from it.
 
 mod load;
+mod succession;
 mod traffic;
 
 use std::io::{BufReader, ErrorKind};

@@ -19,17 +19,21 @@ const FEW_PORTS: &str = "61000-61199";
 const CONNECTIONS: &str = "3000";
 
 /// Connections one after another to `address port`, ended in one `way`; prints how many
-/// were not answered.
+/// were not answered, or only when the SYN was sent again.
 const ONE_BY_ONE: &str = "
 import socket, struct, sys
 address, port, count, way = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 failed = 0
+TOTAL_RETRANS = 100  # struct tcp_info, linux/tcp.h
 for _ in range(count):
     kind = socket.SOCK_DGRAM if way == 'udp' else socket.SOCK_STREAM
     s = socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET, kind)
-    s.settimeout(0.8)
+    s.settimeout(10)
     try:
         s.connect((address, port))
+        if way != 'udp':
+            info = s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+            failed += struct.unpack_from('I', info, TOTAL_RETRANS)[0] > 0
         s.send(b'who\\n')
         failed += not s.recv(100)
     except OSError:

@@ -15,7 +15,7 @@ use proxy_tests::lab::{Family, Namespace, PodNetwork, mirror, sockets};
 use super::many::{echoes, made_and_refused};
 
 /// While an agent loads its programs a machine of two processors may stand still for two seconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 const PAIRS: usize = 1500;
 /// For about a microsecond each hundred.
 const SPINS: usize = 5000;

@@ -9,7 +9,7 @@ use proxy_tests::lab::{Family, Listeners, PodNetwork, mirror, sockets};
 use super::many::{echoes, listeners};
 use crate::world::World;
 
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// An endpoint of the client's node, and one of another.
 const ENDPOINTS: [(usize, usize); 2] = [(1, 1), (2, 1)];
 

@@ -22,7 +22,7 @@ use crate::rules::edit;
 use crate::world::World;
 use crate::xdp;
 
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);
 const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Udp];
 /// An address of a load balancer, which leads to node1.
 const VIP: &str = "203.0.113.1";
