@@ -12,7 +12,7 @@ mod source_ports;
 mod summary;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -490,6 +490,13 @@ impl<M: Maps> Agent<M> {
     pub fn report_no_socket_path(&mut self, reason: &str) {
         let event = Event::no_socket_path(self.model.node_name(), reason);
         self.progress.metrics().own.warned(event.reason);
+        self.events.push(event);
+    }
+
+    /// Reports at a Service that one of its endpoints does not answer.
+    pub fn report_suspect(&mut self, service: &ObjectName, endpoint: SocketAddr) {
+        let node = self.model.node_name();
+        let event = Event::unanswered(node, service.clone(), endpoint);
         self.events.push(event);
     }
 

@@ -24,6 +24,7 @@ mod filter;
 mod flow;
 mod fragment;
 mod frontend;
+mod liveness;
 mod map;
 pub mod maps;
 mod settings;
@@ -45,6 +46,7 @@ pub use fragment::{FRAGMENTS, Fragment, FragmentKey};
 pub use frontend::{
     ClusterIp, DEVICE_ADDRESSES, Frontend, FrontendKey, NodeAddress, Span, frontend_flags,
 };
+pub use liveness::{Liveness, liveness_state};
 pub use map::{Lifetime, MapKind, MapSize, MapSpec, SizeSetting};
 pub use settings::{Range, SERVICE_CIDRS, Settings, settings_flags};
 pub use socket::{
@@ -100,6 +102,7 @@ sizes! {
     Bucket<V6> = [8 56 784], align 8;
     Timeouts = [4 4 4 4], align 4;
     Traffic = [8 8], align 8;
+    Liveness = [4 4 4 4 4 4], align 4;
     SourceRange<V4> = [4 4], align 4;
     SourceRange<V6> = [4 16], align 4;
     AffinityKey<V4> = [4 4], align 4;
@@ -131,7 +134,7 @@ bytes! {
     V4, V6, Port, Tuple<V4>, Tuple<V6>, FrontendKey<V4>, FrontendKey<V6>, Frontend,
     Backend<V4>, Backend<V6>, FlowKey<V4>, FlowKey<V6>,
     SourceRange<V4>, SourceRange<V6>, AffinityKey<V4>, AffinityKey<V6>, Affinity, Settings<V4>, Settings<V6>, SlotPair,
-    Traffic, EdgeDevice, LinkAddress,
+    Traffic, Liveness, EdgeDevice, LinkAddress,
 }
 
 primitive_bytes!(

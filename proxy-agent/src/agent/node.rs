@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::device_addresses::DeviceAddresses;
 use super::source_ports::SourcePorts;
-use crate::config::Settings;
+use crate::config::{Settings, Unanswered};
 use crate::model::NodeAddresses;
 use crate::model::object::Family;
 use crate::plan::{Content, Write};
@@ -87,6 +87,10 @@ impl NodeState {
             | flag(
                 settings.own.reset_gone_endpoints.is_some(),
                 settings_flags::RESET_GONE,
+            )
+            | flag(
+                settings.own.unanswered != Unanswered::Off,
+                settings_flags::RETRY_UNANSWERED,
             );
     }
 

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use proxy_ebpf::layout::{Address, Backend, Port, Traffic, V4, V6};
+use proxy_ebpf::layout::{Address, Backend, Liveness, Port, Traffic, V4, V6};
 
 use super::table::FamilyElements;
 use super::{MapError, read, translate};
@@ -161,7 +161,8 @@ fn begin_backend<A>(
     if before == generation {
         return Ok(());
     }
-    family.backend_traffic().set(index, Traffic::default())
+    family.backend_traffic().set(index, Traffic::default())?;
+    family.backend_liveness().set(index, Liveness::default())
 }
 
 fn end_backend<A>(

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use aya::maps::{MapData, PerCpuArray};
-use proxy_ebpf::layout::{Counter, NatPort, Port, SlotPair, Traffic, V4, V6, maps};
+use proxy_ebpf::layout::{Counter, Liveness, NatPort, Port, SlotPair, Traffic, V4, V6, maps};
 
 use super::backend_state::Sockets;
 use super::elements::{Elements, apply, content};
@@ -48,6 +48,29 @@ impl KernelMaps {
         match family {
             Family::V4 => self.v4.backend_traffic.get(index),
             Family::V6 => self.v6.backend_traffic.get(index),
+        }
+    }
+
+    /// Whether a backend answers.
+    pub fn backend_liveness(&mut self, family: Family, index: u32) -> Result<Liveness, MapError> {
+        match family {
+            Family::V4 => self.v4.backend_liveness.get(index),
+            Family::V6 => self.v6.backend_liveness.get(index),
+        }
+    }
+
+    /// Says whether new connections go to a backend, by one of `liveness_state`.
+    pub fn set_liveness_state(
+        &mut self,
+        family: Family,
+        index: u32,
+        state: u32,
+    ) -> Result<(), MapError> {
+        let before = self.backend_liveness(family, index)?;
+        let liveness = Liveness { state, ..before };
+        match family {
+            Family::V4 => self.v4.backend_liveness.set(index, liveness),
+            Family::V6 => self.v6.backend_liveness.set(index, liveness),
         }
     }
 

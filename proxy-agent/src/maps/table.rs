@@ -3,8 +3,8 @@
 
 use aya::Ebpf;
 use proxy_ebpf::layout::{
-    Allowed, Backend, ClusterIp, EdgeDevice, FlowSeed, Frontend, FrontendKey, NatPort, NodeAddress,
-    Settings, SlotPair, SourceRange, Traffic, V4, V6, maps,
+    Allowed, Backend, ClusterIp, EdgeDevice, FlowSeed, Frontend, FrontendKey, Liveness, NatPort,
+    NodeAddress, Settings, SlotPair, SourceRange, Traffic, V4, V6, maps,
 };
 
 use super::elements::{Indexed, Keyed};

@@ -23,6 +23,7 @@ mod resets;
 mod room;
 mod slots;
 mod span;
+mod suspects;
 mod write;
 
 pub use adopt::IncompatibleMaps;
@@ -30,4 +31,5 @@ pub use content::{Content, Element};
 pub use group::{After, Group};
 pub use outcome::{CapacityError, FullMap, Plan, Retired};
 pub use planner::{Capacity, Planner};
+pub use suspects::{Moment, Observed, Step, Suspects};
 pub use write::{BackendEntry, BackendId, FrontendId, Write, WrittenElement};

@@ -106,6 +106,11 @@ impl Planner {
         ports.map(|(name, port)| (&**name, port.service, &*port.backends))
     }
 
+    /// The generation of a backend.
+    pub fn generation(&self, family: Family, index: u32) -> u32 {
+        self.backends[at(family)].generation(index)
+    }
+
     /// The backend of an endpoint behind a frontend.
     pub fn backend_of(&self, frontend: &FrontendId, endpoint: SocketAddr) -> Option<BackendId> {
         let name = self.owners.get(frontend)?;

@@ -1,5 +1,7 @@
 //! What an Event says.
 
+use std::net::SocketAddr;
+
 use k8s_openapi::api::core::v1::ObjectReference;
 use proxy_ebpf::layout::SERVICE_CIDRS;
 
@@ -103,6 +105,15 @@ impl Event {
     /// The kernel did not take a frontend of a Service.
     pub fn not_programmed(service: ObjectName, error: &str) -> Self {
         Self::warning(service, "NotProgrammed", "Program", error.to_owned())
+    }
+
+    /// An endpoint of a Service does not answer new connections from a node.
+    pub fn unanswered(node_name: &str, service: ObjectName, endpoint: SocketAddr) -> Self {
+        let note = format!(
+            "endpoint {endpoint} does not answer connections from node {node_name}; \
+             new ones go to other endpoints"
+        );
+        Self::warning(service, "EndpointUnanswered", "Avoid", note)
     }
 
     /// The health check of a Service cannot be asked; reason and action are kube-proxy's.

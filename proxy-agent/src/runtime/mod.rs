@@ -10,6 +10,7 @@
 //! | `configuration` | the settings in force, and changes of the configuration file |
 //! | `interfaces` | the node's devices, and the programs attached to them |
 //! | `sockets` | the programs at cgroups, and sockets to be ended |
+//! | `liveness` | endpoints that do not answer, which new connections avoid |
 //! | `resets` | TCP connections to endpoints that are gone |
 //! | `notifiers` | Events, and health checks for load balancers |
 //!
@@ -21,6 +22,7 @@ mod configuration;
 mod grace_period;
 mod handover;
 mod interfaces;
+mod liveness;
 mod notifiers;
 mod objects;
 mod pace;
@@ -51,6 +53,7 @@ use crate::maps::KernelMaps;
 
 use grace_period::GracePeriod;
 use interfaces::Interfaces;
+use liveness::LivenessWatch;
 use notifiers::Notifiers;
 use objects::{Changes, SourceTask};
 use pace::SyncPacer;
@@ -96,6 +99,7 @@ struct Runtime {
     interfaces: Interfaces,
     host_ports: watch::Receiver<HostPorts>,
     sockets: SocketPathController,
+    liveness: LivenessWatch,
     notifiers: Notifiers,
     /// What is to be answered once the agent is programmed.
     health: Option<HealthServer>,
@@ -134,6 +138,7 @@ impl Runtime {
                     resets::reset(&mut self.agent, &mut self.sockets).await;
                 }
                 () = self.sockets.next() => self.sockets.find_pods(),
+                () = self.liveness.next() => self.review_liveness(),
                 _ = self.review.tick() => self.review().await,
                 _ = self.audit.tick() => self.agent.audit(),
             }
@@ -198,6 +203,11 @@ impl Runtime {
             self.agent.configure(settings);
             self.pace.request();
         }
+    }
+
+    fn review_liveness(&mut self) {
+        let mode = self.configuration.settings().own.unanswered;
+        self.liveness.review(&mut self.agent, mode);
     }
 
     /// Brings the devices up to date, and then the maps: addresses may be others.

@@ -11,6 +11,7 @@ use tracing::info;
 
 use super::grace_period::GracePeriod;
 use super::interfaces::Interfaces;
+use super::liveness::LivenessWatch;
 use super::notifiers::Notifiers;
 use super::pace::SyncPacer;
 use super::pinned_state::{self, Opened, Takeover};
@@ -99,6 +100,7 @@ pub(super) async fn start(
         interfaces,
         host_ports,
         sockets,
+        liveness: LivenessWatch::new(),
         notifiers,
         health,
         review: interval(REVIEW_INTERVAL),

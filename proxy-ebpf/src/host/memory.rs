@@ -7,8 +7,8 @@ use std::rc::Rc;
 use crate::flow_table::{Place, Record};
 use crate::layout::{
     ANSWERS, Address, Affinity, AffinityKey, Answers, Backend, Bucket, Counter, FilterBits,
-    FlowKey, FlowSeed, Fragment, FragmentKey, Frontend, FrontendKey, NatPort, NewFlow, Port,
-    Settings, SocketKey, SocketRecord, SourceRange, Timeouts, Traffic,
+    FlowKey, FlowSeed, Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NatPort, NewFlow,
+    Port, Settings, SocketKey, SocketRecord, SourceRange, Timeouts, Traffic,
 };
 use crate::pipeline::{SocketTables, Tables};
 
@@ -41,6 +41,8 @@ pub struct Memory<A> {
     pub affinity: RefCell<HashMap<AffinityKey<A>, Affinity>>,
     /// `BACKEND_TRAFFIC_*`
     pub backend_traffic: RefCell<BTreeMap<u32, Traffic>>,
+    /// `BACKEND_LIVENESS_*`
+    pub backend_liveness: RefCell<BTreeMap<u32, Liveness>>,
     /// `FRAGMENTS_*`
     pub fragments: RefCell<HashMap<FragmentKey<A>, Fragment<A>>>,
     /// `SOCKETS_*`
@@ -125,6 +127,7 @@ impl<A: Address> Default for Memory<A> {
             source_ranges: HashSet::default(),
             affinity: RefCell::default(),
             backend_traffic: RefCell::default(),
+            backend_liveness: RefCell::default(),
             fragments: RefCell::default(),
             sockets: RefCell::default(),
             shared: Rc::default(),
@@ -299,6 +302,17 @@ impl<A: Address> Tables<A> for Memory<A> {
     fn backend(&self, index: u32) -> Option<Backend<A>> {
         self.call(Call::Array);
         Some(self.backends.get(&index).copied().unwrap_or_default())
+    }
+
+    fn liveness(&self, index: u32) -> Option<Liveness> {
+        self.call(Call::Array);
+        let liveness = self.backend_liveness.borrow().get(&index).copied();
+        Some(liveness.unwrap_or_default())
+    }
+
+    fn set_liveness(&self, index: u32, liveness: &Liveness) {
+        self.call(Call::Array);
+        self.backend_liveness.borrow_mut().insert(index, *liveness);
     }
 
     fn settings(&self) -> Option<&Settings<A>> {

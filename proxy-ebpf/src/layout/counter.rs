@@ -69,6 +69,11 @@ pub enum Counter {
     /// Packets whose flow record another CPU did not finish in time: a datagram was translated
     /// without it, another packet dropped.
     ClaimConflict = 22,
+    /// Connections of TCP whose SYN was not answered and was sent again, to another endpoint if
+    /// there is one.
+    ConnectionRetried = 23,
+    /// Connections that were sent to an endpoint that is avoided, to see whether it answers.
+    EndpointTried = 24,
 }
 
 /// Elements of `COUNTERS`.
@@ -77,7 +82,7 @@ pub const COUNTERS: u32 = Counter::ALL.len() as u32;
 
 impl Counter {
     /// Every counter with its name, in order of its index.
-    pub const ALL: [(Self, &'static str); 23] = [
+    pub const ALL: [(Self, &'static str); 25] = [
         (Self::FlowsCreated, "flows_created"),
         (Self::FlowTableFull, "flow_table_full"),
         (Self::PortsExhausted, "ports_exhausted"),
@@ -101,5 +106,7 @@ impl Counter {
         (Self::Decapsulated, "decapsulated"),
         (Self::MartianSource, "martian_source"),
         (Self::ClaimConflict, "claim_conflict"),
+        (Self::ConnectionRetried, "connection_retried"),
+        (Self::EndpointTried, "endpoint_tried"),
     ];
 }

@@ -352,6 +352,9 @@ pub mod flow_flags {
     pub const TCP: u32 = 1 << 16;
     /// A flow of SCTP.
     pub const SCTP: u32 = 1 << 17;
+    /// Together with [`CLOSED`], in the client's record: the endpoint has not answered the SYN,
+    /// and the next one is to go to another endpoint.
+    pub const UNANSWERED: u32 = 1 << 18;
 
     /// The flag of an IP protocol number; none of UDP.
     #[inline(always)]

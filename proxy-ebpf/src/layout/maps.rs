@@ -41,6 +41,9 @@ macro_rules! for_each_map {
                 /// connections and packets by backend index
                 backend_traffic: BACKEND_TRAFFIC_V4 BACKEND_TRAFFIC_V6 = MappedArray(Traffic),
                     MapSize::Of(SizeSetting::Backends), Carried;
+                /// whether endpoints answer new connections, by backend index
+                backend_liveness: BACKEND_LIVENESS_V4 BACKEND_LIVENESS_V6 = MappedArray(Liveness),
+                    MapSize::Of(SizeSetting::Backends), CarriedIfThere;
                 /// node address, number of NAT ports, flags, up to two ranges of ServiceCIDRs
                 settings: SETTINGS_V4 SETTINGS_V6 = Array(Settings<A>), MapSize::Fixed(1), Carried;
             }

@@ -3,8 +3,8 @@
 use crate::flow_table::{Claim, NewRecord, Place, Record};
 use crate::layout::{
     Address, Affinity, AffinityKey, Backend, Bucket, Counter, FilterBits, FlowSeed, Fragment,
-    FragmentKey, Frontend, FrontendKey, KeyParts, NewFlow, Port, Settings, SourceRange, Timeouts,
-    Traffic,
+    FragmentKey, Frontend, FrontendKey, KeyParts, Liveness, NewFlow, Port, Settings, SourceRange,
+    Timeouts, Traffic,
 };
 
 /// The maps of one IP version, the clock, the random numbers and the counters.
@@ -25,6 +25,10 @@ pub trait Tables<A: Address> {
     fn slot(&self, position: u32) -> Option<u32>;
     /// The backend at `index`.
     fn backend(&self, index: u32) -> Option<Backend<A>>;
+    /// Whether the backend at `index` answers.
+    fn liveness(&self, index: u32) -> Option<Liveness>;
+    /// Says so.
+    fn set_liveness(&self, index: u32, liveness: &Liveness);
     /// The source port at `position` of those that translated packets may have.
     fn nat_port(&self, position: u32) -> Option<Port>;
     /// What the agent has set.

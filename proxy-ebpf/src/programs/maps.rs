@@ -11,8 +11,8 @@ use aya_ebpf::maps::lpm_trie::Key;
 use proxy_ebpf::flow_table::Place;
 use proxy_ebpf::layout::{
     Address, Affinity, AffinityKey, Backend, Bucket, Counter, EdgeDevice, FilterBits, FlowSeed,
-    Fragment, FragmentKey, Frontend, FrontendKey, NewFlow, Port, Settings, SlotPair, SourceRange,
-    Traffic, ticks,
+    Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NewFlow, Port, Settings, SlotPair,
+    SourceRange, Traffic, ticks,
 };
 use proxy_ebpf::pipeline::Tables;
 
@@ -73,6 +73,19 @@ impl<A: Address + VersionMaps<A>> Tables<A> for Maps {
     #[inline(always)]
     fn backend(&self, index: u32) -> Option<Backend<A>> {
         A::backends().get(index).copied()
+    }
+
+    #[inline(always)]
+    fn liveness(&self, index: u32) -> Option<Liveness> {
+        A::backend_liveness().get(index).copied()
+    }
+
+    #[inline(always)]
+    fn set_liveness(&self, index: u32, liveness: &Liveness) {
+        if let Some(place) = A::backend_liveness().get_ptr_mut(index) {
+            // SAFETY: an element of an array; of two CPUs that write it, the last one wins.
+            unsafe { *place = *liveness };
+        }
     }
 
     #[inline(always)]

@@ -39,6 +39,7 @@ mod source_ranges;
 mod spoofed;
 mod traffic;
 mod two_ways;
+mod unanswered;
 mod untouched;
 mod world;
 mod xdp;

@@ -11,7 +11,7 @@ pub(super) use super::maps::FromIp;
 use super::maps::maps;
 use crate::host::{self, Action, Frame, Link, Memory, Shared};
 use crate::layout::{
-    Address, Counter, Edge, FlowKey, Port, Span, Timeouts, Tuple, V4, V6, backend_flags,
+    Address, Counter, Edge, FlowKey, Liveness, Port, Span, Timeouts, Tuple, V4, V6, backend_flags,
     frontend_flags, settings_flags, ticks,
 };
 use crate::pipeline::{Client, Tables as _};
@@ -172,6 +172,39 @@ impl World {
     pub(super) fn reset_gone(&mut self) {
         self.v4.settings.flags |= settings_flags::RESET_GONE;
         self.v6.settings.flags |= settings_flags::RESET_GONE;
+    }
+
+    /// Has a SYN that is sent again go to another endpoint.
+    pub(super) fn retry_unanswered(&mut self) {
+        self.v4.settings.flags |= settings_flags::RETRY_UNANSWERED;
+        self.v6.settings.flags |= settings_flags::RETRY_UNANSWERED;
+    }
+
+    /// Whether the endpoint of an index answers, as the programs see it.
+    pub(super) fn liveness(&self, family: Family, index: u32) -> Liveness {
+        match family {
+            Family::V4 => self.v4.liveness(index),
+            Family::V6 => self.v6.liveness(index),
+        }
+        .unwrap_or_default()
+    }
+
+    /// Says whether new connections go to an endpoint, as the agent does.
+    pub(super) fn set_liveness_state(&self, family: Family, index: u32, state: u32) {
+        let before = self.liveness(family, index);
+        let generation = match family {
+            Family::V4 => self.v4.backends[&index].generation,
+            Family::V6 => self.v6.backends[&index].generation,
+        };
+        let after = Liveness {
+            state,
+            generation,
+            ..before
+        };
+        match family {
+            Family::V4 => self.v4.set_liveness(index, &after),
+            Family::V6 => self.v6.set_liveness(index, &after),
+        }
     }
 
     /// Gives all frontends one Service port, and its clients this affinity.

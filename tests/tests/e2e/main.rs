@@ -33,6 +33,7 @@ mod source_ports;
 mod sources;
 mod system_calls;
 mod telling;
+mod unanswered;
 mod upgrade;
 mod world;
 mod xdp;

@@ -154,8 +154,8 @@ impl Both {
     /// Has connections reset to endpoints that are gone.
     pub(crate) fn reset_gone(&mut self) -> Result<()> {
         let (mut v4, mut v6) = (self.host.v4.settings, self.host.v6.settings);
-        v4.flags |= settings_flags::RESET_GONE;
-        v6.flags |= settings_flags::RESET_GONE;
+        v4.flags |= settings_flags::RESET_GONE | settings_flags::RETRY_UNANSWERED;
+        v6.flags |= settings_flags::RESET_GONE | settings_flags::RETRY_UNANSWERED;
         self.write(&Write::SettingsV4(v4))?;
         self.write(&Write::SettingsV6(v6))
     }

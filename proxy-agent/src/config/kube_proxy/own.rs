@@ -11,7 +11,7 @@ use super::form::{
     Elements, ElementsOrNone, OneOf, Path, PathOrNone, Period, Ports, Ranges, Switch,
 };
 use super::row::{hot, restart, settings_table};
-use crate::config::{AttachMode, DEFAULT_BPFFS, PortRange, SocketPathMode, XdpChoice};
+use crate::config::{AttachMode, DEFAULT_BPFFS, PortRange, SocketPathMode, Unanswered, XdpChoice};
 use crate::model::object::{Algorithm, Forwarding};
 
 /// Reading all maps takes some milliseconds in a large cluster.
@@ -110,6 +110,13 @@ settings_table! {
         /// themselves.
         reset_gone_endpoints: Option<Duration> = None, RESET_GRACE,
             restart("resetGoneEndpoints", "which endpoints are gone is known from the start on");
+
+        /// What becomes of new TCP connections whose endpoint does not answer, because its node has
+        /// died, for example.
+        ///
+        /// The API server learns of that after 40 s and more.
+        unanswered: Unanswered = Unanswered::Avoid, OneOf,
+            hot("unanswered").option("unanswered", "HOW");
 
         /// The Unix socket at which the agent answers `proxy-agent probe`.
         ///

@@ -1,7 +1,8 @@
 //! Finds the flow record of a packet, checks that it is still valid, and refreshes it.
 
 use super::capabilities::{HookCapabilities, can_handle};
-use super::record::{Translation, client_key};
+use super::liveness::note_unanswered;
+use super::record::{NO_BACKEND, Translation, client_key, reply_key};
 use super::state::{
     Standing, continues_on_syn, is_current, is_stateful, mark_reset, update_from_client,
     update_from_endpoint,
@@ -128,16 +129,46 @@ pub(crate) fn usable_flow<'a, A: IpVersion, T: Tables<A>>(
         flow.mark(flow_flags::CLOSED);
         return None;
     }
+    if is_syn_again(headers, notes, tables, &flow) {
+        note_unanswered(tables, &flow);
+        flow.mark(flow_flags::CLOSED | flow_flags::UNANSWERED);
+        return None;
+    }
     Some(flow)
 }
 
-/// Whether there is a flow that the packet may go on with: its endpoint is not to be selected.
+/// What is known of the packet's tuple before an endpoint is selected.
+#[derive(Clone, Copy)]
+pub(crate) struct FlowBefore {
+    /// There is a flow that the packet may go on with: no endpoint is to be selected.
+    pub may_go_on: bool,
+    /// The backend that has not answered the SYN before this one, if there is one.
+    pub unanswered_by: u32,
+}
+
+/// The flow that a packet may go on with, or that was given up because its endpoint did not answer.
 #[inline(always)]
-pub(crate) fn may_have_flow<A: IpVersion, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> bool {
+pub(crate) fn flow_before<A: IpVersion, T: Tables<A>>(
+    headers: &Headers<A>,
+    tables: &T,
+) -> FlowBefore {
     const OTHERS: u32 = UNTRANSLATED | flow_flags::REPLY | flow_flags::CLOSED;
-    tables
-        .find(&client_key(headers))
-        .is_some_and(|flow| flow.flags() & OTHERS == 0)
+    let Some(flow) = tables.find(&client_key(headers)) else {
+        return FlowBefore {
+            may_go_on: false,
+            unanswered_by: NO_BACKEND,
+        };
+    };
+    let flags = flow.flags();
+    let is_unanswered = flags & flow_flags::UNANSWERED != 0 && headers.is_syn();
+    FlowBefore {
+        may_go_on: flags & OTHERS == 0,
+        unanswered_by: if is_unanswered {
+            flow.backend
+        } else {
+            NO_BACKEND
+        },
+    }
 }
 
 /// Whether a record was not used for longer than flows of its kind are remembered. The end of a
@@ -152,6 +183,38 @@ pub(crate) fn is_expired<A: IpVersion, T: Tables<A>>(
     tables
         .timeouts()
         .is_over(flow.flags() & !ENDED, flow.idle(now))
+}
+
+/// Whether the packet is the SYN of a flow, sent again because nobody has answered it, and is to go
+/// to another endpoint. The flow's replies are not translated any more then: an answer that comes
+/// late is reset by the client.
+#[inline(always)]
+fn is_syn_again<A: IpVersion, T: Tables<A>>(
+    headers: &Headers<A>,
+    notes: u32,
+    tables: &T,
+    flow: &Record<'_, A>,
+) -> bool {
+    const ANSWERED: u32 = flow_flags::SEEN_REPLY | flow_flags::RESET;
+    let flags = flow.flags();
+    let retries = tables.settings().map_or(0, |settings| settings.flags);
+    if headers.protocol != protocol::TCP
+        || !headers.is_syn()
+        || flags & flow_flags::DSR != 0
+        || notes & new_flow_notes::TUNNELLED != 0
+        || retries & settings_flags::RETRY_UNANSWERED == 0
+    {
+        return false;
+    }
+    let Some(reply) = tables.find(&reply_key(&flow.tuple, flags, protocol::TCP)) else {
+        return false;
+    };
+    let is_again = reply.flags() & (flow_flags::EMBRYONIC | ANSWERED) == flow_flags::EMBRYONIC
+        && reply.ends[0].get() == headers.numbers.next;
+    if is_again {
+        reply.mark(flow_flags::CLOSED | flow_flags::PLAIN);
+    }
+    is_again
 }
 
 /// Whether a client's packet still belongs to the flow that was found under its tuple.

@@ -7,6 +7,7 @@ pub(crate) mod apply;
 pub(crate) mod capabilities;
 pub(crate) mod claim;
 pub(crate) mod connection;
+mod liveness;
 pub(crate) mod lookup;
 pub(crate) mod plain;
 pub(crate) mod record;

@@ -1,6 +1,7 @@
 //! Updates the state of a packet's flow: last seen, established, closed.
 
 use super::connection::{Connection, STATEFUL, Segment};
+use super::liveness::note_answer;
 use super::record::{NO_BACKEND, reply_key, share_flags};
 use crate::flow_table::Record;
 use crate::layout::{Edge, KeyParts, flow_flags};
@@ -128,6 +129,9 @@ pub(crate) fn update_from_endpoint<A: IpVersion, T: Tables<A>>(
         };
         store(reply, &before, &after);
         next = answered(after.flags);
+        if flags & (flow_flags::TCP | flow_flags::SEEN_REPLY) == flow_flags::TCP {
+            note_answer(tables, reply, now);
+        }
     }
     if next != flags {
         reply.set_flags(next);

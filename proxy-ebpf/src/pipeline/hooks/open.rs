@@ -7,7 +7,7 @@ use crate::layout::{
 };
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::capabilities::MasqueradeSource;
-use crate::pipeline::flow::lookup::may_have_flow;
+use crate::pipeline::flow::lookup::flow_before;
 use crate::pipeline::flow::record::new_flow;
 use crate::pipeline::packet::parse::parse_or_first_fragment;
 use crate::pipeline::packet::{Headers, IpVersion, Packet};
@@ -39,7 +39,8 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             self.tables.count(Counter::MartianSource);
             return Verdict::Drop;
         }
-        if may_have_flow(&headers, self.tables) {
+        let before = flow_before(&headers, self.tables);
+        if before.may_go_on {
             self.tables.store_new_flow(&NewFlow {
                 notes: new_flow_notes::UNPICKED,
                 ..NewFlow::default()
@@ -51,7 +52,16 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         }
         let selector = || endpoint_selector(&headers, &frontend, self.tables);
         let source = headers.tuple.source;
-        let (index, backend) = match pick(source, self.client, &frontend, selector, self.tables) {
+        let except = before.unanswered_by;
+        let picked = pick(
+            source,
+            self.client,
+            &frontend,
+            selector,
+            except,
+            self.tables,
+        );
+        let (index, backend) = match picked {
             Ok(picked) => picked,
             Err(reason) => return self.refuse_or_drop(&headers, is_whole, reason),
         };

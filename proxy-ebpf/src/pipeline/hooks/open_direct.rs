@@ -9,7 +9,7 @@ use crate::layout::{
 };
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::capabilities::MasqueradeSource;
-use crate::pipeline::flow::record::new_flow;
+use crate::pipeline::flow::record::{NO_BACKEND, new_flow};
 use crate::pipeline::packet::parse::parse_or_first_fragment;
 use crate::pipeline::packet::{Headers, IpVersion, Packet};
 use crate::pipeline::service::frontend::find_frontend;
@@ -40,6 +40,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             client,
             &frontend,
             selector,
+            NO_BACKEND,
             self.tables,
         );
         let (index, backend) = match picked {

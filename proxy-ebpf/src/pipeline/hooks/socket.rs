@@ -19,6 +19,7 @@ use crate::layout::{
     ticks,
 };
 use crate::pipeline::answer::is_rejected;
+use crate::pipeline::flow::record::NO_BACKEND;
 use crate::pipeline::service::frontend::{
     find_frontend, is_in_service_cidr, node_port, unassigned_service_address,
 };
@@ -310,6 +311,7 @@ fn select_endpoint<A: Address, T: Tables<A>>(
         socket.client,
         &frontend,
         selector,
+        NO_BACKEND,
         tables,
     )
     .map(Some)

@@ -2,5 +2,6 @@
 
 mod affinity;
 pub(crate) mod frontend;
+mod liveness;
 pub(crate) mod pick;
 pub(crate) mod source;

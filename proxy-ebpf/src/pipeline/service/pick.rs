@@ -1,10 +1,12 @@
 //! Selects the endpoint of a new flow, and finds a backend in a set.
 
 use super::affinity::known;
+use super::liveness::{is_used, may_be_used};
 use crate::layout::{
     Address, Affinity, AffinityKey, Backend, Counter, Frontend, SourceRange, Span, Tuple,
     backend_flags, frontend_flags,
 };
+use crate::pipeline::flow::record::NO_BACKEND;
 use crate::pipeline::packet::hash::Hash;
 use crate::pipeline::packet::headers::difference;
 use crate::pipeline::packet::{Headers, IpVersion};
@@ -16,8 +18,9 @@ use crate::pipeline::verdict::Client;
 /// 110 Pods by default, seldom more than 250.
 const SCAN_LIMIT: u32 = 20;
 
-/// No index of a backend.
-const NO_BACKEND: u32 = u32::MAX;
+/// How often another endpoint is drawn in the place of one that does not answer. Where half of a
+/// set is avoided, one connection of 256 still goes to one of these.
+const DRAWS: u32 = 8;
 
 /// Selects a position in an endpoint set: a hash of the client's tuple. Where the frontend uses
 /// consistent hashing it is the same on every node; else nobody can foresee it, and it only finds
@@ -38,20 +41,21 @@ pub(crate) fn endpoint_selector<A: IpVersion, T: Tables<A>>(
 
 /// The endpoint of a client's new connection to a frontend, and its index; an error is
 /// the reason why there is none. `selector` says which of a set it is, with 32 bits, the first
-/// of which say most.
+/// of which say most; it is not the backend `except` where there are others.
 #[inline(always)]
 pub(crate) fn pick<A: Address, T: Tables<A>>(
     source: A,
     client: Client,
     frontend: &Frontend,
     selector: impl FnOnce() -> u32,
+    except: u32,
     tables: &T,
 ) -> Result<(u32, Backend<A>), Counter> {
     if !is_source_allowed(source, frontend, tables) {
         return Err(Counter::SourceNotAllowed);
     }
     let set = endpoint_set(frontend, client)?;
-    select_endpoint(source, tables, frontend, set, selector)
+    select_endpoint(source, tables, frontend, set, (selector, except))
 }
 
 /// Whether this source may use the frontend.
@@ -148,18 +152,18 @@ fn select_endpoint<A: Address, T: Tables<A>>(
     tables: &T,
     frontend: &Frontend,
     set: Set,
-    selector: impl FnOnce() -> u32,
+    (selector, except): (impl FnOnce() -> u32, u32),
 ) -> Result<(u32, Backend<A>), Counter> {
     if frontend.affinity_seconds == 0 {
-        return select_slot(tables, set.span, selector());
+        return select_slot(tables, set.span, selector(), except);
     }
     let key = AffinityKey {
         client,
         service: frontend.service,
     };
-    let (index, backend) = match known(tables, &key, frontend, set.member) {
+    let (index, backend) = match known(tables, &key, frontend, set.member, except) {
         Some(known) => known,
-        None => select_slot(tables, set.span, selector())?,
+        None => select_slot(tables, set.span, selector(), except)?,
     };
     let affinity = Affinity {
         backend: index,
@@ -170,19 +174,57 @@ fn select_endpoint<A: Address, T: Tables<A>>(
     Ok((index, backend))
 }
 
-/// The one of the set that `selector` says.
+/// The one of the set that `selector` says; another one if that does not answer, or is `except`.
 #[inline(always)]
 fn select_slot<A: Address, T: Tables<A>>(
     tables: &T,
     set: Span,
     selector: u32,
+    except: u32,
 ) -> Result<(u32, Backend<A>), Counter> {
-    let offset = ((u64::from(selector) * u64::from(set.len)) >> 32) as u32;
-    let index = tables
-        .slot(set.start.wrapping_add(offset))
-        .ok_or(Counter::NoEndpoints)?;
+    let index = slot_of(tables, set, selector)?;
+    let backend = tables.backend(index).ok_or(Counter::NoEndpoints)?;
+    if index != except && may_be_used(tables, index, &backend) {
+        return Ok((index, backend));
+    }
+    let index = draw_again(tables, set, selector, (index, except))?;
     let backend = tables.backend(index).ok_or(Counter::NoEndpoints)?;
     Ok((index, backend))
+}
+
+/// Another one of the set than the `first` that was drawn; where none is found that answers, any
+/// that is not `except`, or else the first.
+#[inline(always)]
+fn draw_again<A: Address, T: Tables<A>>(
+    tables: &T,
+    set: Span,
+    mut selector: u32,
+    (first, except): (u32, u32),
+) -> Result<u32, Counter> {
+    let mut other = first;
+    let mut found = NO_BACKEND;
+    // Without a way out in the middle: the kernel's verifier would follow each.
+    for _ in 0..DRAWS {
+        // The same on every node, for those that hash consistently.
+        selector = Hash::new(selector).word(first).finish();
+        let index = slot_of(tables, set, selector)?;
+        if index != except {
+            other = index;
+            if found == NO_BACKEND && is_used(tables, index) {
+                found = index;
+            }
+        }
+    }
+    Ok(if found == NO_BACKEND { other } else { found })
+}
+
+/// The backend index in the slot of a set that `selector` says.
+#[inline(always)]
+fn slot_of<A: Address, T: Tables<A>>(tables: &T, set: Span, selector: u32) -> Result<u32, Counter> {
+    let offset = ((u64::from(selector) * u64::from(set.len)) >> 32) as u32;
+    tables
+        .slot(set.start.wrapping_add(offset))
+        .ok_or(Counter::NoEndpoints)
 }
 
 /// A number that follows from the tuple, without the address at which the client asks:
