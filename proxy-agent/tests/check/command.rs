@@ -1,0 +1,67 @@
+//! The command on this machine.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_proxy-agent");
+
+/// Runs it in namespaces of its own, with a device that could lead out.
+fn check(prepare: &str, arguments: &str) -> Output {
+    let script = format!(
+        "set -e; ip link set lo up; ip link add eth0 type veth peer eth1
+         sysctl -qw net.ipv4.ip_forward=1; {prepare}
+         exec \"$0\" check {arguments}"
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--net", "sh", "-c", &script, PROGRAM]);
+    command.output().unwrap()
+}
+
+/// The state of one thing that was looked at.
+fn state(output: &Output, check: &str) -> String {
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut findings = report["findings"].as_array().unwrap().iter();
+    let finding = findings.find(|it| it["check"] == check);
+    finding.unwrap()["state"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn rules_of_a_kube_proxy_and_its_ipvs_device_are_found() {
+    let output = check("", "-o json");
+    assert_eq!(state(&output, "kube-proxy"), "ok");
+    assert_eq!(state(&output, "ipvs"), "ok");
+    let rules = "nft add table ip kube-proxy; nft add chain ip kube-proxy services
+                 ip link add kube-ipvs0 type veth peer other";
+    let output = check(rules, "-o json");
+    assert_eq!(state(&output, "kube-proxy"), "warning");
+    assert_eq!(state(&output, "ipvs"), "warning");
+    // Of iptables, which writes to nftables.
+    let output = check("iptables-nft -t nat -N KUBE-SERVICES", "-o json");
+    assert_eq!(state(&output, "kube-proxy"), "warning");
+}
+
+#[test]
+fn programs_are_tried_and_not_left_behind() {
+    let output = check("", "-o json");
+    assert_eq!(state(&output, "programs"), "ok");
+    assert_eq!(state(&output, "capabilities"), "ok");
+    assert_eq!(state(&output, "forwarding"), "ok");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let output = check("sysctl -qw net.ipv4.ip_forward=0", "-o json");
+    assert_eq!(state(&output, "forwarding"), "error");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn without_capabilities_an_error_says_which() {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--clear-groups", PROGRAM, "check"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("this process lacks NET_ADMIN, PERFMON, BPF"),
+        "{text}"
+    );
+}
