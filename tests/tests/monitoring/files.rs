@@ -101,6 +101,26 @@ fn alerts_say_how_bad_it_is_and_what_to_do() {
     }
 }
 
+/// As GitHub makes them of headings.
+#[test]
+fn each_alert_has_a_section_in_the_manual() {
+    let manual = folder().join("../../docs/OPERATIONS.md");
+    let manual = fs::read_to_string(manual).unwrap();
+    let headings = manual.lines().filter(|line| line.starts_with('#'));
+    let anchors: BTreeSet<_> = headings
+        .map(|line| {
+            line.trim_start_matches(['#', ' '])
+                .to_lowercase()
+                .replace(' ', "-")
+        })
+        .collect();
+    for alert in alerts() {
+        let runbook = string(&alert["annotations"]["runbook"]);
+        let anchor = runbook.strip_prefix("docs/OPERATIONS.md#").unwrap();
+        assert!(anchors.contains(anchor), "{runbook}");
+    }
+}
+
 /// Who has no test would not be missed.
 #[test]
 fn each_alert_is_raised_by_recorded_series() {
