@@ -44,10 +44,11 @@ pub fn nft_chains() -> io::Result<Vec<NftChain>> {
 
 /// All chains of all families.
 fn request() -> Vec<u8> {
-    let length = NLMSG_HEADER + NFGEN_HEADER;
+    /// Of both headers.
+    const LENGTH: u32 = 16 + 4;
     let kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN;
-    let mut bytes = Vec::with_capacity(length);
-    bytes.extend((length as u32).to_ne_bytes());
+    let mut bytes = Vec::new();
+    bytes.extend(LENGTH.to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
     bytes.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
     // Sequence number, port, and of netfilter's header the family, version and resource.
