@@ -1,6 +1,6 @@
 //! Whether a node is fit for the agent, before it is installed there.
 //!
-//! [`probe`] asks the kernel for [`Facts`], [`findings`] makes of these what an operator reads: a
+//! [`probe()`] asks the kernel for [`Facts`], [`findings`] makes of these what an operator reads: a
 //! function without a side effect, so that every node can be written down as a test.
 
 mod facts;

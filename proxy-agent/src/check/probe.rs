@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use super::facts::{Device, Facts, Known, OtherProxies, Ports, Role, Xdp};
@@ -21,6 +22,12 @@ pub struct Options {
     pub nat_ports: PortRange,
 }
 
+/// Addresses to which there is no route but a default one (RFC 5737, RFC 3849).
+const ANYWHERE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+];
+
 /// Maps that take next to no memory.
 const SIZES: MapSizes = MapSizes {
     frontends: 64,
@@ -35,9 +42,10 @@ const SIZES: MapSizes = MapSizes {
 pub async fn probe(options: &Options) -> Facts {
     let (programs, xdp_program, socket_programs) = load_programs();
     let devices = devices().await;
-    let names = devices.iter().flatten().map(|device| device.name.clone());
-    let others = others(&options.bpffs, names.collect()).await;
-    let devices = devices.map(|all| edges(&all));
+    let all = devices.iter().flat_map(|(all, _)| all);
+    let names = all.map(|device| device.name.clone()).collect();
+    let others = others(&options.bpffs, names).await;
+    let devices = devices.map(|(all, of_node)| edges(&all, &of_node));
     Facts {
         features: Features::probe(),
         architecture: std::env::consts::ARCH.to_owned(),
@@ -99,16 +107,23 @@ fn bpffs(path: &Path) -> Known<bool> {
     is_bpffs(path).map_err(|error| failed(&error))
 }
 
-async fn devices() -> Known<Vec<device::Device>> {
+/// All devices, and addresses that the node will be known by. The API server is not asked: they are
+/// those of the devices to which default routes lead.
+async fn devices() -> Known<(Vec<device::Device>, BTreeSet<IpAddr>)> {
     let watch = known(DeviceWatch::open())?;
-    known(watch.list().await)
+    let all = known(watch.list().await)?;
+    let mut of_node = BTreeSet::new();
+    for anywhere in ANYWHERE {
+        let index = known(watch.output_device(anywhere).await)?;
+        let leading = all.iter().filter(|device| Some(device.index) == index);
+        of_node.extend(leading.flat_map(|device| device.addresses.iter().copied()));
+    }
+    Ok((all, of_node))
 }
 
-fn edges(all: &[device::Device]) -> Vec<Device> {
+fn edges(all: &[device::Device], of_node: &BTreeSet<IpAddr>) -> Vec<Device> {
     let drivers = xdp_drivers();
-    // Which addresses are the node's only the API server knows.
-    let of_node = BTreeSet::new();
-    device::edge_devices(all, &of_node)
+    device::edge_devices(all, of_node)
         .map(|(device, role)| Device {
             name: device.name.clone(),
             role: match (role, device.kind) {

@@ -41,6 +41,22 @@ fn rules_of_a_kube_proxy_and_its_ipvs_device_are_found() {
     assert_eq!(state(&output, "kube-proxy"), "warning");
 }
 
+/// As in a node that is a container: its uplink is a device like those of Pods.
+#[test]
+fn the_uplink_is_the_device_of_the_default_route() {
+    let prepare = "mount -t tmpfs tmpfs /run; ip netns add fabric; ip netns add pod; ip link del eth0
+                   ip link add eth0 type veth peer netns fabric; ip link add veth1 type veth peer netns pod
+                   ip address add 192.0.2.2/24 dev eth0; ip address add 10.244.0.1/32 dev veth1
+                   ip link set eth0 up; ip link set veth1 up; ip route add default via 192.0.2.1";
+    let output = check(prepare, "-o json");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    let devices = findings.iter().find(|it| it["check"] == "devices");
+    let found = "0 uplinks, 1 tunnels and the like, 1 of Pods";
+    assert_eq!(devices.unwrap()["found"], found);
+    assert_eq!(state(&output, "device eth0"), "ok");
+}
+
 #[test]
 fn programs_are_tried_and_not_left_behind() {
     let output = check("", "-o json");

@@ -51,6 +51,18 @@ fn a_node_of_debian_12_with_kube_proxy_is_told_what_comes_next() {
 }
 
 #[test]
+fn the_manual_shows_what_is_printed() {
+    let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/OPERATIONS.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    let shown = manual.split("```text\n").nth(1).unwrap();
+    let shown = shown.split("```").next().unwrap();
+    let printed = table(&findings(&nodes::with_kube_proxy())) + &table(&findings(&nodes::fit()));
+    for line in shown.lines() {
+        assert!(printed.contains(&format!("{line}\n")), "{line}");
+    }
+}
+
+#[test]
 fn lines_fit_the_terminal() {
     for facts in [
         nodes::fit(),

@@ -100,6 +100,7 @@ pub(crate) fn with_kube_proxy() -> Facts {
         netns_cookie: true,
     };
     facts.bpffs.1 = Ok(false);
+    set(&mut facts, "net.ipv4.ip_forward", "0");
     facts.devices = Ok(vec![
         Device {
             mtu: Some(9000),
