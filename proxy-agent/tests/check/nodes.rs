@@ -164,15 +164,15 @@ type Change = (fn(&mut Facts), &'static str);
 pub(crate) const CHANGES: &[Change] = &[
     (
         |it| it.programs = Err("refused".to_owned()),
-        "error programs: the kernel refuses the programs of devices: refused",
+        "error programs: the kernel refuses the programs of devices, there is no serving without them: refused",
     ),
     (
         |it| it.xdp_program = Err("refused".to_owned()),
-        "warning xdp: the kernel refuses the program of XDP; TC serves uplinks alone: refused",
+        "warning xdp: the kernel refuses the program of XDP, TC serves uplinks alone: refused",
     ),
     (
         |it| it.socket_programs = Err("refused".to_owned()),
-        "warning socket-path: the kernel refuses the programs of the socket path; each packet is translated: refused",
+        "warning socket-path: the kernel refuses the programs of the socket path, each packet is translated: refused",
     ),
     (
         |it| it.capabilities = Err("no /proc".to_owned()),

@@ -1,71 +1,93 @@
 //! The kernel, and what this process may ask of it.
 
+use crate::attach::Features;
 use crate::check::facts::Known;
 use crate::check::{Facts, Finding, State};
 
 /// Those that the agent needs, by their bits (`linux/capability.h`).
 const NEEDED: [(u32, &str); 3] = [(12, "NET_ADMIN"), (38, "PERFMON"), (39, "BPF")];
 
-const OLD_KERNEL: &str = "a newer kernel; docs/KERNELS.md says what was run on which";
+const NEWER: &str = "a newer kernel; docs/KERNELS.md says what was run on which";
 
 pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
     let lacking = lacking(facts);
-    let loads = |check, what: &str, loaded: &Known<()>, otherwise: Finding| match loaded {
-        Ok(()) => Finding::ok(check, format!("the kernel loads {what}")),
-        // Without them the kernel's answer says nothing of the kernel.
-        Err(_) if !lacking.is_empty() => Finding::of(
-            State::Unknown,
-            check,
-            format!("{what} cannot be tried without capabilities"),
-            "run this with them",
-        ),
-        Err(why) => Finding {
-            found: format!("{}: {why}", otherwise.found),
-            ..otherwise
-        },
-    };
+    let Facts {
+        features: Features { release, .. },
+        architecture,
+        ..
+    } = facts;
     let mut findings = vec![
-        Finding::ok(
-            "kernel",
-            format!("Linux {} on {}", facts.features.release, facts.architecture),
-        ),
+        Finding::ok("kernel", format!("Linux {release} on {architecture}")),
         capabilities(facts, &lacking),
-        loads(
-            "programs",
-            "the programs of devices",
-            &facts.programs,
-            Finding::of(
-                State::Error,
-                "programs",
-                "the kernel refuses the programs of devices",
-                format!("Linux 5.15 or newer on x86-64, 6.0 or newer on arm64: {OLD_KERNEL}"),
-            ),
-        ),
-        loads(
-            "xdp",
-            "the program of XDP",
-            &facts.xdp_program,
-            Finding::of(
-                State::Warning,
-                "xdp",
-                "the kernel refuses the program of XDP; TC serves uplinks alone",
-                OLD_KERNEL,
-            ),
-        ),
-        loads(
-            "socket-path",
-            "the programs of the socket path",
-            &facts.socket_programs,
-            Finding::of(
-                State::Warning,
-                "socket-path",
-                "the kernel refuses the programs of the socket path; each packet is translated",
-                format!("`socketPath: off`, or {OLD_KERNEL}"),
-            ),
-        ),
     ];
+    findings.extend(programs(facts).map(|programs| programs.finding(&lacking)));
     findings.extend(features(facts));
     findings
+}
+
+/// Programs that the kernel has been asked to load.
+struct Programs<'a> {
+    check: &'static str,
+    name: &'static str,
+    loaded: &'a Known<()>,
+    /// What it means where it does not.
+    state: State,
+    otherwise: &'static str,
+    advice: String,
+}
+
+fn programs(facts: &Facts) -> [Programs<'_>; 3] {
+    [
+        Programs {
+            check: "programs",
+            name: "the programs of devices",
+            loaded: &facts.programs,
+            state: State::Error,
+            otherwise: "there is no serving without them",
+            advice: format!("Linux 5.15 or newer on x86-64, 6.0 or newer on arm64: {NEWER}"),
+        },
+        Programs {
+            check: "xdp",
+            name: "the program of XDP",
+            loaded: &facts.xdp_program,
+            state: State::Warning,
+            otherwise: "TC serves uplinks alone",
+            advice: NEWER.to_owned(),
+        },
+        Programs {
+            check: "socket-path",
+            name: "the programs of the socket path",
+            loaded: &facts.socket_programs,
+            state: State::Warning,
+            otherwise: "each packet is translated",
+            advice: format!("`socketPath: off`, or {NEWER}"),
+        },
+    ]
+}
+
+impl Programs<'_> {
+    fn finding(self, lacking: &[&str]) -> Finding {
+        let Self {
+            check,
+            name,
+            loaded,
+            state,
+            otherwise,
+            advice,
+        } = self;
+        match loaded {
+            Ok(()) => Finding::ok(check, format!("the kernel loads {name}")),
+            // Without them the kernel's answer says nothing of the kernel.
+            Err(_) if !lacking.is_empty() => {
+                let found = format!("{name} cannot be tried without capabilities");
+                Finding::of(State::Unknown, check, found, "run this with them")
+            }
+            Err(why) => {
+                let found = format!("the kernel refuses {name}, {otherwise}: {why}");
+                Finding::of(state, check, found, advice)
+            }
+        }
+    }
 }
 
 /// The names of the capabilities that are missing.
