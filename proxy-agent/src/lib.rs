@@ -5,6 +5,7 @@
 //!            (pure)  (diff)  (kernel)     status, metrics, serve: health and metrics
 //!                                         recorder: Events
 //!                                         config, cli: settings and commands
+//!                                         check: whether a node is fit for it
 //!                                         runtime: the loop that drives all
 //! ```
 //!
@@ -13,6 +14,7 @@
 
 pub mod agent;
 pub mod attach;
+pub mod check;
 pub mod choice;
 pub mod cli;
 pub mod config;

@@ -81,6 +81,26 @@ fn a_bpf_file_system_is_mounted_where_there_is_none() {
     );
 }
 
+/// Why the init container of manifests/base/daemonset.yaml is privileged.
+#[test]
+fn mounting_for_the_host_takes_one_capability_and_shared_propagation() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    // The outer namespace is the host; in the inner one is a container with CAP_SYS_ADMIN alone.
+    let script = "set -e; mount -t tmpfs tmpfs \"$1\"; mount --make-shared \"$1\"; mkdir \"$1/bpf\"
+                  for propagation in slave shared; do
+                      unshare --mount --propagation $propagation setpriv --inh-caps -all,+sys_admin \\
+                          --bounding-set -all,+sys_admin \"$0\" mount --bpffs \"$1/bpf\"
+                      stat --file-system --format \"$propagation %T\" \"$1/bpf\"
+                  done";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, PROGRAM, path]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", log(&output));
+    let seen = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(seen, "slave tmpfs\nshared bpf_fs\n");
+}
+
 #[test]
 fn a_place_where_nothing_can_be_mounted_is_named() {
     let output = run(&["mount", "--bpffs", "/nowhere/at/all"]);
@@ -102,4 +122,55 @@ fn pins_are_cleaned_up_in_a_bpf_file_system_only() {
     assert!(output.status.success(), "{}", log(&output));
     let left = String::from_utf8(output.stdout).unwrap();
     assert_eq!(left, "bpf/other\nbpf/proxy-agent\n");
+}
+
+#[test]
+fn completions_know_every_command() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = run(&["completions", shell]);
+        assert!(output.status.success(), "{shell}");
+        let script = String::from_utf8(output.stdout).unwrap();
+        for word in ["run", "check", "hostname-override"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    let mut bash = Command::new("bash");
+    let script = "source <(\"$0\" completions bash) && COMP_WORDS=(proxy-agent che) COMP_CWORD=1 &&
+                  _proxy__agent proxy-agent che proxy-agent && echo \"${COMPREPLY[@]}\"";
+    let output = bash.args(["-c", script, PROGRAM]).output().unwrap();
+    assert_eq!(
+        String::from_utf8(output.stdout.clone()).unwrap(),
+        "check\n",
+        "{}",
+        log(&output)
+    );
+}
+
+#[test]
+fn each_command_has_a_manual_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("man1");
+    assert!(
+        run(&["man", "--out", out.to_str().unwrap()])
+            .status
+            .success()
+    );
+    let help = String::from_utf8(run(&["help"]).stdout).unwrap();
+    let commands = help.split("Commands:\n").nth(1).unwrap();
+    let commands = commands.lines().map_while(|line| line.strip_prefix("  "));
+    let names = commands.filter_map(|line| line.split(' ').next());
+    let mut pages = 0;
+    for name in names.filter(|name| !["", "help"].contains(name)) {
+        let page = out.join(format!("proxy-agent-{name}.1"));
+        let page = fs::read_to_string(&page).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(
+            page.contains(".SH NAME") && page.contains(".SH SYNOPSIS"),
+            "{name}"
+        );
+        pages += 1;
+    }
+    assert!(pages > 4, "{help}");
+    let nowhere = run(&["man", "--out", "/proc/nowhere"]);
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(log(&nowhere).contains("/proc/nowhere"));
 }

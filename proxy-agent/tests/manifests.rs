@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Container, PodSpec, Probe, ServiceAccount, VolumeMount,
 };
@@ -97,7 +98,7 @@ fn what_the_api_does_not_know_is_found() {
 }
 
 /// The folders that are for `kubectl apply -k`.
-const KUSTOMIZATIONS: [&str; 2] = ["", "pod-opt-out"];
+const KUSTOMIZATIONS: [&str; 3] = ["", "pod-opt-out", "no-mount"];
 
 fn kustomization(folder: &str) -> Value {
     let file = Path::new(folder).join("kustomization.yaml");
@@ -187,6 +188,11 @@ fn kustomize_builds_what_is_applied() {
         let daemon_set: DaemonSet = strictly(&find("DaemonSet"));
         let role: ClusterRole = strictly(&find("ClusterRole"));
         let pod = daemon_set.spec.unwrap().template.spec.unwrap();
+        let mounts = pod
+            .init_containers
+            .as_ref()
+            .is_some_and(|it| !it.is_empty());
+        assert_eq!(mounts, of != "no-mount");
         let args = pod.containers[0].args.clone().unwrap();
         let opts_out = of == "pod-opt-out";
         assert_eq!(args.contains(&"--pod-opt-out".to_owned()), opts_out);
@@ -501,5 +507,33 @@ fn the_clean_up_has_the_agents_rights_and_then_none() {
     assert_eq!(done.volume_mounts, None);
     for image in [init.image, done.image] {
         assert_eq!(image, agent.image);
+    }
+}
+
+/// What the agent would lack, it lacks; and it is of no use to anybody else.
+#[test]
+fn the_check_has_the_agents_rights_and_none_at_the_api_server() {
+    let job: Job = only("check/job.yaml");
+    assert_eq!(resources("check").len(), 1);
+    let check = job.spec.unwrap().template.spec.unwrap();
+    assert_eq!(check.automount_service_account_token, Some(false));
+    assert_eq!(check.restart_policy.as_deref(), Some("Never"));
+    let agent = pod();
+    assert_eq!(check.host_network, agent.host_network);
+    assert_eq!(check.tolerations, agent.tolerations);
+    let nodes = |pod: &PodSpec| pod.affinity.clone().unwrap().node_affinity;
+    assert_eq!(nodes(&check), nodes(&agent));
+    let [of_check] = check.containers.try_into().unwrap();
+    let agent = container();
+    assert_eq!(of_check.image, agent.image);
+    assert_eq!(of_check.security_context, agent.security_context);
+    let agents: Vec<_> = agent.volume_mounts.unwrap();
+    for mount in of_check.volume_mounts.unwrap() {
+        assert_eq!(mount.read_only, Some(true), "{}", mount.name);
+        let agents = agents.iter().find(|it| it.name == mount.name).unwrap();
+        assert_eq!(mount.mount_path, agents.mount_path);
+    }
+    if let Some(text) = kustomize(&folder().join("check")) {
+        let _: Job = strictly(&serde_saphyr::from_str(&text).unwrap());
     }
 }

@@ -45,7 +45,7 @@ struct Mount {
 /// The root of all cgroups, wherever it is mounted. In a container this is not its own
 /// mount, which begins at the container's cgroup. Where the node is a container itself, it is
 /// the outermost cgroup that is mounted: the node's.
-pub(super) fn root() -> Result<PathBuf, CgroupError> {
+pub fn root() -> Result<PathBuf, CgroupError> {
     let text = fs::read(MOUNTS).map_err(CgroupError::Mounts)?;
     let mut mounts: Vec<Mount> = text
         .split(|byte| *byte == b'\n')

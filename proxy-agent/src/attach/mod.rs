@@ -21,9 +21,11 @@ mod xdp;
 mod xdp_features;
 
 pub use attacher::{AttachError, Attacher, ReconcileOutcome, ReconcileScope};
+pub use cgroup::{CgroupError, root as cgroup_root};
 pub use cleanup::{CleanedDevice, clean_up};
 pub use features::{FeatureError, Features};
 pub use pod_cgroups::pod_cgroups;
 pub use socket_path::{SocketPath, SocketPathError, scope};
 pub use watch::{DeviceWatch, DeviceWatchError};
 pub use xdp::{Uplinks, XdpError};
+pub use xdp_features::natives as xdp_drivers;

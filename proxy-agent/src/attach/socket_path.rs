@@ -175,6 +175,17 @@ impl SocketPath {
         })
     }
 
+    /// Loads the programs and attaches them to nothing: whether the kernel takes them.
+    ///
+    /// # Errors
+    ///
+    /// It does not take one.
+    pub fn load(object: &mut Ebpf) -> Result<(), SocketPathError> {
+        load_all(object, &OBSERVERS)?;
+        load_all(object, &TRANSLATORS)?;
+        Ok(())
+    }
+
     /// Pins links again whose pins were removed.
     pub(super) fn keep_pins(&mut self, pins: &Pins) -> Result<(), SocketPathError> {
         let names: Vec<_> = self.links.keys().copied().collect();

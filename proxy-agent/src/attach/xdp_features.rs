@@ -21,11 +21,23 @@ const VERSION: u8 = 1;
 const NETDEV_CMD_DEV_GET: u8 = 1;
 const NETDEV_A_DEV_IFINDEX: u16 = 1;
 const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
+const NETDEV_XDP_ACT_BASIC: u64 = 1;
 const NETDEV_XDP_ACT_NDO_XMIT: u64 = 4;
 
 /// The devices to which XDP may redirect packets, each with whether it may; `None` where
 /// the kernel does not say.
 pub(super) fn targets() -> Option<HashMap<u32, bool>> {
+    devices_with(NETDEV_XDP_ACT_NDO_XMIT)
+}
+
+/// Devices by their indices, each with whether its driver runs XDP; `None` where the kernel does
+/// not say.
+pub fn natives() -> Option<HashMap<u32, bool>> {
+    devices_with(NETDEV_XDP_ACT_BASIC)
+}
+
+/// All devices, each with whether its driver has a feature.
+fn devices_with(feature: u64) -> Option<HashMap<u32, bool>> {
     let family = family().ok()??;
     let request = GenlMessage::new(
         GenlHeader {
@@ -36,9 +48,8 @@ pub(super) fn targets() -> Option<HashMap<u32, bool>> {
         family,
     );
     let devices = ask(request, NLM_F_REQUEST | NLM_F_DUMP).ok()?;
-    let target =
-        |device: DeviceFeatures| (device.index, device.features & NETDEV_XDP_ACT_NDO_XMIT != 0);
-    Some(devices.into_iter().map(target).collect())
+    let has_it = |device: DeviceFeatures| (device.index, device.features & feature != 0);
+    Some(devices.into_iter().map(has_it).collect())
 }
 
 /// The number of the family, which is given when the kernel starts; `None` without it.

@@ -1,6 +1,8 @@
 //! The command line.
 
+mod check;
 mod cleanup;
+mod generate;
 mod logging;
 mod mount;
 mod options;
@@ -9,8 +11,10 @@ mod probe;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
+use check::CheckArgs;
+use generate::{CompletionsArgs, ManArgs};
 use mount::MountArgs;
 use options::RunArgs;
 use probe::ProbeArgs;
@@ -43,6 +47,23 @@ enum Command {
     /// cannot go on, 2 for wrong usage or a mistake in the configuration file.
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
+    /// Say whether this node is fit for the agent, before it is installed.
+    ///
+    /// Asks the kernel, and loads the programs without attaching them: features, capabilities,
+    /// file systems, devices and their drivers, other proxies, settings of the network stack,
+    /// ports. Each line is ok, a warning, an error, or could not be found out, with what to do.
+    /// Nothing is changed.
+    ///
+    /// Exit status: 0 where all is ok, but for warnings; 1 with an error; 2 where something could
+    /// not be found out.
+    #[command(after_help = check::EXAMPLES)]
+    Check(CheckArgs),
+    /// Print the completions of a shell.
+    #[command(after_help = generate::COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Write the manual pages, one for each command.
+    #[command(after_help = generate::MAN_EXAMPLES)]
+    Man(ManArgs),
     /// Mount for the host what the agent is not allowed to, and end.
     ///
     /// For an init container: it takes the capability `SYS_ADMIN`, which the agent
@@ -80,6 +101,9 @@ const WRONG_USAGE: u8 = 2;
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run_agent(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Completions(args) => generate::completions(&args, &mut Cli::command()),
+        Command::Man(args) => generate::man(&args, Cli::command()),
         Command::Mount(args) => {
             let settings = LogSettings {
                 json: args.log_format == "json",
@@ -130,8 +154,8 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
 
-    use clap::CommandFactory as _;
     use k8s_openapi::api::apps::v1::DaemonSet;
+    use k8s_openapi::api::batch::v1::Job;
 
     use super::*;
 
@@ -167,6 +191,18 @@ mod tests {
         let [first, second] = of_the_daemon_set("cleanup");
         assert!(matches!(first, Command::Run(args) if args.cleanup));
         assert!(matches!(second, Command::Pause));
+    }
+
+    #[test]
+    fn the_command_line_of_the_check_is_understood() {
+        let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests");
+        let text = fs::read_to_string(manifests.join("check/job.yaml")).unwrap();
+        let job: Job = serde_saphyr::from_str(&text).unwrap();
+        let pod = job.spec.unwrap().template.spec.unwrap();
+        let args = pod.containers[0].args.clone().unwrap();
+        let line = ["proxy-agent".to_owned()].into_iter().chain(args);
+        let command = Cli::try_parse_from(line).unwrap().command;
+        assert!(matches!(command, Command::Check(_)));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod conntrack;
 mod memory;
 mod nat_ports;
+mod nft_chains;
 mod sockets;
 
 use std::collections::BTreeSet;
@@ -20,7 +21,8 @@ use tracing::warn;
 use crate::config::PortRange;
 pub use conntrack::{Connection, Conntrack};
 pub use memory::total_memory;
-pub use nat_ports::{NatPorts, nat_ports};
+pub use nat_ports::{NODE_PORTS, NatPorts, nat_ports};
+pub use nft_chains::{NftChain, nft_chains};
 pub use sockets::{ConnectedSocket, connected_tcp, connected_udp, destroy};
 
 /// How often the host's sockets are looked over.

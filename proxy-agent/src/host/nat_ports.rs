@@ -7,7 +7,7 @@ use crate::config::PortRange;
 
 /// The API server's default for `--service-node-port-range`. A NodePort may come at
 /// any time, so that none of these is used; one outside is left from when it is known.
-const NODE_PORTS: PortRange = PortRange {
+pub const NODE_PORTS: PortRange = PortRange {
     first: 30_000,
     last: 32_767,
 };

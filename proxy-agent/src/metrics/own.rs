@@ -172,7 +172,7 @@ impl ProxyMetrics {
     }
 
     /// Takes over what a report knows.
-    pub(crate) fn take(&self, report: &Report) {
+    pub fn take(&self, report: &Report) {
         self.devices.set(gauge_value(report.devices.served));
         self.xdp_devices.set(gauge_value(report.devices.with_xdp));
         self.service_ports.set(gauge_value(report.ports));

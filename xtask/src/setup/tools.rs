@@ -41,8 +41,12 @@ pub(super) const TOOLS: &[Tool] = &[
     tool("strace", "strace"),
 ];
 
-/// What tests do without where the distribution does not have it, as Debian 12.
-pub(super) const WHERE_PACKAGED: &[Tool] = &[tool("kustomize", "kustomize")];
+/// What tests do without where the distribution does not have it, as Debian 12 no kustomize.
+pub(super) const WHERE_PACKAGED: &[Tool] = &[
+    tool("kustomize", "kustomize"),
+    // The package also starts a server, at port 9090 (`systemctl disable --now prometheus`).
+    tool("promtool", "prometheus"),
+];
 
 /// For files that are not Rust's.
 pub(super) const FOR_LINT: &[Tool] = &[

@@ -55,7 +55,7 @@ impl RequestMetrics {
     }
 
     /// A request ended with a status, or without an answer.
-    fn ended(&self, method: &str, host: &str, status: Option<u16>) {
+    pub fn ended(&self, method: &str, host: &str, status: Option<u16>) {
         let code = status.map_or_else(|| NO_ANSWER.to_owned(), |status| status.to_string());
         self.requests
             .with_label_values(&[&*code, method, host])
@@ -63,7 +63,7 @@ impl RequestMetrics {
     }
 
     /// A request that is no watch took so long.
-    fn took(&self, method: &str, host: &str, time: Duration) {
+    pub fn took(&self, method: &str, host: &str, time: Duration) {
         self.duration
             .with_label_values(&[method, host])
             .observe(time.as_secs_f64());
