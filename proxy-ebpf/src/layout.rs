@@ -102,7 +102,7 @@ sizes! {
     Bucket<V6> = [8 56 784], align 8;
     Timeouts = [4 4 4 4], align 4;
     Traffic = [8 8], align 8;
-    Liveness = [4 4 4 4 4 4], align 4;
+    Liveness = [4 4 4 4 4 16 4], align 4;
     SourceRange<V4> = [4 4], align 4;
     SourceRange<V6> = [4 16], align 4;
     AffinityKey<V4> = [4 4], align 4;

@@ -67,7 +67,26 @@ impl KernelMaps {
         state: u32,
     ) -> Result<(), MapError> {
         let before = self.backend_liveness(family, index)?;
-        let liveness = Liveness { state, ..before };
+        self.set_liveness(family, index, Liveness { state, ..before })
+    }
+
+    /// Says which backends connections go to in the place of one that is avoided.
+    pub fn set_instead(
+        &mut self,
+        family: Family,
+        index: u32,
+        instead: [u32; 4],
+    ) -> Result<(), MapError> {
+        let before = self.backend_liveness(family, index)?;
+        self.set_liveness(family, index, Liveness { instead, ..before })
+    }
+
+    fn set_liveness(
+        &mut self,
+        family: Family,
+        index: u32,
+        liveness: Liveness,
+    ) -> Result<(), MapError> {
         match family {
             Family::V4 => self.v4.backend_liveness.set(index, liveness),
             Family::V6 => self.v6.backend_liveness.set(index, liveness),

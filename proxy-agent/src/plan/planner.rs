@@ -106,6 +106,15 @@ impl Planner {
         ports.map(|(name, port)| (&**name, port.service, &*port.backends))
     }
 
+    /// Every port with its sets of backend indices: the cluster set, and the local one.
+    pub fn sets(&self) -> impl Iterator<Item = (&PortName, &[(Endpoint, u32)], [&[u32]; 2])> {
+        self.ports.iter().map(|(name, port)| {
+            let cluster = usize::try_from(port.cluster).unwrap_or(usize::MAX);
+            let (cluster, local) = port.slots.split_at(cluster.min(port.slots.len()));
+            (&**name, &*port.backends, [cluster, local])
+        })
+    }
+
     /// The generation of a backend.
     pub fn generation(&self, family: Family, index: u32) -> u32 {
         self.backends[at(family)].generation(index)

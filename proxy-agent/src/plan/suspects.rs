@@ -28,6 +28,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest time between two trials.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// 2^32 by the golden ratio: multiples of it are spread over all numbers.
+const GOLDEN: u32 = 0x9e37_79b9;
+
 /// A part of this many of a port's endpoints may be suspect, at most.
 const PART: usize = 2;
 
@@ -137,6 +140,28 @@ impl Suspects {
     /// Whether a backend is suspect.
     pub fn contains(&self, family: Family, index: u32) -> bool {
         self.all.contains_key(&(family, index))
+    }
+
+    /// Where connections go in the place of one that is suspect, as the data path has it
+    /// (`Liveness::instead`): two of each set, others in each `round`, so that all of the set share
+    /// them.
+    pub fn instead(&self, family: Family, sets: [&[u32]; 2], round: u32) -> [u32; 4] {
+        let one = |set: &[u32], number: u32| -> u32 {
+            let start = round
+                .wrapping_mul(GOLDEN)
+                .wrapping_add(number.wrapping_mul(GOLDEN / 2));
+            let start = start as usize % set.len().max(1);
+            let mut all = set[start..].iter().chain(&set[..start]);
+            let found = all.find(|index| !self.contains(family, **index));
+            found.map_or(0, |index| index + 1)
+        };
+        let [cluster, local] = sets;
+        [
+            one(cluster, 0),
+            one(cluster, 1),
+            one(local, 0),
+            one(local, 1),
+        ]
     }
 
     /// Forgets those of backends that are not there any more.

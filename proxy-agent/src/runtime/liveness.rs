@@ -1,7 +1,7 @@
 //! Endpoints that do not answer: looks at what the data path has seen, and says which of them new
 //! connections avoid.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ pub(super) struct LivenessWatch {
     suspects: Suspects,
     /// Connections that were not answered, as they were counted last.
     retried: Option<u64>,
+    /// Looks so far.
+    round: u32,
     /// Not before this time are all endpoints looked at again.
     rests_until: Instant,
 }
@@ -48,6 +50,7 @@ impl LivenessWatch {
             interval,
             suspects: Suspects::default(),
             retried: None,
+            round: 0,
             rests_until: Instant::now(),
         }
     }
@@ -66,6 +69,7 @@ impl LivenessWatch {
             return;
         };
         self.retried = retried;
+        self.round = self.round.wrapping_add(1);
         let found = self.look(agent, mode, Moment { instant, tick });
         for it in found {
             self.take(agent, &it);
@@ -76,9 +80,10 @@ impl LivenessWatch {
 
     fn look(&mut self, agent: &mut Agent<KernelMaps>, mode: Unanswered, now: Moment) -> Vec<Found> {
         let mut found = Vec::new();
-        let mut generations = HashMap::new();
+        let mut there = HashSet::new();
+        let mut instead_of = Vec::new();
         let (planner, maps) = agent.plan_and_maps();
-        for (name, _, backends) in planner.ports() {
+        for (name, backends, sets) in planner.sets() {
             let observed: Vec<Observed> = backends
                 .iter()
                 .filter_map(|(_, index)| {
@@ -89,13 +94,20 @@ impl LivenessWatch {
                     })
                 })
                 .collect();
-            generations.extend(observed.iter().map(|it| ((name.family, it.index), ())));
+            there.extend(observed.iter().map(|it| (name.family, it.index)));
             let steps = match mode {
                 Unanswered::Avoid => self.suspects.review(name.family, &observed, now),
                 Unanswered::Off | Unanswered::Retry => {
                     self.suspects.release_all(name.family, &observed)
                 }
             };
+            for it in &observed {
+                if self.suspects.contains(name.family, it.index) {
+                    let round = self.round.wrapping_add(it.index);
+                    let instead = self.suspects.instead(name.family, sets, round);
+                    instead_of.push((name.family, it.index, instead));
+                }
+            }
             found.extend(steps.into_iter().filter_map(|(position, step)| {
                 let (endpoint, index) = backends.get(position)?;
                 Some(Found {
@@ -107,7 +119,12 @@ impl LivenessWatch {
             }));
         }
         self.suspects
-            .retain(|family, index| generations.contains_key(&(family, index)));
+            .retain(|family, index| there.contains(&(family, index)));
+        for (family, index, instead) in instead_of {
+            if let Err(error) = maps.set_instead(family, index, instead) {
+                warn!("{:#}", anyhow::Error::from(error));
+            }
+        }
         found
     }
 

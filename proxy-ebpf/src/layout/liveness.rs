@@ -16,6 +16,9 @@ pub struct Liveness {
     pub answered_at: u32,
     /// One of [`liveness_state`].
     pub state: u32,
+    /// Where connections go in its place: backend indices plus 1, or 0; two of the cluster set, and
+    /// two of the local set.
+    pub instead: [u32; 4],
     /// Zero.
     pub pad: u32,
 }
@@ -24,7 +27,7 @@ pub struct Liveness {
 pub mod liveness_state {
     /// New connections may go there.
     pub const USED: u32 = 0;
-    /// New connections go to other endpoints.
+    /// New connections go to others, of [`Liveness::instead`](super::Liveness::instead).
     pub const AVOIDED: u32 = 1;
     /// The same, but for the next one.
     pub const TRIAL: u32 = 2;

@@ -221,6 +221,7 @@ fn where_all_are_avoided_any_is_used() {
             scene
                 .world
                 .set_liveness_state(scene.family, index, liveness_state::AVOIDED);
+            scene.world.set_instead(scene.family, index, [0; 4]);
         }
         let syn = scene.syn();
         let first = scene.world.ends(scene.hook, &syn).1;

@@ -189,18 +189,27 @@ impl World {
         .unwrap_or_default()
     }
 
-    /// Says whether new connections go to an endpoint, as the agent does.
+    /// Says whether new connections go to an endpoint, as the agent does; if not, to two others.
     pub(super) fn set_liveness_state(&self, family: Family, index: u32, state: u32) {
-        let before = self.liveness(family, index);
         let generation = match family {
             Family::V4 => self.v4.backends[&index].generation,
             Family::V6 => self.v6.backends[&index].generation,
         };
-        let after = Liveness {
+        self.set_liveness(family, index, |it| Liveness {
             state,
             generation,
-            ..before
-        };
+            instead: [2, 3, 2, 3],
+            ..it
+        });
+    }
+
+    /// Says where connections go in the place of one that is avoided, as the agent does.
+    pub(super) fn set_instead(&self, family: Family, index: u32, instead: [u32; 4]) {
+        self.set_liveness(family, index, |it| Liveness { instead, ..it });
+    }
+
+    fn set_liveness(&self, family: Family, index: u32, next: impl Fn(Liveness) -> Liveness) {
+        let after = next(self.liveness(family, index));
         match family {
             Family::V4 => self.v4.set_liveness(index, &after),
             Family::V6 => self.v6.set_liveness(index, &after),

@@ -177,6 +177,24 @@ fn the_next_agent_goes_on_with_what_is_avoided() {
     assert_eq!(port.review(), [(0, Step::Try)]);
 }
 
+#[test]
+fn others_of_its_set_share_what_one_would_have_got() {
+    let mut port = Port::new(4);
+    port.answer(3);
+    (0..3).for_each(|_| port.leave_unanswered(0));
+    port.review();
+    let mut used = std::collections::BTreeSet::new();
+    for round in 0..100 {
+        let [one, other, local, none] =
+            port.suspects
+                .instead(Family::V4, [&[0, 1, 2, 3], &[0, 1]], round);
+        assert_eq!((local, none), (2, 2), "the only other one, and plus 1");
+        used.extend([one, other]);
+    }
+    assert_eq!(used, [2, 3, 4].into());
+    assert_eq!(port.suspects.instead(Family::V4, [&[0], &[]], 7), [0; 4]);
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Answer(usize),

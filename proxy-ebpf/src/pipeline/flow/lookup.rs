@@ -15,6 +15,7 @@ use crate::layout::{
 use crate::pipeline::packet::headers::tcp_flags;
 use crate::pipeline::packet::{Headers, IpVersion};
 use crate::pipeline::tables::Tables;
+use crate::verifier::{all_ones_if_zero, hide_bounds};
 
 /// Flags of records whose packets pass as they are.
 const UNTRANSLATED: u32 = flow_flags::PLAIN | flow_flags::NETFILTER;
@@ -153,18 +154,15 @@ pub(crate) fn flow_before<A: IpVersion, T: Tables<A>>(
     tables: &T,
 ) -> FlowBefore {
     const OTHERS: u32 = UNTRANSLATED | flow_flags::REPLY | flow_flags::CLOSED;
-    let Some(flow) = tables.find(&client_key(headers)) else {
-        return FlowBefore {
-            may_go_on: false,
-            unanswered_by: NO_BACKEND,
-        };
-    };
-    let flags = flow.flags();
-    let is_unanswered = flags & flow_flags::UNANSWERED != 0 && headers.is_syn();
+    let flow = tables.find(&client_key(headers));
+    let (flags, backend) = flow.map_or((OTHERS, NO_BACKEND), |it| (it.flags(), it.backend));
+    let flags = hide_bounds(flags, headers.numbers.next);
+    let backend = hide_bounds(backend, headers.numbers.next);
+    let is_answered = all_ones_if_zero(flags & flow_flags::UNANSWERED);
     FlowBefore {
         may_go_on: flags & OTHERS == 0,
-        unanswered_by: if is_unanswered {
-            flow.backend
+        unanswered_by: if headers.is_syn() {
+            backend | is_answered
         } else {
             NO_BACKEND
         },

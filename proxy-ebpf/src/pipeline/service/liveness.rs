@@ -1,35 +1,44 @@
 //! Which endpoints new connections may go to: not those that do not answer.
 
-use crate::layout::{Address, Backend, Counter, liveness_state};
+use crate::layout::{Address, Counter, Liveness, backend_flags, liveness_state};
 use crate::pipeline::tables::Tables;
+use crate::verifier::{all_ones_if_zero, choose};
 
-/// Whether a new connection may go to a backend.
+/// Whether the next connection of a client may go to the backend of its last one.
 #[inline(always)]
-pub(super) fn may_be_used<A: Address, T: Tables<A>>(
-    tables: &T,
-    index: u32,
-    backend: &Backend<A>,
-) -> bool {
-    let Some(mut liveness) = tables.liveness(index) else {
-        return true;
-    };
-    if liveness.state == liveness_state::USED || liveness.generation != backend.generation {
-        return true;
-    }
-    if liveness.state != liveness_state::TRIAL {
-        return false;
-    }
-    liveness.state = liveness_state::AVOIDED;
-    tables.set_liveness(index, &liveness);
-    tables.count(Counter::EndpointTried);
-    true
+pub(super) fn may_be_used<A: Address, T: Tables<A>>(tables: &T, index: u32) -> bool {
+    let liveness = tables.liveness(index);
+    liveness.is_none_or(|it| it.state == liveness_state::USED)
 }
 
-/// Whether new connections go to a backend; one that is only to be tried is not counted.
+/// The backend that a new connection goes to where one of a set is selected, which is said by its
+/// bit of [`backend_flags`]: that one, or another one of the set while it is avoided.
 #[inline(always)]
-pub(super) fn is_used<A: Address, T: Tables<A>>(tables: &T, index: u32) -> bool {
-    let backend = tables.backend(index).map_or(0, |it| it.generation);
-    tables
-        .liveness(index)
-        .is_none_or(|it| it.state == liveness_state::USED || it.generation != backend)
+pub(super) fn usable<A: Address, T: Tables<A>>(
+    tables: &T,
+    index: u32,
+    member: u32,
+    selector: u32,
+) -> u32 {
+    let Some(liveness) = tables.liveness(index) else {
+        return index;
+    };
+    let [one, other, local, other_local] = liveness.instead;
+    // Without branches, of which the kernel's verifier would follow each to the end.
+    let is_cluster = all_ones_if_zero(member ^ u32::from(backend_flags::IN_CLUSTER_SET));
+    let is_one = all_ones_if_zero(selector & 1);
+    let of_cluster = choose(is_one, one, other);
+    let instead = choose(is_cluster, of_cluster, choose(is_one, local, other_local));
+    let is_avoided = all_ones_if_zero(liveness.state ^ liveness_state::AVOIDED);
+    let has_instead = !all_ones_if_zero(instead);
+    let chosen = choose(is_avoided & has_instead, instead.wrapping_sub(1), index);
+    if liveness.state == liveness_state::TRIAL {
+        let avoided = Liveness {
+            state: liveness_state::AVOIDED,
+            ..liveness
+        };
+        tables.set_liveness(index, &avoided);
+        tables.count(Counter::EndpointTried);
+    }
+    chosen
 }

@@ -1,7 +1,7 @@
 //! Selects the endpoint of a new flow, and finds a backend in a set.
 
 use super::affinity::known;
-use super::liveness::{is_used, may_be_used};
+use super::liveness::usable;
 use crate::layout::{
     Address, Affinity, AffinityKey, Backend, Counter, Frontend, SourceRange, Span, Tuple,
     backend_flags, frontend_flags,
@@ -12,15 +12,12 @@ use crate::pipeline::packet::headers::difference;
 use crate::pipeline::packet::{Headers, IpVersion};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Client;
+use crate::verifier::{all_ones_if_zero, choose, hide_bounds};
 
 /// Slots that one run of a program scans for the endpoint that another node has selected: the
 /// verifier walks each iteration. The limit of 33 tail calls allows some 660 slots; a node runs
 /// 110 Pods by default, seldom more than 250.
 const SCAN_LIMIT: u32 = 20;
-
-/// How often another endpoint is drawn in the place of one that does not answer. Where half of a
-/// set is avoided, one connection of 256 still goes to one of these.
-const DRAWS: u32 = 8;
 
 /// Selects a position in an endpoint set: a hash of the client's tuple. Where the frontend uses
 /// consistent hashing it is the same on every node; else nobody can foresee it, and it only finds
@@ -154,77 +151,68 @@ fn select_endpoint<A: Address, T: Tables<A>>(
     set: Set,
     (selector, except): (impl FnOnce() -> u32, u32),
 ) -> Result<(u32, Backend<A>), Counter> {
-    if frontend.affinity_seconds == 0 {
-        return select_slot(tables, set.span, selector(), except);
-    }
     let key = AffinityKey {
         client,
         service: frontend.service,
     };
-    let (index, backend) = match known(tables, &key, frontend, set.member, except) {
-        Some(known) => known,
-        None => select_slot(tables, set.span, selector(), except)?,
-    };
-    let affinity = Affinity {
-        backend: index,
-        generation: backend.generation,
-        last_seen: tables.now(),
-    };
-    tables.set_affinity(&key, &affinity);
+    let has_affinity = frontend.affinity_seconds != 0;
+    let mut index = NO_BACKEND;
+    if has_affinity {
+        index = known(tables, &key, frontend, set.member, except);
+    }
+    if index == NO_BACKEND {
+        index = select_slot(tables, set, selector(), except);
+    }
+    let backend = tables.backend(index).ok_or(Counter::NoEndpoints)?;
+    if has_affinity {
+        let affinity = Affinity {
+            backend: index,
+            generation: backend.generation,
+            last_seen: tables.now(),
+        };
+        tables.set_affinity(&key, &affinity);
+    }
     Ok((index, backend))
 }
 
-/// The one of the set that `selector` says; another one if that does not answer, or is `except`.
+/// The one of the set that `selector` says; another one if that is avoided, or is `except`.
 #[inline(always)]
-fn select_slot<A: Address, T: Tables<A>>(
-    tables: &T,
-    set: Span,
-    selector: u32,
-    except: u32,
-) -> Result<(u32, Backend<A>), Counter> {
-    let index = slot_of(tables, set, selector)?;
-    let backend = tables.backend(index).ok_or(Counter::NoEndpoints)?;
-    if index != except && may_be_used(tables, index, &backend) {
-        return Ok((index, backend));
+fn select_slot<A: Address, T: Tables<A>>(tables: &T, set: Set, selector: u32, except: u32) -> u32 {
+    let mut index = slot_at(tables, set.span, offset_of(set.span, selector));
+    if index == except {
+        index = draw_again(tables, set.span, selector, except);
     }
-    let index = draw_again(tables, set, selector, (index, except))?;
-    let backend = tables.backend(index).ok_or(Counter::NoEndpoints)?;
-    Ok((index, backend))
+    let member = hide_bounds(u32::from(set.member), selector);
+    let index = usable(tables, hide_bounds(index, selector), member, selector);
+    hide_bounds(index, selector)
 }
 
-/// Another one of the set than the `first` that was drawn; where none is found that answers, any
-/// that is not `except`, or else the first.
+/// Another one of the set than `except`, which `selector` says, if one is found.
 #[inline(always)]
-fn draw_again<A: Address, T: Tables<A>>(
-    tables: &T,
-    set: Span,
-    mut selector: u32,
-    (first, except): (u32, u32),
-) -> Result<u32, Counter> {
-    let mut other = first;
-    let mut found = NO_BACKEND;
-    // Without a way out in the middle: the kernel's verifier would follow each.
-    for _ in 0..DRAWS {
-        // The same on every node, for those that hash consistently.
-        selector = Hash::new(selector).word(first).finish();
-        let index = slot_of(tables, set, selector)?;
-        if index != except {
-            other = index;
-            if found == NO_BACKEND && is_used(tables, index) {
-                found = index;
-            }
-        }
-    }
-    Ok(if found == NO_BACKEND { other } else { found })
+fn draw_again<A: Address, T: Tables<A>>(tables: &T, set: Span, selector: u32, except: u32) -> u32 {
+    // The next one of a set; in a table for consistent hashing that may be the same.
+    let next = slot_at(
+        tables,
+        set,
+        offset_of(set, selector).wrapping_add(1) % set.len,
+    );
+    let again = Hash::new(selector).word(except).finish();
+    let other = slot_at(tables, set, offset_of(set, again));
+    // Without a branch, which the kernel's verifier would follow to the end.
+    choose(all_ones_if_zero(next ^ except), other, next)
 }
 
-/// The backend index in the slot of a set that `selector` says.
+/// The position in a set that `selector` says.
 #[inline(always)]
-fn slot_of<A: Address, T: Tables<A>>(tables: &T, set: Span, selector: u32) -> Result<u32, Counter> {
-    let offset = ((u64::from(selector) * u64::from(set.len)) >> 32) as u32;
-    tables
-        .slot(set.start.wrapping_add(offset))
-        .ok_or(Counter::NoEndpoints)
+fn offset_of(set: Span, selector: u32) -> u32 {
+    ((u64::from(selector) * u64::from(set.len)) >> 32) as u32
+}
+
+/// The backend index at a position in a set, if there is one.
+#[inline(always)]
+fn slot_at<A: Address, T: Tables<A>>(tables: &T, set: Span, offset: u32) -> u32 {
+    let index = tables.slot(set.start.wrapping_add(offset));
+    hide_bounds(index.unwrap_or(NO_BACKEND), offset)
 }
 
 /// A number that follows from the tuple, without the address at which the client asks:
