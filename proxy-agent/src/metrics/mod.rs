@@ -6,6 +6,7 @@
 
 mod kube_proxy;
 mod kubernetes;
+mod liveness;
 mod own;
 mod traffic;
 

@@ -8,6 +8,7 @@ use prometheus::{
 };
 use proxy_ebpf::layout::{self, Counter};
 
+use super::liveness::LivenessMetrics;
 use super::register;
 use super::traffic::TrafficMetrics;
 use crate::status::{CounterValue, Report};
@@ -35,9 +36,7 @@ pub struct ProxyMetrics {
     flows_failed: IntCounterVec,
     records_evicted: IntCounter,
     claim_conflicts: IntCounter,
-    connections_retried: IntCounter,
-    endpoint_trials: IntCounter,
-    suspect_endpoints: IntGauge,
+    liveness: LivenessMetrics,
     drops: IntCounterVec,
     passed_unmodified: IntCounterVec,
     reconciled_elements: IntCounter,
@@ -118,18 +117,7 @@ impl ProxyMetrics {
                 "Packets whose flow record another CPU did not finish in time; datagrams are \
                      translated without it, others dropped",
             ),
-            connections_retried: counter(
-                "proxy_agent_connections_retried_total",
-                "SYNs that were sent again because the endpoint did not answer, to another one",
-            ),
-            endpoint_trials: counter(
-                "proxy_agent_endpoint_trials_total",
-                "Connections by which it was tried whether a suspect endpoint answers again",
-            ),
-            suspect_endpoints: gauge(
-                "proxy_agent_suspect_endpoints",
-                "Endpoints, times Service ports, that new connections avoid since they do not answer",
-            ),
+            liveness: LivenessMetrics::new(registry),
             flows_failed: by_reason(
                 "proxy_agent_flows_failed_total",
                 "Flows that could not be made; their packets are dropped",
@@ -167,7 +155,8 @@ impl ProxyMetrics {
 
     /// So many endpoints are suspect.
     pub fn suspect_endpoints(&self, endpoints: usize) {
-        self.suspect_endpoints
+        self.liveness
+            .suspect_endpoints
             .set(i64::try_from(endpoints).unwrap_or(i64::MAX));
     }
 
@@ -226,8 +215,8 @@ impl ProxyMetrics {
             | Counter::RewriteFailed => reason(&self.drops),
             Counter::Malformed => reason(&self.passed_unmodified),
             Counter::ClaimConflict => set_counter(&self.claim_conflicts, value),
-            Counter::ConnectionRetried => set_counter(&self.connections_retried, value),
-            Counter::EndpointTried => set_counter(&self.endpoint_trials, value),
+            Counter::ConnectionRetried => set_counter(&self.liveness.connections_retried, value),
+            Counter::EndpointTried => set_counter(&self.liveness.endpoint_trials, value),
             Counter::RecordsEvicted => set_counter(&self.records_evicted, value),
             Counter::Encapsulated | Counter::Decapsulated => {
                 set_counter(&self.tunnel_packets.with_label_values(&[name]), value);

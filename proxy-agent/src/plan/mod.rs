@@ -30,6 +30,6 @@ pub use adopt::IncompatibleMaps;
 pub use content::{Content, Element};
 pub use group::{After, Group};
 pub use outcome::{CapacityError, FullMap, Plan, Retired};
-pub use planner::{Capacity, Planner};
+pub use planner::{Capacity, Planner, PortSets};
 pub use suspects::{Moment, Observed, Step, Suspects};
 pub use write::{BackendEntry, BackendId, FrontendId, Write, WrittenElement};

@@ -63,6 +63,17 @@ pub(super) fn at(family: Family) -> usize {
     }
 }
 
+/// A port, and where its connections go.
+#[derive(Clone, Copy, Debug)]
+pub struct PortSets<'a> {
+    /// Which one.
+    pub name: &'a PortName,
+    /// Its endpoints with the indices of their backends.
+    pub backends: &'a [(Endpoint, u32)],
+    /// Backend indices of the cluster set and of the local set, or tables of them.
+    pub sets: [&'a [u32]; 2],
+}
+
 impl Planner {
     /// A planner for empty maps.
     pub fn new(capacity: Capacity) -> Self {
@@ -106,12 +117,16 @@ impl Planner {
         ports.map(|(name, port)| (&**name, port.service, &*port.backends))
     }
 
-    /// Every port with its sets of backend indices: the cluster set, and the local one.
-    pub fn sets(&self) -> impl Iterator<Item = (&PortName, &[(Endpoint, u32)], [&[u32]; 2])> {
+    /// Every port with its sets.
+    pub fn sets(&self) -> impl Iterator<Item = PortSets<'_>> {
         self.ports.iter().map(|(name, port)| {
             let cluster = usize::try_from(port.cluster).unwrap_or(usize::MAX);
             let (cluster, local) = port.slots.split_at(cluster.min(port.slots.len()));
-            (&**name, &*port.backends, [cluster, local])
+            PortSets {
+                name,
+                backends: &port.backends,
+                sets: [cluster, local],
+            }
         })
     }
 

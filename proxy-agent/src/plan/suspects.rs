@@ -171,10 +171,10 @@ impl Suspects {
     }
 
     /// Nothing is suspect any more; what is to be done, by the position in `port`.
-    pub fn release_all(&mut self, family: Family, port: &[Observed]) -> Vec<(usize, Step)> {
+    pub fn release(&mut self, family: Family, port: &[Observed]) -> Vec<(usize, Step)> {
         let all = port.iter().enumerate();
         all.filter_map(|(position, it)| {
-            let step = self.release((family, it.index), it)?;
+            let step = self.use_again((family, it.index), it)?;
             Some((position, step))
         })
         .collect()
@@ -201,7 +201,7 @@ impl Suspects {
                 self.all.remove(&key);
             }
             let step = if is_whole {
-                self.release(key, it)
+                self.use_again(key, it)
             } else {
                 self.step(key, it, others_answer, now)
             };
@@ -211,7 +211,7 @@ impl Suspects {
     }
 
     /// All are used.
-    fn release(&mut self, key: (Family, u32), it: &Observed) -> Option<Step> {
+    fn use_again(&mut self, key: (Family, u32), it: &Observed) -> Option<Step> {
         let was_suspect = self.all.remove(&key).is_some();
         (was_suspect || it.is_avoided()).then_some(Step::Use)
     }

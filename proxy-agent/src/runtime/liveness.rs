@@ -11,10 +11,9 @@ use tracing::{info, warn};
 
 use crate::agent::Agent;
 use crate::config::Unanswered;
-use crate::maps::{KernelMaps, now};
+use crate::maps::{KernelMaps, MapError, now};
 use crate::model::desired::PortName;
-use crate::model::object::Family;
-use crate::plan::{Moment, Observed, Step, Suspects};
+use crate::plan::{Moment, Observed, Planner, PortSets, Step, Suspects};
 
 /// How often the data path is asked whether a connection was not answered.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -72,7 +71,7 @@ impl LivenessWatch {
         self.round = self.round.wrapping_add(1);
         let found = self.look(agent, mode, Moment { instant, tick });
         for it in found {
-            self.take(agent, &it);
+            take(agent, &it);
         }
         agent.metrics().own.suspect_endpoints(self.suspects.len());
         self.rests_until = Instant::now() + PART * instant.elapsed();
@@ -81,37 +80,26 @@ impl LivenessWatch {
     fn look(&mut self, agent: &mut Agent<KernelMaps>, mode: Unanswered, now: Moment) -> Vec<Found> {
         let mut found = Vec::new();
         let mut there = HashSet::new();
-        let mut instead_of = Vec::new();
+        let mut instead = Vec::new();
         let (planner, maps) = agent.plan_and_maps();
-        for (name, backends, sets) in planner.sets() {
-            let observed: Vec<Observed> = backends
-                .iter()
-                .filter_map(|(_, index)| {
-                    Some(Observed {
-                        index: *index,
-                        generation: planner.generation(name.family, *index),
-                        liveness: maps.backend_liveness(name.family, *index).ok()?,
-                    })
-                })
-                .collect();
-            there.extend(observed.iter().map(|it| (name.family, it.index)));
+        for port in planner.sets() {
+            let family = port.name.family;
+            let observed = observe(port, planner, maps);
+            there.extend(observed.iter().map(|it| (family, it.index)));
             let steps = match mode {
-                Unanswered::Avoid => self.suspects.review(name.family, &observed, now),
-                Unanswered::Off | Unanswered::Retry => {
-                    self.suspects.release_all(name.family, &observed)
-                }
+                Unanswered::Avoid => self.suspects.review(family, &observed, now),
+                Unanswered::Off | Unanswered::Retry => self.suspects.release(family, &observed),
             };
-            for it in &observed {
-                if self.suspects.contains(name.family, it.index) {
-                    let round = self.round.wrapping_add(it.index);
-                    let instead = self.suspects.instead(name.family, sets, round);
-                    instead_of.push((name.family, it.index, instead));
-                }
-            }
+            let indices = observed.iter().map(|it| it.index);
+            instead.extend(
+                indices
+                    .filter(|index| self.suspects.contains(family, *index))
+                    .map(|index| (family, index, self.instead_of(port, index))),
+            );
             found.extend(steps.into_iter().filter_map(|(position, step)| {
-                let (endpoint, index) = backends.get(position)?;
+                let (endpoint, index) = port.backends.get(position)?;
                 Some(Found {
-                    port: name.clone(),
+                    port: port.name.clone(),
                     endpoint: endpoint.socket(),
                     index: *index,
                     step,
@@ -120,29 +108,54 @@ impl LivenessWatch {
         }
         self.suspects
             .retain(|family, index| there.contains(&(family, index)));
-        for (family, index, instead) in instead_of {
-            if let Err(error) = maps.set_instead(family, index, instead) {
-                warn!("{:#}", anyhow::Error::from(error));
-            }
+        for (family, index, instead) in instead {
+            warn_of(maps.set_instead(family, index, instead));
         }
         found
     }
 
-    fn take(&self, agent: &mut Agent<KernelMaps>, it: &Found) {
-        let family: Family = it.port.family;
-        let maps = agent.maps_mut();
-        if let Err(error) = maps.set_liveness_state(family, it.index, it.step.state()) {
-            warn!("{:#}", anyhow::Error::from(error));
-            return;
+    fn instead_of(&self, port: PortSets<'_>, index: u32) -> [u32; 4] {
+        let round = self.round.wrapping_add(index);
+        self.suspects.instead(port.name.family, port.sets, round)
+    }
+}
+
+/// The backends of a port, as the data path has seen them.
+fn observe(port: PortSets<'_>, planner: &Planner, maps: &mut KernelMaps) -> Vec<Observed> {
+    let family = port.name.family;
+    let indices = port.backends.iter().map(|(_, index)| *index);
+    indices
+        .map(|index| Observed {
+            index,
+            generation: planner.generation(family, index),
+            liveness: maps.backend_liveness(family, index).unwrap_or_default(),
+        })
+        .collect()
+}
+
+/// Does what was found to do.
+fn take(agent: &mut Agent<KernelMaps>, it: &Found) {
+    let Found {
+        port,
+        endpoint,
+        index,
+        step,
+    } = it;
+    let maps = agent.maps_mut();
+    warn_of(maps.set_liveness_state(port.family, *index, step.state()));
+    match step {
+        Step::Avoid => {
+            warn!(%port, %endpoint, "does not answer; new connections avoid it");
+            agent.report_suspect(&port.service, *endpoint);
         }
-        let Found { port, endpoint, .. } = it;
-        match it.step {
-            Step::Avoid => {
-                warn!(port = %port, %endpoint, "does not answer; new connections avoid it");
-                agent.report_suspect(&port.service, *endpoint);
-            }
-            Step::Use => info!(port = %port, %endpoint, "is used again"),
-            Step::Try => {}
-        }
+        Step::Use => info!(%port, %endpoint, "is used again"),
+        Step::Try => {}
+    }
+}
+
+/// A write that failed is made again at the next look.
+fn warn_of(written: Result<(), MapError>) {
+    if let Err(error) = written {
+        warn!("{:#}", anyhow::Error::from(error));
     }
 }

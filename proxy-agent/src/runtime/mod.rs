@@ -143,7 +143,7 @@ impl Runtime {
                 _ = self.audit.tick() => self.agent.audit(),
             }
         }
-        self.end().await;
+        Box::pin(self.end()).await;
         Ok(())
     }
 

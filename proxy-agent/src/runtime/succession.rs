@@ -66,5 +66,5 @@ async fn answer(reports: &mut Reports, agent: &mut Agent<KernelMaps>, devices: D
     while let Some(query) = reports.next().await {
         reports.answer(query, agent, devices);
     }
-    pending().await
+    pending::<()>().await;
 }

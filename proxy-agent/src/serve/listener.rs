@@ -125,9 +125,11 @@ pub(super) async fn serve(
 /// address, for closing this one resets those that nobody has accepted yet. Where there is none,
 /// they go on coming here (`SO_ATTACH_REUSEPORT_CBPF` in socket(7)).
 fn give_way(listener: &TcpListener) -> nix::Result<()> {
+    // BPF_RET | BPF_K (linux/filter.h)
+    const RETURN: u16 = 0x06;
     const SECOND: u32 = 1;
     let mut program = [libc::sock_filter {
-        code: (libc::BPF_RET | libc::BPF_K) as u16,
+        code: RETURN,
         jt: 0,
         jf: 0,
         k: SECOND,
@@ -246,7 +248,7 @@ mod tests {
     use super::*;
 
     /// A server on a port of its own.
-    async fn start() -> (SocketAddr, JoinHandle<()>) {
+    fn start() -> (SocketAddr, JoinHandle<()>) {
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(async || "here"));
@@ -259,7 +261,7 @@ mod tests {
     // Time leaps ahead where nothing else happens.
     #[tokio::test(start_paused = true)]
     async fn a_client_that_says_nothing_is_hung_up_on() {
-        let (address, server) = start().await;
+        let (address, server) = start();
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(b"GET / HT").await.unwrap();
         let began = tokio::time::Instant::now();
@@ -283,7 +285,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_one_source_the_longest_idle_connection_makes_room() {
-        let (address, _server) = start().await;
+        let (address, _server) = start();
         let mut clients = Vec::new();
         for _ in 0..MAX_OF_SOURCE {
             let mut client = TcpStream::connect(address).await.unwrap();
@@ -327,7 +329,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_head_that_never_ends_is_refused() {
-        let (address, _server) = start().await;
+        let (address, _server) = start();
         let mut client = TcpStream::connect(address).await.unwrap();
         let head = [
             b"GET / HTTP/1.1\r\nX: ".as_slice(),
@@ -400,7 +402,7 @@ mod tests {
 
     #[tokio::test]
     async fn with_its_end_connections_are_closed_and_the_port_is_free() {
-        let (address, server) = start().await;
+        let (address, server) = start();
         let mut client = TcpStream::connect(address).await.unwrap();
         assert!(is_answered(&mut client).await);
         server.abort();

@@ -88,12 +88,7 @@ impl Port {
     }
 
     fn avoided(&self) -> usize {
-        let mut backends = self.backends.iter();
-        let mut count = 0;
-        while let Some(it) = backends.next() {
-            count += usize::from(it.is_avoided());
-        }
-        count
+        self.backends.iter().filter(|it| it.is_avoided()).count()
     }
 }
 
