@@ -26,6 +26,7 @@ mod fragment;
 mod frontend;
 mod map;
 pub mod maps;
+mod name;
 mod settings;
 mod socket;
 mod stage;
@@ -46,6 +47,7 @@ pub use frontend::{
     ClusterIp, DEVICE_ADDRESSES, Frontend, FrontendKey, NodeAddress, Span, frontend_flags,
 };
 pub use map::{Lifetime, MapKind, MapSize, MapSpec, SizeSetting};
+pub use name::ServiceName;
 pub use settings::{Range, SERVICE_CIDRS, Settings, settings_flags};
 pub use socket::{
     CGROUP_LEVELS, LEFT_OUT_PODS, NatDirection, SocketCookie, SocketKey, SocketRecord,
@@ -111,6 +113,7 @@ sizes! {
     Settings<V6> = [16 4 4 32 32 16], align 4;
     SlotPair = [8], align 4;
     EdgeDevice = [4 12], align 4;
+    ServiceName = [1 191], align 1;
     Answers = [4 4], align 4;
     FragmentKey<V4> = [4 4 4 1 1 2], align 4;
     FragmentKey<V6> = [16 16 4 1 1 2], align 4;
@@ -131,7 +134,7 @@ bytes! {
     V4, V6, Port, Tuple<V4>, Tuple<V6>, FrontendKey<V4>, FrontendKey<V6>, Frontend,
     Backend<V4>, Backend<V6>, FlowKey<V4>, FlowKey<V6>,
     SourceRange<V4>, SourceRange<V6>, AffinityKey<V4>, AffinityKey<V6>, Affinity, Settings<V4>, Settings<V6>, SlotPair,
-    Traffic, EdgeDevice, LinkAddress,
+    Traffic, EdgeDevice, LinkAddress, ServiceName,
 }
 
 primitive_bytes!(

@@ -73,6 +73,18 @@ pub enum Write {
         /// The id.
         service: u32,
     },
+    /// Says what the Service port of an id is called.
+    ServiceName {
+        /// The id.
+        service: u32,
+        /// The name.
+        name: Arc<str>,
+    },
+    /// Takes such a name away.
+    RemoveServiceName {
+        /// The id.
+        service: u32,
+    },
     /// Fills a run of slots that no reader looks at yet.
     Slots {
         /// Position of the first one.
@@ -168,6 +180,8 @@ pub enum WrittenElement {
     Backend(Family, u32),
     /// A Service port's id.
     Service(u32),
+    /// The name of a Service port, by its id.
+    ServiceName(u32),
     /// A run of slots, by its first one.
     Slots(u32),
     /// A frontend.
@@ -199,6 +213,14 @@ impl Write {
         }
     }
 
+    /// Whether nothing depends on it: where a map refuses it, the next audit writes it again.
+    pub fn may_be_lost(&self) -> bool {
+        matches!(
+            self,
+            Self::ServiceName { .. } | Self::RemoveServiceName { .. }
+        )
+    }
+
     /// What it is about.
     pub fn element(&self) -> WrittenElement {
         match self {
@@ -207,6 +229,9 @@ impl Write {
             }
             Self::EndBackend { family, index, .. } => WrittenElement::Backend(*family, *index),
             Self::Service { service } => WrittenElement::Service(*service),
+            Self::ServiceName { service, .. } | Self::RemoveServiceName { service } => {
+                WrittenElement::ServiceName(*service)
+            }
             Self::Slots { start, .. } => WrittenElement::Slots(*start),
             Self::Frontend { id, .. } | Self::RemoveFrontend { id } => {
                 WrittenElement::Frontend(*id)

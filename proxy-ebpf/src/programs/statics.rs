@@ -6,8 +6,8 @@ use aya_ebpf::maps::{
 };
 use proxy_ebpf::layout::{
     Affinity, AffinityKey, Allowed, Answers, Backend, Bucket, ClusterIp, EdgeDevice, FlowSeed,
-    Fragment, FragmentKey, Frontend, FrontendKey, NatPort, NewFlow, NodeAddress, Settings,
-    SlotPair, SocketKey, SocketRecord, SourceRange, Traffic, Tuple, V4, V6, maps,
+    Fragment, FragmentKey, Frontend, FrontendKey, NatPort, NewFlow, NodeAddress, ServiceName,
+    Settings, SlotPair, SocketKey, SocketRecord, SourceRange, Traffic, Tuple, V4, V6, maps,
 };
 
 use crate::fib::FibLookup;
