@@ -17,6 +17,7 @@ pub mod choice;
 pub mod cli;
 pub mod config;
 pub mod host;
+pub mod inspect;
 pub mod maps;
 pub mod metrics;
 pub mod model;

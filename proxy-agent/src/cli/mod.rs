@@ -1,16 +1,26 @@
 //! The command line.
 
 mod cleanup;
+mod explain;
+#[cfg(test)]
+mod golden;
+mod list;
 mod logging;
+mod maps;
 mod mount;
 mod options;
+mod output;
 mod pause;
 mod probe;
+mod rows;
+mod table;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use explain::ExplainArgs;
+use maps::{AllArgs, ListArgs};
 use mount::MountArgs;
 use options::RunArgs;
 use probe::ProbeArgs;
@@ -60,7 +70,89 @@ enum Command {
     ///
     /// Exit status: 0 for yes, 1 for no or no answer.
     Probe(ProbeArgs),
+    /// List Services with their frontends, as the kernel has them.
+    ///
+    /// Reads the maps that the agent has pinned, whether it runs or not. POLICY is the traffic
+    /// policy of a frontend, ENDPOINTS and LOCAL the number of endpoints that it leads to under the
+    /// policies Cluster and Local.
+    ///
+    /// Exit status: 0 if there are any, 1 if not, 2 where the maps cannot be read.
+    #[command(after_help = SERVICES_EXAMPLES)]
+    Services(ListArgs),
+    /// List the endpoints of Services, as the kernel has them.
+    ///
+    /// Reads the maps that the agent has pinned, whether it runs or not. STATE is `serving` where
+    /// new connections go to the endpoint, `draining` where only established ones do (it
+    /// terminates, or hints and policies lead elsewhere), and `gone`.
+    ///
+    /// Exit status: 0 if there are any, 1 if not, 2 where the maps cannot be read.
+    #[command(after_help = BACKENDS_EXAMPLES)]
+    Backends(AllArgs),
+    /// List the connections and flows of datagrams that the node translates.
+    ///
+    /// Reads the flow table that the agent has pinned, whether it runs or not, a part at a time:
+    /// no packet waits, and rows are printed as they are read. What comes meanwhile may be
+    /// missing.
+    ///
+    /// Exit status: 0 if there are any, 1 if not, 2 where the maps cannot be read.
+    #[command(after_help = FLOWS_EXAMPLES)]
+    Flows(AllArgs),
+    /// List where clients are sent again (sessionAffinity: `ClientIP`).
+    ///
+    /// Exit status: 0 if there are any, 1 if not, 2 where the maps cannot be read.
+    #[command(after_help = AFFINITY_EXAMPLES)]
+    Affinity(AllArgs),
+    /// Say what becomes of a packet, and why.
+    ///
+    /// Runs the very code of the data path on a copy of the pinned maps: nothing is sent and
+    /// nothing changes, and the agent may run or not. Says which frontend the packet finds, which
+    /// endpoints are candidates, the flow that is there already, and on each path what becomes of
+    /// source and destination: of packets of a Pod, of packets from outside (by XDP or TC), of the
+    /// host's own, and at sockets. Which endpoint is selected at a socket is random. REASONS are
+    /// names of the data path's counters.
+    ///
+    /// Exit status: 0 if the packet is for a Service, 1 if not, 2 where the maps cannot be read.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
 }
+
+const EXPLAIN_EXAMPLES: &str = "Examples:
+  Why does this Pod not reach the cluster's DNS?
+    proxy-agent explain 10.244.1.5 10.96.0.10:53/udp
+
+  Where does a client from outside end up, over IPv6?
+    proxy-agent explain [2001:db8::7]:40000 [2001:db8::100]:443/tcp";
+
+const SERVICES_EXAMPLES: &str = "Examples:
+  All ports of one Service:
+    proxy-agent services --service default/web
+
+  Whose is the NodePort 30080?
+    proxy-agent services --port 30080
+
+  Services without endpoints:
+    proxy-agent services -o json | jq '.items[] | select(.clusterEndpoints == 0) | .service'";
+
+const BACKENDS_EXAMPLES: &str = "Examples:
+  The endpoints of one port of a Service, with what each has got:
+    proxy-agent backends --service default/web:http
+
+  Which Services does a Pod serve?
+    proxy-agent backends --address 10.244.1.5";
+
+const FLOWS_EXAMPLES: &str = "Examples:
+  Who is connected to a Service?
+    proxy-agent flows --service default/web
+
+  What does a client do, each two seconds?
+    proxy-agent flows --address 192.0.2.7 --watch
+
+  How many flows has each endpoint?
+    proxy-agent flows -o json | jq -r '.items[].endpoint' | sort | uniq -c";
+
+const AFFINITY_EXAMPLES: &str = "Examples:
+  Where does a client go, and for how long?
+    proxy-agent affinity --address 192.0.2.7";
 
 const RUN_EXAMPLES: &str = "Examples:
   Serve a cluster's Services, with the settings of its kube-proxy:
@@ -90,6 +182,11 @@ pub fn main() -> ExitCode {
         }
         Command::Pause => end(pause::run()),
         Command::Probe(args) => probe::run(&args),
+        Command::Services(args) => maps::services(&args),
+        Command::Backends(args) => maps::backends(&args),
+        Command::Flows(args) => maps::flows(&args),
+        Command::Affinity(args) => maps::affinity(&args),
+        Command::Explain(args) => explain::run(&args),
     }
 }
 

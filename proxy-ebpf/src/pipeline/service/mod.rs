@@ -3,4 +3,6 @@
 mod affinity;
 pub(crate) mod frontend;
 pub(crate) mod pick;
+#[cfg(any(test, feature = "host"))]
+pub(crate) mod seen;
 pub(crate) mod source;
