@@ -28,7 +28,10 @@ use crate::plan::{
     BackendId, Capacity, FrontendId, IncompatibleMaps, Plan, Planner, Retired, Write,
 };
 use crate::recorder::Event;
-use crate::status::{CounterValue, DevicesReport, FamilyReport, MapUsage, Report};
+use crate::status::{
+    AuditReport, CounterValue, Details, DevicesReport, Difference, FamilyReport, MapUsage, Refusal,
+    Refusals, Report, SocketPathReport,
+};
 
 use cluster_ips::ClusterIps;
 pub use node::HostRoutes;
@@ -47,7 +50,11 @@ pub struct Agent<M> {
     /// Whether the life of a backend ended.
     backend_ended: bool,
     is_programmed: bool,
+    started: SystemTime,
     last_updated: Option<SystemTime>,
+    /// Since when no write has been refused.
+    in_sync_since: Option<SystemTime>,
+    refusals: Refusals,
     /// What is to be reported at the objects.
     events: Vec<Event>,
     cluster_ips: ClusterIps,
@@ -94,7 +101,10 @@ impl<M: Maps> Agent<M> {
             node_changed: false,
             backend_ended: false,
             is_programmed: false,
+            started: SystemTime::now(),
             last_updated: None,
+            in_sync_since: None,
+            refusals: Refusals::default(),
             events: Vec::new(),
             cluster_ips: ClusterIps::new(sizes.cluster_ips()),
             progress: Progress::new(),
@@ -246,7 +256,7 @@ impl<M: Maps> Agent<M> {
         for warning in self.model.take_warnings() {
             warn!(service = %warning.service, "not accepted: {}", warning.reason);
             self.progress.metrics().own.warned(warning.reason.name());
-            self.events.push(Event::from(&warning));
+            self.add_event(Event::from(&warning));
         }
         self.writer.retry_pending();
         let before = self.writer.made();
@@ -301,7 +311,7 @@ impl<M: Maps> Agent<M> {
                 let event = Event::ranges_dropped(self.model.node_name(), dropped);
                 warn!("{}", event.note);
                 self.progress.metrics().own.warned(event.reason);
-                self.events.push(event);
+                self.add_event(event);
             }
         }
         self.cluster_ips.writes(changes.taken, changes.freed)
@@ -321,13 +331,16 @@ impl<M: Maps> Agent<M> {
     }
 
     /// Reads the maps back, and mends what somebody else has changed in them, but for what
-    /// is to be written anyway.
-    pub fn audit(&mut self)
+    /// is to be written anyway; what it has found.
+    pub fn audit(&mut self) -> AuditReport
     where
         M: Readable,
     {
-        if !self.is_programmed || self.waiting_since.is_some() {
-            return;
+        if !self.is_programmed {
+            return AuditReport::not_done("nothing is programmed yet");
+        }
+        if self.waiting_since.is_some() {
+            return AuditReport::not_done("changes are on their way");
         }
         let read = self.writer.maps_mut().read().and_then(|content| {
             let filter = self.writer.maps_mut().reconcile_filter(&content)?;
@@ -336,8 +349,9 @@ impl<M: Maps> Agent<M> {
         let (content, filter) = match read {
             Ok(read) => read,
             Err(error) => {
-                warn!("cannot audit the maps: {:#}", anyhow::Error::from(error));
-                return;
+                let error = anyhow::Error::from(error);
+                warn!("cannot audit the maps: {error:#}");
+                return AuditReport::not_done(format!("{error:#}"));
             }
         };
         if filter.set > 0 {
@@ -362,10 +376,12 @@ impl<M: Maps> Agent<M> {
             .metrics()
             .own
             .reconciled_elements(repairs.len());
+        let report = audit_report(filter.set, &repairs);
         for write in repairs {
             self.writer.write(write);
         }
         self.finish_plan(Plan::default());
+        report
     }
 
     /// Takes what was replaced so far and may be used again after a grace period;
@@ -446,6 +462,24 @@ impl<M: Maps> Agent<M> {
             counters,
             records: RecordUsage::default(),
             traffic: Vec::new(),
+            details: None,
+            audit: None,
+        }
+    }
+
+    /// What operators want to know of it; the rest is known to others.
+    pub fn details(&self) -> Details {
+        let ports = || self.planner.ports();
+        let services: BTreeSet<_> = ports().map(|(name, ..)| &name.service).collect();
+        Details {
+            started: self.started,
+            in_sync_since: self.in_sync_since,
+            services: services.len(),
+            endpoints: ports().map(|(_, _, endpoints)| endpoints.len()).sum(),
+            devices: Vec::new(),
+            socket_path: SocketPathReport::default(),
+            refusals: self.refusals.newest_first(),
+            api_server: self.metrics().requests.contact(),
         }
     }
 
@@ -490,7 +524,7 @@ impl<M: Maps> Agent<M> {
     pub fn report_no_socket_path(&mut self, reason: &str) {
         let event = Event::no_socket_path(self.model.node_name(), reason);
         self.progress.metrics().own.warned(event.reason);
-        self.events.push(event);
+        self.add_event(event);
     }
 
     /// What happened since the last call that should be reported at the objects.
@@ -528,7 +562,7 @@ impl<M: Maps> Agent<M> {
             warn!(service = %refused.port.service, "not served as it should be: {refused}");
             let event = Event::from(refused);
             self.progress.metrics().own.warned(event.reason);
-            self.events.push(event);
+            self.add_event(event);
         }
         let failures: HashMap<_, _> = self.writer.take_failures().into_iter().collect();
         if !failures.is_empty() {
@@ -536,13 +570,55 @@ impl<M: Maps> Agent<M> {
             let failed = ports.filter_map(|(name, id, _)| Some((name, failures.get(&id)?)));
             let events =
                 failed.map(|(name, reason)| Event::not_programmed(name.service.clone(), reason));
-            self.events.extend(events);
+            let events: Vec<_> = events.collect();
+            events.into_iter().for_each(|event| self.add_event(event));
         }
         self.retired.extend(plan.retired);
-        if !self.writer.has_pending() {
-            self.last_updated = Some(SystemTime::now());
+        if self.writer.has_pending() {
+            self.in_sync_since = None;
+        } else {
+            let now = SystemTime::now();
+            self.last_updated = Some(now);
+            self.in_sync_since.get_or_insert(now);
             self.progress.mark_synced();
         }
+    }
+
+    /// Keeps what is to be reported at an object.
+    fn add_event(&mut self, event: Event) {
+        self.refusals.add(Refusal {
+            time: SystemTime::now(),
+            object: event.regarding.to_string(),
+            reason: event.reason,
+            note: event.note.clone(),
+        });
+        self.events.push(event);
+    }
+}
+
+/// What was not as it should be: bits of the packet filter, and the elements of these writes.
+fn audit_report(filter_bits: usize, repairs: &[Write]) -> AuditReport {
+    let bits = (filter_bits > 0).then(|| Difference {
+        element: format!("{filter_bits} bits of the packet filter"),
+        repair: "written".to_owned(),
+    });
+    let elements = repairs.iter().map(|write| Difference {
+        element: write.element().to_string(),
+        repair: if write.is_removal() {
+            "removed"
+        } else {
+            "written"
+        }
+        .to_owned(),
+    });
+    AuditReport {
+        not_done: None,
+        count: repairs.len() + usize::from(bits.is_some()),
+        differences: bits
+            .into_iter()
+            .chain(elements)
+            .take(AuditReport::TOLD)
+            .collect(),
     }
 }
 

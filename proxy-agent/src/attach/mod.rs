@@ -27,3 +27,9 @@ pub use pod_cgroups::pod_cgroups;
 pub use socket_path::{SocketPath, SocketPathError, scope};
 pub use watch::{DeviceWatch, DeviceWatchError};
 pub use xdp::{Uplinks, XdpError};
+
+/// An error with its causes, in one line.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = anyhow::Chain::new(error).map(ToString::to_string);
+    causes.collect::<Vec<_>>().join(": ")
+}

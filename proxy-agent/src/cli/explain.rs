@@ -121,6 +121,7 @@ fn write_text(explanation: &Explanation, text: &mut String) -> fmt::Result {
     writeln!(text, "Packet:    {source} to {destination}, {protocol}")?;
     let Some(found) = &explanation.frontend else {
         writeln!(text, "Frontend:  none, no Service is reached there")?;
+        text.write_str("\n")?;
         return text.write_str(&paths(explanation));
     };
     writeln!(text, "Service:   {}", found.service)?;
@@ -185,7 +186,7 @@ fn endpoints(explanation: &Explanation) -> String {
             on,
         ]
     });
-    let table = table(&columns, rows);
+    let table = Table::text(&columns, rows, None);
     if table.is_empty() {
         "No endpoints.\n".to_owned()
     } else {
@@ -225,14 +226,5 @@ fn paths(explanation: &Explanation) -> String {
             reasons,
         ]
     });
-    table(&columns, rows)
-}
-
-fn table(columns: &[Column], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut out = Vec::new();
-    let mut table = Table::new(&mut out, columns.to_vec(), None);
-    let written = rows.map(|row| table.push(row)).collect::<Result<(), _>>();
-    // To memory nothing fails.
-    let _ = written.and_then(|()| table.finish());
-    String::from_utf8_lossy(&out).into_owned()
+    Table::text(&columns, rows, None)
 }

@@ -13,11 +13,16 @@ use super::list::{Format, List, Row};
 use crate::agent::Agent;
 use crate::config::Settings;
 use crate::inspect::explain::{Copies, Question, explain};
+use crate::inspect::summary::MapsSummary;
 use crate::inspect::{Filter, Names, State, affinity, backends, flows, services};
 use crate::maps::{AffinityRecord, FakeMaps, FlowRecord, Readable as _};
 use crate::model::object::{
     Change, Endpoint, EndpointPort, EndpointSlice, Family, Node, ObjectName, Protocol, Service,
     ServicePort, ServiceType, TrafficPolicy,
+};
+
+use crate::status::{
+    DeviceReport, DeviceRole, Map, Refused, Server, SocketPath, StatusDocument, Sync,
 };
 
 const NOW: u32 = 1_000_000;
@@ -368,6 +373,121 @@ fn explanations_say_what_the_pipeline_does() {
         check(&format!("{name}.json"), &(json + "\n"));
         check(&format!("{name}.txt"), &super::explain::text(&explanation));
     }
+}
+
+fn status() -> StatusDocument {
+    let device = |name: &str, role, ways: [Option<&str>; 2], why: Option<&str>| DeviceReport {
+        name: name.to_owned(),
+        role,
+        attached: ways.map(|way| way.map(str::to_owned)),
+        xdp: role == DeviceRole::Outside && why.is_none(),
+        why: why.map(str::to_owned),
+    };
+    let time = |text: &str| Some(text.to_owned());
+    let tcx = [Some("tcx"); 2];
+    StatusDocument {
+        api_version: "proxy-agent/v1".to_owned(),
+        kind: "Status".to_owned(),
+        condition: "ready".to_owned(),
+        version: "0.1.0".to_owned(),
+        started: time("2026-11-30T03:00:00Z"),
+        uptime_seconds: 8000,
+        node_eligible: true,
+        sync: Sync {
+            in_sync: true,
+            since: time("2026-11-30T03:00:02Z"),
+            last: time("2026-11-30T05:13:00Z"),
+            pending_seconds: Some(3),
+            timeout_seconds: 60,
+        },
+        services: 2,
+        service_ports: 3,
+        endpoints: 4,
+        maps: vec![Map {
+            name: "FRONTENDS_V4".to_owned(),
+            used: 6,
+            capacity: 65_536,
+        }],
+        devices: vec![
+            device("eth0", DeviceRole::Outside, tcx, None),
+            device(
+                "eth1",
+                DeviceRole::Outside,
+                tcx,
+                Some(
+                    "no XDP on eth1, which TC serves alone: Operation not supported (os error 95)",
+                ),
+            ),
+            device(
+                "veth1",
+                DeviceRole::Pod,
+                [Some("clsact"), None],
+                Some("cannot attach to egress of veth1 (has the process CAP_NET_ADMIN?)"),
+            ),
+        ],
+        socket_path: SocketPath {
+            cgroup: Some("/sys/fs/cgroup".to_owned()),
+            mode: "on".to_owned(),
+            why: None,
+        },
+        api_server: Some(Server {
+            host: "192.0.2.1:6443".to_owned(),
+            last_answer: time("2026-11-30T05:12:58Z"),
+            failing_since: None,
+        }),
+        refusals: vec![Refused {
+            time: time("2026-11-30T03:00:01Z"),
+            object: "default/web".to_owned(),
+            reason: "MapFull".to_owned(),
+            note: "the map FRONTENDS_V4 is full".to_owned(),
+        }],
+    }
+}
+
+#[test]
+fn the_status_is_one_screen() {
+    let status = status();
+    let mut text = String::new();
+    super::status::text(&status, &mut text).unwrap();
+    check("status.txt", &text);
+    assert!(text.lines().all(|it| it.chars().count() <= 120), "{text}");
+    let json = serde_json::to_string_pretty(&status).unwrap();
+    check("status.json", &(json.clone() + "\n"));
+    assert_eq!(
+        serde_json::from_str::<StatusDocument>(&json).unwrap(),
+        status
+    );
+}
+
+#[test]
+fn without_an_agent_the_maps_say_what_is_programmed() {
+    let content = maps().read().unwrap();
+    let capacities = [("FRONTENDS_V4", 8), ("BACKENDS_V4", 6), ("SLOTS", 1024)];
+    let summary = MapsSummary::of(&content, &capacities);
+    let mut text = String::new();
+    super::status::maps_text(&summary, &mut text).unwrap();
+    check("status-no-agent.txt", &text);
+    let json = serde_json::to_string_pretty(&summary).unwrap();
+    check("status-no-agent.json", &(json + "\n"));
+}
+
+#[test]
+fn differences_are_printed_with_what_was_done() {
+    let mut agent = Agent::new("here", &Settings::default(), FakeMaps::default());
+    agent.apply(objects());
+    agent.program();
+    while let Some(retired) = agent.take_retired() {
+        agent.reclaim(retired);
+    }
+    assert_eq!(agent.audit().differences, []);
+    let maps = agent.maps_mut();
+    maps.service_names.clear();
+    let stray = std::net::Ipv4Addr::new(10, 96, 0, 99);
+    maps.v4.cluster_ips.insert(stray.into());
+    let mut found = agent.audit().differences;
+    found.sort_by(|a, b| a.element.cmp(&b.element));
+    check_all("verify", &found);
+    assert_eq!(agent.audit().count, 0);
 }
 
 #[test]

@@ -13,7 +13,9 @@ mod output;
 mod pause;
 mod probe;
 mod rows;
+mod status;
 mod table;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -24,6 +26,8 @@ use maps::{AllArgs, ListArgs};
 use mount::MountArgs;
 use options::RunArgs;
 use probe::ProbeArgs;
+use status::StatusArgs;
+use verify::VerifyArgs;
 
 use crate::config::{LogSettings, Settings, with_overrides};
 use crate::runtime::{self, Configuration};
@@ -114,7 +118,35 @@ enum Command {
     /// Exit status: 0 if the packet is for a Service, 1 if not, 2 where the maps cannot be read.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
+    /// Show how the agent is, and what it has programmed, on one screen.
+    ///
+    /// Asks the agent on this machine over its own socket. Where none runs, shows what the pinned
+    /// maps say.
+    ///
+    /// Exit status: 0 if the agent is ready, 1 if it starts, is unhealthy or does not run, 2 where
+    /// that cannot be told.
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
+    /// Have the agent compare the maps with what it has programmed.
+    ///
+    /// Makes the audit that the agent also makes by itself now and then. What differs is repaired,
+    /// and printed.
+    ///
+    /// Exit status: 0 if nothing differed, 1 if something did, 2 where no agent answers.
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(VerifyArgs),
 }
+
+const STATUS_EXAMPLES: &str = "Examples:
+  On the node, or in the agent's Pod:
+    proxy-agent status
+
+  Which devices have no XDP, and why?
+    proxy-agent status -o json | jq '.devices[] | select(.xdp | not) | {name, why}'";
+
+const VERIFY_EXAMPLES: &str = "Examples:
+  Has somebody else written to the agent's maps?
+    proxy-agent verify";
 
 const EXPLAIN_EXAMPLES: &str = "Examples:
   Why does this Pod not reach the cluster's DNS?
@@ -187,6 +219,8 @@ pub fn main() -> ExitCode {
         Command::Flows(args) => maps::flows(&args),
         Command::Affinity(args) => maps::affinity(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Verify(args) => verify::run(&args),
     }
 }
 

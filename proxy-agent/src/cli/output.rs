@@ -110,27 +110,33 @@ pub(super) fn run(
     args: &OutputArgs,
     mut print: impl FnMut(&mut dyn Write) -> Result<bool>,
 ) -> ExitCode {
-    let mut print_once = || {
-        let mut out = BufWriter::new(io::stdout().lock());
-        let result = print(&mut out);
-        out.flush()?;
-        result
-    };
     let Some(seconds) = args.watch else {
-        return end(print_once());
+        return once(print);
     };
     loop {
         if io::stdout().is_terminal() {
             // Clears the screen, and goes to its first line (ECMA-48).
             print!("\x1b[2J\x1b[H");
         }
-        match print_once() {
+        match print_once(&mut print) {
             Err(error) if is_broken_pipe(&error) => return ExitCode::SUCCESS,
             Err(error) => eprintln!("error: {error:#}"),
             Ok(_) => {}
         }
         sleep(Duration::from_secs(seconds));
     }
+}
+
+/// The same, once.
+pub(super) fn once(print: impl FnOnce(&mut dyn Write) -> Result<bool>) -> ExitCode {
+    end(print_once(print))
+}
+
+fn print_once(print: impl FnOnce(&mut dyn Write) -> Result<bool>) -> Result<bool> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let result = print(&mut out);
+    out.flush()?;
+    result
 }
 
 /// The exit status of a command that was answered well, badly, or not at all.

@@ -127,6 +127,21 @@ impl<W: Write> Table<W> {
     }
 }
 
+impl Table<Vec<u8>> {
+    /// A table of few rows as text.
+    pub(super) fn text(
+        columns: &[Column],
+        rows: impl IntoIterator<Item = Vec<String>>,
+        limit: Option<usize>,
+    ) -> String {
+        let mut table = Self::new(Vec::new(), columns.to_vec(), limit);
+        table.rows.extend(rows);
+        // To memory nothing fails.
+        let _ = table.write_rows();
+        String::from_utf8_lossy(&table.out).into_owned()
+    }
+}
+
 fn shortened(cell: &str, width: usize) -> String {
     if cell.chars().count() <= width {
         return cell.to_owned();

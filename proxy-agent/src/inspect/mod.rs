@@ -10,6 +10,7 @@ mod filter;
 pub mod flows;
 mod names;
 pub mod services;
+pub mod summary;
 mod time;
 
 pub use filter::{Filter, ServiceFilter};

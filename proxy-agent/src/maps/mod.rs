@@ -7,6 +7,7 @@
 mod affinity_record;
 mod backend_state;
 mod batch;
+mod capabilities;
 mod clock;
 mod devices;
 mod elements;

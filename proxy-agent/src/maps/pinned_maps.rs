@@ -14,6 +14,7 @@ use proxy_ebpf::layout::{
 };
 
 use super::affinity_record::AffinityRecord;
+use super::capabilities::missing_for_maps;
 use super::elements::{Indexed as _, Keyed, ReadElements, content};
 use super::flow_record::FlowRecord;
 use super::flow_table::FlowTable;
@@ -53,12 +54,14 @@ pub enum PinnedMapsError {
     },
     /// The process may not read them.
     #[error(
-        "not allowed to read the maps in {} (run this as root, or with CAP_BPF and CAP_DAC_OVERRIDE; in the agent's Pod it has them)",
+        "not allowed to read the maps in {}: this process lacks {missing} (run it as root, or in the agent's Pod)",
         bpffs.display()
     )]
     Denied {
         /// The file system.
         bpffs: PathBuf,
+        /// What it would take.
+        missing: &'static str,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -107,7 +110,12 @@ impl PinnedMaps {
             if is_denied(&error) {
                 let bpffs = bpffs.to_owned();
                 let source = Box::new(error);
-                return PinnedMapsError::Denied { bpffs, source };
+                let missing = missing_for_maps();
+                return PinnedMapsError::Denied {
+                    bpffs,
+                    missing,
+                    source,
+                };
             }
             error.into()
         })
@@ -305,6 +313,7 @@ fn denied_or(bpffs: &Path, source: io::Error) -> PinnedMapsError {
         io::ErrorKind::NotFound => PinnedMapsError::Absent(bpffs.to_owned()),
         io::ErrorKind::PermissionDenied => PinnedMapsError::Denied {
             bpffs: bpffs.to_owned(),
+            missing: missing_for_maps(),
             source: source.into(),
         },
         _ => MapError::System {

@@ -1,6 +1,7 @@
 //! What the plan asks the maps to do.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -200,6 +201,31 @@ pub enum WrittenElement {
     Settings(Family),
 }
 
+impl fmt::Display for WrittenElement {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Backend(family, index) => write!(out, "backend {index} of {family}"),
+            Self::Service(id) => write!(out, "counters of Service port {id}"),
+            Self::ServiceName(id) => write!(out, "name of Service port {id}"),
+            Self::Slots(first) => write!(out, "slots from {first}"),
+            Self::Frontend(id) => {
+                let end = SocketAddr::new(id.address, id.port);
+                write!(out, "frontend {end}/{}", id.protocol)
+            }
+            Self::SourceRange(id, range) => {
+                write!(out, "source range {range} of Service port {id}")
+            }
+            Self::ClusterIp(address) => write!(out, "ClusterIP {address}"),
+            Self::NodeAddress(address) => write!(out, "node address {address}"),
+            Self::DeviceAddress(device, family) => {
+                write!(out, "{family} address of device {device}")
+            }
+            Self::NatPorts => out.write_str("source ports"),
+            Self::Settings(family) => write!(out, "settings of {family}"),
+        }
+    }
+}
+
 impl Write {
     /// The group of a write that no plan says more of.
     pub fn group(&self) -> Group {
@@ -218,6 +244,20 @@ impl Write {
         matches!(
             self,
             Self::ServiceName { .. } | Self::RemoveServiceName { .. }
+        )
+    }
+
+    /// Whether it takes something away.
+    pub fn is_removal(&self) -> bool {
+        matches!(
+            self,
+            Self::RemoveServiceName { .. }
+                | Self::RemoveFrontend { .. }
+                | Self::EndBackend { .. }
+                | Self::RemoveSourceRange { .. }
+                | Self::RemoveClusterIp { .. }
+                | Self::RemoveNodeAddress { .. }
+                | Self::RemoveDeviceAddress { .. }
         )
     }
 

@@ -112,7 +112,8 @@ impl Runtime {
                 () = self.signals.next() => break,
                 ended = self.source.next() => return ended.context("the source of objects ended"),
                 Some(query) = self.reports.next() => {
-                    self.reports.answer(query, &mut self.agent, &self.interfaces);
+                    self.reports
+                        .answer(query, &mut self.agent, &self.interfaces, &self.sockets);
                 }
                 retired = self.grace.next() => self.agent.reclaim(retired),
                 () = self.pace.next() => self.program().await,
@@ -128,7 +129,9 @@ impl Runtime {
                 }
                 () = self.sockets.next() => self.sockets.find_pods(),
                 _ = self.review.tick() => self.review().await,
-                _ = self.audit.tick() => self.agent.audit(),
+                _ = self.audit.tick() => {
+                    self.agent.audit();
+                }
             }
         }
         self.interfaces.stop();

@@ -4,11 +4,12 @@ use proxy_ebpf::layout::Counter;
 use tokio::sync::{mpsc, watch};
 
 use super::interfaces::Interfaces;
+use super::sockets::SocketPathController;
 use super::traffic;
 use crate::agent::Agent;
 use crate::maps::{KernelMaps, RecordUsage};
 use crate::serve::ReportRequest;
-use crate::status::{CounterValue, Detail, Report};
+use crate::status::{CounterValue, Detail, Details, Report};
 
 /// The requests, and what the agent itself does not know.
 pub(super) struct Reports {
@@ -35,8 +36,9 @@ impl Reports {
         query: ReportRequest,
         agent: &mut Agent<KernelMaps>,
         interfaces: &Interfaces,
+        sockets: &SocketPathController,
     ) {
-        let report = self.report(query.detail, agent, interfaces);
+        let report = self.report(query.detail, agent, interfaces, sockets);
         // Who asked may have gone.
         let _ = query.answer.send(report);
     }
@@ -46,7 +48,9 @@ impl Reports {
         detail: Detail,
         agent: &mut Agent<KernelMaps>,
         interfaces: &Interfaces,
+        sockets: &SocketPathController,
     ) -> Report {
+        let audit = (detail == Detail::Audit).then(|| agent.audit());
         let counters = Counter::ALL.into_iter().filter_map(|(counter, name)| {
             Some(CounterValue {
                 counter,
@@ -57,8 +61,17 @@ impl Reports {
         let counters = counters.collect();
         let mut report = agent.report(interfaces.report(), counters);
         report.records = self.records.borrow().clone();
-        if detail == Detail::Metrics {
-            report.traffic = traffic::read(agent);
+        report.audit = audit;
+        match detail {
+            Detail::Metrics => report.traffic = traffic::read(agent),
+            Detail::Status => {
+                report.details = Some(Details {
+                    devices: interfaces.device_reports(),
+                    socket_path: sockets.report(),
+                    ..agent.details()
+                });
+            }
+            Detail::Health | Detail::Audit => {}
         }
         report
     }

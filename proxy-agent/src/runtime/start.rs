@@ -122,6 +122,6 @@ fn listen(configuration: &Configuration, reports: &ReportClient, metrics: &Metri
     let metrics = serve::metrics(metrics_at, reports.clone(), metrics.clone(), configz);
     tokio::spawn(metrics);
     if let Some(socket) = &settings.own.probe_socket {
-        tokio::spawn(serve::probes(socket.clone(), reports.clone()));
+        tokio::spawn(serve::local(socket.clone(), reports.clone()));
     }
 }

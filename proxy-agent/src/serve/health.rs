@@ -158,6 +158,8 @@ pub(super) mod tests {
             counters: Vec::new(),
             records: RecordUsage::default(),
             traffic: Vec::new(),
+            details: None,
+            audit: None,
         }
     }
 

@@ -32,7 +32,7 @@ pub(crate) struct Lasting {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<String>,
     /// Behind the agent: it ends first.
-    bpffs: Bpffs,
+    pub(crate) bpffs: Bpffs,
     pub(crate) world: Arc<World>,
 }
 
@@ -104,7 +104,7 @@ impl Lasting {
     }
 
     /// What bpftool says on node 1.
-    fn bpftool(&self, arguments: &[&str]) -> Result<Vec<u8>> {
+    pub(crate) fn bpftool(&self, arguments: &[&str]) -> Result<Vec<u8>> {
         let node = &self.world.cluster.nodes[0].namespace;
         let mut bpftool = node.command_with(Some(&self.bpffs), "bpftool");
         let output = bpftool.args(arguments).output().context("bpftool")?;

@@ -89,12 +89,13 @@ impl Path {
         let [source, destination] = tuple.unwrap_or([question.source, question.destination]);
         let counted = counted(copies);
         let is_of_xdp = |it: &Counter| matches!(it, Counter::XdpPass | Counter::XdpTransmit);
+        let is_reason = |it: &Counter| !is_of_xdp(it) && *it != Counter::FlowsCreated;
         PathResult {
             path: self.name,
             verdict,
             reasons: counted
                 .iter()
-                .filter(|(counter, _)| !is_of_xdp(counter))
+                .filter(|(counter, _)| is_reason(counter))
                 .map(|(_, name)| *name)
                 .collect(),
             source,
