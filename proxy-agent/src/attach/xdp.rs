@@ -83,8 +83,12 @@ impl Uplinks {
         }
         let failed = self.failed.get(&device).cloned();
         Some(failed.unwrap_or_else(|| {
-            let choice = self.choice.name();
-            format!("no XDP: the setting xdp is {choice}, and what kind of device it is")
+            let why = match self.choice {
+                XdpChoice::Auto => "no XDP: with the setting xdp auto, hardware and bonds have it",
+                XdpChoice::Always => "no XDP: no Ethernet",
+                XdpChoice::Never => "no XDP: the setting xdp is never",
+            };
+            why.to_owned()
         }))
     }
 

@@ -204,9 +204,9 @@ fn paths(explanation: &Explanation) -> String {
         Column::text("REASONS"),
     ];
     let rows = explanation.paths.iter().map(|path| {
-        let by = match (path.path.ends_with("socket"), path.by_xdp) {
+        let by = match (path.path.ends_with("socket"), path.xdp_can) {
             (true, _) => "socket",
-            (false, true) => "XDP",
+            (false, true) => "XDP or TC",
             (false, false) => "TC",
         };
         let changed = |after: SocketAddr, before: SocketAddr| {

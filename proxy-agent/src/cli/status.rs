@@ -140,6 +140,10 @@ pub(super) fn text(status: &StatusDocument, text: &mut String) -> fmt::Result {
     text.write_str(&devices(&status.devices))?;
     writeln!(text)?;
     text.write_str(&maps(&status.maps))?;
+    writeln!(
+        text,
+        "(What packets and sockets fill, FLOWS, AFFINITY and SOCKETS, is counted once a minute.)"
+    )?;
     if !status.refusals.is_empty() {
         writeln!(text)?;
     }

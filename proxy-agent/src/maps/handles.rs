@@ -32,7 +32,7 @@ impl MapSource for PinnedFolder<'_> {
     fn take(&mut self, name: &'static str) -> Result<Map, MapError> {
         MapData::from_pin(self.0.join(name))
             .and_then(Map::from_map_data)
-            .map_err(failed(name))
+            .map_err(|source| MapError::Open { map: name, source })
     }
 }
 

@@ -148,6 +148,8 @@ impl Runtime {
             self.interfaces
                 .reconcile(&mut self.agent, ReconcileScope::All)
                 .await;
+            // What was found is programmed, or known to be there, without waiting for a review.
+            self.pace.request();
         }
         self.notifiers.update_health_checks(&mut self.agent).await;
     }

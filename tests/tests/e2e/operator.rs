@@ -164,7 +164,7 @@ fn an_operator_sees_what_the_kernel_holds_whether_the_agent_runs_or_not() -> Res
     let socket = socket.to_string_lossy().into_owned();
     it.arguments = vec!["--probe-socket".to_owned(), socket.clone()];
     it.start()?;
-    let pod = &it.world.cluster.pod(1, 1).namespace;
+    let pod = &it.world.cluster.pod(1, 2).namespace;
     let web = SocketAddr::new(cluster_ip("web", Family::V4), 80);
     client::http(pod, web)?;
     let outside = &it.world.cluster.client;

@@ -73,8 +73,8 @@ pub struct PathResult {
     pub source: SocketAddr,
     /// Where it goes.
     pub destination: SocketAddr,
-    /// Whether XDP does it; else TC.
-    pub by_xdp: bool,
+    /// Whether XDP does it where an uplink has that; else TC.
+    pub xdp_can: bool,
     /// The endpoints among which a new connection has its own.
     pub candidates: Vec<SocketAddr>,
 }
@@ -100,7 +100,7 @@ impl Path {
                 .collect(),
             source,
             destination,
-            by_xdp: counted.iter().any(|(counter, _)| is_of_xdp(counter)),
+            xdp_can: counted.iter().any(|(counter, _)| is_of_xdp(counter)),
             candidates: Vec::new(),
         }
     }
