@@ -571,7 +571,9 @@ impl<M: Maps> Agent<M> {
             let events =
                 failed.map(|(name, reason)| Event::not_programmed(name.service.clone(), reason));
             let events: Vec<_> = events.collect();
-            events.into_iter().for_each(|event| self.add_event(event));
+            for event in events {
+                self.add_event(event);
+            }
         }
         self.retired.extend(plan.retired);
         if self.writer.has_pending() {

@@ -4,6 +4,7 @@
 //!  source ─► model ─► plan ─► maps        attach: programs on edge devices
 //!            (pure)  (diff)  (kernel)     status, metrics, serve: health and metrics
 //!                                         recorder: Events
+//!                                         inspect: what the maps hold, for operators
 //!                                         config, cli: settings and commands
 //!                                         runtime: the loop that drives all
 //! ```

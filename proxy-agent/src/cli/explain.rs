@@ -182,7 +182,7 @@ fn endpoints(explanation: &Explanation) -> String {
         vec![
             row.endpoint.to_string(),
             local.to_owned(),
-            row.state().to_owned(),
+            row.state.to_owned(),
             on,
         ]
     });

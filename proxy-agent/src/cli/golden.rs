@@ -2,6 +2,7 @@
 //! `UPDATE_GOLDEN` in the environment the files are written.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use proxy_ebpf::layout::{Traffic, flow_flags};
 use super::list::{Format, List, Row};
 use crate::agent::Agent;
 use crate::config::Settings;
-use crate::inspect::explain::{Copies, Question, explain};
+use crate::inspect::explain::{Copies, Explanation, Question, explain};
 use crate::inspect::summary::MapsSummary;
 use crate::inspect::{Filter, Names, State, affinity, backends, flows, services};
 use crate::maps::{AffinityRecord, FakeMaps, FlowRecord, Readable as _};
@@ -181,9 +182,16 @@ fn question(source: &str, destination: &str, protocol: Protocol) -> Question {
     }
 }
 
-fn copies() -> Result<Copies, std::convert::Infallible> {
+fn copies() -> Copies {
     let maps = maps();
-    Ok((maps.v4, maps.v6))
+    (maps.v4, maps.v6)
+}
+
+/// An explanation, on copies of maps that can be read.
+fn explained(asked: Question, state: &State, copy: impl Fn() -> Copies) -> Explanation {
+    let copy = || Ok::<_, Infallible>(copy());
+    let Ok(explanation) = explain(asked, state, copy);
+    explanation
 }
 
 /// Sends the first packets of flows through the pipeline.
@@ -246,7 +254,9 @@ fn establish(record: &Record<'_, proxy_ebpf::layout::V4>) -> FlowRecord {
 fn printed<R: Row>(rows: &[R], format: Format) -> String {
     let mut out = Vec::new();
     let mut list = List::new::<R>(&mut out, format).unwrap();
-    rows.iter().for_each(|row| list.push(row).unwrap());
+    for row in rows {
+        list.push(row).unwrap();
+    }
     list.finish().unwrap();
     String::from_utf8(out).unwrap()
 }
@@ -368,7 +378,7 @@ fn explanations_say_what_the_pipeline_does() {
             question("10.244.1.9:40000", "192.0.2.200:80", Protocol::Tcp),
         ),
     ] {
-        let Ok(explanation) = explain(question, &state, copies);
+        let explanation = explained(question, &state, copies);
         let json = serde_json::to_string_pretty(&explanation).unwrap();
         check(&format!("{name}.json"), &(json + "\n"));
         check(&format!("{name}.txt"), &super::explain::text(&explanation));
@@ -494,8 +504,7 @@ fn differences_are_printed_with_what_was_done() {
 fn an_explanation_knows_the_flow_that_is_there() {
     let state = state(&mut maps());
     let asked = question("10.244.1.9:40000", "10.96.0.10:80", Protocol::Tcp);
-    let with_flows = || Ok::<_, std::convert::Infallible>(open_flows(maps()).1);
-    let Ok(explanation) = explain(asked, &state, with_flows);
+    let explanation = explained(asked, &state, || open_flows(maps()).1);
     let flow = explanation.flow.unwrap();
     assert_eq!((flow.client, flow.kind), (asked.source, "nat"));
     let path = &explanation.paths[0];

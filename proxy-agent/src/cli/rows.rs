@@ -134,7 +134,7 @@ impl Row for BackendRow {
                 service(self.service.as_ref()),
                 self.endpoint.to_string(),
                 self.protocol.clone().unwrap_or_else(|| NONE.to_owned()),
-                self.state().to_owned(),
+                self.state.to_owned(),
                 yes(self.local),
                 self.connections.to_string(),
                 self.packets.to_string(),

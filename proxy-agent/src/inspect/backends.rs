@@ -21,8 +21,8 @@ pub struct BackendRow {
     pub protocol: Option<String>,
     /// Address and port.
     pub endpoint: SocketAddr,
-    /// Whether it serves: if not, established connections to it end.
-    pub serving: bool,
+    /// `serving`: new connections go to it; `draining`: only established ones do; `gone`.
+    pub state: &'static str,
     /// Whether it is on this node.
     pub local: bool,
     /// Whether new connections go to it under the policy Cluster.
@@ -39,16 +39,8 @@ pub struct BackendRow {
     pub generation: u32,
 }
 
-impl BackendRow {
-    /// What becomes of new connections.
-    pub fn state(&self) -> &'static str {
-        match (self.serving, self.in_cluster_set || self.in_local_set) {
-            (false, _) => "gone",
-            (true, false) => "draining",
-            (true, true) => "serving",
-        }
-    }
-}
+/// The state of an endpoint whose life has ended.
+const GONE: &str = "gone";
 
 /// What frontends say of the backends of one Service port.
 #[derive(Default)]
@@ -90,11 +82,12 @@ pub fn list(state: &State, filter: &Filter, with_gone: bool) -> Vec<BackendRow> 
             let row = match element {
                 Element::Living(entry) => {
                     let sets = sets.get(&(entry.service, *family)).unwrap_or(&none);
+                    let is_in_a_set = sets.cluster.contains(index) || sets.local.contains(index);
                     BackendRow {
                         service: Some(names.of(entry.service)),
                         protocol: sets.protocol.map(|it| it.to_string()),
                         endpoint: SocketAddr::new(entry.address, entry.port),
-                        serving: true,
+                        state: if is_in_a_set { "serving" } else { "draining" },
                         local: entry.flags & backend_flags::LOCAL != 0,
                         in_cluster_set: sets.cluster.contains(index),
                         in_local_set: sets.local.contains(index),
@@ -111,7 +104,7 @@ pub fn list(state: &State, filter: &Filter, with_gone: bool) -> Vec<BackendRow> 
                     service: None,
                     protocol: None,
                     endpoint: *endpoint,
-                    serving: false,
+                    state: GONE,
                     local: false,
                     in_cluster_set: false,
                     in_local_set: false,
@@ -125,7 +118,7 @@ pub fn list(state: &State, filter: &Filter, with_gone: bool) -> Vec<BackendRow> 
         });
     let mut rows: Vec<_> = rows.collect();
     rows.sort_by(|a, b| {
-        let key = |it: &BackendRow| (!it.serving, it.service.clone(), it.endpoint, it.index);
+        let key = |it: &BackendRow| (it.state == GONE, it.service.clone(), it.endpoint, it.index);
         key(a).cmp(&key(b))
     });
     rows
@@ -133,7 +126,7 @@ pub fn list(state: &State, filter: &Filter, with_gone: bool) -> Vec<BackendRow> 
 
 fn is_wanted(row: &BackendRow, family: Family, filter: &Filter, with_gone: bool) -> bool {
     let protocol = filter.protocol.map(|it| it.to_string());
-    (row.serving || with_gone)
+    (row.state != GONE || with_gone)
         && filter.has_family(family)
         && filter.has_any([row.endpoint])
         && match &row.service {

@@ -172,3 +172,88 @@ impl Ends {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const NOW: u32 = 1000;
+
+    fn end(last: u8) -> SocketAddr {
+        ([192, 0, 2, last], 80).into()
+    }
+
+    fn record(key: [u8; 2], tuple: [u8; 2], flags: u32) -> FlowRecord {
+        FlowRecord {
+            protocol: 6,
+            key: key.map(end),
+            tuple: tuple.map(end),
+            backend: 7,
+            generation: 1,
+            service: 0,
+            packets: 1,
+            flags: flags | flow_flags::TCP,
+            last_seen: NOW,
+        }
+    }
+
+    fn row(record: &FlowRecord, all: bool) -> Option<FlowRow> {
+        let names = BTreeMap::from([(0, "default/web".into())]);
+        let reader = Reader {
+            names: Names::new(&names),
+            timeouts: Timeouts::DEFAULT,
+            now: NOW,
+            all,
+        };
+        reader.row(record, &Filter::default())
+    }
+
+    const CLIENT: u8 = 1;
+    const FRONTEND: u8 = 2;
+    const ENDPOINT: u8 = 3;
+    const NODE: u8 = 4;
+
+    #[test]
+    fn a_flow_is_the_record_of_its_replies() {
+        let client = record([CLIENT, FRONTEND], [NODE, ENDPOINT], flow_flags::REDIRECT);
+        assert_eq!(row(&client, true), None);
+        let flags = flow_flags::REDIRECT | flow_flags::REPLY;
+        let replies = record([ENDPOINT, NODE], [FRONTEND, CLIENT], flags);
+        let found = row(&replies, false).unwrap();
+        assert_eq!((found.kind, found.state), ("nat", "established"));
+        assert_eq!((found.client, found.frontend), (end(CLIENT), end(FRONTEND)));
+        assert_eq!(found.endpoint, Some(end(ENDPOINT)));
+        assert_eq!(found.masqueraded_as, Some(end(NODE)));
+        assert_eq!(found.service.unwrap().to_string(), "default/web");
+    }
+
+    #[test]
+    fn what_is_over_and_what_nobody_translates_is_shown_if_asked_for() {
+        let flags = flow_flags::REPLY | flow_flags::CLOSED;
+        let over = record([ENDPOINT, CLIENT], [FRONTEND, CLIENT], flags);
+        assert_eq!(row(&over, false), None);
+        assert_eq!(row(&over, true).unwrap().state, "over");
+
+        let flags = flow_flags::REPLY | flow_flags::PLAIN;
+        let note = record([ENDPOINT, CLIENT], [ENDPOINT, CLIENT], flags);
+        assert_eq!(row(&note, false), None);
+        let found = row(&note, true).unwrap();
+        assert_eq!((found.kind, found.client), ("none", end(CLIENT)));
+    }
+
+    #[test]
+    fn flows_of_netfilter_and_in_tunnels_have_one_record() {
+        let direct = record([CLIENT, FRONTEND], [NODE, ENDPOINT], flow_flags::DSR);
+        let found = row(&direct, false).unwrap();
+        assert_eq!((found.kind, found.endpoint), ("dsr", Some(end(ENDPOINT))));
+
+        let flags = flow_flags::REPLY | flow_flags::NETFILTER;
+        let mut left = record([CLIENT, FRONTEND], [CLIENT, FRONTEND], flags);
+        left.service = u32::MAX;
+        let found = row(&left, false).unwrap();
+        assert_eq!((found.kind, found.endpoint), ("netfilter", None));
+        assert_eq!((found.service, found.backend), (None, None));
+    }
+}

@@ -1,11 +1,11 @@
 //! What an operator sees with the agent's commands, while it runs and when it does not.
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use anyhow::{Context as _, Result, ensure};
 use proxy_ebpf::layout::VERSION;
-use proxy_tests::lab::{Family, client};
+use proxy_tests::lab::{Family, Namespace, addresses, client};
 use serde_json::Value;
 
 use crate::restarts::{End, Lasting};
@@ -157,6 +157,40 @@ fn agent_answers(it: &Operator<'_>) -> Result<()> {
     Ok(())
 }
 
+/// The first packets of connections from these ports go where `explain` has said.
+fn explain_agrees(
+    it: &Operator<'_>,
+    path: &str,
+    (client, from): (&Namespace, IpAddr),
+    to: SocketAddr,
+) -> Result<()> {
+    for port in 20_000..20_012_u16 {
+        let source = SocketAddr::new(from, port).to_string();
+        let answer = it.ask(&["explain", &source, &to.to_string(), "-o", "json"])?;
+        let explanation = answer.json()?;
+        assert_eq!(explanation["flow"], Value::Null);
+        let paths = explanation["paths"].as_array().context("no paths")?;
+        let of_path = paths.iter().find(|it| it["path"] == path);
+        let endpoint = of_path.and_then(|it| it["destination"].as_str());
+        let endpoint: SocketAddr = endpoint.context("no destination")?.parse()?;
+        let mut pods = it.it.world.cluster.pods();
+        let pod = pods.find(|pod| {
+            Family::BOTH
+                .map(|it| pod.addresses.of(it))
+                .contains(&endpoint.ip())
+        });
+        let pod = pod.with_context(|| format!("{endpoint} is no Pod's"))?;
+
+        let mut curl = client.command("curl");
+        curl.args(["-g", "--silent", "--max-time", "3", "--noproxy", "*"]);
+        curl.args(["--local-port", &port.to_string(), &format!("http://{to}/")]);
+        let output = curl.output()?;
+        let answered = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(answered.trim(), pod.name, "{source} to {to}");
+    }
+    Ok(())
+}
+
 #[test]
 fn an_operator_sees_what_the_kernel_holds_whether_the_agent_runs_or_not() -> Result<()> {
     let mut it = Lasting::without_agent()?;
@@ -177,6 +211,14 @@ fn an_operator_sees_what_the_kernel_holds_whether_the_agent_runs_or_not() -> Res
     };
     sees_what_is_there(&operator, &connection)?;
     agent_answers(&operator)?;
+    for family in Family::BOTH {
+        let from = it.world.cluster.pod(1, 2).addresses.of(family);
+        let web = SocketAddr::new(cluster_ip("web", family), 80);
+        explain_agrees(&operator, "pod-packet", (pod, from), web)?;
+        let from = addresses::client().of(family);
+        let node_port = it.world.node_port(1, family, WEB_NODE_PORT);
+        explain_agrees(&operator, "outside-packet", (outside, from), node_port)?;
+    }
 
     it.end(End::Killed)?;
     let operator = Operator {

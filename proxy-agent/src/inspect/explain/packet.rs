@@ -64,7 +64,7 @@ fn transport(source: u16, destination: u16, protocol: Protocol) -> Vec<u8> {
     match protocol {
         // RFC 9293, 3.1: numbers; header length; SYN; window; checksum, urgent pointer.
         Protocol::Tcp => {
-            header.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0])
+            header.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]);
         }
         // RFC 768: length; checksum.
         Protocol::Udp => header.extend([0, 8, 0, 0]),

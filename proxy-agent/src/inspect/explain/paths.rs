@@ -129,10 +129,9 @@ fn run_packet<A: Version>(
         Action::Pass if frame.0 == before => "pass",
         Action::Pass => "translate",
         Action::Forward if tuple.is_none() => "encapsulate",
-        Action::Forward => "forward",
         Action::Deliver => "deliver",
         Action::Bounce if is_answer(question, tuple) => "answer",
-        Action::Bounce => "forward",
+        Action::Forward | Action::Bounce => "forward",
         Action::Reinject => "pass",
         Action::Drop => "drop",
     };
