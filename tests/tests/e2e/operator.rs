@@ -164,7 +164,9 @@ fn explain_agrees(
     (client, from): (&Namespace, IpAddr),
     to: SocketAddr,
 ) -> Result<()> {
-    for port in 20_000..20_012_u16 {
+    // A port that was used just now is not free, of whatever family.
+    let first: u16 = if from.is_ipv4() { 20_000 } else { 21_000 };
+    for port in first..first + 5 {
         let source = SocketAddr::new(from, port).to_string();
         let answer = it.ask(&["explain", &source, &to.to_string(), "-o", "json"])?;
         let explanation = answer.json()?;
