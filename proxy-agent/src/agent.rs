@@ -7,6 +7,7 @@
 mod cluster_ips;
 mod device_addresses;
 mod node;
+mod operators;
 mod progress;
 mod source_ports;
 mod summary;
@@ -29,13 +30,13 @@ use crate::plan::{
 };
 use crate::recorder::Event;
 use crate::status::{
-    AuditReport, CounterValue, Details, DevicesReport, Difference, FamilyReport, MapUsage, Refusal,
-    Refusals, Report, SocketPathReport,
+    AuditReport, CounterValue, DevicesReport, FamilyReport, MapUsage, Refusals, Report,
 };
 
 use cluster_ips::ClusterIps;
 pub use node::HostRoutes;
 use node::NodeState;
+use operators::audit_report;
 use progress::Progress;
 use summary::Summary;
 
@@ -467,22 +468,6 @@ impl<M: Maps> Agent<M> {
         }
     }
 
-    /// What operators want to know of it; the rest is known to others.
-    pub fn details(&self) -> Details {
-        let ports = || self.planner.ports();
-        let services: BTreeSet<_> = ports().map(|(name, ..)| &name.service).collect();
-        Details {
-            started: self.started,
-            in_sync_since: self.in_sync_since,
-            services: services.len(),
-            endpoints: ports().map(|(_, _, endpoints)| endpoints.len()).sum(),
-            devices: Vec::new(),
-            socket_path: SocketPathReport::default(),
-            refusals: self.refusals.newest_first(),
-            api_server: self.metrics().requests.contact(),
-        }
-    }
-
     /// What is planned, and the maps that hold it, to be read together.
     pub fn plan_and_maps(&mut self) -> (&Planner, &mut M) {
         (&self.planner, self.writer.maps_mut())
@@ -584,43 +569,6 @@ impl<M: Maps> Agent<M> {
             self.in_sync_since.get_or_insert(now);
             self.progress.mark_synced();
         }
-    }
-
-    /// Keeps what is to be reported at an object.
-    fn add_event(&mut self, event: Event) {
-        self.refusals.add(Refusal {
-            time: SystemTime::now(),
-            object: event.regarding.to_string(),
-            reason: event.reason,
-            note: event.note.clone(),
-        });
-        self.events.push(event);
-    }
-}
-
-/// What was not as it should be: bits of the packet filter, and the elements of these writes.
-fn audit_report(filter_bits: usize, repairs: &[Write]) -> AuditReport {
-    let bits = (filter_bits > 0).then(|| Difference {
-        element: format!("{filter_bits} bits of the packet filter"),
-        repair: "written".to_owned(),
-    });
-    let elements = repairs.iter().map(|write| Difference {
-        element: write.element().to_string(),
-        repair: if write.is_removal() {
-            "removed"
-        } else {
-            "written"
-        }
-        .to_owned(),
-    });
-    AuditReport {
-        not_done: None,
-        count: repairs.len() + usize::from(bits.is_some()),
-        differences: bits
-            .into_iter()
-            .chain(elements)
-            .take(AuditReport::TOLD)
-            .collect(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command `explain`: what becomes of a packet.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ use super::output::{self, MapsArgs, OutputArgs};
 use super::rows::duration;
 use super::table::{Column, Table};
 use crate::inspect::State;
-use crate::inspect::explain::{Explanation, Question, explain};
+use crate::inspect::explain::{Explanation, Question, explain, meaning};
 use crate::maps::PinnedMaps;
 use crate::model::object::{Family, Protocol};
 
@@ -226,5 +227,21 @@ fn paths(explanation: &Explanation) -> String {
             reasons,
         ]
     });
-    Table::text(&columns, rows, None)
+    Table::text(&columns, rows, None) + &reasons(explanation)
+}
+
+/// What the reasons mean.
+fn reasons(explanation: &Explanation) -> String {
+    let reasons = explanation.paths.iter().flat_map(|path| &path.reasons);
+    let reasons: BTreeSet<_> = reasons.collect();
+    let meanings = reasons.into_iter().filter_map(|reason| {
+        let meaning = meaning(reason)?;
+        Some(format!("\n{reason}: {meaning}"))
+    });
+    let meanings: String = meanings.collect();
+    if meanings.is_empty() {
+        meanings
+    } else {
+        meanings + "\n"
+    }
 }

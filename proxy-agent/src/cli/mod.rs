@@ -1,6 +1,7 @@
 //! The command line.
 
 mod cleanup;
+mod examples;
 mod explain;
 #[cfg(test)]
 mod golden;
@@ -55,7 +56,7 @@ enum Command {
     ///
     /// Exit status: 0 when stopped by a signal, 1 when it could not start or
     /// cannot go on, 2 for wrong usage or a mistake in the configuration file.
-    #[command(after_help = RUN_EXAMPLES)]
+    #[command(after_help = examples::RUN_EXAMPLES)]
     Run(Box<RunArgs>),
     /// Mount for the host what the agent is not allowed to, and end.
     ///
@@ -81,7 +82,7 @@ enum Command {
     /// policies Cluster and Local.
     ///
     /// Exit status: 0 if there are any, 1 if not, 2 where the maps cannot be read.
-    #[command(after_help = SERVICES_EXAMPLES)]
+    #[command(after_help = examples::SERVICES_EXAMPLES)]
     Services(ListArgs),
     /// List the endpoints of Services, as the kernel has them.
     ///
@@ -90,7 +91,7 @@ enum Command {
     /// terminates, or hints and policies lead elsewhere), and `gone`.
     ///
     /// Exit status: 0 if there are any, 1 if not, 2 where the maps cannot be read.
-    #[command(after_help = BACKENDS_EXAMPLES)]
+    #[command(after_help = examples::BACKENDS_EXAMPLES)]
     Backends(AllArgs),
     /// List the connections and flows of datagrams that the node translates.
     ///
@@ -99,12 +100,12 @@ enum Command {
     /// missing.
     ///
     /// Exit status: 0 if there are any, 1 if not, 2 where the maps cannot be read.
-    #[command(after_help = FLOWS_EXAMPLES)]
+    #[command(after_help = examples::FLOWS_EXAMPLES)]
     Flows(AllArgs),
     /// List where clients are sent again (sessionAffinity: `ClientIP`).
     ///
     /// Exit status: 0 if there are any, 1 if not, 2 where the maps cannot be read.
-    #[command(after_help = AFFINITY_EXAMPLES)]
+    #[command(after_help = examples::AFFINITY_EXAMPLES)]
     Affinity(AllArgs),
     /// Say what becomes of a packet, and why.
     ///
@@ -116,7 +117,7 @@ enum Command {
     /// names of the data path's counters.
     ///
     /// Exit status: 0 if the packet is for a Service, 1 if not, 2 where the maps cannot be read.
-    #[command(after_help = EXPLAIN_EXAMPLES)]
+    #[command(after_help = examples::EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
     /// Show how the agent is, and what it has programmed, on one screen.
     ///
@@ -125,7 +126,7 @@ enum Command {
     ///
     /// Exit status: 0 if the agent is ready, 1 if it starts, is unhealthy or does not run, 2 where
     /// that cannot be told.
-    #[command(after_help = STATUS_EXAMPLES)]
+    #[command(after_help = examples::STATUS_EXAMPLES)]
     Status(StatusArgs),
     /// Have the agent compare the maps with what it has programmed.
     ///
@@ -133,68 +134,9 @@ enum Command {
     /// and printed.
     ///
     /// Exit status: 0 if nothing differed, 1 if something did, 2 where no agent answers.
-    #[command(after_help = VERIFY_EXAMPLES)]
+    #[command(after_help = examples::VERIFY_EXAMPLES)]
     Verify(VerifyArgs),
 }
-
-const STATUS_EXAMPLES: &str = "Examples:
-  On the node, or in the agent's Pod:
-    proxy-agent status
-
-  Which devices have no XDP, and why?
-    proxy-agent status -o json | jq '.devices[] | select(.xdp | not) | {name, why}'";
-
-const VERIFY_EXAMPLES: &str = "Examples:
-  Has somebody else written to the agent's maps?
-    proxy-agent verify";
-
-const EXPLAIN_EXAMPLES: &str = "Examples:
-  Why does this Pod not reach the cluster's DNS?
-    proxy-agent explain 10.244.1.5 10.96.0.10:53/udp
-
-  Where does a client from outside end up, over IPv6?
-    proxy-agent explain [2001:db8::7]:40000 [2001:db8::100]:443/tcp";
-
-const SERVICES_EXAMPLES: &str = "Examples:
-  All ports of one Service:
-    proxy-agent services --service default/web
-
-  Whose is the NodePort 30080?
-    proxy-agent services --port 30080
-
-  Services without endpoints:
-    proxy-agent services -o json | jq '.items[] | select(.clusterEndpoints == 0) | .service'";
-
-const BACKENDS_EXAMPLES: &str = "Examples:
-  The endpoints of one port of a Service, with what each has got:
-    proxy-agent backends --service default/web:http
-
-  Which Services does a Pod serve?
-    proxy-agent backends --address 10.244.1.5";
-
-const FLOWS_EXAMPLES: &str = "Examples:
-  Who is connected to a Service?
-    proxy-agent flows --service default/web
-
-  What does a client do, each two seconds?
-    proxy-agent flows --address 192.0.2.7 --watch
-
-  How many flows has each endpoint?
-    proxy-agent flows -o json | jq -r '.items[].endpoint' | sort | uniq -c";
-
-const AFFINITY_EXAMPLES: &str = "Examples:
-  Where does a client go, and for how long?
-    proxy-agent affinity --address 192.0.2.7";
-
-const RUN_EXAMPLES: &str = "Examples:
-  Serve a cluster's Services, with the settings of its kube-proxy:
-    proxy-agent run --config /var/lib/kube-proxy/config.conf
-
-  The same as this machine's Node, by a kubeconfig file:
-    proxy-agent run --hostname-override node1 --kubeconfig /etc/kubernetes/proxy.conf
-
-  Serve the Services in a folder of manifests, as node1:
-    proxy-agent run --source files --manifests manifests/examples --hostname-override node1";
 
 /// The exit status for wrong usage, clap's own, and for a mistake in the
 /// configuration file: to start again will not help.

@@ -1,20 +1,21 @@
 //! The maps that an agent has pinned, for whoever wants to see what they hold. Nothing is written
 //! and nothing is locked: the agent may run, or be gone.
 
+mod copy;
+mod error;
+
 use std::collections::BTreeMap;
-use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use proxy_ebpf::host::Memory;
 use proxy_ebpf::layout::{
-    Address, Affinity, AffinityKey, NatPort, ServiceName, SlotPair, Timeouts, Traffic, V4, V6,
-    VERSION, maps,
+    Affinity, AffinityKey, NatPort, ServiceName, SlotPair, Timeouts, Traffic, V4, V6, VERSION, maps,
 };
 
+pub use error::PinnedMapsError;
+
+use super::MapError;
 use super::affinity_record::AffinityRecord;
-use super::capabilities::missing_for_maps;
 use super::elements::{Indexed as _, Keyed, ReadElements, content};
 use super::flow_record::FlowRecord;
 use super::flow_table::FlowTable;
@@ -22,54 +23,8 @@ use super::handles::{Hash, Open as _, PinnedFolder};
 use super::mapped::MappedArray;
 use super::pins::{is_bpffs, pinned_versions};
 use super::table::{FamilyElements, FamilyMaps};
-use super::{MapError, flow_seed, now};
 use crate::model::object::Family;
 use crate::plan::Content;
-
-/// There are no pinned maps that can be read.
-#[derive(Debug, thiserror::Error)]
-pub enum PinnedMapsError {
-    /// There is no BPF file system.
-    #[error(
-        "there is no BPF file system at {} (is this the host's mount namespace, and the --bpffs of the agent?)",
-        .0.display()
-    )]
-    NoFileSystem(PathBuf),
-    /// Nobody has pinned maps.
-    #[error(
-        "no agent has pinned maps in {} (is the agent installed on this node, and is this its --bpffs?)",
-        .0.display()
-    )]
-    Absent(PathBuf),
-    /// Those of other agents.
-    #[error(
-        "the maps in {} have layout version {found}, this program reads version {VERSION} (use the proxy-agent of the agent's own image)",
-        bpffs.display()
-    )]
-    OtherVersion {
-        /// The file system.
-        bpffs: PathBuf,
-        /// Their versions.
-        found: String,
-    },
-    /// The process may not read them.
-    #[error(
-        "not allowed to read the maps in {}: this process lacks {missing} (run it as root, or in the agent's Pod)",
-        bpffs.display()
-    )]
-    Denied {
-        /// The file system.
-        bpffs: PathBuf,
-        /// What it would take.
-        missing: &'static str,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A map cannot be read.
-    #[error(transparent)]
-    Map(#[from] MapError),
-}
 
 /// The maps that an agent has pinned.
 pub struct PinnedMaps {
@@ -95,7 +50,8 @@ impl PinnedMaps {
         if !is_bpffs(bpffs).unwrap_or(false) {
             return Err(PinnedMapsError::NoFileSystem(bpffs.to_owned()));
         }
-        let versions = pinned_versions(bpffs).map_err(|source| denied_or(bpffs, source))?;
+        let versions = pinned_versions(bpffs);
+        let versions = versions.map_err(|source| PinnedMapsError::of_folder(bpffs, source))?;
         if versions.is_empty() {
             return Err(PinnedMapsError::Absent(bpffs.to_owned()));
         }
@@ -106,19 +62,7 @@ impl PinnedMaps {
                 found: found.join(", "),
             });
         };
-        Self::open_folder(folder).map_err(|error| {
-            if is_denied(&error) {
-                let bpffs = bpffs.to_owned();
-                let source = Box::new(error);
-                let missing = missing_for_maps();
-                return PinnedMapsError::Denied {
-                    bpffs,
-                    missing,
-                    source,
-                };
-            }
-            error.into()
-        })
+        Self::open_folder(folder).map_err(|error| PinnedMapsError::of_map(bpffs, error))
     }
 
     fn open_folder(folder: &Path) -> Result<Self, MapError> {
@@ -217,48 +161,6 @@ impl PinnedMaps {
         self.affinity_v6
             .for_each(|key, value| take(AffinityRecord::of(&key, value)))
     }
-
-    /// The packet filter; empty of an older agent, which had none.
-    fn filter(&self) -> Result<Vec<u64>, MapError> {
-        if !self.folder.join(maps::FILTER.name).exists() {
-            return Ok(Vec::new());
-        }
-        let filter = MappedArray::open(&mut PinnedFolder(&self.folder), maps::FILTER)?;
-        filter.copy(filter.len())
-    }
-
-    /// A copy in memory in which the packet pipeline can run. Buckets of the flow table are read
-    /// when they are asked for.
-    pub fn memory(&mut self) -> Result<(Memory<V4>, Memory<V6>), MapError> {
-        let mut v4 = Memory::default();
-        let mut v6 = Memory {
-            shared: std::rc::Rc::clone(&v4.shared),
-            ..Memory::default()
-        };
-        let slots = self.content()?.slots;
-        v4.shared.slots.replace((0..).zip(slots).collect());
-        v4.shared
-            .nat_ports
-            .replace(self.nat_ports.copy(self.nat_ports.len())?);
-        v4.shared.filter_words.replace(self.filter()?);
-        v4.shared.flow_seed.set(flow_seed::pinned(&self.folder)?);
-        let time = now().map_err(|source| MapError::System {
-            call: "clock_gettime",
-            source,
-        })?;
-        v4.shared.now.set(time);
-        fill(&mut v4, &mut self.v4)?;
-        fill(&mut v6, &mut self.v6)?;
-        self.affinity_v4.for_each(|key, value| {
-            v4.affinity.get_mut().insert(key, value);
-        })?;
-        self.affinity_v6.for_each(|key, value| {
-            v6.affinity.get_mut().insert(key, value);
-        })?;
-        FlowTable::of_pin(&self.folder, maps::FLOWS_V4)?.show_in(&mut v4);
-        FlowTable::of_pin(&self.folder, maps::FLOWS_V6)?.show_in(&mut v6);
-        Ok((v4, v6))
-    }
 }
 
 impl ReadElements for PinnedMaps {
@@ -278,55 +180,4 @@ impl ReadElements for PinnedMaps {
         let pairs = self.slots.copy(count.div_ceil(2))?;
         Ok(pairs.iter().flat_map(|pair| pair.0).collect())
     }
-}
-
-/// Copies what an agent has written for one IP version.
-fn fill<A: Address + Into<IpAddr>>(
-    memory: &mut Memory<A>,
-    maps: &mut impl FamilyElements<A>,
-) -> Result<(), MapError> {
-    maps.frontends().for_each(|key, value| {
-        memory.frontends.insert(key, value);
-    })?;
-    maps.node_addresses().for_each(|address, _| {
-        memory.node_addresses.insert(address);
-    })?;
-    maps.device_addresses().for_each(|device, address| {
-        memory.device_addresses.insert(device, address);
-    })?;
-    maps.cluster_ips().for_each(|address, _| {
-        memory.cluster_ips.insert(address);
-    })?;
-    maps.source_ranges().for_each(|range, _| {
-        memory.source_ranges.insert(range);
-    })?;
-    memory.backends = (0..)
-        .zip(maps.backends().copy()?)
-        .filter(|(_, backend)| backend.generation != 0)
-        .collect();
-    memory.settings = maps.settings().get(0)?;
-    Ok(())
-}
-
-fn denied_or(bpffs: &Path, source: io::Error) -> PinnedMapsError {
-    match source.kind() {
-        io::ErrorKind::NotFound => PinnedMapsError::Absent(bpffs.to_owned()),
-        io::ErrorKind::PermissionDenied => PinnedMapsError::Denied {
-            bpffs: bpffs.to_owned(),
-            missing: missing_for_maps(),
-            source: source.into(),
-        },
-        _ => MapError::System {
-            call: "reading the folder of pins",
-            source,
-        }
-        .into(),
-    }
-}
-
-/// Whether the kernel denies an operation, as bpf(2) does with EPERM and a pin with EACCES.
-fn is_denied(error: &MapError) -> bool {
-    anyhow::Chain::new(error)
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
 }

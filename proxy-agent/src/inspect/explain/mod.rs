@@ -6,6 +6,7 @@
 
 mod packet;
 mod paths;
+mod reasons;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,7 @@ use serde::Serialize;
 
 use self::paths::PATHS;
 pub use self::paths::PathResult;
+pub use self::reasons::meaning;
 use super::backends::{self, BackendRow};
 use super::flows::{self, FlowRow};
 use super::services::FrontendRow;
