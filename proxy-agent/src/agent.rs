@@ -7,6 +7,7 @@
 mod cluster_ips;
 mod device_addresses;
 mod node;
+mod operators;
 mod progress;
 mod source_ports;
 mod summary;
@@ -28,11 +29,14 @@ use crate::plan::{
     BackendId, Capacity, FrontendId, IncompatibleMaps, Plan, Planner, Retired, Write,
 };
 use crate::recorder::Event;
-use crate::status::{CounterValue, DevicesReport, FamilyReport, MapUsage, Report};
+use crate::status::{
+    AuditReport, CounterValue, DevicesReport, FamilyReport, MapUsage, Refusals, Report,
+};
 
 use cluster_ips::ClusterIps;
 pub use node::HostRoutes;
 use node::NodeState;
+use operators::audit_report;
 use progress::Progress;
 use summary::Summary;
 
@@ -47,7 +51,11 @@ pub struct Agent<M> {
     /// Whether the life of a backend ended.
     backend_ended: bool,
     is_programmed: bool,
+    started: SystemTime,
     last_updated: Option<SystemTime>,
+    /// Since when no write has been refused.
+    in_sync_since: Option<SystemTime>,
+    refusals: Refusals,
     /// What is to be reported at the objects.
     events: Vec<Event>,
     cluster_ips: ClusterIps,
@@ -94,7 +102,10 @@ impl<M: Maps> Agent<M> {
             node_changed: false,
             backend_ended: false,
             is_programmed: false,
+            started: SystemTime::now(),
             last_updated: None,
+            in_sync_since: None,
+            refusals: Refusals::default(),
             events: Vec::new(),
             cluster_ips: ClusterIps::new(sizes.cluster_ips()),
             progress: Progress::new(),
@@ -246,7 +257,7 @@ impl<M: Maps> Agent<M> {
         for warning in self.model.take_warnings() {
             warn!(service = %warning.service, "not accepted: {}", warning.reason);
             self.progress.metrics().own.warned(warning.reason.name());
-            self.events.push(Event::from(&warning));
+            self.add_event(Event::from(&warning));
         }
         self.writer.retry_pending();
         let before = self.writer.made();
@@ -301,7 +312,7 @@ impl<M: Maps> Agent<M> {
                 let event = Event::ranges_dropped(self.model.node_name(), dropped);
                 warn!("{}", event.note);
                 self.progress.metrics().own.warned(event.reason);
-                self.events.push(event);
+                self.add_event(event);
             }
         }
         self.cluster_ips.writes(changes.taken, changes.freed)
@@ -321,13 +332,16 @@ impl<M: Maps> Agent<M> {
     }
 
     /// Reads the maps back, and mends what somebody else has changed in them, but for what
-    /// is to be written anyway.
-    pub fn audit(&mut self)
+    /// is to be written anyway; what it has found.
+    pub fn audit(&mut self) -> AuditReport
     where
         M: Readable,
     {
-        if !self.is_programmed || self.waiting_since.is_some() {
-            return;
+        if !self.is_programmed {
+            return AuditReport::not_done("nothing is programmed yet");
+        }
+        if self.waiting_since.is_some() {
+            return AuditReport::not_done("changes are on their way");
         }
         let read = self.writer.maps_mut().read().and_then(|content| {
             let filter = self.writer.maps_mut().reconcile_filter(&content)?;
@@ -336,8 +350,9 @@ impl<M: Maps> Agent<M> {
         let (content, filter) = match read {
             Ok(read) => read,
             Err(error) => {
-                warn!("cannot audit the maps: {:#}", anyhow::Error::from(error));
-                return;
+                let error = anyhow::Error::from(error);
+                warn!("cannot audit the maps: {error:#}");
+                return AuditReport::not_done(format!("{error:#}"));
             }
         };
         if filter.set > 0 {
@@ -362,10 +377,12 @@ impl<M: Maps> Agent<M> {
             .metrics()
             .own
             .reconciled_elements(repairs.len());
+        let report = audit_report(filter.set, &repairs);
         for write in repairs {
             self.writer.write(write);
         }
         self.finish_plan(Plan::default());
+        report
     }
 
     /// Takes what was replaced so far and may be used again after a grace period;
@@ -446,6 +463,8 @@ impl<M: Maps> Agent<M> {
             counters,
             records: RecordUsage::default(),
             traffic: Vec::new(),
+            details: None,
+            audit: None,
         }
     }
 
@@ -490,7 +509,7 @@ impl<M: Maps> Agent<M> {
     pub fn report_no_socket_path(&mut self, reason: &str) {
         let event = Event::no_socket_path(self.model.node_name(), reason);
         self.progress.metrics().own.warned(event.reason);
-        self.events.push(event);
+        self.add_event(event);
     }
 
     /// Reports at a Service that one of its endpoints does not answer.
@@ -535,7 +554,7 @@ impl<M: Maps> Agent<M> {
             warn!(service = %refused.port.service, "not served as it should be: {refused}");
             let event = Event::from(refused);
             self.progress.metrics().own.warned(event.reason);
-            self.events.push(event);
+            self.add_event(event);
         }
         let failures: HashMap<_, _> = self.writer.take_failures().into_iter().collect();
         if !failures.is_empty() {
@@ -543,11 +562,18 @@ impl<M: Maps> Agent<M> {
             let failed = ports.filter_map(|(name, id, _)| Some((name, failures.get(&id)?)));
             let events =
                 failed.map(|(name, reason)| Event::not_programmed(name.service.clone(), reason));
-            self.events.extend(events);
+            let events: Vec<_> = events.collect();
+            for event in events {
+                self.add_event(event);
+            }
         }
         self.retired.extend(plan.retired);
-        if !self.writer.has_pending() {
-            self.last_updated = Some(SystemTime::now());
+        if self.writer.has_pending() {
+            self.in_sync_since = None;
+        } else {
+            let now = SystemTime::now();
+            self.last_updated = Some(now);
+            self.in_sync_since.get_or_insert(now);
             self.progress.mark_synced();
         }
     }

@@ -4,6 +4,7 @@
 //!  source ─► model ─► plan ─► maps        attach: programs on edge devices
 //!            (pure)  (diff)  (kernel)     status, metrics, serve: health and metrics
 //!                                         recorder: Events
+//!                                         inspect: what the maps hold, for operators
 //!                                         config, cli: settings and commands
 //!                                         check: whether a node is fit for it
 //!                                         runtime: the loop that drives all
@@ -19,6 +20,7 @@ pub mod choice;
 pub mod cli;
 pub mod config;
 pub mod host;
+pub mod inspect;
 pub mod maps;
 pub mod metrics;
 pub mod model;

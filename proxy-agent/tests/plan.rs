@@ -19,6 +19,8 @@ mod full_maps;
 mod heap;
 #[path = "plan/histories.rs"]
 mod histories;
+#[path = "plan/names.rs"]
+mod names;
 #[path = "plan/objects.rs"]
 mod objects;
 #[path = "plan/resets.rs"]

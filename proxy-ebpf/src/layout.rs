@@ -27,6 +27,7 @@ mod frontend;
 mod liveness;
 mod map;
 pub mod maps;
+mod name;
 mod settings;
 mod socket;
 mod stage;
@@ -48,6 +49,7 @@ pub use frontend::{
 };
 pub use liveness::{Liveness, liveness_state};
 pub use map::{Lifetime, MapKind, MapSize, MapSpec, SizeSetting};
+pub use name::ServiceName;
 pub use settings::{Range, SERVICE_CIDRS, Settings, settings_flags};
 pub use socket::{
     CGROUP_LEVELS, LEFT_OUT_PODS, NatDirection, SocketCookie, SocketKey, SocketRecord,
@@ -114,6 +116,7 @@ sizes! {
     Settings<V6> = [16 4 4 32 32 16], align 4;
     SlotPair = [8], align 4;
     EdgeDevice = [4 12], align 4;
+    ServiceName = [1 191], align 1;
     Answers = [4 4], align 4;
     FragmentKey<V4> = [4 4 4 1 1 2], align 4;
     FragmentKey<V6> = [16 16 4 1 1 2], align 4;
@@ -134,7 +137,7 @@ bytes! {
     V4, V6, Port, Tuple<V4>, Tuple<V6>, FrontendKey<V4>, FrontendKey<V6>, Frontend,
     Backend<V4>, Backend<V6>, FlowKey<V4>, FlowKey<V6>,
     SourceRange<V4>, SourceRange<V6>, AffinityKey<V4>, AffinityKey<V6>, Affinity, Settings<V4>, Settings<V6>, SlotPair,
-    Traffic, Liveness, EdgeDevice, LinkAddress,
+    Traffic, Liveness, EdgeDevice, LinkAddress, ServiceName,
 }
 
 primitive_bytes!(

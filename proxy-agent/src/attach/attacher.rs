@@ -15,11 +15,13 @@ use super::cleanup::remove_filters;
 use super::device::{Device, LinkLayer, Role, edge_devices};
 use super::link::{Direction, Link, LinkState};
 use super::socket_path::{SocketPath, SocketPathError};
+use super::with_causes;
 use super::xdp::{Uplinks, XdpError, XdpOutcome};
 use crate::config::AttachMode;
 use crate::maps::{
     LastingMaps, MapError, PinError, Pins, Predecessor, ProgramName, ProgramRejection, classifier,
 };
+use crate::status::DeviceReport;
 
 /// A device cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -82,8 +84,8 @@ pub struct Attacher {
     /// Whose programs still run, with other maps.
     predecessor: Option<Predecessor>,
     attached: BTreeMap<u32, Attached>,
-    /// Devices that cannot be served, since when.
-    failed: BTreeMap<u32, Instant>,
+    /// Devices that cannot be served.
+    failed: BTreeMap<u32, Failed>,
 }
 
 struct Attached {
@@ -93,6 +95,14 @@ struct Attached {
     /// Of each direction; none where the kernel refuses it.
     ingress: Option<Link>,
     egress: Option<Link>,
+}
+
+/// A device that cannot be served.
+struct Failed {
+    since: Instant,
+    name: String,
+    role: Role,
+    reason: String,
 }
 
 impl Attached {
@@ -158,8 +168,54 @@ impl Attacher {
     /// For how long there has been an edge device that cannot be served, or a pin that
     /// cannot be made.
     pub fn failing_for(&self) -> Option<Duration> {
-        let since = self.failed.values().chain(&self.unpinned).min();
+        let failed = self.failed.values().map(|it| &it.since);
+        let since = failed.chain(&self.unpinned).min();
         since.map(Instant::elapsed)
+    }
+
+    /// How each edge device is served.
+    pub fn device_reports(&self) -> Vec<DeviceReport> {
+        let attached = self.attached.iter().map(|(index, it)| {
+            let failed = self.failed.get(index).map(|it| it.reason.clone());
+            let links = [&it.ingress, &it.egress];
+            DeviceReport {
+                name: it.name.clone(),
+                role: it.role.into(),
+                attached: links.map(|link| link.as_ref().map(|it| it.way().to_owned())),
+                xdp: self.uplinks.has(*index),
+                why: failed.or_else(|| self.why_not_better(*index, it)),
+            }
+        });
+        let failed = self.failed.iter();
+        let failed = failed.filter(|(index, _)| !self.attached.contains_key(index));
+        let failed = failed.map(|(_, it)| DeviceReport {
+            name: it.name.clone(),
+            role: it.role.into(),
+            attached: [None, None],
+            xdp: false,
+            why: Some(it.reason.clone()),
+        });
+        let mut reports: Vec<_> = attached.chain(failed).collect();
+        reports.sort_by(|a, b| a.name.cmp(&b.name));
+        reports
+    }
+
+    /// Why a device has no tcx, or no XDP.
+    fn why_not_better(&self, index: u32, attached: &Attached) -> Option<String> {
+        let is_filter = attached.ingress.as_ref().is_some_and(Link::is_filter);
+        let no_tcx = match self.way {
+            _ if !is_filter => None,
+            AttachMode::Clsact => Some("clsact: the setting attach".to_owned()),
+            AttachMode::Auto | AttachMode::Tcx => {
+                Some("clsact: this kernel has no tcx (Linux 6.6)".to_owned())
+            }
+        };
+        let no_xdp = match attached.role {
+            Role::Outside => self.uplinks.why_not(index),
+            Role::Pod => None,
+        };
+        let reasons: Vec<_> = [no_tcx, no_xdp].into_iter().flatten().collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
     /// Makes pins anew that somebody has removed, and locks what was mounted in the place of
@@ -229,7 +285,12 @@ impl Attacher {
                 }
                 Err(error) => {
                     if let Entry::Vacant(new) = self.failed.entry(device.index) {
-                        new.insert(Instant::now());
+                        new.insert(Failed {
+                            since: Instant::now(),
+                            name: device.name.clone(),
+                            role,
+                            reason: with_causes(&error),
+                        });
                         outcome.failed.push(error);
                     }
                 }

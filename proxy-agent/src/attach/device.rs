@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::status::DeviceRole;
+
 /// A network device of this node's network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
@@ -63,6 +65,15 @@ pub enum Role {
     Pod,
     /// The rest of the world.
     Outside,
+}
+
+impl From<Role> for DeviceRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Pod => Self::Pod,
+            Role::Outside => Self::Outside,
+        }
+    }
 }
 
 /// Where kube-proxy's mode ipvs puts the addresses of Services

@@ -84,6 +84,11 @@ pub(super) enum LinkState {
 }
 
 impl Link {
+    /// How it is attached, for people.
+    pub(super) fn way(&self) -> &'static str {
+        if self.is_filter { "clsact" } else { "tcx" }
+    }
+
     /// Attaches a program; one that an agent has left there is replaced in place.
     pub(super) fn attach(
         program: &mut SchedClassifier,

@@ -29,3 +29,9 @@ pub use socket_path::{SocketPath, SocketPathError, scope};
 pub use watch::{DeviceWatch, DeviceWatchError};
 pub use xdp::{Uplinks, XdpError};
 pub use xdp_features::natives as xdp_drivers;
+
+/// An error with its causes, in one line.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = anyhow::Chain::new(error).map(ToString::to_string);
+    causes.collect::<Vec<_>>().join(": ")
+}

@@ -8,6 +8,7 @@ use aya::programs::xdp::{XdpLink, XdpMode};
 use proxy_ebpf::layout::{EdgeDevice, LinkAddress, XdpDeviceFlags, xdp_device_flags};
 
 use super::device::{Device, DeviceKind, LinkLayer, Role, frame_addresses};
+use super::with_causes;
 use crate::config::XdpChoice;
 use crate::maps::{EdgeDevices, MapError, ProgramRejection, xdp};
 
@@ -49,8 +50,8 @@ pub struct Uplinks {
     known: BTreeMap<u32, EdgeDevice>,
     /// Held for their effect: dropping one detaches.
     links: BTreeMap<u32, XdpLink>,
-    /// Devices that cannot have XDP, as far as is known.
-    failed: BTreeSet<u32>,
+    /// Devices that cannot have XDP, as far as is known, and why.
+    failed: BTreeMap<u32, String>,
 }
 
 impl Uplinks {
@@ -61,13 +62,34 @@ impl Uplinks {
             map,
             known: BTreeMap::new(),
             links: BTreeMap::new(),
-            failed: BTreeSet::new(),
+            failed: BTreeMap::new(),
         }
     }
 
     /// Number of devices that have XDP.
     pub(super) fn served(&self) -> usize {
         self.links.len()
+    }
+
+    /// Whether a device has XDP.
+    pub(super) fn has(&self, device: u32) -> bool {
+        self.links.contains_key(&device)
+    }
+
+    /// Why an uplink has no XDP.
+    pub(super) fn why_not(&self, device: u32) -> Option<String> {
+        if self.has(device) {
+            return None;
+        }
+        let failed = self.failed.get(&device).cloned();
+        Some(failed.unwrap_or_else(|| {
+            let why = match self.choice {
+                XdpChoice::Auto => "no XDP: with the setting xdp auto, hardware and bonds have it",
+                XdpChoice::Always => "no XDP: no Ethernet",
+                XdpChoice::Never => "no XDP: the setting xdp is never",
+            };
+            why.to_owned()
+        }))
     }
 
     /// Takes XDP from all devices that must not have it, before the programs of TC
@@ -78,7 +100,7 @@ impl Uplinks {
             .iter()
             .filter(|(device, role)| is_wanted(choice, device, *role));
         let may_have: BTreeSet<u32> = uplinks.map(|(device, _)| device.index).collect();
-        self.failed.retain(|index| may_have.contains(index));
+        self.failed.retain(|index, _| may_have.contains(index));
         let known = self.links.keys().copied();
         let gone: Vec<u32> = known.filter(|it| !may_have.contains(it)).collect();
         for index in gone {
@@ -109,7 +131,8 @@ impl Uplinks {
                     outcome.attached.push(device.name.clone());
                 }
                 Err(error) => {
-                    if self.failed.insert(device.index) {
+                    let reason = with_causes(&error);
+                    if self.failed.insert(device.index, reason).is_none() {
                         outcome.failed.push(error);
                     }
                 }

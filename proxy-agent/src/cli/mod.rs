@@ -2,22 +2,37 @@
 
 mod check;
 mod cleanup;
+mod examples;
+mod explain;
 mod generate;
+#[cfg(test)]
+mod golden;
+mod list;
 mod logging;
+mod maps;
 mod mount;
 mod options;
+mod output;
 mod pause;
 mod probe;
+mod rows;
+mod status;
+mod table;
+mod verify;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use check::CheckArgs;
+use explain::ExplainArgs;
 use generate::{CompletionsArgs, ManArgs};
+use maps::{AllArgs, ListArgs};
 use mount::MountArgs;
 use options::RunArgs;
 use probe::ProbeArgs;
+use status::StatusArgs;
+use verify::VerifyArgs;
 
 use crate::config::{LogSettings, Settings, with_overrides};
 use crate::runtime::{self, Configuration};
@@ -45,7 +60,7 @@ enum Command {
     ///
     /// Exit status: 0 when stopped by a signal, 1 when it could not start or
     /// cannot go on, 2 for wrong usage or a mistake in the configuration file.
-    #[command(after_help = RUN_EXAMPLES)]
+    #[command(after_help = examples::RUN_EXAMPLES)]
     Run(Box<RunArgs>),
     /// Say whether this node is fit for the agent, before it is installed.
     ///
@@ -81,17 +96,68 @@ enum Command {
     ///
     /// Exit status: 0 for yes, 1 for no or no answer.
     Probe(ProbeArgs),
+    /// List Services with their frontends, as the kernel has them.
+    ///
+    /// Reads the maps that the agent has pinned, whether it runs or not. POLICY is the traffic
+    /// policy of a frontend, ENDPOINTS and LOCAL the number of endpoints that it leads to under the
+    /// policies Cluster and Local.
+    ///
+    /// Exit status: 0 if there are any, 1 if not, 2 where the maps cannot be read.
+    #[command(after_help = examples::SERVICES_EXAMPLES)]
+    Services(ListArgs),
+    /// List the endpoints of Services, as the kernel has them.
+    ///
+    /// Reads the maps that the agent has pinned, whether it runs or not. STATE is `serving` where
+    /// new connections go to the endpoint, `draining` where only established ones do (it
+    /// terminates, or hints and policies lead elsewhere), and `gone`.
+    ///
+    /// Exit status: 0 if there are any, 1 if not, 2 where the maps cannot be read.
+    #[command(after_help = examples::BACKENDS_EXAMPLES)]
+    Backends(AllArgs),
+    /// List the connections and flows of datagrams that the node translates.
+    ///
+    /// Reads the flow table that the agent has pinned, whether it runs or not, a part at a time:
+    /// no packet waits, and rows are printed as they are read. What comes meanwhile may be
+    /// missing.
+    ///
+    /// Exit status: 0 if there are any, 1 if not, 2 where the maps cannot be read.
+    #[command(after_help = examples::FLOWS_EXAMPLES)]
+    Flows(AllArgs),
+    /// List where clients are sent again (sessionAffinity: `ClientIP`).
+    ///
+    /// Exit status: 0 if there are any, 1 if not, 2 where the maps cannot be read.
+    #[command(after_help = examples::AFFINITY_EXAMPLES)]
+    Affinity(AllArgs),
+    /// Say what becomes of a packet, and why.
+    ///
+    /// Runs the very code of the data path on a copy of the pinned maps: nothing is sent and
+    /// nothing changes, and the agent may run or not. Says which frontend the packet finds, which
+    /// endpoints are candidates, the flow that is there already, and on each path what becomes of
+    /// source and destination: of packets of a Pod, of packets from outside (by XDP or TC), of the
+    /// host's own, and at sockets. Which endpoint is selected at a socket is random. REASONS are
+    /// names of the data path's counters.
+    ///
+    /// Exit status: 0 if the packet is for a Service, 1 if not, 2 where the maps cannot be read.
+    #[command(after_help = examples::EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
+    /// Show how the agent is, and what it has programmed, on one screen.
+    ///
+    /// Asks the agent on this machine over its own socket. Where none runs, shows what the pinned
+    /// maps say.
+    ///
+    /// Exit status: 0 if the agent is ready, 1 if it starts, is unhealthy or does not run, 2 where
+    /// that cannot be told.
+    #[command(after_help = examples::STATUS_EXAMPLES)]
+    Status(StatusArgs),
+    /// Have the agent compare the maps with what it has programmed.
+    ///
+    /// Makes the audit that the agent also makes by itself now and then. What differs is repaired,
+    /// and printed.
+    ///
+    /// Exit status: 0 if nothing differed, 1 if something did, 2 where no agent answers.
+    #[command(after_help = examples::VERIFY_EXAMPLES)]
+    Verify(VerifyArgs),
 }
-
-const RUN_EXAMPLES: &str = "Examples:
-  Serve a cluster's Services, with the settings of its kube-proxy:
-    proxy-agent run --config /var/lib/kube-proxy/config.conf
-
-  The same as this machine's Node, by a kubeconfig file:
-    proxy-agent run --hostname-override node1 --kubeconfig /etc/kubernetes/proxy.conf
-
-  Serve the Services in a folder of manifests, as node1:
-    proxy-agent run --source files --manifests manifests/examples --hostname-override node1";
 
 /// The exit status for wrong usage, clap's own, and for a mistake in the
 /// configuration file: to start again will not help.
@@ -114,6 +180,13 @@ pub fn main() -> ExitCode {
         }
         Command::Pause => end(pause::run()),
         Command::Probe(args) => probe::run(&args),
+        Command::Services(args) => maps::services(&args),
+        Command::Backends(args) => maps::backends(&args),
+        Command::Flows(args) => maps::flows(&args),
+        Command::Affinity(args) => maps::affinity(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Verify(args) => verify::run(&args),
     }
 }
 

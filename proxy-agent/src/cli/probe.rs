@@ -41,7 +41,7 @@ impl Question {
 
 /// Asks. What is printed is what the kubelet reports of a probe that failed.
 pub(super) fn run(args: &ProbeArgs) -> ExitCode {
-    match serve::ask(&args.socket) {
+    match serve::condition(&args.socket) {
         Ok(condition) => {
             println!("{}", condition.name());
             if args.question.is_answered_by(condition) {

@@ -33,5 +33,8 @@ pub enum Source {
 /// Where systemd mounts a BPF file system, and the command `mount` does.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf";
 
+/// The agent's own socket, as the manifests have it.
+pub const DEFAULT_PROBE_SOCKET: &str = "/run/proxy-agent/probe.sock";
+
 /// In the place of a BPF file system: nothing shall outlive the agent.
 pub const NO_BPFFS: &str = "none";

@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use aya::{Ebpf, Pod};
+use aya::Pod;
 use proxy_ebpf::layout::{
     Address, Backend, Port, SocketCookie, SocketKey, SocketRecord, V4, V6, maps,
 };
 
 use super::elements::Indexed;
-use super::handles::{Hash, Open as _};
-use super::{KernelMaps, MapError, MapSizes};
+use super::handles::{Hash, MapSource, Open as _};
+use super::{KernelMaps, MapError};
 
 /// How the endpoint is to which a socket's connection was translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +29,10 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    pub(super) fn of(object: &mut Ebpf, sizes: MapSizes) -> Result<Self, MapError> {
+    pub(super) fn open(from: &mut impl MapSource) -> Result<Self, MapError> {
         Ok(Self {
-            v4: Hash::open(object, maps::SOCKETS_V4, sizes)?,
-            v6: Hash::open(object, maps::SOCKETS_V6, sizes)?,
+            v4: Hash::open(from, maps::SOCKETS_V4)?,
+            v6: Hash::open(from, maps::SOCKETS_V6)?,
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use proxy_ebpf::layout::{Address, Backend, Liveness, Port, Traffic, V4, V6};
+use proxy_ebpf::layout::{Address, Backend, Liveness, Port, ServiceName, Traffic, V4, V6};
 
 use super::table::FamilyElements;
 use super::{MapError, read, translate};
@@ -34,20 +34,24 @@ pub(super) trait Indexed<V> {
     fn copy(&self) -> Result<Vec<V>, MapError>;
 }
 
-/// All maps that a plan writes.
-pub(super) trait Elements {
+/// All maps that a plan writes, as they are read.
+pub(super) trait ReadElements {
     fn v4(&mut self) -> &mut impl FamilyElements<V4>;
     fn v6(&mut self) -> &mut impl FamilyElements<V6>;
+    fn service_names(&mut self) -> &mut impl Keyed<u32, ServiceName>;
 
+    /// The first `count` slots.
+    fn slots(&self, count: u32) -> Result<Vec<u32>, MapError>;
+}
+
+/// The same, as they are written.
+pub(super) trait Elements: ReadElements {
     /// Lets packets find what a write is about.
     fn add_to_filter(&mut self, write: &Write) -> Result<(), MapError>;
 
     fn set_slot(&mut self, position: u32, backend: u32) -> Result<(), MapError>;
     fn set_nat_port(&mut self, position: u32, port: Port) -> Result<(), MapError>;
     fn set_service_traffic(&mut self, service: u32, traffic: Traffic) -> Result<(), MapError>;
-
-    /// The first `count` slots.
-    fn slots(&self, count: u32) -> Result<Vec<u32>, MapError>;
 }
 
 /// Evaluates an expression with the maps of an address's IP version, and with the address as
@@ -98,6 +102,10 @@ pub(super) fn apply(maps: &mut impl Elements, write: &Write) -> Result<(), MapEr
             end_backend(family.backends(), *index, *generation)
         }),
         Write::Service { service } => maps.set_service_traffic(*service, Traffic::default()),
+        Write::ServiceName { service, name } => maps
+            .service_names()
+            .insert(*service, ServiceName::new(name)),
+        Write::RemoveServiceName { service } => maps.service_names().remove(*service),
         Write::Slots { start, backends } => (*start..)
             .zip(backends)
             .try_for_each(|(position, backend)| maps.set_slot(position, *backend)),
@@ -176,11 +184,14 @@ fn end_backend<A>(
 }
 
 /// Reads what a plan has written.
-pub(super) fn content(maps: &mut impl Elements) -> Result<Content, MapError> {
+pub(super) fn content(maps: &mut impl ReadElements) -> Result<Content, MapError> {
     let mut content = Content::default();
     add(&mut content, Family::V4, maps.v4())?;
     add(&mut content, Family::V6, maps.v6())?;
     content.slots = maps.slots(Content::last_slot(&content.frontends))?;
+    maps.service_names().for_each(|service, name| {
+        content.service_names.insert(service, name.text().into());
+    })?;
     content.settings = (maps.v4().settings().get(0)?, maps.v6().settings().get(0)?);
     Ok(content)
 }

@@ -38,6 +38,15 @@ pub enum MapError {
         #[source]
         source: aya::maps::MapError,
     },
+    /// A pinned map could not be opened.
+    #[error("cannot open the pinned map {map}")]
+    Open {
+        /// The map's name.
+        map: &'static str,
+        /// Why.
+        #[source]
+        source: aya::maps::MapError,
+    },
     /// A map's elements could not be read.
     #[error("cannot read the map {map}")]
     Read {

@@ -6,9 +6,9 @@ use std::hash::Hash;
 use std::rc::Rc;
 
 use proxy_ebpf::host::{Memory, Shared};
-use proxy_ebpf::layout::{Port, Settings, Traffic, V4, V6};
+use proxy_ebpf::layout::{Port, ServiceName, Settings, Traffic, V4, V6};
 
-use super::elements::{Elements, Indexed, Keyed, apply, content};
+use super::elements::{Elements, Indexed, Keyed, ReadElements, apply, content};
 use super::filter::ServicePorts;
 use super::table::FamilyElements;
 use super::{MapError, Maps, Readable};
@@ -20,6 +20,8 @@ pub struct FakeMaps {
     pub v4: Memory<V4>,
     /// The maps of IPv6.
     pub v6: Memory<V6>,
+    /// `SERVICE_NAMES`
+    pub service_names: HashMap<u32, ServiceName>,
     service_ports: ServicePorts,
 }
 
@@ -36,6 +38,7 @@ impl Default for FakeMaps {
                 shared,
                 ..Memory::default()
             },
+            service_names: HashMap::new(),
             service_ports: ServicePorts::default(),
         }
     }
@@ -53,7 +56,7 @@ impl Readable for FakeMaps {
     }
 }
 
-impl Elements for FakeMaps {
+impl ReadElements for FakeMaps {
     fn v4(&mut self) -> &mut impl FamilyElements<V4> {
         &mut self.v4
     }
@@ -62,6 +65,18 @@ impl Elements for FakeMaps {
         &mut self.v6
     }
 
+    fn service_names(&mut self) -> &mut impl Keyed<u32, ServiceName> {
+        &mut self.service_names
+    }
+
+    fn slots(&self, count: u32) -> Result<Vec<u32>, MapError> {
+        let slots = self.v4.shared.slots.borrow();
+        let slot = |position| slots.get(&position).copied().unwrap_or(0);
+        Ok((0..count).map(slot).collect())
+    }
+}
+
+impl Elements for FakeMaps {
     fn add_to_filter(&mut self, write: &Write) -> Result<(), MapError> {
         if let Some(filter) = &mut *self.v4.shared.filter.borrow_mut() {
             filter.extend(self.service_ports.bits_for(write));
@@ -89,12 +104,6 @@ impl Elements for FakeMaps {
         let mut services = self.v4.shared.service_traffic.borrow_mut();
         services.insert(service, traffic);
         Ok(())
-    }
-
-    fn slots(&self, count: u32) -> Result<Vec<u32>, MapError> {
-        let slots = self.v4.shared.slots.borrow();
-        let slot = |position| slots.get(&position).copied().unwrap_or(0);
-        Ok((0..count).map(slot).collect())
     }
 }
 

@@ -225,6 +225,8 @@ fn needed_by(write: &Write) -> Option<FilterBits> {
         Write::SettingsV4(settings) => Some(FilterBits::of_destination(&settings.node_address)),
         Write::SettingsV6(settings) => Some(FilterBits::of_destination(&settings.node_address)),
         Write::Service { .. }
+        | Write::ServiceName { .. }
+        | Write::RemoveServiceName { .. }
         | Write::Slots { .. }
         | Write::RemoveFrontend { .. }
         | Write::EndBackend { .. }

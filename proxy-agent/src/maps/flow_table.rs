@@ -8,6 +8,7 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::maps::MapData;
 use proxy_ebpf::flow_table::{Claim, NewRecord, Place, Record};
+use proxy_ebpf::host::Memory;
 use proxy_ebpf::layout::{
     Address, Bucket, Edge, FlowSeed, KeyParts, MapSpec, Timeouts, flow_flags,
 };
@@ -86,6 +87,24 @@ impl<A: Address> FlowTable<A> {
     /// Hands every record to `take`.
     pub(super) fn for_each(&self, mut take: impl FnMut(&Record<'_, A>)) -> Result<(), MapError> {
         self.for_each_bucket(|bucket| bucket.records().for_each(|record| take(&record)))
+    }
+
+    /// Shows a copy of the table in memory, of which each bucket is read when it is asked for. One
+    /// that cannot be read is empty.
+    pub(super) fn show_in(self, memory: &mut Memory<A>) {
+        memory.set_buckets(self.buckets);
+        memory.read_bucket = Box::new(move |index| self.read(index).unwrap_or_default());
+    }
+
+    /// A copy of a bucket. What programs are writing meanwhile is not in it.
+    fn read(&self, index: u32) -> Option<Bucket<A>> {
+        let index = index as usize;
+        let mapped = MappedBuckets::<A>::new(&self.map, index..index + 1).ok()?;
+        let there: *const Bucket<A> = mapped.buckets().first()?;
+        // SAFETY: a bucket that is mapped; all bit patterns are buckets.
+        let copy = unsafe { there.read_volatile() };
+        copy.free_abandoned(copy.tags.load());
+        Some(copy)
     }
 
     /// Frees what an agent has left unfinished that was ended in the middle of it. Programs claim

@@ -1,7 +1,8 @@
-//! Handles of a loaded object's maps, one type for each kind; named as the table of maps has
-//! them.
+//! Handles of maps, of a loaded object or pinned ones; one type for each kind, named as the table
+//! of maps has them.
 
 use std::marker::PhantomData;
+use std::path::Path;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{IterableMap as _, Map, MapData};
@@ -10,12 +11,35 @@ use proxy_ebpf::layout::{Allowed, MapSpec};
 
 use super::elements::{Indexed, Keyed};
 use super::mapped::MappedArray;
-use super::{MapError, MapSizes, batch};
+use super::{MapError, batch};
 
-/// A handle that is made of a map of the object.
+/// Where maps are.
+pub(super) trait MapSource {
+    /// A map by its name.
+    fn take(&mut self, name: &'static str) -> Result<Map, MapError>;
+}
+
+impl MapSource for Ebpf {
+    fn take(&mut self, name: &'static str) -> Result<Map, MapError> {
+        self.take_map(name).ok_or(MapError::Missing(name))
+    }
+}
+
+/// A folder of pinned maps.
+pub(super) struct PinnedFolder<'a>(pub(super) &'a Path);
+
+impl MapSource for PinnedFolder<'_> {
+    fn take(&mut self, name: &'static str) -> Result<Map, MapError> {
+        MapData::from_pin(self.0.join(name))
+            .and_then(Map::from_map_data)
+            .map_err(|source| MapError::Open { map: name, source })
+    }
+}
+
+/// A handle that is made of a map.
 pub(super) trait Open: Sized {
-    /// Takes a map out of the object.
-    fn open(object: &mut Ebpf, spec: MapSpec, sizes: MapSizes) -> Result<Self, MapError>;
+    /// Opens a map that is there.
+    fn open(from: &mut impl MapSource, spec: MapSpec) -> Result<Self, MapError>;
 }
 
 /// A hash table.
@@ -35,9 +59,9 @@ impl<K: Pod, V: Pod> Hash<K, V> {
 }
 
 impl<K: Pod, V: Pod> Open for Hash<K, V> {
-    fn open(object: &mut Ebpf, spec: MapSpec, _: MapSizes) -> Result<Self, MapError> {
+    fn open(from: &mut impl MapSource, spec: MapSpec) -> Result<Self, MapError> {
         let name = spec.name;
-        let map = take(object, name)?.try_into().map_err(failed(name))?;
+        let map = from.take(name)?.try_into().map_err(failed(name))?;
         Ok(Self { name, map })
     }
 }
@@ -60,6 +84,29 @@ impl<K: Pod, V: Pod> Keyed<K, V> for Hash<K, V> {
     }
 }
 
+impl<K: Pod, V: Pod> Hash<K, V> {
+    /// How many elements there is room for.
+    pub(super) fn capacity(&self) -> Result<u64, MapError> {
+        let info = self.map.map().info().map_err(failed(self.name))?;
+        Ok(info.max_entries().into())
+    }
+}
+
+/// A map that may not be there, and then is empty.
+impl<K, V, M: Keyed<K, V>> Keyed<K, V> for Option<M> {
+    fn insert(&mut self, key: K, value: V) -> Result<(), MapError> {
+        self.as_mut().map_or(Ok(()), |map| map.insert(key, value))
+    }
+
+    fn remove(&mut self, key: K) -> Result<(), MapError> {
+        self.as_mut().map_or(Ok(()), |map| map.remove(key))
+    }
+
+    fn for_each(&self, take: impl FnMut(K, V)) -> Result<(), MapError> {
+        self.as_ref().map_or(Ok(()), |map| map.for_each(take))
+    }
+}
+
 /// A trie of prefixes, of which only their presence counts. A key is behind its length in
 /// bits.
 pub(super) struct Trie<K, V> {
@@ -68,9 +115,9 @@ pub(super) struct Trie<K, V> {
 }
 
 impl<K: Pod, V: Pod> Open for Trie<K, V> {
-    fn open(object: &mut Ebpf, spec: MapSpec, _: MapSizes) -> Result<Self, MapError> {
+    fn open(from: &mut impl MapSource, spec: MapSpec) -> Result<Self, MapError> {
         let name = spec.name;
-        let map = take(object, name)?.try_into().map_err(failed(name))?;
+        let map = from.take(name)?.try_into().map_err(failed(name))?;
         Ok(Self { name, map })
     }
 }
@@ -108,10 +155,10 @@ impl<V: Pod> Array<V> {
 }
 
 impl<V: Pod> Open for Array<V> {
-    fn open(object: &mut Ebpf, spec: MapSpec, _: MapSizes) -> Result<Self, MapError> {
+    fn open(from: &mut impl MapSource, spec: MapSpec) -> Result<Self, MapError> {
         let array = Self {
             name: spec.name,
-            map: take(object, spec.name)?,
+            map: from.take(spec.name)?,
             _element: PhantomData,
         };
         array.elements()?;
@@ -138,9 +185,9 @@ impl<V: Pod> Indexed<V> for Array<V> {
 }
 
 impl<V: Pod> Open for MappedArray<V> {
-    fn open(object: &mut Ebpf, spec: MapSpec, sizes: MapSizes) -> Result<Self, MapError> {
-        match take(object, spec.name)? {
-            Map::Array(data) => Self::new(spec.name, data, sizes.of(spec.size)),
+    fn open(from: &mut impl MapSource, spec: MapSpec) -> Result<Self, MapError> {
+        match from.take(spec.name)? {
+            Map::Array(data) => Self::new(spec.name, data),
             _ => Err(MapError::Missing(spec.name)),
         }
     }
@@ -158,10 +205,6 @@ impl<V: Pod> Indexed<V> for MappedArray<V> {
     fn copy(&self) -> Result<Vec<V>, MapError> {
         Self::copy(self, self.len())
     }
-}
-
-fn take(object: &mut Ebpf, name: &'static str) -> Result<Map, MapError> {
-    object.take_map(name).ok_or(MapError::Missing(name))
 }
 
 fn failed(name: &'static str) -> impl FnOnce(aya::maps::MapError) -> MapError {

@@ -3,11 +3,14 @@
 use std::net::IpAddr;
 
 use aya::maps::{MapData, PerCpuArray};
-use proxy_ebpf::layout::{Counter, Liveness, NatPort, Port, SlotPair, Traffic, V4, V6, maps};
+use proxy_ebpf::layout::{
+    Counter, Liveness, NatPort, Port, ServiceName, SlotPair, Traffic, V4, V6, maps,
+};
 
 use super::backend_state::Sockets;
-use super::elements::{Elements, apply, content};
+use super::elements::{Elements, Keyed, ReadElements, apply, content};
 use super::filter::{Filter, FilterRepairs};
+use super::handles::Hash;
 use super::mapped::MappedArray;
 use super::table::{FamilyElements, FamilyMaps};
 use super::{MapError, Maps, Readable};
@@ -21,6 +24,7 @@ pub struct KernelMaps {
     pub(super) slots: MappedArray<SlotPair>,
     pub(super) nat_ports: MappedArray<NatPort>,
     pub(super) service_traffic: MappedArray<Traffic>,
+    pub(super) service_names: Hash<u32, ServiceName>,
     pub(super) sockets: Sockets,
     pub(super) counters: PerCpuArray<MapData, u64>,
     pub(super) filter: Filter,
@@ -119,7 +123,7 @@ impl Readable for KernelMaps {
     }
 }
 
-impl Elements for KernelMaps {
+impl ReadElements for KernelMaps {
     fn v4(&mut self) -> &mut impl FamilyElements<V4> {
         &mut self.v4
     }
@@ -128,6 +132,17 @@ impl Elements for KernelMaps {
         &mut self.v6
     }
 
+    fn service_names(&mut self) -> &mut impl Keyed<u32, ServiceName> {
+        &mut self.service_names
+    }
+
+    fn slots(&self, count: u32) -> Result<Vec<u32>, MapError> {
+        let pairs = self.slots.copy(count.div_ceil(2))?;
+        Ok(pairs.iter().flat_map(|pair| pair.0).collect())
+    }
+}
+
+impl Elements for KernelMaps {
     fn add_to_filter(&mut self, write: &Write) -> Result<(), MapError> {
         self.filter.set_for(write)
     }
@@ -145,10 +160,5 @@ impl Elements for KernelMaps {
 
     fn set_service_traffic(&mut self, service: u32, traffic: Traffic) -> Result<(), MapError> {
         self.service_traffic.set(service, traffic)
-    }
-
-    fn slots(&self, count: u32) -> Result<Vec<u32>, MapError> {
-        let pairs = self.slots.copy(count.div_ceil(2))?;
-        Ok(pairs.iter().flat_map(|pair| pair.0).collect())
     }
 }

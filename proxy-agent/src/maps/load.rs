@@ -107,7 +107,7 @@ fn load_adopted(sizes: MapSizes, scope: SocketScope, folder: &Path) -> Result<Lo
     FlowTable::<V4>::of_pin(folder, maps::FLOWS_V4)?.free_abandoned()?;
     FlowTable::<V6>::of_pin(folder, maps::FLOWS_V6)?.free_abandoned()?;
     let object = create(sizes, scope, seed, Some(folder))?;
-    Loaded::new(object, sizes, seed, Origin::Adopted)
+    Loaded::new(object, seed, Origin::Adopted)
 }
 
 /// Loads the programs with new maps that hold what the last agent's do.
@@ -122,7 +122,7 @@ fn load_migrated(
     let predecessor = Predecessor::migrate(folder, layout, &object, seed)?;
     pin(&object, pins)?;
     info!("map sizes or their layout changed; migrating the previous agent's maps");
-    let mut loaded = Loaded::new(object, sizes, seed, Origin::Adopted)?;
+    let mut loaded = Loaded::new(object, seed, Origin::Adopted)?;
     loaded.predecessor = Some(predecessor);
     Ok(loaded)
 }
@@ -142,7 +142,7 @@ pub fn load_new(
     if let Some(pins) = pins {
         pin(&object, pins)?;
     }
-    Loaded::new(object, sizes, seed, Origin::New)
+    Loaded::new(object, seed, Origin::New)
 }
 
 /// Pins the maps in the place of any that are pinned.
@@ -187,24 +187,20 @@ fn create(
 }
 
 impl Loaded {
-    fn new(
-        mut object: Ebpf,
-        sizes: MapSizes,
-        seed: FlowSeed,
-        origin: Origin,
-    ) -> Result<Self, MapError> {
+    fn new(mut object: Ebpf, seed: FlowSeed, origin: Origin) -> Result<Self, MapError> {
         let lasting = LastingMaps::of(&object)?;
         let records = RecordTables::of(&object)?;
         let netfilter_flows = NetfilterFlows::of(&object, seed)?;
-        let mut shared = SharedMaps::open(&mut object, sizes)?;
+        let mut shared = SharedMaps::open(&mut object)?;
         shared.flow_seed.set(0, seed)?;
         let maps = KernelMaps {
-            v4: FamilyMaps::<V4>::open(&mut object, sizes)?,
-            v6: FamilyMaps::<V6>::open(&mut object, sizes)?,
+            v4: FamilyMaps::<V4>::open(&mut object)?,
+            v6: FamilyMaps::<V6>::open(&mut object)?,
             slots: shared.slots,
             nat_ports: shared.nat_ports,
             service_traffic: shared.service_traffic,
-            sockets: Sockets::of(&mut object, sizes)?,
+            service_names: shared.service_names,
+            sockets: Sockets::open(&mut object)?,
             counters: counters(&mut object)?,
             filter: Filter::of(&object, shared.filter)?,
         };

@@ -29,8 +29,11 @@ impl<T: Pod> MappedArray<T> {
     /// (`array_map_alloc`, kernel/bpf/arraymap.c).
     const STRIDE: usize = size_of::<T>().next_multiple_of(8);
 
-    /// Maps the beginning of an array of `elements` elements.
-    pub(super) fn new(name: &'static str, map: MapData, elements: u32) -> Result<Self, MapError> {
+    /// Maps the beginning of an array.
+    pub(super) fn new(name: &'static str, map: MapData) -> Result<Self, MapError> {
+        let info = map.info();
+        let info = info.map_err(|source| MapError::Write { map: name, source })?;
+        let elements = info.max_entries();
         let mut array = Self {
             name,
             map,

@@ -4,8 +4,10 @@
 //! real thing; `FakeMaps` (feature `test-util`) keeps the same content in memory, where
 //! the packet pipeline can run against it in tests.
 
+mod affinity_record;
 mod backend_state;
 mod batch;
+mod capabilities;
 mod clock;
 mod devices;
 mod elements;
@@ -13,6 +15,7 @@ mod error;
 #[cfg(feature = "test-util")]
 mod fake;
 mod filter;
+mod flow_record;
 mod flow_seed;
 mod flow_table;
 mod flows;
@@ -29,6 +32,7 @@ mod object;
 mod opt_out;
 mod pending;
 mod pinned_link;
+mod pinned_maps;
 mod pins;
 mod program_rejection;
 mod programs;
@@ -40,6 +44,7 @@ mod table;
 mod translate;
 mod writer;
 
+pub use affinity_record::AffinityRecord;
 pub use backend_state::BackendState;
 pub use clock::now;
 pub use devices::EdgeDevices;
@@ -48,6 +53,7 @@ pub use error::MapError;
 #[cfg(feature = "test-util")]
 pub use fake::FakeMaps;
 pub use filter::FilterRepairs;
+pub use flow_record::FlowRecord;
 pub use flows::{RecordTables, RecordUsage};
 pub use grace::synchronize_rcu;
 pub use kernel::KernelMaps;
@@ -58,6 +64,7 @@ pub use netfilter_flows::NetfilterFlows;
 pub use object::{SocketScope, object};
 pub use opt_out::{Cgroup, OptOutCgroups};
 pub(crate) use pinned_link::replace;
+pub use pinned_maps::{PinnedMaps, PinnedMapsError};
 pub use pins::{PinError, Pins, is_bpffs};
 pub use program_rejection::ProgramRejection;
 pub(crate) use program_rejection::running_kernel;

@@ -221,6 +221,20 @@ impl Pins {
     }
 }
 
+/// The layout versions of which maps are pinned in the BPF file system at `bpffs`, with their
+/// folders.
+pub(super) fn pinned_versions(bpffs: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
+    let mut versions = Vec::new();
+    for entry in fs::read_dir(bpffs.join(FOLDER))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let version = name.and_then(|name| name.strip_prefix(MAPS)?.parse().ok());
+        versions.extend(version.map(|version| (version, path)));
+    }
+    versions.sort_unstable();
+    Ok(versions)
+}
+
 /// Whether `path` is in a BPF file system.
 pub fn is_bpffs(path: &Path) -> io::Result<bool> {
     Ok(statfs(path)?.filesystem_type() == BPF_FS_MAGIC)

@@ -1,16 +1,15 @@
 //! What follows from the table of maps: handles of those that the agent writes, and the
 //! operations on them, in the kernel and in memory.
 
-use aya::Ebpf;
 use proxy_ebpf::layout::{
     Allowed, Backend, ClusterIp, EdgeDevice, FlowSeed, Frontend, FrontendKey, Liveness, NatPort,
-    NodeAddress, Settings, SlotPair, SourceRange, Traffic, V4, V6, maps,
+    NodeAddress, ServiceName, Settings, SlotPair, SourceRange, Traffic, V4, V6, maps,
 };
 
+use super::MapError;
 use super::elements::{Indexed, Keyed};
-use super::handles::{Array, Hash, Open, Trie};
+use super::handles::{Array, Hash, MapSource, Open, Trie};
 use super::mapped::MappedArray;
-use super::{MapError, MapSizes};
 
 /// The operations on a kind of map.
 macro_rules! operations {
@@ -61,9 +60,9 @@ macro_rules! written_by_the_agent {
         }
 
         impl SharedMaps {
-            /// Takes them out of the object.
-            pub(super) fn open(object: &mut Ebpf, sizes: MapSizes) -> Result<Self, MapError> {
-                Ok(Self { $($shared: Open::open(object, maps::$name, sizes)?,)* })
+            /// Opens them.
+            pub(super) fn open(from: &mut impl MapSource) -> Result<Self, MapError> {
+                Ok(Self { $($shared: Open::open(from, maps::$name)?,)* })
             }
         }
     };
@@ -76,9 +75,9 @@ macro_rules! written_by_the_agent {
             type A = $address;
 
             impl FamilyMaps<A> {
-                /// Takes them out of the object.
-                pub(super) fn open(object: &mut Ebpf, sizes: MapSizes) -> Result<Self, MapError> {
-                    Ok(Self { $($field: Open::open(object, maps::$name, sizes)?,)* })
+                /// Opens them.
+                pub(super) fn open(from: &mut impl MapSource) -> Result<Self, MapError> {
+                    Ok(Self { $($field: Open::open(from, maps::$name)?,)* })
                 }
             }
 

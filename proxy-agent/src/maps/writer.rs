@@ -55,7 +55,7 @@ impl<M: Maps> Writer<M> {
 
     /// Makes a write, unless something is pending that has to be written before: then it is
     /// pending as well, as it is when it fails. One that is pending for the same element is
-    /// forgotten: it would come after what is newer.
+    /// forgotten: it would come after what is newer. What may be lost never waits.
     pub fn write_after(&mut self, after: &After, write: Write) {
         let group = match after {
             After::Groups(groups) => groups.first().copied(),
@@ -63,7 +63,7 @@ impl<M: Maps> Writer<M> {
         };
         if !self.pending.delays(after, &write.element()) && self.make(&write, group) {
             self.pending.forget(&write.element());
-        } else {
+        } else if !write.may_be_lost() {
             self.pending.push(after, write);
         }
         self.update_pending_since();

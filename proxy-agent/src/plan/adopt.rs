@@ -15,6 +15,7 @@ use proxy_ebpf::layout::{Frontend as Value, Span, backend_flags, frontend_flags}
 use super::builder::PlanBuilder;
 use super::content::{Content, Element};
 use super::flags;
+use super::names;
 use super::planner::{Planner, at};
 use super::pool::{Backends, IdAllocator, QuarantinedBackend};
 use super::programmed::Programmed;
@@ -47,12 +48,18 @@ pub(super) struct Unclaimed {
     backends: Vec<(SocketAddr, u32)>,
     source_ranges: Vec<(u32, IpNet)>,
     services: Vec<u32>,
+    names: BTreeMap<u32, Arc<str>>,
 }
 
 impl Unclaimed {
     /// Whether a frontend is in the kernel and nobody's.
     pub(super) fn has_frontend(&self, id: &FrontendId) -> bool {
         self.frontends.contains_key(id)
+    }
+
+    /// An id has another name now.
+    pub(super) fn forget_name(&mut self, service: u32) {
+        self.names.remove(&service);
     }
 
     /// Takes over a single frontend; whether it was there.
@@ -153,11 +160,19 @@ impl Planner {
     }
 
     /// Gives a port that is planned for the first time what was adopted for it.
-    pub(super) fn claim(&mut self, name: &PortName, frontends: &[Frontend]) {
+    pub(super) fn claim(
+        &mut self,
+        name: &PortName,
+        frontends: &[Frontend],
+        draft: &mut PlanBuilder<'_>,
+    ) {
         if self.ports.contains_key(name) {
             return;
         }
         if let Some(port) = self.unclaimed.take_port(name, frontends) {
+            if self.unclaimed.names.remove(&port.service) != Some(names::text(name)) {
+                draft.name(port.service, name);
+            }
             let name = Arc::new(name.clone());
             self.tables.replace(&name.service, 0, port.table_slots());
             for frontend in &port.frontends {
@@ -191,6 +206,9 @@ impl Planner {
         }
         for service in unclaimed.services {
             draft.end_service(None, service);
+        }
+        for service in unclaimed.names.into_keys() {
+            draft.write_other(Write::RemoveServiceName { service });
         }
     }
 }
@@ -352,6 +370,7 @@ impl<'a> Adoption<'a> {
         // Of a port in the other family the number is not free.
         services.retain(|service| !self.unclaimed.ports.contains_key(service));
         self.unclaimed.services.extend(services);
+        self.unclaimed.names.clone_from(&self.content.service_names);
     }
 }
 

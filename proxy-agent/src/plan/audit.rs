@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::content::{Content, Element};
 use super::flags;
+use super::names;
 use super::planner::{Planner, at};
 use super::programmed::Programmed;
 use super::write::{BackendEntry, FrontendId, Write};
@@ -29,6 +30,7 @@ impl Planner {
         }
         self.audit_source_ranges(content, &mut repairs);
         self.audit_frontends(content, &mut repairs);
+        self.audit_names(content, &mut repairs);
         repairs
     }
 
@@ -92,6 +94,18 @@ impl Planner {
         for (service, range) in found.difference(&wanted).copied() {
             repairs.push(Write::RemoveSourceRange { service, range });
         }
+    }
+
+    fn audit_names(&self, content: &Content, repairs: &mut Vec<Write>) {
+        let mut found = content.service_names.clone();
+        for (name, port) in &self.ports {
+            let (service, name) = (port.service, names::text(name));
+            if found.remove(&service).as_ref() != Some(&name) {
+                repairs.push(Write::ServiceName { service, name });
+            }
+        }
+        let others = found.into_keys();
+        repairs.extend(others.map(|service| Write::RemoveServiceName { service }));
     }
 
     fn audit_frontends(&self, content: &Content, repairs: &mut Vec<Write>) {

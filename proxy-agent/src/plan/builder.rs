@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use proxy_ebpf::layout::Span;
 
 use super::group::{After, Group};
+use super::names;
 use super::outcome::{CapacityError, FullMap, Plan, Retired, RetiredElements};
 use super::write::{FrontendId, Write};
 use crate::model::desired::PortName;
@@ -86,6 +87,13 @@ impl<'a> PlanBuilder<'a> {
         (self.write)(&After::port(service), write);
     }
 
+    /// A Service port's name, for which nothing waits.
+    pub(super) fn name(&mut self, service: u32, name: &PortName) {
+        let name = names::text(name);
+        let write = Write::ServiceName { service, name };
+        (self.write)(&After::Groups(vec![write.group()]), write);
+    }
+
     /// A write that takes away what was nobody's.
     pub(super) fn write_other(&mut self, write: Write) {
         (self.write)(&After::All, write);
@@ -139,7 +147,9 @@ impl<'a> PlanBuilder<'a> {
 
     /// The end of a Service port's id.
     pub(super) fn end_service(&mut self, owner: Option<u32>, service: u32) {
-        self.ends(owner).retired.services.push(service);
+        let ends = self.ends(owner);
+        ends.writes.push(Write::RemoveServiceName { service });
+        ends.retired.services.push(service);
     }
 
     /// Makes the writes that were held back.

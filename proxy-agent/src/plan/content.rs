@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use proxy_ebpf::layout::{Frontend, Settings, Span, V4, V6};
@@ -20,6 +21,8 @@ pub struct Content {
     pub slots: Vec<u32>,
     /// Ranges of sources by IP family and Service port id.
     pub source_ranges: Vec<(u32, IpNet)>,
+    /// What Service ports are called, by their ids.
+    pub service_names: BTreeMap<u32, Arc<str>>,
     /// ClusterIPs that some Service has.
     pub cluster_ips: BTreeSet<IpAddr>,
     /// Addresses on which NodePorts answer.

@@ -15,6 +15,7 @@ mod content;
 mod flags;
 mod group;
 pub mod maglev;
+mod names;
 mod outcome;
 mod planner;
 mod pool;

@@ -252,7 +252,7 @@ impl Planner {
     }
 
     fn attempt(&mut self, name: &PortName, desired: &DesiredPort, draft: &mut PlanBuilder<'_>) {
-        self.claim(name, &desired.frontends);
+        self.claim(name, &desired.frontends, draft);
         if let Err((full, needs)) = self.set(name, desired, draft) {
             draft.refuse(name, full);
             self.waiting.insert(name.clone(), needs);
@@ -321,6 +321,8 @@ impl Planner {
         };
         if old.is_none() {
             draft.write(service, Write::Service { service });
+            draft.name(service, &name);
+            self.unclaimed.forget_name(service);
         }
         let backends = self.change_backends(family, service, old.as_ref(), desired, draft);
         let (cluster, slots) = slots::of(desired, algorithm, &backends);

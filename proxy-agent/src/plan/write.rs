@@ -1,6 +1,7 @@
 //! What the plan asks the maps to do.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -70,6 +71,18 @@ pub enum Write {
     },
     /// A Service port's id begins a life.
     Service {
+        /// The id.
+        service: u32,
+    },
+    /// Says what the Service port of an id is called.
+    ServiceName {
+        /// The id.
+        service: u32,
+        /// The name.
+        name: Arc<str>,
+    },
+    /// Takes such a name away.
+    RemoveServiceName {
         /// The id.
         service: u32,
     },
@@ -168,6 +181,8 @@ pub enum WrittenElement {
     Backend(Family, u32),
     /// A Service port's id.
     Service(u32),
+    /// The name of a Service port, by its id.
+    ServiceName(u32),
     /// A run of slots, by its first one.
     Slots(u32),
     /// A frontend.
@@ -186,6 +201,31 @@ pub enum WrittenElement {
     Settings(Family),
 }
 
+impl fmt::Display for WrittenElement {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Backend(family, index) => write!(out, "backend {index} of {family}"),
+            Self::Service(id) => write!(out, "counters of Service port {id}"),
+            Self::ServiceName(id) => write!(out, "name of Service port {id}"),
+            Self::Slots(first) => write!(out, "slots from {first}"),
+            Self::Frontend(id) => {
+                let end = SocketAddr::new(id.address, id.port);
+                write!(out, "frontend {end}/{}", id.protocol)
+            }
+            Self::SourceRange(id, range) => {
+                write!(out, "source range {range} of Service port {id}")
+            }
+            Self::ClusterIp(address) => write!(out, "ClusterIP {address}"),
+            Self::NodeAddress(address) => write!(out, "node address {address}"),
+            Self::DeviceAddress(device, family) => {
+                write!(out, "{family} address of device {device}")
+            }
+            Self::NatPorts => out.write_str("source ports"),
+            Self::Settings(family) => write!(out, "settings of {family}"),
+        }
+    }
+}
+
 impl Write {
     /// The group of a write that no plan says more of.
     pub fn group(&self) -> Group {
@@ -199,6 +239,28 @@ impl Write {
         }
     }
 
+    /// Whether nothing depends on it: where a map refuses it, the next audit writes it again.
+    pub fn may_be_lost(&self) -> bool {
+        matches!(
+            self,
+            Self::ServiceName { .. } | Self::RemoveServiceName { .. }
+        )
+    }
+
+    /// Whether it takes something away.
+    pub fn is_removal(&self) -> bool {
+        matches!(
+            self,
+            Self::RemoveServiceName { .. }
+                | Self::RemoveFrontend { .. }
+                | Self::EndBackend { .. }
+                | Self::RemoveSourceRange { .. }
+                | Self::RemoveClusterIp { .. }
+                | Self::RemoveNodeAddress { .. }
+                | Self::RemoveDeviceAddress { .. }
+        )
+    }
+
     /// What it is about.
     pub fn element(&self) -> WrittenElement {
         match self {
@@ -207,6 +269,9 @@ impl Write {
             }
             Self::EndBackend { family, index, .. } => WrittenElement::Backend(*family, *index),
             Self::Service { service } => WrittenElement::Service(*service),
+            Self::ServiceName { service, .. } | Self::RemoveServiceName { service } => {
+                WrittenElement::ServiceName(*service)
+            }
             Self::Slots { start, .. } => WrittenElement::Slots(*start),
             Self::Frontend { id, .. } | Self::RemoveFrontend { id } => {
                 WrittenElement::Frontend(*id)

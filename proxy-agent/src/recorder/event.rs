@@ -1,5 +1,6 @@
 //! What an Event says.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -34,6 +35,15 @@ pub enum Regarding {
     Node(String),
     /// A Service.
     Service(ObjectName),
+}
+
+impl fmt::Display for Regarding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(name) => write!(out, "node {name}"),
+            Self::Service(name) => name.fmt(out),
+        }
+    }
 }
 
 /// How serious an Event is.

@@ -11,7 +11,7 @@ use crate::attach::device::{host_frontends, local_addresses};
 use crate::attach::{Attacher, DeviceWatch, DeviceWatchError, ReconcileOutcome, ReconcileScope};
 use crate::maps::KernelMaps;
 use crate::model::object::Family;
-use crate::status::DevicesReport;
+use crate::status::{DeviceReport, DevicesReport};
 
 /// How long devices wait for the node's object, by which uplinks are told from Pods' devices.
 /// Whoever may not read it is served all the same.
@@ -130,6 +130,11 @@ impl Interfaces {
             with_xdp: self.attacher.with_xdp(),
             failing_for: self.attacher.failing_for(),
         }
+    }
+
+    /// How each edge device is served.
+    pub(super) fn device_reports(&self) -> Vec<DeviceReport> {
+        self.attacher.device_reports()
     }
 
     /// Ends; what is pinned is left to the next agent.

@@ -57,7 +57,7 @@ use liveness::LivenessWatch;
 use notifiers::Notifiers;
 use objects::{Changes, SourceTask};
 use pace::SyncPacer;
-use reports::Reports;
+use reports::{Attachments, Reports};
 use sockets::SocketPathController;
 use start::HealthServer;
 use succession::Predecessor;
@@ -123,7 +123,8 @@ impl Runtime {
                 () = self.signals.next() => break,
                 ended = self.source.next() => return ended.context("the source of objects ended"),
                 Some(query) = self.reports.next() => {
-                    self.reports.answer(query, &mut self.agent, self.interfaces.report());
+                    let attachments = Attachments::of(&self.interfaces, &self.sockets);
+                    self.reports.answer(query, &mut self.agent, &attachments);
                 }
                 retired = self.grace.next() => self.agent.reclaim(retired),
                 () = self.pace.next() => self.program().await,
@@ -140,7 +141,9 @@ impl Runtime {
                 () = self.sockets.next() => self.sockets.find_pods(),
                 () = self.liveness.next() => self.review_liveness(),
                 _ = self.review.tick() => self.review().await,
-                _ = self.audit.tick() => self.agent.audit(),
+                _ = self.audit.tick() => {
+                    self.agent.audit();
+                }
             }
         }
         Box::pin(self.end()).await;
@@ -157,18 +160,19 @@ impl Runtime {
             succeeded,
             configuration,
             interfaces,
+            sockets,
             // Answers health checks until it is dropped.
             notifiers: _notifiers,
             ..
         } = self;
         drop(source);
-        let devices = interfaces.report();
+        let attachments = Attachments::of(&interfaces, &sockets);
         interfaces.stop();
         if let Some(bpffs) = &configuration.settings().own.bpffs {
             let it = Predecessor {
                 agent,
                 reports,
-                devices,
+                attachments,
                 signals,
                 succeeded,
             };
@@ -186,6 +190,8 @@ impl Runtime {
             self.interfaces
                 .reconcile(&mut self.agent, ReconcileScope::All)
                 .await;
+            // What was found is programmed, or known to be there, without waiting for a review.
+            self.pace.request();
         }
         self.notifiers.update_health_checks(&mut self.agent).await;
         if let Some(health) = self.health.take_if(|_| self.agent.is_programmed()) {

@@ -3,11 +3,32 @@
 use proxy_ebpf::layout::Counter;
 use tokio::sync::{mpsc, watch};
 
+use super::interfaces::Interfaces;
+use super::sockets::SocketPathController;
 use super::traffic;
 use crate::agent::Agent;
 use crate::maps::{KernelMaps, RecordUsage};
 use crate::serve::ReportRequest;
-use crate::status::{CounterValue, Detail, DevicesReport, Report};
+use crate::status::{
+    CounterValue, Detail, Details, DeviceReport, DevicesReport, Report, SocketPathReport,
+};
+
+/// What is attached where.
+pub(super) struct Attachments {
+    summary: DevicesReport,
+    devices: Vec<DeviceReport>,
+    socket_path: SocketPathReport,
+}
+
+impl Attachments {
+    pub(super) fn of(interfaces: &Interfaces, sockets: &SocketPathController) -> Self {
+        Self {
+            summary: interfaces.report(),
+            devices: interfaces.device_reports(),
+            socket_path: sockets.report(),
+        }
+    }
+}
 
 /// The requests, and what the agent itself does not know.
 pub(super) struct Reports {
@@ -33,9 +54,9 @@ impl Reports {
         &self,
         query: ReportRequest,
         agent: &mut Agent<KernelMaps>,
-        devices: DevicesReport,
+        attachments: &Attachments,
     ) {
-        let report = self.report(query.detail, agent, devices);
+        let report = self.report(query.detail, agent, attachments);
         // Who asked may have gone.
         let _ = query.answer.send(report);
     }
@@ -44,8 +65,9 @@ impl Reports {
         &self,
         detail: Detail,
         agent: &mut Agent<KernelMaps>,
-        devices: DevicesReport,
+        attachments: &Attachments,
     ) -> Report {
+        let audit = (detail == Detail::Audit).then(|| agent.audit());
         let counters = Counter::ALL.into_iter().filter_map(|(counter, name)| {
             Some(CounterValue {
                 counter,
@@ -54,10 +76,19 @@ impl Reports {
             })
         });
         let counters = counters.collect();
-        let mut report = agent.report(devices, counters);
+        let mut report = agent.report(attachments.summary, counters);
         report.records = self.records.borrow().clone();
-        if detail == Detail::Metrics {
-            report.traffic = traffic::read(agent);
+        report.audit = audit;
+        match detail {
+            Detail::Metrics => report.traffic = traffic::read(agent),
+            Detail::Status => {
+                report.details = Some(Details {
+                    devices: attachments.devices.clone(),
+                    socket_path: attachments.socket_path.clone(),
+                    ..agent.details()
+                });
+            }
+            Detail::Health | Detail::Audit => {}
         }
         report
     }

@@ -14,6 +14,7 @@ use crate::attach::{Attacher, SocketPath, pod_cgroups, scope};
 use crate::config::{ProxyAgentSettings, SocketPathMode};
 use crate::host::{self, ConnectedSocket};
 use crate::maps::{BackendState, KernelMaps, OptOutCgroups, SocketScope};
+use crate::status::SocketPathReport;
 
 /// How often the cgroup of a Pod is looked for that is not there yet.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -32,6 +33,7 @@ pub(super) struct SocketPathController {
     /// What could not be attached, and is retried.
     pending: Option<Wanted>,
     path: Option<SocketPath>,
+    report: SocketPathReport,
     left_out: OptOutCgroups,
     /// The Pods that want to be left out.
     pods: BTreeSet<Arc<str>>,
@@ -64,6 +66,11 @@ impl SocketPathController {
             }),
             pending: None,
             path: None,
+            report: SocketPathReport {
+                cgroup: None,
+                mode: settings.socket_path.name(),
+                why: Some("it waits for the first state".to_owned()),
+            },
             left_out,
             pods: BTreeSet::new(),
             found: 0,
@@ -100,6 +107,7 @@ impl SocketPathController {
         attacher: &mut Attacher,
     ) {
         if wanted.mode == SocketPathMode::Off {
+            self.report.why = Some("the setting socketPath".to_owned());
             info!(
                 "socket path is off; the host reaches Services only where its packets leave by an uplink"
             );
@@ -108,12 +116,16 @@ impl SocketPathController {
                 Ok(path) => {
                     let cgroup = path.cgroup().display();
                     info!(whose = wanted.mode.name(), %cgroup, "socket path attached");
+                    self.report.cgroup = Some(path.cgroup().to_owned());
+                    self.report.why = None;
                     self.path = Some(path);
                     return self.find_pods();
                 }
                 Err(error) => {
                     let is_retryable = error.is_retryable();
-                    wanted.report(format!("{:#}", anyhow::Error::from(error)), agent);
+                    let reason = format!("{:#}", anyhow::Error::from(error));
+                    self.report.why = Some(reason.clone());
+                    wanted.report(reason, agent);
                     self.pending = is_retryable.then_some(wanted);
                 }
             }
@@ -121,6 +133,11 @@ impl SocketPathController {
         if let Err(error) = attacher.detach_from_sockets() {
             warn!("{error}");
         }
+    }
+
+    /// How sockets are served.
+    pub(super) fn report(&self) -> SocketPathReport {
+        self.report.clone()
     }
 
     /// Returns when the cgroups of Pods are to be looked for again. Safe to cancel.

@@ -141,7 +141,7 @@ fn answer_probes(
     reports: &ReportClient,
 ) {
     if let Some(socket) = &settings.own.probe_socket {
-        tokio::spawn(serve::probes(socket.clone(), before, reports.clone()));
+        tokio::spawn(serve::local(socket.clone(), before, reports.clone()));
     }
 }
 

@@ -10,10 +10,10 @@ use tokio::time::{interval, sleep};
 use tracing::{info, warn};
 
 use super::Signals;
-use super::reports::Reports;
+use super::reports::{Attachments, Reports};
 use crate::agent::Agent;
 use crate::maps::{KernelMaps, Standby};
-use crate::status::DevicesReport;
+use crate::status::Detail;
 
 /// How long the next agent may take: to load its programs, and to list the objects. Below the
 /// Pod's grace period.
@@ -29,7 +29,7 @@ const LAST_ANSWERS: Duration = Duration::from_millis(200);
 pub(super) struct Predecessor {
     pub(super) agent: Agent<KernelMaps>,
     pub(super) reports: Reports,
-    pub(super) devices: DevicesReport,
+    pub(super) attachments: Attachments,
     pub(super) signals: Signals,
     pub(super) succeeded: watch::Sender<bool>,
 }
@@ -47,7 +47,7 @@ impl Predecessor {
             () = sleep(LIMIT) => {
                 warn!(seconds = LIMIT.as_secs(), "the next agent does not answer yet; exiting");
             }
-            () = answer(&mut self.reports, &mut self.agent, self.devices) => {}
+            () = answer(&mut self.reports, &mut self.agent, &self.attachments) => {}
         }
     }
 }
@@ -62,9 +62,12 @@ async fn give_way(bpffs: &Path, succeeded: &watch::Sender<bool>) {
     sleep(LAST_ANSWERS).await;
 }
 
-async fn answer(reports: &mut Reports, agent: &mut Agent<KernelMaps>, devices: DevicesReport) {
+async fn answer(reports: &mut Reports, agent: &mut Agent<KernelMaps>, attachments: &Attachments) {
     while let Some(query) = reports.next().await {
-        reports.answer(query, agent, devices);
+        // The maps are the next agent's.
+        if query.detail != Detail::Audit {
+            reports.answer(query, agent, attachments);
+        }
     }
     pending::<()>().await;
 }

@@ -159,6 +159,8 @@ pub(super) mod tests {
             counters: Vec::new(),
             records: RecordUsage::default(),
             traffic: Vec::new(),
+            details: None,
+            audit: None,
         }
     }
 

@@ -34,7 +34,7 @@ const MAX_OF_SOURCE: usize = 128;
 const MAX_HEAD: usize = 16 * 1024;
 
 /// How long a client may take for the head of a request, or be silent before it.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections that wait in the kernel to be accepted; Go has `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;

@@ -1,5 +1,5 @@
 //! What the agent says of itself: health for load balancers and metrics for Prometheus over
-//! HTTP, its condition for probes over a Unix socket.
+//! HTTP, its condition for probes and its status for operators over a Unix socket.
 //!
 //! A request asks the agent's own loop for a [`Report`] and answers with that. So
 //! what is said is never stale, and an agent whose loop hangs is not healthy: it
@@ -7,8 +7,9 @@
 
 mod health;
 mod listener;
+mod local;
+mod local_client;
 mod metrics;
-mod probe;
 mod service_health;
 
 use std::net::SocketAddr;
@@ -21,7 +22,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
 
-pub use probe::{ProbeError, ask, probes};
+pub use local::local;
+pub use local_client::{LocalError, audit, condition, status};
 pub use service_health::{ListenError, ServiceHealth};
 
 use crate::metrics::Metrics;

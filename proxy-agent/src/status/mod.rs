@@ -1,9 +1,17 @@
-//! The agent's status, as metrics and health checks report it.
+//! The agent's status, as metrics, health checks and operators see it.
+
+mod details;
+mod document;
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use proxy_ebpf::layout::{Counter, Traffic};
+
+pub use details::{
+    AuditReport, Details, DeviceReport, DeviceRole, Difference, Refusal, Refusals, SocketPathReport,
+};
+pub use document::{Map, Refused, Server, SocketPath, StatusDocument, Sync};
 
 use crate::choice::choice;
 use crate::maps::RecordUsage;
@@ -45,6 +53,10 @@ pub struct Report {
     pub records: RecordUsage,
     /// What was translated, where there was something; only for [`Detail::Metrics`].
     pub traffic: Vec<PortTraffic>,
+    /// What operators want to know; only for [`Detail::Status`].
+    pub details: Option<Details>,
+    /// What an audit has found; only for [`Detail::Audit`].
+    pub audit: Option<AuditReport>,
 }
 
 /// How much a report has.
@@ -54,6 +66,10 @@ pub enum Detail {
     Health,
     /// All that is measured.
     Metrics,
+    /// What operators want to know.
+    Status,
+    /// An audit, made for this report.
+    Audit,
 }
 
 /// What was translated for one Service port.

@@ -7,7 +7,7 @@ use proxy_agent::agent::Agent;
 use proxy_agent::maps::{FakeMaps, MapError, Maps, Readable};
 use proxy_agent::model::object::{Change, ObjectName, Service};
 use proxy_agent::plan::{Content, Write};
-use proxy_ebpf::layout::{Frontend, FrontendKey, Port, Range, V4, protocol};
+use proxy_ebpf::layout::{Frontend, FrontendKey, Port, Range, ServiceName, V4, protocol};
 
 use crate::objects::{agent, service, slice};
 
@@ -47,6 +47,7 @@ fn shown(maps: &Shared) -> Vec<String> {
             .map(|it| format!("{it:?}"))
             .collect(),
         vec![
+            format!("{:?}", content.service_names),
             format!("{:?}", content.slots),
             format!("{:?}", content.cluster_ips),
             format!("{:?}", content.node_addresses),
@@ -96,7 +97,7 @@ type Drift = fn(&mut FakeMaps);
 
 #[test]
 fn what_somebody_else_wrote_is_mended() {
-    let drifts: [(&str, Drift); 16] = [
+    let drifts: [(&str, Drift); 18] = [
         ("nothing", |_| {}),
         ("a frontend is gone", |maps| {
             maps.v4.frontends.remove(&frontend());
@@ -142,6 +143,12 @@ fn what_somebody_else_wrote_is_mended() {
             let (prefix, mut range) = *maps.v4.source_ranges.iter().next().unwrap();
             range.service += 1;
             maps.v4.source_ranges.insert((prefix, range));
+        }),
+        ("a name is gone", |maps| {
+            maps.service_names.clear();
+        }),
+        ("a name too many", |maps| {
+            maps.service_names.insert(7, ServiceName::new("any/thing"));
         }),
         ("a ClusterIP is gone", |maps| {
             maps.v4.cluster_ips.clear();

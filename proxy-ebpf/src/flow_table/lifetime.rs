@@ -93,6 +93,11 @@ impl Timeouts {
         idle.wrapping_add(1) > timeout
     }
 
+    /// Ticks until a record is over that was used this long ago.
+    pub fn left(&self, flags: u32, idle: u32) -> u32 {
+        self.of(flags).saturating_sub(idle)
+    }
+
     /// Whether another flow can have the translated tuple of one that was used this long ago: it
     /// is over, and its endpoint has forgotten it. A SYN to a socket in TIME-WAIT may be taken for
     /// a late segment, by its timestamp (RFC 7323, section 5), and be lost.

@@ -29,6 +29,8 @@ pub struct Memory<A> {
     pub settings: Settings<A>,
     /// `FLOWS_*`; a bucket takes memory when it is asked for.
     pub flows: Vec<OnceCell<Box<Bucket<A>>>>,
+    /// What is in a bucket before, by its index: nothing, unless it is a copy of another table.
+    pub read_bucket: Box<dyn Fn(u32) -> Bucket<A>>,
     /// `NEW_FLOW_*`
     pub new_flow: RefCell<NewFlow<A>>,
     /// The bits of `FILTER` that programs have set.
@@ -78,6 +80,8 @@ pub struct Shared {
     pub service_traffic: RefCell<BTreeMap<u32, Traffic>>,
     /// `FILTER`, where somebody keeps it; else each bit is set that is needed.
     pub filter: RefCell<Option<HashSet<FilterBits>>>,
+    /// `FILTER` as it is in the kernel, in place of the above; empty where it is not known.
+    pub filter_words: RefCell<Vec<u64>>,
     /// What was asked of the kernel, that is, of these maps and the world, and how often.
     pub calls: RefCell<BTreeMap<Call, u32>>,
     /// `COUNTERS`
@@ -99,6 +103,7 @@ impl Default for Shared {
             nat_ports: RefCell::default(),
             service_traffic: RefCell::default(),
             filter: RefCell::default(),
+            filter_words: RefCell::default(),
             calls: RefCell::default(),
             counters: RefCell::default(),
             now: Cell::new(1),
@@ -121,6 +126,7 @@ impl<A: Address> Default for Memory<A> {
                 ..Settings::default()
             },
             flows: buckets(BUCKETS),
+            read_bucket: Box::new(|_| Bucket::default()),
             new_flow: RefCell::default(),
             flow_bits: RefCell::default(),
             cluster_ips: HashSet::default(),
@@ -256,6 +262,9 @@ fn matches<A: Address>(prefix: u32, range: &SourceRange<A>, source: &SourceRange
 impl<A: Address> Tables<A> for Memory<A> {
     fn filter_matches(&self, bits: FilterBits) -> bool {
         self.call(Call::Array);
+        if let Some(word) = self.shared.filter_words.borrow().get(bits.word as usize) {
+            return bits.are_in(*word);
+        }
         match &*self.shared.filter.borrow() {
             Some(kept) => kept.contains(&bits),
             None => {
@@ -335,8 +344,9 @@ impl<A: Address> Tables<A> for Memory<A> {
     fn bucket(&self, place: Place) -> Option<&Bucket<A>> {
         self.call(Call::Array);
         let count = u32::try_from(self.flows.len()).ok()?;
-        let bucket = self.flows.get(place.bucket(count) as usize)?;
-        Some(bucket.get_or_init(Box::default))
+        let index = place.bucket(count);
+        let bucket = self.flows.get(index as usize)?;
+        Some(bucket.get_or_init(|| Box::new((self.read_bucket)(index))))
     }
 
     fn store_new_flow(&self, flow: &NewFlow<A>) {
@@ -354,6 +364,10 @@ impl<A: Address> Tables<A> for Memory<A> {
         self.flow_bits.borrow_mut().insert(bits);
         if let Some(kept) = &mut *self.shared.filter.borrow_mut() {
             kept.insert(bits);
+        }
+        let mut words = self.shared.filter_words.borrow_mut();
+        if let Some(word) = words.get_mut(bits.word as usize) {
+            *word |= bits.mask;
         }
     }
 

@@ -65,6 +65,9 @@ macro_rules! for_each_map {
                 /// that is replaced has its id for a moment more
                 service_traffic: SERVICE_TRAFFIC = MappedArray(Traffic),
                     MapSize::Twice(SizeSetting::Frontends), Carried;
+                /// Service port id → its name for people, "namespace/name:port"; no program reads it
+                service_names: SERVICE_NAMES = Hash(u32 => ServiceName),
+                    MapSize::Twice(SizeSetting::Frontends), CarriedIfThere;
                 /// ids of the cgroups of Pods that opted out
                 left_out: LEFT_OUT = Hash(u64 => u32), MapSize::Fixed(layout::LEFT_OUT_PODS),
                     Carried;

@@ -47,5 +47,7 @@ pub use packet::headers::{FragmentHeader, Headers, IpHeaderFields, Skip};
 pub use packet::icmp::{IcmpMessage, Quote, Quoted};
 pub use packet::parse::{ethernet, parse};
 pub use packet::version::IpVersion;
+#[cfg(any(test, feature = "host"))]
+pub use service::seen::{Seen, look_up};
 pub use tables::Tables;
 pub use verdict::{Client, Verdict};

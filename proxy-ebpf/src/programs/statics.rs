@@ -7,7 +7,8 @@ use aya_ebpf::maps::{
 use proxy_ebpf::layout::{
     Affinity, AffinityKey, Allowed, Answers, Backend, Bucket, ClusterIp, EdgeDevice, FlowSeed,
     Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NatPort, NewFlow, NodeAddress,
-    Settings, SlotPair, SocketKey, SocketRecord, SourceRange, Traffic, Tuple, V4, V6, maps,
+    ServiceName, Settings, SlotPair, SocketKey, SocketRecord, SourceRange, Traffic, Tuple, V4, V6,
+    maps,
 };
 
 use crate::fib::FibLookup;

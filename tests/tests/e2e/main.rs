@@ -19,6 +19,7 @@ mod links;
 mod metrics;
 mod mistakes;
 mod networks;
+mod operator;
 mod path_mtu;
 mod peers;
 mod policies;

@@ -33,7 +33,7 @@ pub(crate) struct Lasting {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<String>,
     /// Behind the agent: it ends first.
-    bpffs: Bpffs,
+    pub(crate) bpffs: Bpffs,
     pub(crate) world: Arc<World>,
 }
 
@@ -105,7 +105,7 @@ impl Lasting {
     }
 
     /// What bpftool says on node 1.
-    fn bpftool(&self, arguments: &[&str]) -> Result<Vec<u8>> {
+    pub(crate) fn bpftool(&self, arguments: &[&str]) -> Result<Vec<u8>> {
         let node = &self.world.cluster.nodes[0].namespace;
         let mut bpftool = node.command_with(Some(&self.bpffs), "bpftool");
         let output = bpftool.args(arguments).output().context("bpftool")?;
@@ -268,9 +268,9 @@ fn other_map_sizes_are_taken_up_by_a_restart_with_all_connections() -> Result<()
     Ok(())
 }
 
-/// An agent of an older version has maps of the same layout, and no filter.
+/// An agent of an older version has maps of the same layout, and no filter or names.
 #[test]
-fn maps_without_a_filter_are_taken_up_by_a_restart_with_all_connections() -> Result<()> {
+fn maps_without_a_filter_or_names_are_taken_up_by_a_restart_with_all_connections() -> Result<()> {
     let mut it = Lasting::new(&[])?;
     it.add_mirror()?;
     let pods = [(2, 1), (1, 1)];
@@ -282,11 +282,22 @@ fn maps_without_a_filter_are_taken_up_by_a_restart_with_all_connections() -> Res
 
     it.end(End::Stopped)?;
     let maps = format!("proxy-agent/maps-{VERSION}");
-    std::fs::remove_file(it.bpffs.path().join(&maps).join("FILTER"))?;
+    for map in ["FILTER", "SERVICE_NAMES"] {
+        std::fs::remove_file(it.bpffs.path().join(&maps).join(map))?;
+    }
     it.start()?;
     let asked = open.iter_mut().map(Conversation::ask);
     assert_eq!(asked.collect::<Result<Vec<_>>>()?, before);
-    assert!(it.bpffs.list(&maps)?.contains(&"FILTER".to_owned()));
+    let pinned = it.bpffs.list(&maps)?;
+    assert!(
+        ["FILTER", "SERVICE_NAMES"]
+            .iter()
+            .all(|map| pinned.contains(&(*map).to_owned()))
+    );
+    let names = format!("/sys/fs/bpf/{maps}/SERVICE_NAMES");
+    let names: Value =
+        serde_json::from_slice(&it.bpftool(&["-j", "map", "dump", "pinned", &names])?)?;
+    assert!(names.as_array().is_some_and(|it| !it.is_empty()), "{names}");
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! Requests, counted and measured by the names that client-go has for it
 //! (`component-base/metrics/prometheus/restclient/metrics.go`).
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -24,6 +25,18 @@ const NO_ANSWER: &str = "<error>";
 pub struct RequestMetrics {
     requests: IntCounterVec,
     duration: HistogramVec,
+    contact: Arc<Mutex<Option<ServerContact>>>,
+}
+
+/// How the API server was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerContact {
+    /// Its address.
+    pub host: String,
+    /// When it last answered.
+    pub last_answer: Option<SystemTime>,
+    /// Since when it has not answered, or has refused.
+    pub failing_since: Option<SystemTime>,
 }
 
 impl Default for RequestMetrics {
@@ -41,6 +54,7 @@ impl Default for RequestMetrics {
         Self {
             requests: IntCounterVec::new(requests, &["code", "method", "host"]).expect(well_formed),
             duration: HistogramVec::new(duration, &["verb", "host"]).expect(well_formed),
+            contact: Arc::default(),
         }
     }
 }
@@ -60,6 +74,30 @@ impl RequestMetrics {
         self.requests
             .with_label_values(&[&*code, method, host])
             .inc();
+        self.note_contact(host, status);
+    }
+
+    fn note_contact(&self, host: &str, status: Option<u16>) {
+        let now = SystemTime::now();
+        let mut contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner);
+        let contact = contact.get_or_insert_default();
+        host.clone_into(&mut contact.host);
+        if status.is_some() {
+            contact.last_answer = Some(now);
+        }
+        // What asks wrongly, or for what there is not, is no fault of the server.
+        let is_refused = matches!(status, None | Some(401 | 403 | 429 | 500..));
+        if is_refused {
+            contact.failing_since.get_or_insert(now);
+        } else {
+            contact.failing_since = None;
+        }
+    }
+
+    /// How the server was; none where it was not asked.
+    pub fn contact(&self) -> Option<ServerContact> {
+        let contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner);
+        contact.clone()
     }
 
     /// A request that is no watch took so long.
@@ -126,4 +164,23 @@ fn host(uri: &Uri) -> String {
 fn is_watch(uri: &Uri) -> bool {
     let query = uri.query().unwrap_or_default();
     query.split('&').any(|parameter| parameter == "watch=true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_fails_while_it_does_not_answer_or_refuses() {
+        let metrics = RequestMetrics::default();
+        assert_eq!(metrics.contact(), None);
+        let is_failing = |status| {
+            metrics.ended("GET", "192.0.2.1:6443", status);
+            metrics.contact().unwrap().failing_since.is_some()
+        };
+        assert!(!is_failing(Some(200)));
+        assert!(is_failing(None) && is_failing(Some(403)) && is_failing(Some(503)));
+        // A list that is too old is asked for anew.
+        assert!(!is_failing(Some(410)));
+    }
 }

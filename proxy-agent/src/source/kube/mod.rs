@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use crate::model::object::Change;
 
 pub(crate) use client::Connection;
-pub use measured::RequestMetrics;
+pub use measured::{RequestMetrics, ServerContact};
 pub(crate) use pace::Backoff;
 pub use pace::RetryPolicy;
 use reflector::Reflector;

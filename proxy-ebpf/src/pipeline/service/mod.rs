@@ -4,4 +4,6 @@ mod affinity;
 pub(crate) mod frontend;
 mod liveness;
 pub(crate) mod pick;
+#[cfg(any(test, feature = "host"))]
+pub(crate) mod seen;
 pub(crate) mod source;

@@ -111,15 +111,16 @@ pub(crate) fn remaining_span(Span { start, len }: Span) -> Option<Span> {
 
 /// Endpoints that a connection may go to.
 #[derive(Clone, Copy)]
-struct Set {
-    span: Span,
+pub(crate) struct Set {
+    /// Where their backends' indices are.
+    pub(crate) span: Span,
     /// The bit of [`backend_flags`] that its members have.
     member: u16,
 }
 
 /// The set that this client's connection picks from; never empty.
 #[inline(always)]
-fn endpoint_set(frontend: &Frontend, client: Client) -> Result<Set, Counter> {
+pub(crate) fn endpoint_set(frontend: &Frontend, client: Client) -> Result<Set, Counter> {
     let cluster = Set {
         span: frontend.cluster,
         member: backend_flags::IN_CLUSTER_SET,

@@ -1,0 +1,210 @@
+//! What commands print for a fixed state, as the files in `tests/operator` have it. With
+//! `UPDATE_GOLDEN` in the environment the files are written.
+
+mod fixture;
+
+use std::path::Path;
+
+use fixture::{
+    NOW, copies, explained, maps, objects, open_flows, question, records, state, status,
+};
+
+use super::list::{Format, List, Row};
+use crate::agent::Agent;
+use crate::config::Settings;
+use crate::inspect::summary::MapsSummary;
+use crate::inspect::{Filter, Names, affinity, backends, flows, services};
+use crate::maps::{AffinityRecord, FakeMaps, Readable as _};
+use crate::model::object::Protocol;
+use crate::status::StatusDocument;
+
+fn printed<R: Row>(rows: &[R], format: Format) -> String {
+    let mut out = Vec::new();
+    let mut list = List::new::<R>(&mut out, format).unwrap();
+    for row in rows {
+        list.push(row).unwrap();
+    }
+    list.finish().unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// Compares with a file, or writes it.
+fn check(name: &str, found: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/operator");
+    let file = folder.join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, found).unwrap();
+    }
+    let expected = std::fs::read_to_string(&file).unwrap_or_default();
+    assert_eq!(found, expected, "{}", file.display());
+}
+
+fn check_all<R: Row>(name: &str, rows: &[R]) {
+    let table = printed(rows, Format::Table);
+    check(&format!("{name}.txt"), &table);
+    assert!(table.lines().all(|it| it.chars().count() <= 120), "{table}");
+    check(&format!("{name}-wide.txt"), &printed(rows, Format::Wide));
+    let json = printed(rows, Format::Json);
+    check(&format!("{name}.json"), &json);
+    let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(document["items"].as_array().unwrap().len(), rows.len());
+}
+
+#[test]
+fn services_are_printed_with_their_frontends() {
+    let state = state(&mut maps());
+    check_all("services", &services::list(&state, &Filter::default()));
+    let filter = Filter {
+        port: Some(30_080),
+        ..Filter::default()
+    };
+    let found = services::list(&state, &filter);
+    assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[test]
+fn backends_are_printed_with_what_becomes_of_connections() {
+    let state = state(&mut maps());
+    check_all(
+        "backends",
+        &backends::list(&state, &Filter::default(), true),
+    );
+    let filter = Filter {
+        service: Some("default/web".parse().unwrap()),
+        ..Filter::default()
+    };
+    assert_eq!(backends::list(&state, &filter, false).len(), 3);
+}
+
+#[test]
+fn flows_are_printed_once_each() {
+    let (state, copies) = open_flows(maps());
+    let reader = flows::Reader {
+        names: Names::new(&state.content.service_names),
+        timeouts: copies.0.settings.timeouts,
+        now: NOW,
+        all: false,
+    };
+    let records = records(&copies);
+    let rows = |filter: &Filter| -> Vec<_> {
+        let rows = records.iter().filter_map(|it| reader.row(it, filter));
+        rows.collect()
+    };
+    check_all("flows", &rows(&Filter::default()));
+    let of_dns = Filter {
+        service: Some("kube-system/kube-dns".parse().unwrap()),
+        ..Filter::default()
+    };
+    assert_eq!(rows(&of_dns).len(), 1);
+}
+
+#[test]
+fn affinity_is_printed_while_it_lasts() {
+    let (state, copies) = open_flows(maps());
+    let known = copies.1.affinity.borrow();
+    let records: Vec<_> = known
+        .iter()
+        .map(|(key, value)| AffinityRecord::of(key, *value))
+        .collect();
+    let rows = |now: u32| -> Vec<_> {
+        let reader = affinity::Reader::new(&state, now);
+        let rows = records.iter();
+        rows.filter_map(|it| reader.row(it, &Filter::default(), false))
+            .collect()
+    };
+    check_all("affinity", &rows(NOW + 100));
+    assert_eq!(rows(NOW + 1000), []);
+}
+
+#[test]
+fn explanations_say_what_the_pipeline_does() {
+    let state = state(&mut maps());
+    for (name, question) in [
+        (
+            "explain-cluster-ip",
+            question("10.244.1.9:40000", "10.96.0.10:80", Protocol::Tcp),
+        ),
+        (
+            "explain-not-allowed",
+            question("192.0.2.99:40000", "198.51.100.1:80", Protocol::Tcp),
+        ),
+        (
+            "explain-no-endpoints",
+            question("10.244.1.9:40000", "10.96.0.11:80", Protocol::Tcp),
+        ),
+        (
+            "explain-udp",
+            question(
+                "[fd00:10:244:1::9]:42000",
+                "[fd00:10:96::a]:53",
+                Protocol::Udp,
+            ),
+        ),
+        (
+            "explain-no-service",
+            question("10.244.1.9:40000", "192.0.2.200:80", Protocol::Tcp),
+        ),
+    ] {
+        let explanation = explained(question, &state, copies);
+        let json = serde_json::to_string_pretty(&explanation).unwrap();
+        check(&format!("{name}.json"), &(json + "\n"));
+        check(&format!("{name}.txt"), &super::explain::text(&explanation));
+    }
+}
+
+#[test]
+fn the_status_is_one_screen() {
+    let status = status();
+    let mut text = String::new();
+    super::status::text(&status, &mut text).unwrap();
+    check("status.txt", &text);
+    assert!(text.lines().all(|it| it.chars().count() <= 120), "{text}");
+    let json = serde_json::to_string_pretty(&status).unwrap();
+    check("status.json", &(json.clone() + "\n"));
+    assert_eq!(
+        serde_json::from_str::<StatusDocument>(&json).unwrap(),
+        status
+    );
+}
+
+#[test]
+fn without_an_agent_the_maps_say_what_is_programmed() {
+    let content = maps().read().unwrap();
+    let capacities = [("FRONTENDS_V4", 8), ("BACKENDS_V4", 6), ("SLOTS", 1024)];
+    let summary = MapsSummary::of(&content, &capacities);
+    let mut text = String::new();
+    super::status::maps_text(&summary, &mut text).unwrap();
+    check("status-no-agent.txt", &text);
+    let json = serde_json::to_string_pretty(&summary).unwrap();
+    check("status-no-agent.json", &(json + "\n"));
+}
+
+#[test]
+fn differences_are_printed_with_what_was_done() {
+    let mut agent = Agent::new("here", &Settings::default(), FakeMaps::default());
+    agent.apply(objects());
+    agent.program();
+    while let Some(retired) = agent.take_retired() {
+        agent.reclaim(retired);
+    }
+    assert_eq!(agent.audit().differences, []);
+    let maps = agent.maps_mut();
+    maps.service_names.clear();
+    let stray = std::net::Ipv4Addr::new(10, 96, 0, 99);
+    maps.v4.cluster_ips.insert(stray.into());
+    let mut found = agent.audit().differences;
+    found.sort_by(|a, b| a.element.cmp(&b.element));
+    check_all("verify", &found);
+    assert_eq!(agent.audit().count, 0);
+}
+
+#[test]
+fn an_explanation_knows_the_flow_that_is_there() {
+    let state = state(&mut maps());
+    let asked = question("10.244.1.9:40000", "10.96.0.10:80", Protocol::Tcp);
+    let explanation = explained(asked, &state, || open_flows(maps()).1);
+    let flow = explanation.flow.unwrap();
+    assert_eq!((flow.client, flow.kind), (asked.source, "nat"));
+    let path = &explanation.paths[0];
+    assert_eq!(Some(path.destination), flow.endpoint);
+}
