@@ -150,7 +150,7 @@ fn values_get_to_where_they_belong() {
     let mut values = values();
     values["image"] = json!({"repository": "registry.example/proxy-agent", "tag": "9"});
     values["apiServer"] = json!("https://192.0.2.1:6443");
-    values["maxUnavailable"] = json!(1);
+    values["maxSurge"] = json!(1);
     values["resources"] = json!({"limits": {"cpu": "1"}});
     values["proxyAgentConfiguration"]["natPorts"] = json!("61000-65535");
     let mut objects = rendered(&values);
@@ -159,7 +159,7 @@ fn values_get_to_where_they_belong() {
     let server = &objects["ConfigMap"]["data"]["apiServer"];
     assert_eq!(server, "https://192.0.2.1:6443");
     let spec = &objects["DaemonSet"]["spec"];
-    assert_eq!(spec["updateStrategy"]["rollingUpdate"]["maxUnavailable"], 1);
+    assert_eq!(spec["updateStrategy"]["rollingUpdate"]["maxSurge"], 1);
     let pod = &spec["template"]["spec"];
     for container in [&pod["initContainers"][0], &pod["containers"][0]] {
         assert_eq!(container["image"], "registry.example/proxy-agent:9");

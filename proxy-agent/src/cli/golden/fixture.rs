@@ -212,6 +212,9 @@ pub(super) fn open_flows(maps: FakeMaps) -> (State, Copies) {
     (state, copies)
 }
 
+/// Where TCP's sequence number is in a frame of IPv4.
+const SEQUENCE_NUMBER: usize = 14 + 20 + 4;
+
 fn send(question: &Question, copies: &Copies) {
     let client = if question.source.to_string().starts_with("203") {
         Client::Outside
@@ -219,6 +222,10 @@ fn send(question: &Question, copies: &Copies) {
         Client::Pod
     };
     let mut frame = Frame(question.first_packet());
+    if question.protocol == Protocol::Tcp {
+        // Another SYN than that of an explanation, which would be taken for the same again.
+        frame.0[SEQUENCE_NUMBER] ^= 1;
+    }
     run(
         &mut frame,
         Hook::Ingress(client),
