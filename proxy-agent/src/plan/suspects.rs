@@ -112,7 +112,7 @@ impl Observed {
     fn is_unanswered(&self, tick: u32) -> bool {
         let liveness = self.current();
         liveness.unanswered >= UNANSWERED
-            && tick.wrapping_sub(liveness.unanswered_at) <= RECENT
+            && is_recent(liveness, tick)
             && (liveness.answered_at == 0 || liveness.answered_at != tick)
     }
 
@@ -124,6 +124,11 @@ impl Observed {
         let answered_at = self.current().answered_at;
         answered_at != 0 && tick.wrapping_sub(answered_at) <= OTHERS_ANSWERED
     }
+}
+
+/// Whether the last connection without an answer says something of now.
+fn is_recent(liveness: Liveness, tick: u32) -> bool {
+    tick.wrapping_sub(liveness.unanswered_at) <= RECENT
 }
 
 impl Suspects {
@@ -234,7 +239,9 @@ impl Suspects {
             return Some(Step::Avoid);
         };
         let liveness = it.current();
-        if liveness.unanswered == 0 && liveness.state == liveness_state::USED {
+        let is_answered = liveness.unanswered == 0 && liveness.state == liveness_state::USED;
+        // Nobody has found it so for long: perhaps only sockets connect, whose answers are not seen.
+        if is_answered || !is_recent(liveness, now.tick) {
             self.all.remove(&key);
             return Some(Step::Use);
         }

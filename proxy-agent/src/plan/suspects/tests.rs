@@ -130,6 +130,20 @@ fn trials_become_ever_more_seldom() {
 }
 
 #[test]
+fn a_suspicion_ends_that_nothing_has_confirmed_for_long() {
+    let mut port = Port::new(2);
+    port.answer(1);
+    (0..3).for_each(|_| port.leave_unanswered(0));
+    assert_eq!(port.review(), [(0, Step::Avoid)]);
+    port.wait(50_000);
+    port.review();
+    assert_eq!(port.suspects.len(), 1);
+    port.wait(20_000);
+    assert_eq!(port.review(), [(0, Step::Use)]);
+    assert_eq!(port.review(), []);
+}
+
+#[test]
 fn a_set_of_which_more_than_half_would_be_suspect_is_used_whole() {
     let mut port = Port::new(4);
     port.answer(3);
