@@ -137,8 +137,7 @@ impl ReadElements for KernelMaps {
     }
 
     fn slots(&self, count: u32) -> Result<Vec<u32>, MapError> {
-        let pairs = self.slots.copy(count.div_ceil(2))?;
-        Ok(pairs.iter().flat_map(|pair| pair.0).collect())
+        self.slots.halves(count)
     }
 }
 

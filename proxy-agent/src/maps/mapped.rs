@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use aya::Pod;
 use aya::maps::MapData;
+use proxy_ebpf::layout::SlotPair;
 
 use super::MapError;
 
@@ -103,6 +104,14 @@ impl<T: Pod> MappedArray<T> {
         }
         // SAFETY: the element lies within the mapping.
         Ok(unsafe { self.mapping.start.as_ptr().add(offset) }.cast())
+    }
+}
+
+impl MappedArray<SlotPair> {
+    /// Copies the first `count` slots out, and perhaps one more: two are in an element.
+    pub(super) fn halves(&self, count: u32) -> Result<Vec<u32>, MapError> {
+        let pairs = self.copy(count.div_ceil(2))?;
+        Ok(pairs.iter().flat_map(|pair| pair.0).collect())
     }
 }
 
