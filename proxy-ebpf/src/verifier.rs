@@ -23,13 +23,13 @@ pub fn hide_offset(offset: usize, any: usize, limit: usize) -> usize {
 
 /// Returns `value`; the compiler does not duplicate the code after it per branch.
 #[inline(always)]
-pub(crate) fn barrier_var<T>(value: T) -> T {
+pub fn barrier_var<T>(value: T) -> T {
     black_box(value)
 }
 
 /// All bits, if a number is zero; else none: for what would be a branch.
 #[inline(always)]
-pub(crate) fn all_ones_if_zero(number: u32) -> u32 {
+pub fn all_ones_if_zero(number: u32) -> u32 {
     // Hidden, since the compiler would make a branch of it again.
     let number = barrier_var(number);
     ((number | number.wrapping_neg()) >> 31).wrapping_sub(1)
@@ -37,6 +37,6 @@ pub(crate) fn all_ones_if_zero(number: u32) -> u32 {
 
 /// The bits of one number where the mask has them, and else of the other.
 #[inline(always)]
-pub(crate) const fn choose(mask: u32, one: u32, other: u32) -> u32 {
+pub const fn choose(mask: u32, one: u32, other: u32) -> u32 {
     other ^ (mask & (one ^ other))
 }

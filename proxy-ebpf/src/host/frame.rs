@@ -1,7 +1,7 @@
 //! A packet in plain memory.
 
 use crate::layout::Bytes;
-use crate::pipeline::{ChecksumScope, Delta, Packet};
+use crate::pipeline::{Delta, Packet, PseudoHeader, TransportChecksum, TupleDelta};
 
 /// A packet in plain memory, with complete checksums, of whose IPv6 extension headers so
 /// many are walked through.
@@ -43,7 +43,16 @@ impl<const MAX_EXTENSION_HEADERS: usize> Packet for Frame<MAX_EXTENSION_HEADERS>
         self.adjust(offset, |sum| delta.apply(sum))
     }
 
-    fn adjust_tcp_checksum(&mut self, offset: usize, delta: Delta, _: ChecksumScope) -> Option<()> {
+    fn adjust_transport_checksum(
+        &mut self,
+        checksum: TransportChecksum,
+        delta: TupleDelta,
+        _: PseudoHeader,
+    ) -> Option<()> {
+        self.adjust(checksum.offset, |sum| checksum.after(delta.whole(), sum))
+    }
+
+    fn adjust_header_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
         self.adjust(offset, |sum| delta.apply(sum))
     }
 
@@ -87,9 +96,5 @@ impl<const MAX_EXTENSION_HEADERS: usize> Packet for Frame<MAX_EXTENSION_HEADERS>
         }
         self.0.drain(network..network + length);
         Some(())
-    }
-
-    fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, _: ChecksumScope) -> Option<()> {
-        self.adjust(offset, |sum| delta.apply_to_udp(sum))
     }
 }

@@ -32,7 +32,7 @@ mod service;
 mod tables;
 mod verdict;
 
-pub use crate::verifier::hide_offset;
+pub use crate::verifier::{all_ones_if_zero, barrier_var, choose, hide_offset};
 pub use answer::Reason;
 pub use context::Context;
 pub use flow::capabilities::{AllCapabilities, HookCapabilities, MasqueradeSource};
@@ -40,8 +40,8 @@ pub use hooks::{
     SockAddr, Socket, SocketTables, SocketVerdict, on_bind, on_connect, on_getpeername, on_recvmsg,
     on_release, on_release_udp, on_sendmsg,
 };
-pub use packet::access::{ChecksumScope, Packet};
-pub use packet::checksum::Delta;
+pub use packet::access::{Packet, PseudoHeader};
+pub use packet::checksum::{Delta, TransportChecksum, TupleDelta};
 pub use packet::hash::Hash;
 pub use packet::headers::{FragmentHeader, Headers, IpHeaderFields, Skip};
 pub use packet::icmp::{IcmpMessage, Quote, Quoted};

@@ -9,13 +9,16 @@ use aya_ebpf::bindings::{
     BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
 };
 use aya_ebpf::helpers::generated::{
-    bpf_csum_update, bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_adjust_room,
-    bpf_skb_change_head, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
-    bpf_skb_store_bytes, bpf_skb_vlan_pop,
+    bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_head,
+    bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes,
+    bpf_skb_vlan_pop,
 };
 use aya_ebpf::programs::TcContext;
 use proxy_ebpf::layout::{Bytes, LinkAddress, Span};
-use proxy_ebpf::pipeline::{ChecksumScope, Client, Delta, Packet};
+use proxy_ebpf::pipeline::{
+    Client, Delta, Packet, PseudoHeader, TransportChecksum, TupleDelta, all_ones_if_zero,
+    barrier_var, choose,
+};
 
 use crate::maps::edge_device;
 use crate::mark;
@@ -242,6 +245,29 @@ impl<const MAX_EXTENSION_HEADERS: usize> Skb<MAX_EXTENSION_HEADERS> {
         }
     }
 
+    /// Where a value lies, if all of it is in the linear part.
+    #[inline(always)]
+    fn at<T: Bytes>(&self, offset: usize) -> Option<*mut T> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        // SAFETY: fields of the context.
+        let (data, end) = unsafe { ((*self.raw).data as usize, (*self.raw).data_end as usize) };
+        let start = data + offset;
+        (start + size_of::<T>() <= end).then_some(start as *mut T)
+    }
+
+    /// Where a value of a header lies that was parsed: its offset is known to be in bounds. The
+    /// verifier does not know of this place what the compiler knows of the one that was read;
+    /// and a comparison in place of the mask would have it tell apart every way to the offset.
+    #[inline(always)]
+    fn header_at<T: Bytes>(&self, offset: usize) -> Option<*mut T> {
+        // SAFETY: fields of the context.
+        let (data, end) = unsafe { ((*self.raw).data as usize, (*self.raw).data_end as usize) };
+        let start = data + (barrier_var(offset) & MAX_OFFSET);
+        (start + size_of::<T>() <= end).then_some(start as *mut T)
+    }
+
     /// Reads a value by a helper: in the midst of a program, where the verifier would have to
     /// know the offset of a direct access on every way there.
     #[inline(always)]
@@ -261,39 +287,38 @@ impl<const MAX_EXTENSION_HEADERS: usize> Skb<MAX_EXTENSION_HEADERS> {
         }
     }
 
+    /// Has the kernel adjust a checksum for a change of addresses, or of bytes that belong to the
+    /// header itself.
     #[inline(always)]
-    fn adjust_transport(
+    fn adjust_checksum(
         &mut self,
         offset: usize,
-        delta: Delta,
-        covers: ChecksumScope,
-        more: u64,
+        delta: u32,
+        covers: PseudoHeader,
+        flags: u64,
     ) -> Option<()> {
-        let (offset, to) = (offset as u32, u64::from(delta.raw()));
-        // SAFETY: the helpers check the offset.
-        unsafe {
-            match covers {
-                ChecksumScope::Header => {
-                    succeeded(bpf_l4_csum_replace(self.raw, offset, 0, to, more))
-                }
-                ChecksumScope::Ipv4PseudoHeader => {
-                    let flags = more | u64::from(BPF_F_PSEUDO_HDR);
-                    succeeded(bpf_l4_csum_replace(self.raw, offset, 0, to, flags))
-                }
-                ChecksumScope::Ipv6PseudoHeader => {
-                    let flags = more | u64::from(BPF_F_PSEUDO_HDR);
-                    if bpf_l4_csum_replace(self.raw, offset, 0, to, flags | BPF_F_IPV6) == 0 {
-                        return Some(());
-                    }
-                    succeeded(bpf_l4_csum_replace(self.raw, offset, 0, to, flags))?;
-                    // The helper took the delta from a sum over the whole packet,
-                    // as is right for IPv4: give it back. Without such a sum this
-                    // fails and changes nothing.
-                    bpf_csum_update(self.raw, delta.raw());
-                    Some(())
-                }
-            }
+        if covers == PseudoHeader::Ipv4 {
+            return self.replace_checksum(offset, delta, flags);
         }
+        let is_done = self.replace_checksum(offset, delta, flags | BPF_F_IPV6);
+        if is_done.is_some() {
+            return Some(());
+        }
+        self.replace_checksum(offset, delta, flags)?;
+        // The helper took the change of addresses from a sum over the whole packet, as is right
+        // for IPv4: give it back.
+        let given = delta & !all_ones_if_zero((flags & u64::from(BPF_F_PSEUDO_HDR)) as u32);
+        // SAFETY: fails, and changes nothing, where there is no such sum.
+        unsafe { bpf_csum_update(self.raw, given) };
+        Some(())
+    }
+
+    #[inline(always)]
+    fn replace_checksum(&mut self, offset: usize, delta: u32, flags: u64) -> Option<()> {
+        // SAFETY: the helper checks the offset.
+        succeeded(unsafe {
+            bpf_l4_csum_replace(self.raw, offset as u32, 0, u64::from(delta), flags)
+        })
     }
 }
 
@@ -312,18 +337,9 @@ impl<const MAX_EXTENSION_HEADERS: usize> Packet for Skb<MAX_EXTENSION_HEADERS> {
 
     #[inline(always)]
     fn read<T: Bytes>(&self, offset: usize) -> Option<T> {
-        if offset > MAX_OFFSET {
-            return None;
-        }
-        // SAFETY: the verifier proves the bounds from this very check. The targets
-        // of eBPF that Kubernetes runs on load words from any address.
-        unsafe {
-            let start = (*self.raw).data as usize + offset;
-            if start + size_of::<T>() > (*self.raw).data_end as usize {
-                return None;
-            }
-            Some(*(start as *const T))
-        }
+        // SAFETY: the verifier proves the bounds from the check in `at`. The targets of eBPF
+        // that Kubernetes runs on load words from any address.
+        self.at::<T>(offset).map(|value| unsafe { *value })
     }
 
     #[inline(always)]
@@ -341,31 +357,67 @@ impl<const MAX_EXTENSION_HEADERS: usize> Packet for Skb<MAX_EXTENSION_HEADERS> {
     }
 
     #[inline(always)]
+    fn write_header<T: Bytes>(&mut self, offset: usize, value: &T) -> Option<()> {
+        let place = self.header_at::<T>(offset)?;
+        // SAFETY: as in `read`, and `value` has no padding.
+        unsafe { *place = *value };
+        Some(())
+    }
+
+    /// By way of the buffer: nobody keeps account of what lies there.
+    #[inline(always)]
+    fn forget_origin(&mut self, offset: usize) -> usize {
+        // SAFETY: a field of the context that belongs to its programs.
+        unsafe {
+            let place = &raw mut (*self.raw).cb[2];
+            place.write_volatile(offset as u32);
+            place.read_volatile() as usize
+        }
+    }
+
+    #[inline(always)]
     fn adjust_ip_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
-        // SAFETY: the helper checks the offset.
-        succeeded(unsafe {
-            bpf_l3_csum_replace(self.raw, offset as u32, 0, u64::from(delta.raw()), 0)
-        })
+        let sum = self.header_at::<u16>(offset)?;
+        // SAFETY: as in `read`.
+        unsafe { *sum = delta.apply(*sum) };
+        Some(())
+    }
+
+    /// The kernel alone knows whether the checksum is complete, or that of the pseudo header only,
+    /// which hardware completes (`CHECKSUM_PARTIAL`). Its helper is asked for the addresses, and
+    /// what it does with them tells what the ports mean to the checksum. Where the addresses'
+    /// difference is none, it is asked for the ports. Without a branch: the verifier would
+    /// follow each.
+    #[inline(always)]
+    fn adjust_transport_checksum(
+        &mut self,
+        checksum: TransportChecksum,
+        delta: TupleDelta,
+        covers: PseudoHeader,
+    ) -> Option<()> {
+        let TupleDelta { addresses, ports } = delta;
+        let asks_for_ports = all_ones_if_zero(u32::from(!addresses.is_zero()));
+        let asked = choose(asks_for_ports, ports.raw(), addresses.raw());
+        let flags =
+            BPF_F_PSEUDO_HDR & !asks_for_ports | BPF_F_MARK_MANGLED_0 & checksum.absent_mask();
+        // SAFETY: as in `read`.
+        let old = unsafe { *self.header_at::<u16>(checksum.offset)? };
+        self.adjust_checksum(checksum.offset, asked, covers, flags.into())?;
+        // The helper has made the place unknown.
+        let place = self.header_at::<u16>(checksum.offset)?;
+        // SAFETY: as in `read`.
+        let new = unsafe { *place };
+        let is_complete =
+            all_ones_if_zero(u32::from(new ^ checksum.after(addresses, old))) & !asks_for_ports;
+        let with_ports = u32::from(checksum.after(ports, new));
+        // SAFETY: as in `read`.
+        unsafe { *place = choose(is_complete, with_ports, new.into()) as u16 };
+        Some(())
     }
 
     #[inline(always)]
-    fn adjust_tcp_checksum(
-        &mut self,
-        offset: usize,
-        delta: Delta,
-        covers: ChecksumScope,
-    ) -> Option<()> {
-        self.adjust_transport(offset, delta, covers, 0)
-    }
-
-    #[inline(always)]
-    fn adjust_udp_checksum(
-        &mut self,
-        offset: usize,
-        delta: Delta,
-        covers: ChecksumScope,
-    ) -> Option<()> {
-        self.adjust_transport(offset, delta, covers, u64::from(BPF_F_MARK_MANGLED_0))
+    fn adjust_header_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
+        self.replace_checksum(offset, delta.raw(), 0)
     }
 
     #[inline(always)]

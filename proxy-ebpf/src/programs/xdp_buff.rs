@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use proxy_ebpf::layout::Bytes;
-use proxy_ebpf::pipeline::{ChecksumScope, Delta, Packet};
+use proxy_ebpf::pipeline::{Delta, Packet, PseudoHeader, TransportChecksum, TupleDelta};
 
 /// No offset of a header exceeds this; the verifier wants a bound.
 const MAX_OFFSET: usize = 0x7fff;
@@ -91,13 +91,18 @@ impl Packet for XdpBuff {
     }
 
     #[inline(always)]
-    fn adjust_tcp_checksum(&mut self, offset: usize, delta: Delta, _: ChecksumScope) -> Option<()> {
-        self.adjust(offset, |sum| delta.apply(sum))
+    fn adjust_transport_checksum(
+        &mut self,
+        checksum: TransportChecksum,
+        delta: TupleDelta,
+        _: PseudoHeader,
+    ) -> Option<()> {
+        self.adjust(checksum.offset, |sum| checksum.after(delta.whole(), sum))
     }
 
     #[inline(always)]
-    fn adjust_udp_checksum(&mut self, offset: usize, delta: Delta, _: ChecksumScope) -> Option<()> {
-        self.adjust(offset, |sum| delta.apply_to_udp(sum))
+    fn adjust_header_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
+        self.adjust(offset, |sum| delta.apply(sum))
     }
 
     #[inline(always)]

@@ -5,8 +5,8 @@
 //! fixed length.
 
 use crate::layout::protocol;
+use crate::pipeline::packet::checksum::{TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::pipeline::packet::icmp::{IcmpMessage, Quoted};
-use crate::pipeline::packet::rewrite::{TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::pipeline::packet::{Delta, Headers, IpVersion, Packet};
 
 /// Length of an Ethernet header. The kernel puts headers behind it only where no VLAN

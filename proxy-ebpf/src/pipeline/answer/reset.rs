@@ -4,10 +4,11 @@
 //! are kept; addresses and ports are swapped, and a few fields of the header change. So the
 //! checksum is updated incrementally, also a `CHECKSUM_PARTIAL` one, and nothing is cut or moved.
 
+use crate::pipeline::packet::checksum::TCP_CHECKSUM;
 use crate::pipeline::packet::headers::tcp_flags;
 use crate::pipeline::packet::icmp::INITIAL_TTL;
-use crate::pipeline::packet::rewrite::{TCP_CHECKSUM, rewrite, set_ttl, swap_link_addresses};
-use crate::pipeline::packet::{ChecksumScope, Delta, Headers, IpVersion, Packet};
+use crate::pipeline::packet::rewrite::{rewrite, set_ttl, swap_link_addresses};
+use crate::pipeline::packet::{Delta, Headers, IpVersion, Packet};
 
 /// Offset of the sequence number in a TCP header; acknowledgment, then data offset,
 /// flags and window follow, 32 bits each.
@@ -27,7 +28,7 @@ where
     let old: [u32; 3] = packet.read(headers.transport + SEQUENCE)?;
     let new = reset_fields(old, headers);
     let checksum = headers.transport + TCP_CHECKSUM;
-    packet.adjust_tcp_checksum(checksum, Delta::between(&old, &new), ChecksumScope::Header)?;
+    packet.adjust_header_checksum(checksum, Delta::between(&old, &new))?;
     packet.write(headers.transport + SEQUENCE, &new)?;
     rewrite(packet, headers, &headers.tuple.reversed())?;
     set_ttl(packet, headers, INITIAL_TTL)?;

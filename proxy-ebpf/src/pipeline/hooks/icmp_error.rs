@@ -8,9 +8,10 @@ use crate::layout::{Counter, Edge, KeyParts, Port, Stage, Tuple, flow_flags, pro
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::apply::is_ttl_exceeded;
 use crate::pipeline::flow::lookup::is_expired;
+use crate::pipeline::packet::checksum::{TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::pipeline::packet::headers::is_same;
 use crate::pipeline::packet::icmp::{CHECKSUM, HEADER, Quote};
-use crate::pipeline::packet::rewrite::{TCP_CHECKSUM, UDP_CHECKSUM, address_delta};
+use crate::pipeline::packet::rewrite::address_delta;
 use crate::pipeline::packet::sctp::{self, port_word};
 use crate::pipeline::packet::{Delta, Headers, IpVersion, Packet};
 use crate::pipeline::tables::Tables;
@@ -148,7 +149,7 @@ where
     if A::HAS_PSEUDO_HEADER {
         change = change.and(addresses);
     }
-    packet.adjust_icmp_checksum(headers.transport + CHECKSUM, change)?;
+    packet.adjust_header_checksum(headers.transport + CHECKSUM, change)?;
     if let Some(checksum) = A::CHECKSUM {
         packet.adjust_ip_checksum(headers.network + checksum, addresses)?;
     }

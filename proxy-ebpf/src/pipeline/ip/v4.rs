@@ -1,7 +1,7 @@
 //! IPv4 (RFC 791), ICMP (RFC 792), and IPv4 in IPv4 (RFC 2003).
 
 use crate::layout::{Port, Tuple, V4, protocol};
-use crate::pipeline::packet::access::{ChecksumScope, Packet, header_bytes};
+use crate::pipeline::packet::access::{Packet, PseudoHeader, header_bytes};
 use crate::pipeline::packet::checksum::{Delta, checksum_of};
 use crate::pipeline::packet::headers::{
     FragmentHeader, Headers, IP_MAX_PACKET, IpHeaderFields, Numbers, Skip, without_ports,
@@ -45,7 +45,7 @@ impl IpVersion for V4 {
     const ADDRESSES: usize = 12;
     const CHECKSUM: Option<usize> = Some(10);
     const TTL: usize = 8;
-    const PSEUDO_HEADER: ChecksumScope = ChecksumScope::Ipv4PseudoHeader;
+    const PSEUDO_HEADER: PseudoHeader = PseudoHeader::Ipv4;
 
     #[inline(always)]
     fn pair(source: Self, destination: Self) -> [Self; 2] {

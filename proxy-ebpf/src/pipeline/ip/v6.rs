@@ -1,7 +1,7 @@
 //! IPv6 (RFC 8200), `ICMPv6` (RFC 4443), and IPv6 in IPv6 (RFC 2473).
 
 use crate::layout::{Port, Tuple, V6, protocol};
-use crate::pipeline::packet::access::{ChecksumScope, Packet, header_bytes};
+use crate::pipeline::packet::access::{Packet, PseudoHeader, header_bytes};
 use crate::pipeline::packet::checksum::Delta;
 use crate::pipeline::packet::headers::{
     FragmentHeader, Headers, IP_MAX_PACKET, IpHeaderFields, Numbers, Skip, without_ports,
@@ -47,7 +47,7 @@ impl IpVersion for V6 {
     const ADDRESSES: usize = 8;
     const CHECKSUM: Option<usize> = None;
     const TTL: usize = 7;
-    const PSEUDO_HEADER: ChecksumScope = ChecksumScope::Ipv6PseudoHeader;
+    const PSEUDO_HEADER: PseudoHeader = PseudoHeader::Ipv6;
 
     #[inline(always)]
     fn pair(source: Self, destination: Self) -> [Self; 2] {

@@ -1,19 +1,16 @@
 //! Access to a packet's bytes: in a socket buffer or XDP frame, or in plain memory.
 
-use super::checksum::Delta;
+use super::checksum::{Delta, TransportChecksum, TupleDelta};
 use crate::layout::Bytes;
 
-/// What a change of bytes means to the checksum of the transport header.
+/// A pseudo header of an IP version, which the checksums of transport headers cover.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ChecksumScope {
-    /// The bytes belong to IPv4's pseudo header: also a checksum that hardware
-    /// will complete holds them.
-    Ipv4PseudoHeader,
-    /// The bytes belong to IPv6's pseudo header. IPv6 has no header checksum that
-    /// changes with them, so that a sum over the whole packet stays as it is.
-    Ipv6PseudoHeader,
-    /// The bytes belong to the transport header itself.
-    Header,
+pub enum PseudoHeader {
+    /// Its addresses are in the IP header's checksum too, which changes with them.
+    Ipv4,
+    /// IPv6 has no header checksum that changes with the addresses, so that a sum over the whole
+    /// packet stays as it is.
+    Ipv6,
 }
 
 /// Access to a packet. Offsets count from the first byte that the hook sees.
@@ -40,25 +37,32 @@ pub trait Packet {
     /// Overwrites bytes, without regard to any checksum.
     fn write<T: Bytes>(&mut self, offset: usize, value: &T) -> Option<()>;
 
+    /// Overwrites bytes of a header that was read, without regard to any checksum. Cheaper than
+    /// [`Self::write`], but only for what lies in the packet's first buffer.
+    fn write_header<T: Bytes>(&mut self, offset: usize, value: &T) -> Option<()> {
+        self.write(offset, value)
+    }
+
+    /// Returns `offset`, of which a verifier forgets how it was found: it would tell apart every way
+    /// to an offset by which it has a program write.
+    fn forget_origin(&mut self, offset: usize) -> usize {
+        offset
+    }
+
     /// Adjusts the IPv4 header checksum at `offset`.
     fn adjust_ip_checksum(&mut self, offset: usize, delta: Delta) -> Option<()>;
 
-    /// Adjusts the TCP checksum at `offset`.
-    fn adjust_tcp_checksum(
+    /// Adjusts the checksum of TCP or UDP for another tuple.
+    fn adjust_transport_checksum(
         &mut self,
-        offset: usize,
-        delta: Delta,
-        covers: ChecksumScope,
+        checksum: TransportChecksum,
+        delta: TupleDelta,
+        covers: PseudoHeader,
     ) -> Option<()>;
 
-    /// Adjusts the UDP checksum at `offset`: 0 means that there is none and
-    /// stays, and a sum of 0 is sent as all ones (RFC 768).
-    fn adjust_udp_checksum(
-        &mut self,
-        offset: usize,
-        delta: Delta,
-        covers: ChecksumScope,
-    ) -> Option<()>;
+    /// Adjusts the checksum at `offset` of a TCP, ICMP or `ICMPv6` header for a change of what lies
+    /// between the header's begin and the packet's end.
+    fn adjust_header_checksum(&mut self, offset: usize, delta: Delta) -> Option<()>;
 
     /// Adds `change` to the SCTP checksum at `offset`: a CRC, in which that means to flip
     /// bits. One that is yet to be completed stays: it is 0, and completed as if it were.
@@ -82,11 +86,6 @@ pub trait Packet {
 
     /// Takes away the outer IP header, `length` bytes at `network`.
     fn decapsulate(&mut self, network: usize, length: usize) -> Option<()>;
-
-    /// Adjusts the ICMP or `ICMPv6` checksum at `offset`, which hardware never completes.
-    fn adjust_icmp_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
-        self.adjust_tcp_checksum(offset, delta, ChecksumScope::Header)
-    }
 }
 
 /// Lets headers be read, which have these sizes.

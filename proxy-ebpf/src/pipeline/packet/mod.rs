@@ -15,7 +15,7 @@ pub(crate) mod sctp;
 pub(crate) mod tunnel;
 pub(crate) mod version;
 
-pub(crate) use access::{ChecksumScope, Packet};
+pub(crate) use access::Packet;
 pub(crate) use checksum::Delta;
 pub(crate) use headers::{Headers, Skip};
 pub(crate) use version::IpVersion;

@@ -4,7 +4,7 @@
 //! additional addresses of a multi-homed host are ignored.
 
 use super::access::Packet;
-use super::checksum::Delta;
+use super::checksum::TupleDelta;
 use super::crc32c::crc32c_change_at_start;
 use super::headers::{Headers, tcp_flags};
 use super::version::IpVersion;
@@ -65,13 +65,13 @@ impl SctpHeader {
 }
 
 /// Repairs what covers the ports of a packet that gets those of `to`, which has to be whole,
-/// and the addresses, whose difference is `addresses`: SCTP's own checksum has none of these.
+/// and addresses: SCTP's own checksum has none of these.
 #[inline(always)]
 pub(crate) fn adjust_checksums<A, P>(
     packet: &mut P,
     headers: &Headers<A>,
     to: &Tuple<A>,
-    addresses: Delta,
+    delta: TupleDelta,
 ) -> Option<()>
 where
     A: IpVersion,
@@ -82,10 +82,9 @@ where
     let length = headers.end.wrapping_sub(headers.transport);
     let change = checksum_change([&headers.tuple, to], length);
     packet.adjust_sctp_checksum(headers.transport + CHECKSUM, change)?;
-    let ports = Delta::between(&[port_word(&headers.tuple)], &[port_word(to)]);
     packet.adjust_checksum_complete(match A::CHECKSUM {
-        Some(_) => ports,
-        None => ports.and(addresses),
+        Some(_) => delta.ports,
+        None => delta.whole(),
     });
     Some(())
 }

@@ -1,6 +1,6 @@
 //! What differs between the IP versions, as one trait.
 
-use super::access::{ChecksumScope, Packet};
+use super::access::{Packet, PseudoHeader};
 use super::checksum::Delta;
 use super::headers::{FragmentHeader, Headers, IpHeaderFields, Skip};
 use super::icmp::{IcmpMessage, Quote, Quoted};
@@ -17,7 +17,7 @@ pub trait IpVersion: Address {
     /// Offset of time to live or hop limit in the IP header.
     const TTL: usize;
     /// What a change of addresses means to a transport checksum.
-    const PSEUDO_HEADER: ChecksumScope;
+    const PSEUDO_HEADER: PseudoHeader;
 
     /// Source and destination.
     fn pair(source: Self, destination: Self) -> Self::Pair;
