@@ -68,8 +68,8 @@ struct Told {
 fn told(world: &World) -> Vec<Told> {
     let v4 = world.v4.trace_events.take();
     let v6 = world.v6.trace_events.take();
-    let v4 = v4.iter().map(|event| seen(event));
-    v4.chain(v6.iter().map(|event| seen(event))).collect()
+    let v4 = v4.iter().map(seen);
+    v4.chain(v6.iter().map(seen)).collect()
 }
 
 fn seen<A: Address + Into<IpAddr>>(event: &TraceEvent<A>) -> Told {
