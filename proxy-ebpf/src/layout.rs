@@ -31,6 +31,7 @@ mod name;
 mod settings;
 mod socket;
 mod stage;
+mod trace;
 
 pub use access::{Affinity, AffinityKey, Allowed, SourceRange};
 pub use address::{Address, Bytes, Port, V4, V6, protocol};
@@ -55,6 +56,7 @@ pub use socket::{
     CGROUP_LEVELS, LEFT_OUT_PODS, NatDirection, SocketCookie, SocketKey, SocketRecord,
 };
 pub use stage::{ANSWERS, Answers, STAGES, Stage};
+pub use trace::{TRACE_BYTES, TraceEvent, TraceKind, TraceListener, UNKNOWN, trace_kinds};
 
 /// The version of this layout; maps are pinned under it.
 pub const VERSION: u32 = 6;
@@ -118,6 +120,9 @@ sizes! {
     EdgeDevice = [4 12], align 4;
     ServiceName = [1 191], align 1;
     Answers = [4 4], align 4;
+    TraceListener = [4 4], align 4;
+    TraceEvent<V4> = [8 12 12 4 4 4 4 4 1 1 1 1], align 8;
+    TraceEvent<V6> = [8 36 36 4 4 4 4 4 1 1 1 1], align 8;
     FragmentKey<V4> = [4 4 4 1 1 2], align 4;
     FragmentKey<V6> = [16 16 4 1 1 2], align 4;
     Fragment<V4> = [4 4 4 4], align 4;
@@ -137,7 +142,8 @@ bytes! {
     V4, V6, Port, Tuple<V4>, Tuple<V6>, FrontendKey<V4>, FrontendKey<V6>, Frontend,
     Backend<V4>, Backend<V6>, FlowKey<V4>, FlowKey<V6>,
     SourceRange<V4>, SourceRange<V6>, AffinityKey<V4>, AffinityKey<V6>, Affinity, Settings<V4>, Settings<V6>, SlotPair,
-    Traffic, Liveness, EdgeDevice, LinkAddress, ServiceName,
+    Traffic, Liveness, EdgeDevice, LinkAddress, ServiceName, TraceListener,
+    TraceEvent<V4>, TraceEvent<V6>,
 }
 
 primitive_bytes!(

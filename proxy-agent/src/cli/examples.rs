@@ -18,6 +18,23 @@ pub(super) const EXPLAIN_EXAMPLES: &str = "Examples:
   Where does a client from outside end up, over IPv6?
     proxy-agent explain [2001:db8::7]:40000 [2001:db8::100]:443/tcp";
 
+pub(super) const TRACE_EXAMPLES: &str = "Examples:
+  What does this node refuse, and why?
+    proxy-agent trace --drops -o wide
+
+  Who connects to a Service, and to which endpoints?
+    proxy-agent trace --new --service default/web
+
+  How often was each endpoint selected in ten seconds?
+    timeout -s INT 10 proxy-agent trace --new -o json | jq -r '.endpoint // empty' | sort | uniq -c";
+
+pub(super) const TOP_EXAMPLES: &str = "Examples:
+  In the agent's Pod:
+    kubectl -n kube-system exec -it ds/proxy-agent -- /proxy-agent top
+
+  With an overview each ten seconds:
+    proxy-agent top --interval 10";
+
 pub(super) const SERVICES_EXAMPLES: &str = "Examples:
   All ports of one Service:
     proxy-agent services --service default/web

@@ -2,6 +2,8 @@
 //! `UPDATE_GOLDEN` in the environment the files are written.
 
 mod fixture;
+mod top;
+mod trace;
 
 use std::path::Path;
 
@@ -9,11 +11,13 @@ use fixture::{
     NOW, copies, explained, maps, objects, open_flows, question, records, state, status,
 };
 
+use proxy_ebpf::layout::{Liveness, liveness_state};
+
 use super::list::{Format, List, Row};
 use crate::agent::Agent;
 use crate::config::Settings;
 use crate::inspect::summary::MapsSummary;
-use crate::inspect::{Filter, Names, affinity, backends, flows, services};
+use crate::inspect::{Filter, Names, State, affinity, backends, flows, services};
 use crate::maps::{AffinityRecord, FakeMaps, Readable as _};
 use crate::model::object::Protocol;
 use crate::status::StatusDocument;
@@ -74,6 +78,31 @@ fn backends_are_printed_with_what_becomes_of_connections() {
         ..Filter::default()
     };
     assert_eq!(backends::list(&state, &filter, false).len(), 3);
+}
+
+#[test]
+fn an_endpoint_that_connections_avoid_is_a_suspect() {
+    let mut state = state(&mut maps());
+    let states = |state: &State| -> Vec<_> {
+        let rows = backends::list(state, &Filter::default(), false);
+        rows.iter().map(|it| it.state).collect()
+    };
+    let before = states(&state);
+    assert_eq!(before[..2], ["serving", "serving"]);
+    let row = &backends::list(&state, &Filter::default(), false)[1];
+    let liveness = |generation| Liveness {
+        generation,
+        state: liveness_state::AVOIDED,
+        ..Liveness::default()
+    };
+    let mut all = vec![Liveness::default(); row.index as usize];
+    all.push(liveness(row.generation));
+    state.backend_liveness[0] = all.clone();
+    assert_eq!(states(&state)[..2], ["serving", "suspect"]);
+    // Of the endpoint that had its place before.
+    all[row.index as usize] = liveness(row.generation + 2);
+    state.backend_liveness[0] = all;
+    assert_eq!(states(&state), before);
 }
 
 #[test]

@@ -18,6 +18,8 @@ mod probe;
 mod rows;
 mod status;
 mod table;
+mod top;
+mod trace;
 mod verify;
 
 use std::process::ExitCode;
@@ -32,6 +34,8 @@ use mount::MountArgs;
 use options::RunArgs;
 use probe::ProbeArgs;
 use status::StatusArgs;
+use top::TopArgs;
+use trace::TraceArgs;
 use verify::VerifyArgs;
 
 use crate::config::{LogSettings, Settings, with_overrides};
@@ -108,7 +112,8 @@ enum Command {
     /// List the endpoints of Services, as the kernel has them.
     ///
     /// Reads the maps that the agent has pinned, whether it runs or not. STATE is `serving` where
-    /// new connections go to the endpoint, `draining` where only established ones do (it
+    /// new connections go to the endpoint, `suspect` where they avoid it since it leaves them
+    /// unanswered (setting `unanswered`), `draining` where only established ones do (it
     /// terminates, or hints and policies lead elsewhere), and `gone`.
     ///
     /// Exit status: 0 if there are any, 1 if not, 2 where the maps cannot be read.
@@ -149,6 +154,30 @@ enum Command {
     /// that cannot be told.
     #[command(after_help = examples::STATUS_EXAMPLES)]
     Status(StatusArgs),
+    /// Show Services by what they do, live on a terminal.
+    ///
+    /// Reads the maps that the agent has pinned, whether it runs or not, and shows Service ports by
+    /// new connections, packets or totals, with the endpoints of the selected one below, and what
+    /// the node drops and refuses. What the maps do not count is not shown: bytes, and drops of each
+    /// Service (`trace --drops` tells of those). Of connections that are translated at sockets only
+    /// their begin is counted, and no packets.
+    ///
+    /// Exit status: 0, or 2 where the maps cannot be read or there is no terminal.
+    #[command(after_help = examples::TOP_EXAMPLES)]
+    Top(TopArgs),
+    /// Print new flows, drops and refusals of this node as they come.
+    ///
+    /// Asks the programs for events, whether the agent runs or not; while nobody does, they tell
+    /// nothing, and nothing costs a packet more. A line has the time, the event, the device (or
+    /// `socket`), the protocol, source > destination > endpoint, the Service and the reason. `new`
+    /// is a flow that was made; `drop` a packet that is dropped; `answer` one that is answered by a
+    /// reset or an ICMP error; `refuse` and `time-out` are calls of processes that fail. There is
+    /// room for some thousand events that are not read yet; what is lost beyond that is counted,
+    /// and printed. One `trace` at a time listens on a node.
+    ///
+    /// Exit status: 0 if no event was lost, 1 if some were, 2 where there are none to be had.
+    #[command(after_help = examples::TRACE_EXAMPLES)]
+    Trace(TraceArgs),
     /// Have the agent compare the maps with what it has programmed.
     ///
     /// Makes the audit that the agent also makes by itself now and then. What differs is repaired,
@@ -186,6 +215,8 @@ pub fn main() -> ExitCode {
         Command::Affinity(args) => maps::affinity(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Verify(args) => verify::run(&args),
     }
 }

@@ -21,7 +21,8 @@ pub struct BackendRow {
     pub protocol: Option<String>,
     /// Address and port.
     pub endpoint: SocketAddr,
-    /// `serving`: new connections go to it; `draining`: only established ones do; `gone`.
+    /// `serving`: new connections go to it; `suspect`: they avoid it, since it does not answer;
+    /// `draining`: only established ones do; `gone`.
     pub state: &'static str,
     /// Whether it is on this node.
     pub local: bool,
@@ -39,7 +40,11 @@ pub struct BackendRow {
     pub generation: u32,
 }
 
-/// The state of an endpoint whose life has ended.
+/// The state of an endpoint to which new connections go.
+pub const SERVING: &str = "serving";
+/// That of one that they avoid.
+pub const SUSPECT: &str = "suspect";
+/// That of one whose life has ended.
 const GONE: &str = "gone";
 
 /// What frontends say of the backends of one Service port.
@@ -82,12 +87,17 @@ pub fn list(state: &State, filter: &Filter, with_gone: bool) -> Vec<BackendRow> 
             let row = match element {
                 Element::Living(entry) => {
                     let sets = sets.get(&(entry.service, *family)).unwrap_or(&none);
+                    let is_suspect = state.is_suspect(*family, *index, entry.generation);
                     let is_in_a_set = sets.cluster.contains(index) || sets.local.contains(index);
                     BackendRow {
                         service: Some(names.of(entry.service)),
                         protocol: sets.protocol.map(|it| it.to_string()),
                         endpoint: SocketAddr::new(entry.address, entry.port),
-                        state: if is_in_a_set { "serving" } else { "draining" },
+                        state: match (is_in_a_set, is_suspect) {
+                            (false, _) => "draining",
+                            (true, true) => SUSPECT,
+                            (true, false) => SERVING,
+                        },
                         local: entry.flags & backend_flags::LOCAL != 0,
                         in_cluster_set: sets.cluster.contains(index),
                         in_local_set: sets.local.contains(index),

@@ -12,11 +12,13 @@ mod names;
 pub mod services;
 pub mod summary;
 mod time;
+pub mod top;
+pub mod trace;
 
 pub use filter::{Filter, ServiceFilter};
 pub use names::{Names, ServiceRef};
 
-use proxy_ebpf::layout::Traffic;
+use proxy_ebpf::layout::{Liveness, Traffic, liveness_state};
 
 use crate::maps::{MapError, PinnedMaps};
 use crate::model::object::Family;
@@ -34,6 +36,8 @@ pub struct State {
     pub service_traffic: Vec<Traffic>,
     /// What was translated, by family and index of the backend.
     pub backend_traffic: [Vec<Traffic>; 2],
+    /// Whether endpoints answer, by family and index of the backend.
+    pub backend_liveness: [Vec<Liveness>; 2],
 }
 
 impl State {
@@ -46,6 +50,10 @@ impl State {
                 maps.backend_traffic(Family::V4)?,
                 maps.backend_traffic(Family::V6)?,
             ],
+            backend_liveness: [
+                maps.backend_liveness(Family::V4)?,
+                maps.backend_liveness(Family::V6)?,
+            ],
         })
     }
 
@@ -55,12 +63,22 @@ impl State {
     }
 
     fn of_backend(&self, family: Family, index: u32) -> Traffic {
-        let [v4, v6] = &self.backend_traffic;
-        let of_family = match family {
-            Family::V4 => v4,
-            Family::V6 => v6,
-        };
+        let of_family = of_family(&self.backend_traffic, family);
         of_family.get(index as usize).copied().unwrap_or_default()
+    }
+
+    /// Whether new connections avoid the backend, in this life of its index.
+    fn is_suspect(&self, family: Family, index: u32, generation: u32) -> bool {
+        let of_family = of_family(&self.backend_liveness, family);
+        let liveness = of_family.get(index as usize);
+        liveness.is_some_and(|it| it.state != liveness_state::USED && it.generation == generation)
+    }
+}
+
+fn of_family<T>([v4, v6]: &[Vec<T>; 2], family: Family) -> &[T] {
+    match family {
+        Family::V4 => v4,
+        Family::V6 => v6,
     }
 }
 

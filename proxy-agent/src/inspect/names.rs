@@ -20,6 +20,11 @@ pub struct ServiceRef {
 }
 
 impl ServiceRef {
+    /// The Service port of an id, by the text that the maps have for it.
+    pub fn new(id: u32, text: Option<&str>) -> Self {
+        text.map_or_else(|| Self::unknown(id), |text| Self::named(id, text))
+    }
+
     fn unknown(id: u32) -> Self {
         Self {
             namespace: None,
@@ -69,11 +74,7 @@ impl<'a> Names<'a> {
 
     /// The Service port of an id.
     pub fn of(&self, id: u32) -> ServiceRef {
-        let text = self.0.get(&id);
-        text.map_or_else(
-            || ServiceRef::unknown(id),
-            |text| ServiceRef::named(id, text),
-        )
+        ServiceRef::new(id, self.0.get(&id).map(|text| &**text))
     }
 }
 

@@ -169,7 +169,8 @@ fn reopened(map: &Map) -> Result<MapData, aya::maps::MapError> {
     | Map::LruHashMap(data)
     | Map::LpmTrie(data)
     | Map::PerCpuArray(data)
-    | Map::ProgramArray(data)) = map
+    | Map::ProgramArray(data)
+    | Map::RingBuf(data)) = map
     else {
         return Err(aya::maps::MapError::InvalidMapType { map_type: 0 });
     };

@@ -41,6 +41,8 @@ mod sizes;
 mod standby;
 mod syscall;
 mod table;
+mod trace;
+mod trace_record;
 mod translate;
 mod writer;
 
@@ -72,6 +74,8 @@ pub use programs::ProgramName;
 pub(crate) use programs::classifier;
 pub use read::Readable;
 pub use standby::Standby;
+pub use trace::{RENEWAL, TraceEvents, TraceLease};
+pub use trace_record::TraceRecord;
 pub use writer::Writer;
 
 pub use crate::config::MapSizes;

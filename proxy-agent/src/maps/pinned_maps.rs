@@ -5,11 +5,14 @@ mod copy;
 mod error;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aya::maps::{MapData, PerCpuArray};
 use proxy_ebpf::layout::{
-    Affinity, AffinityKey, NatPort, ServiceName, SlotPair, Timeouts, Traffic, V4, V6, VERSION, maps,
+    Address, Affinity, AffinityKey, Counter, FrontendKey, Liveness, NatPort, Port, ServiceName,
+    SlotPair, Timeouts, Traffic, V4, V6, VERSION, maps,
 };
 
 pub use error::PinnedMapsError;
@@ -19,7 +22,7 @@ use super::affinity_record::AffinityRecord;
 use super::elements::{Indexed as _, Keyed, ReadElements, content};
 use super::flow_record::FlowRecord;
 use super::flow_table::FlowTable;
-use super::handles::{Hash, Open as _, PinnedFolder};
+use super::handles::{Hash, MapSource as _, Open as _, PinnedFolder};
 use super::mapped::MappedArray;
 use super::pins::{is_bpffs, pinned_versions};
 use super::table::{FamilyElements, FamilyMaps};
@@ -83,6 +86,40 @@ impl PinnedMaps {
         })
     }
 
+    /// The data path's counters, over all CPUs.
+    pub fn counters(&self) -> Result<Vec<(Counter, u64)>, MapError> {
+        let name = maps::COUNTERS.name;
+        let failed = |source| MapError::Open { map: name, source };
+        let map = PinnedFolder(&self.folder).take(name)?;
+        let map: PerCpuArray<MapData, u64> = map.try_into().map_err(failed)?;
+        // Of an older agent there may be fewer.
+        let values = Counter::ALL.iter().map_while(|(counter, _)| {
+            let values = map.get(&(*counter as u32), 0).ok()?;
+            Some((*counter, values.iter().sum()))
+        });
+        Ok(values.collect())
+    }
+
+    /// The folder of their pins.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The name of a Service port.
+    pub fn service_name(&self, id: u32) -> Option<ServiceName> {
+        self.service_names.as_ref()?.get(&id)
+    }
+
+    /// The id of the Service port that is reached at a destination: at an address of its own, or as
+    /// a NodePort.
+    pub fn service_at(&self, destination: SocketAddr, protocol: u8) -> Option<u32> {
+        let port = Port::new(destination.port());
+        match destination.ip() {
+            IpAddr::V4(address) => self.v4.service_at(address.into(), port, protocol),
+            IpAddr::V6(address) => self.v6.service_at(address.into(), port, protocol),
+        }
+    }
+
     /// What an agent has written.
     pub fn content(&mut self) -> Result<Content, MapError> {
         content(self)
@@ -107,6 +144,20 @@ impl PinnedMaps {
         match family {
             Family::V4 => self.v4.backend_traffic.copy(self.v4.backend_traffic.len()),
             Family::V6 => self.v6.backend_traffic.copy(self.v6.backend_traffic.len()),
+        }
+    }
+
+    /// Whether endpoints answer, by index of the backend.
+    pub fn backend_liveness(&self, family: Family) -> Result<Vec<Liveness>, MapError> {
+        match family {
+            Family::V4 => self
+                .v4
+                .backend_liveness
+                .copy(self.v4.backend_liveness.len()),
+            Family::V6 => self
+                .v6
+                .backend_liveness
+                .copy(self.v6.backend_liveness.len()),
         }
     }
 
@@ -160,6 +211,21 @@ impl PinnedMaps {
             .for_each(|key, value| take(AffinityRecord::of(&key, value)))?;
         self.affinity_v6
             .for_each(|key, value| take(AffinityRecord::of(&key, value)))
+    }
+}
+
+impl<A: Address + aya::Pod> FamilyMaps<A>
+where
+    FrontendKey<A>: aya::Pod,
+{
+    fn service_at(&self, address: A, port: Port, protocol: u8) -> Option<u32> {
+        let at = |address| {
+            self.frontends
+                .get(&FrontendKey::new(address, port, protocol))
+        };
+        let is_of_node = || self.node_addresses.get(&address).is_some();
+        let found = at(address).or_else(|| at(A::default()).filter(|_| is_of_node()));
+        found.map(|frontend| frontend.service)
     }
 }
 

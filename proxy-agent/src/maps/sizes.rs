@@ -8,7 +8,9 @@ impl MapSizes {
     /// How many elements a map of this size has.
     pub fn of(self, size: MapSize) -> u32 {
         match size {
-            MapSize::Fixed(elements) | MapSize::OneEach(elements) => elements,
+            MapSize::Fixed(elements) | MapSize::Bytes(elements) | MapSize::OneEach(elements) => {
+                elements
+            }
             MapSize::Of(setting) => self.setting(setting),
             MapSize::Twice(setting) => self.setting(setting).saturating_mul(2),
             MapSize::Half(setting) => self.setting(setting).div_ceil(2),

@@ -40,6 +40,7 @@ pub struct ProxyMetrics {
     drops: IntCounterVec,
     passed_unmodified: IntCounterVec,
     reconciled_elements: IntCounter,
+    trace_events_lost: IntCounter,
     traffic: TrafficMetrics,
 }
 
@@ -131,6 +132,10 @@ impl ProxyMetrics {
                 "Packets that were passed unmodified although they may be a Service's",
             ),
             traffic: TrafficMetrics::new(registry),
+            trace_events_lost: counter(
+                "proxy_agent_trace_events_lost_total",
+                "Events for a `proxy-agent trace` that came faster than it read",
+            ),
             reconciled_elements: counter(
                 "proxy_agent_reconciled_elements_total",
                 "Map elements that an audit found changed and wrote again",
@@ -217,6 +222,7 @@ impl ProxyMetrics {
             Counter::ClaimConflict => set_counter(&self.claim_conflicts, value),
             Counter::ConnectionRetried => set_counter(&self.liveness.connections_retried, value),
             Counter::EndpointTried => set_counter(&self.liveness.endpoint_trials, value),
+            Counter::EventsLost => set_counter(&self.trace_events_lost, value),
             Counter::RecordsEvicted => set_counter(&self.records_evicted, value),
             Counter::Encapsulated | Counter::Decapsulated => {
                 set_counter(&self.tunnel_packets.with_label_values(&[name]), value);

@@ -22,6 +22,11 @@ impl<const MAX_EXTENSION_HEADERS: usize> Packet for Frame<MAX_EXTENSION_HEADERS>
         self.0.len()
     }
 
+    /// In memory there is one device.
+    fn device(&self) -> u32 {
+        1
+    }
+
     #[expect(unsafe_code, reason = "reads any value from checked bytes")]
     fn read<T: Bytes>(&self, offset: usize) -> Option<T> {
         let end = offset.checked_add(size_of::<T>())?;

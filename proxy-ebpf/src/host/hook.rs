@@ -70,15 +70,7 @@ pub fn run_too_big(
     v4: &Memory<V4>,
     v6: &Memory<V6>,
 ) -> Action {
-    match network_header(frame, link) {
-        Some((network, V4::ETHERTYPE)) => {
-            action(&Context::new(frame, network, v4, Client::Outside).answer(Reason::TooBig(mtu)))
-        }
-        Some((network, V6::ETHERTYPE)) => {
-            action(&Context::new(frame, network, v6, Client::Outside).answer(Reason::TooBig(mtu)))
-        }
-        _ => Action::Pass,
-    }
+    run_answer(frame, link, Reason::TooBig(mtu), v4, v6)
 }
 
 /// What the programs do with a packet that was to leave in a tunnel, and with that is longer
@@ -90,13 +82,26 @@ pub fn run_too_big_for_tunnel(
     v4: &Memory<V4>,
     v6: &Memory<V6>,
 ) -> Action {
+    run_answer(frame, link, Reason::TooBigForTunnel(mtu), v4, v6)
+}
+
+fn run_answer(
+    frame: &mut Frame,
+    link: Link,
+    reason: Reason,
+    v4: &Memory<V4>,
+    v6: &Memory<V6>,
+) -> Action {
+    let client = Client::Outside;
     match network_header(frame, link) {
-        Some((network, V4::ETHERTYPE)) => action(
-            &Context::new(frame, network, v4, Client::Outside).answer(Reason::TooBigForTunnel(mtu)),
-        ),
-        Some((network, V6::ETHERTYPE)) => action(
-            &Context::new(frame, network, v6, Client::Outside).answer(Reason::TooBigForTunnel(mtu)),
-        ),
+        Some((network, V4::ETHERTYPE)) => {
+            let verdict = Context::new(frame, network, v4, client).answer(reason);
+            action(&go_through(verdict, frame, network, v4, client))
+        }
+        Some((network, V6::ETHERTYPE)) => {
+            let verdict = Context::new(frame, network, v6, client).answer(reason);
+            action(&go_through(verdict, frame, network, v6, client))
+        }
         _ => Action::Pass,
     }
 }
@@ -149,6 +154,10 @@ fn go_through<A: IpVersion>(
                 frame.0 = plain.0;
                 continue;
             }
+            Verdict::Refuse(reason) => {
+                verdict = Context::new(frame, network, memory, client).refuse(reason as u32);
+                continue;
+            }
             _ => break,
         };
         verdict = run_stage(stage, frame, network, memory, client);
@@ -158,7 +167,10 @@ fn go_through<A: IpVersion>(
             .encapsulate(&ends)
             .is_none()
     {
-        return Verdict::Drop;
+        verdict = Verdict::Drop(Counter::RewriteFailed);
+    }
+    if let Verdict::Drop(reason) = verdict {
+        Context::new(frame, network, memory, client).trace_drop(reason as u32);
     }
     verdict
 }
@@ -173,7 +185,7 @@ macro_rules! call {
     };
     // Of these the hooks decide.
     (hook($function:ident), $context:ident) => {
-        Verdict::Drop
+        Verdict::Discard
     };
 }
 
@@ -203,7 +215,11 @@ crate::for_each_stage!(stages);
 fn action<A>(verdict: &Verdict<A>) -> Action {
     match verdict {
         Verdict::Pass | Verdict::PassTranslated => Action::Pass,
-        Verdict::Drop | Verdict::Continue(_) | Verdict::OpenTunnelled(_) => Action::Drop,
+        Verdict::Drop(_)
+        | Verdict::Discard
+        | Verdict::Refuse(_)
+        | Verdict::Continue(_)
+        | Verdict::OpenTunnelled(_) => Action::Drop,
         Verdict::Reinject => Action::Reinject,
         Verdict::Bounce => Action::Bounce,
         Verdict::Forward(_) | Verdict::Encapsulate(_) => Action::Forward,
@@ -237,12 +253,13 @@ fn xdp_action<A>(verdict: &Verdict<A>) -> (Option<Action>, Option<Counter>) {
     match verdict {
         Verdict::Pass
         | Verdict::Continue(_)
+        | Verdict::Refuse(_)
         | Verdict::Reinject
         | Verdict::Deliver
         | Verdict::Encapsulate(_)
         | Verdict::OpenTunnelled(_) => (None, None),
         Verdict::PassTranslated => (Some(Action::Pass), Some(Counter::XdpPass)),
-        Verdict::Drop => (Some(Action::Drop), None),
+        Verdict::Drop(_) | Verdict::Discard => (Some(Action::Drop), None),
         Verdict::Bounce => (Some(Action::Bounce), Some(Counter::XdpTransmit)),
         Verdict::Forward(_) => (Some(Action::Forward), Some(Counter::XdpTransmit)),
     }

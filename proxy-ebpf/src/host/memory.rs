@@ -1,14 +1,15 @@
 //! The maps in memory.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
+use super::shared::{Call, Shared};
 use crate::flow_table::{Place, Record};
 use crate::layout::{
-    ANSWERS, Address, Affinity, AffinityKey, Answers, Backend, Bucket, Counter, FilterBits,
-    FlowKey, FlowSeed, Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NatPort, NewFlow,
-    Port, Settings, SocketKey, SocketRecord, SourceRange, Timeouts, Traffic,
+    Address, Affinity, AffinityKey, Backend, Bucket, Counter, FilterBits, FlowKey, FlowSeed,
+    Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NewFlow, Port, Settings, SocketKey,
+    SocketRecord, SourceRange, Timeouts, TraceEvent, Traffic, ticks,
 };
 use crate::pipeline::{SocketTables, Tables};
 
@@ -49,69 +50,10 @@ pub struct Memory<A> {
     pub fragments: RefCell<HashMap<FragmentKey<A>, Fragment<A>>>,
     /// `SOCKETS_*`
     pub sockets: RefCell<HashMap<SocketKey<A>, SocketRecord<A>>>,
+    /// `TRACE_EVENTS`
+    pub trace_events: RefCell<Vec<TraceEvent<A>>>,
     /// What both IP versions share.
     pub shared: Rc<Shared>,
-}
-
-/// A call of the kernel that costs about the same wherever it is made.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Call {
-    /// Looks an element of an array up: some instructions.
-    Array,
-    /// Looks a key up in a hash table or a trie.
-    Lookup,
-    /// Writes an element of a hash table.
-    Update,
-    /// Removes one, or finds that it is not there.
-    Delete,
-    /// Reads the clock.
-    Clock,
-    /// Takes a random number.
-    Random,
-}
-
-/// What both IP versions share, and the world outside.
-pub struct Shared {
-    /// `SLOTS`
-    pub slots: RefCell<BTreeMap<u32, u32>>,
-    /// `NAT_PORTS`
-    pub nat_ports: RefCell<Vec<NatPort>>,
-    /// `SERVICE_TRAFFIC`
-    pub service_traffic: RefCell<BTreeMap<u32, Traffic>>,
-    /// `FILTER`, where somebody keeps it; else each bit is set that is needed.
-    pub filter: RefCell<Option<HashSet<FilterBits>>>,
-    /// `FILTER` as it is in the kernel, in place of the above; empty where it is not known.
-    pub filter_words: RefCell<Vec<u64>>,
-    /// What was asked of the kernel, that is, of these maps and the world, and how often.
-    pub calls: RefCell<BTreeMap<Call, u32>>,
-    /// `COUNTERS`
-    pub counters: RefCell<BTreeMap<&'static str, u64>>,
-    /// The clock, in ticks.
-    pub now: Cell<u32>,
-    /// `ANSWERS`
-    pub answers: RefCell<[Answers; ANSWERS as usize]>,
-    /// What the next random number is; moves on by itself.
-    pub random: Cell<u32>,
-    /// `FLOW_SEED`
-    pub flow_seed: Cell<FlowSeed>,
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        Self {
-            slots: RefCell::default(),
-            nat_ports: RefCell::default(),
-            service_traffic: RefCell::default(),
-            filter: RefCell::default(),
-            filter_words: RefCell::default(),
-            calls: RefCell::default(),
-            counters: RefCell::default(),
-            now: Cell::new(1),
-            answers: RefCell::default(),
-            random: Cell::new(1),
-            flow_seed: Cell::new(0),
-        }
-    }
 }
 
 impl<A: Address> Default for Memory<A> {
@@ -136,6 +78,7 @@ impl<A: Address> Default for Memory<A> {
             backend_liveness: RefCell::default(),
             fragments: RefCell::default(),
             sockets: RefCell::default(),
+            trace_events: RefCell::default(),
             shared: Rc::default(),
         }
     }
@@ -183,11 +126,10 @@ impl<A: Address> Memory<A> {
 impl<A> Memory<A> {
     /// The value of a counter.
     pub fn counter(&self, counter: Counter) -> u64 {
-        let name = name(counter);
         self.shared
             .counters
             .borrow()
-            .get(name)
+            .get(counter.name())
             .copied()
             .unwrap_or(0)
     }
@@ -223,13 +165,6 @@ impl<A: Address> Memory<A> {
             .chain(flows)
             .chain(addresses.map(|it| FilterBits::of_destination(&it)))
     }
-}
-
-fn name(counter: Counter) -> &'static str {
-    Counter::ALL
-        .iter()
-        .find(|(candidate, _)| *candidate == counter)
-        .map_or("unknown", |(_, name)| name)
 }
 
 fn add(map: &RefCell<BTreeMap<u32, Traffic>>, at: u32, more: Traffic) {
@@ -427,8 +362,27 @@ impl<A: Address> Tables<A> for Memory<A> {
             .shared
             .counters
             .borrow_mut()
-            .entry(name(counter))
+            .entry(counter.name())
             .or_default() += 1;
+    }
+
+    fn is_traced(&self, kinds: u32) -> bool {
+        self.call(Call::Array);
+        let listener = self.shared.trace_listener.get();
+        listener.wants(kinds, || self.shared.now.get())
+    }
+
+    fn nanoseconds(&self) -> u64 {
+        u64::from(self.shared.now.get()) << ticks::SHIFT
+    }
+
+    fn push_event(&self, event: &TraceEvent<A>) -> bool {
+        let mut events = self.trace_events.borrow_mut();
+        let has_room = events.len() < self.shared.trace_room.get();
+        if has_room {
+            events.push(*event);
+        }
+        has_room
     }
 }
 

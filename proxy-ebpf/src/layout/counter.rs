@@ -74,6 +74,8 @@ pub enum Counter {
     ConnectionRetried = 23,
     /// Connections that were sent to an endpoint that is avoided, to see whether it answers.
     EndpointTried = 24,
+    /// Events for who listens that `TRACE_EVENTS` had no room for.
+    EventsLost = 25,
 }
 
 /// Elements of `COUNTERS`.
@@ -82,7 +84,7 @@ pub const COUNTERS: u32 = Counter::ALL.len() as u32;
 
 impl Counter {
     /// Every counter with its name, in order of its index.
-    pub const ALL: [(Self, &'static str); 25] = [
+    pub const ALL: [(Self, &'static str); 26] = [
         (Self::FlowsCreated, "flows_created"),
         (Self::FlowTableFull, "flow_table_full"),
         (Self::PortsExhausted, "ports_exhausted"),
@@ -108,5 +110,46 @@ impl Counter {
         (Self::ClaimConflict, "claim_conflict"),
         (Self::ConnectionRetried, "connection_retried"),
         (Self::EndpointTried, "endpoint_tried"),
+        (Self::EventsLost, "events_lost"),
     ];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(it, _)| *it == self);
+        found.map_or("unknown", |(_, name)| name)
+    }
+
+    /// Whether it counts packets that were not passed on, those that were answered too.
+    #[must_use]
+    pub const fn is_drop(self) -> bool {
+        match self {
+            Self::FlowTableFull
+            | Self::PortsExhausted
+            | Self::Fragments
+            | Self::NoEndpoints
+            | Self::NoLocalEndpoints
+            | Self::Unroutable
+            | Self::RewriteFailed
+            | Self::SourceNotAllowed
+            | Self::NoSuchPort
+            | Self::NoSuchService
+            | Self::NoConnection
+            | Self::RateLimited
+            | Self::TooBig
+            | Self::EndpointGone
+            | Self::MartianSource => true,
+            Self::FlowsCreated
+            | Self::Malformed
+            | Self::RecordsEvicted
+            | Self::XdpPass
+            | Self::XdpTransmit
+            | Self::Encapsulated
+            | Self::Decapsulated
+            | Self::ClaimConflict
+            | Self::ConnectionRetried
+            | Self::EndpointTried
+            | Self::EventsLost => false,
+        }
+    }
 }

@@ -291,6 +291,8 @@ pub mod new_flow_notes {
     pub const HAS_PORT: u32 = 1 << 3;
     /// Its endpoint is not selected: the packet may go on with a flow that is there.
     pub const UNPICKED: u32 = 1 << 4;
+    /// The client's record was made for this packet.
+    pub const CREATED: u32 = 1 << 5;
 }
 
 /// The state of a way of a bucket, beside its record.

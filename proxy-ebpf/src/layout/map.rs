@@ -30,6 +30,8 @@ pub enum MapKind {
     PerCpuArray,
     /// An array of programs to call.
     ProgramArray,
+    /// A ring buffer, mapped into who reads it (Linux 5.8).
+    RingBuffer,
 }
 
 impl MapKind {
@@ -40,7 +42,11 @@ impl MapKind {
         match self {
             Self::Hash | Self::Trie => BPF_F_NO_PREALLOC,
             Self::MappedArray => BPF_F_MMAPABLE,
-            Self::LruHash | Self::Array | Self::PerCpuArray | Self::ProgramArray => 0,
+            Self::LruHash
+            | Self::Array
+            | Self::PerCpuArray
+            | Self::ProgramArray
+            | Self::RingBuffer => 0,
         }
     }
 }
@@ -50,6 +56,8 @@ impl MapKind {
 pub enum MapSize {
     /// Always as many.
     Fixed(u32),
+    /// So many bytes, for elements of any size.
+    Bytes(u32),
     /// One for each variant of an enum, of which there are as many.
     OneEach(u32),
     /// As many as a setting says.
@@ -90,7 +98,7 @@ impl MapSize {
     /// the object.
     pub const fn in_object(self) -> u32 {
         match self {
-            Self::Fixed(size) | Self::OneEach(size) => size,
+            Self::Fixed(size) | Self::Bytes(size) | Self::OneEach(size) => size,
             Self::Of(_) | Self::Twice(_) | Self::Half(_) | Self::Buckets(_) => 1,
         }
     }

@@ -112,6 +112,11 @@ macro_rules! for_each_map {
                 answers: ANSWERS = PerCpuArray(Answers), MapSize::Fixed(layout::ANSWERS), Anew;
                 /// room for a FIB lookup, which the stack has not
                 lookup: LOOKUP = PerCpuArray(FibLookup), MapSize::Fixed(1), Passing;
+                /// what a `proxy-agent trace` wants to be told, and until when; it writes that itself
+                trace_listener: TRACE_LISTENER = Array(TraceListener), MapSize::Fixed(1), Anew;
+                /// new flows, drops and refusals, while somebody listens
+                trace_events: TRACE_EVENTS = RingBuffer(), MapSize::Bytes(layout::TRACE_BYTES),
+                    Anew;
                 /// what the hooks' programs call
                 stages: STAGES = ProgramArray(), MapSize::OneEach(layout::STAGES), Anew;
             }

@@ -18,7 +18,7 @@ macro_rules! for_each_stage {
             /// Translates an ICMP error that goes out.
             EgressError = 1: egress_error_v4 egress_error_v6, Pass, stage(egress_error);
             /// Rejects: a reset or port unreachable, where nobody answers.
-            Refuse = 2: refuse_v4 refuse_v6, Drop, stage(refuse);
+            Refuse = 2: refuse_v4 refuse_v6, Drop, hook(on_refuse);
             /// Answers a packet that is longer than the path MTU.
             TooBig = 3: too_big_v4 too_big_v6, Drop, hook(on_too_big);
             /// Sends a packet on.
@@ -66,6 +66,8 @@ macro_rules! for_each_stage {
             Deliver = 24: deliver_v4 deliver_v6, Pass, hook(on_deliver);
             /// Sends a translated reply by the device that leads from its frontend to its client.
             Reroute = 25: reroute_v4 reroute_v6, Pass, hook(on_reroute);
+            /// Drops a packet, and tells who listens.
+            TraceDrop = 26: trace_drop_v4 trace_drop_v6, Drop, hook(on_trace_drop);
         }
     };
 }

@@ -17,6 +17,7 @@
 //! - `answer`: resets and ICMP errors in place of a packet
 //! - `service`: frontends, endpoints, affinity
 //! - `flow`: records, their lifetime, owners of translated tuples, translation
+//! - `trace`: events for who listens
 //! - `context`: a packet and what its whole path knows; hooks and stages are its methods
 //! - `tables`, `verdict`: the maps as the pipeline sees them; what the hook does with a packet
 //! - `ip`: everything that differs between the IP versions
@@ -30,6 +31,7 @@ mod ip;
 mod packet;
 mod service;
 mod tables;
+mod trace;
 mod verdict;
 
 pub use crate::verifier::{all_ones_if_zero, barrier_var, choose, hide_offset};

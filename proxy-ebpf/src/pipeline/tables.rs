@@ -4,7 +4,7 @@ use crate::flow_table::{Claim, NewRecord, Place, Record};
 use crate::layout::{
     Address, Affinity, AffinityKey, Backend, Bucket, Counter, FilterBits, FlowSeed, Fragment,
     FragmentKey, Frontend, FrontendKey, KeyParts, Liveness, NewFlow, Port, Settings, SourceRange,
-    Timeouts, Traffic,
+    Timeouts, TraceEvent, Traffic,
 };
 
 /// The maps of one IP version, the clock, the random numbers and the counters.
@@ -107,4 +107,12 @@ pub trait Tables<A: Address> {
     fn take_reply_token(&self, budget: u32) -> bool;
     /// Adds one to a counter.
     fn count(&self, counter: Counter);
+
+    /// Whether somebody wants to be told of events of any of these kinds
+    /// ([`trace_kinds`](crate::layout::trace_kinds)).
+    fn is_traced(&self, kinds: u32) -> bool;
+    /// Nanoseconds since boot.
+    fn nanoseconds(&self) -> u64;
+    /// Leaves an event to who listens. False if there is no room.
+    fn push_event(&self, event: &TraceEvent<A>) -> bool;
 }

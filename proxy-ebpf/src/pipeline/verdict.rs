@@ -1,6 +1,6 @@
 //! Who a packet's client is, and what the hook does with the packet.
 
-use crate::layout::{Span, Stage, Tuple};
+use crate::layout::{Counter, Span, Stage, Tuple};
 
 /// Who a client is: of a packet, who sends through the device at which the program runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,8 +20,12 @@ pub enum Verdict<A> {
     Pass,
     /// Continue through the stack, translated.
     PassTranslated,
-    /// Drop it; the reason has been counted.
-    Drop,
+    /// Drop it, for a reason that has been counted.
+    Drop(Counter),
+    /// Drop it: what there is to tell of it has been told.
+    Discard,
+    /// Answer it, for a reason that has been counted: nobody else will.
+    Refuse(Counter),
     /// Tail-call the program of this stage.
     Continue(Stage),
     /// Receive it again at its ingress device.

@@ -1,8 +1,6 @@
 //! Handing a reply to this host's stack.
 
-use aya_ebpf::bindings::{
-    BPF_F_INGRESS, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, TC_ACT_SHOT,
-};
+use aya_ebpf::bindings::{BPF_F_INGRESS, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS};
 use aya_ebpf::helpers::generated::bpf_redirect;
 use proxy_ebpf::layout::{Counter, LinkAddress};
 use proxy_ebpf::pipeline::{Client, IpVersion, Packet as _};
@@ -11,7 +9,7 @@ use crate::fib::{FibLookup, fib_lookup};
 use crate::forward::Route;
 use crate::maps::edge_device;
 use crate::skb::Skb;
-use crate::verdict::NEXT;
+use crate::verdict::{NEXT, drop_for};
 
 /// Lets the stack receive the packet by the device that leads to its source, the frontend: by any
 /// other the stack may take it for spoofed (`net.ipv4.conf.*.rp_filter`). Where that device is not
@@ -33,8 +31,7 @@ where
         return NEXT;
     }
     if to == here && network != 0 && !set_destination(skb, here) {
-        crate::maps::count(Counter::RewriteFailed);
-        return TC_ACT_SHOT;
+        return drop_for::<A>(skb, network, Counter::RewriteFailed);
     }
     // SAFETY: a helper; the packet comes in by a device of this host.
     unsafe { bpf_redirect(to, u64::from(BPF_F_INGRESS)) as i32 }

@@ -13,7 +13,7 @@ use crate::fib::{FibLookup, fib_lookup};
 use crate::skb::Skb;
 use crate::stages::tail_call;
 use crate::statics::VersionMaps;
-use crate::verdict::NEXT;
+use crate::verdict::{NEXT, drop_for};
 
 /// What a FIB lookup needs to know of an IP version.
 pub(crate) trait Route: Address + VersionMaps<Self> {
@@ -98,10 +98,9 @@ where
     }
     if found != i64::from(BPF_FIB_LKUP_RET_SUCCESS) && found != i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
     {
-        crate::maps::count(Counter::Unroutable);
-        return TC_ACT_SHOT;
+        return drop_for::<A>(skb, network, Counter::Unroutable);
     }
-    redirect(skb, network, &lookup)
+    redirect::<A>(skb, network, &lookup)
 }
 
 /// Sends a translated reply, which leaves this host, by the device that leads from its source to
@@ -135,18 +134,17 @@ where
     if !is_found || lookup.device == skb.device() || skb.load_client() != Client::Host {
         return NEXT;
     }
-    redirect(skb, network, &lookup)
+    redirect::<A>(skb, network, &lookup)
 }
 
 /// Sends the packet, whose IP header is at `network`, to the next hop that a lookup has found.
 #[inline(always)]
-pub(crate) fn redirect(skb: &mut Skb, network: usize, lookup: &FibLookup) -> i32 {
+pub(crate) fn redirect<A: Route>(skb: &mut Skb, network: usize, lookup: &FibLookup) -> i32 {
     // By the device that leads on it gets that one's tag, if any. Of a device without a link
     // header it has none, which the redirect replaces by the next hop's (`__bpf_redirect_neigh`
     // in `net/core/filter.c`).
     if !skb.pop_vlan() || (network == 0 && !skb.push_link_header()) {
-        crate::maps::count(Counter::RewriteFailed);
-        return TC_ACT_SHOT;
+        return drop_for::<A>(skb, network, Counter::RewriteFailed);
     }
     // This host's own has a route, by which a neighbour that is yet to be resolved would be looked
     // up (`neigh_update` in `net/core/neighbour.c`): it gets the one of its new destination.

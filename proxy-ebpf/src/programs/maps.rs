@@ -12,12 +12,13 @@ use proxy_ebpf::flow_table::Place;
 use proxy_ebpf::layout::{
     Address, Affinity, AffinityKey, Backend, Bucket, Counter, EdgeDevice, FilterBits, FlowSeed,
     Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NewFlow, Port, Settings, SlotPair,
-    SourceRange, Traffic, ticks,
+    SourceRange, TraceEvent, Traffic, ticks,
 };
 use proxy_ebpf::pipeline::Tables;
 
 use crate::statics::{
-    ANSWERS, COUNTERS, EDGE_DEVICES, FILTER, NAT_PORTS, SERVICE_TRAFFIC, SLOTS, VersionMaps,
+    ANSWERS, COUNTERS, EDGE_DEVICES, FILTER, NAT_PORTS, SERVICE_TRAFFIC, SLOTS, TRACE_EVENTS,
+    TRACE_LISTENER, VersionMaps,
 };
 
 /// Buckets of each flow table; the agent sets it.
@@ -198,6 +199,29 @@ impl<A: Address + VersionMaps<A>> Tables<A> for Maps {
     #[inline(always)]
     fn count(&self, counter: Counter) {
         count(counter);
+    }
+
+    #[inline(always)]
+    fn is_traced(&self, kinds: u32) -> bool {
+        TRACE_LISTENER
+            .get(0)
+            .is_some_and(|listener| listener.wants(kinds, || Tables::<A>::now(self)))
+    }
+
+    #[inline(always)]
+    fn nanoseconds(&self) -> u64 {
+        // SAFETY: reads a clock.
+        unsafe { bpf_ktime_get_ns() }
+    }
+
+    #[inline(always)]
+    fn push_event(&self, event: &TraceEvent<A>) -> bool {
+        let Some(mut entry) = TRACE_EVENTS.0.reserve::<TraceEvent<A>>(0) else {
+            return false;
+        };
+        entry.write(*event);
+        entry.submit(0);
+        true
     }
 }
 

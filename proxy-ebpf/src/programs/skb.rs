@@ -63,13 +63,6 @@ impl<const MAX_EXTENSION_HEADERS: usize> Skb<MAX_EXTENSION_HEADERS> {
         u16::from_be(unsafe { (*self.raw).protocol } as u16)
     }
 
-    /// Index of the device at which the program runs.
-    #[inline(always)]
-    pub(crate) fn device(&self) -> u32 {
-        // SAFETY: a field of the context.
-        unsafe { (*self.raw).ifindex }
-    }
-
     /// Notes in the buffer that the packet was translated, for the programs of devices above this
     /// one, such as a VLAN device. The stack does not use this field otherwise, and keeps it.
     #[inline(always)]
@@ -333,6 +326,12 @@ impl<const MAX_EXTENSION_HEADERS: usize> Packet for Skb<MAX_EXTENSION_HEADERS> {
     fn len(&self) -> usize {
         // SAFETY: a field of the context.
         unsafe { (*self.raw).len as usize }
+    }
+
+    #[inline(always)]
+    fn device(&self) -> u32 {
+        // SAFETY: a field of the context.
+        unsafe { (*self.raw).ifindex }
     }
 
     #[inline(always)]

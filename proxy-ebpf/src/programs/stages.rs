@@ -92,6 +92,31 @@ macro_rules! programs {
 proxy_ebpf::for_each_stage!(programs);
 
 #[inline(always)]
+fn on_refuse<A: Route + IpVersion>(ctx: &TcContext) -> i32
+where
+    Maps: Tables<A>,
+{
+    let mut skb = Skb::new(ctx);
+    skb.make_linear();
+    let (network, reason) = skb.load_cb();
+    let client = skb.load_client();
+    let verdict = Context::<A, _, _>::new(&mut skb, network, &Maps, client).refuse(reason.into());
+    apply(&mut skb, network, verdict)
+}
+
+#[inline(always)]
+fn on_trace_drop<A: Route + IpVersion>(ctx: &TcContext) -> i32
+where
+    Maps: Tables<A>,
+{
+    let mut skb: Skb = Skb::new(ctx);
+    let (network, reason) = skb.load_cb();
+    let client = skb.load_client();
+    Context::<A, _, _>::new(&mut skb, network, &Maps, client).trace_drop(reason.into());
+    TC_ACT_SHOT
+}
+
+#[inline(always)]
 fn on_too_big<A: Route + IpVersion>(ctx: &TcContext) -> i32
 where
     Maps: Tables<A>,

@@ -3,18 +3,29 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{
     Array, HashMap as Hash, LpmTrie as Trie, LruHashMap as LruHash, PerCpuArray, ProgramArray,
+    RingBuf,
 };
 use proxy_ebpf::layout::{
     Affinity, AffinityKey, Allowed, Answers, Backend, Bucket, ClusterIp, EdgeDevice, FlowSeed,
     Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NatPort, NewFlow, NodeAddress,
-    ServiceName, Settings, SlotPair, SocketKey, SocketRecord, SourceRange, Traffic, Tuple, V4, V6,
-    maps,
+    ServiceName, Settings, SlotPair, SocketKey, SocketRecord, SourceRange, TraceListener, Traffic,
+    Tuple, V4, V6, maps,
 };
 
 use crate::fib::FibLookup;
 
 /// An array that is mapped into the agent.
 type MappedArray<V> = Array<V>;
+
+/// A ring buffer, whose size is in bytes.
+#[repr(transparent)]
+pub(crate) struct RingBuffer(pub(crate) RingBuf);
+
+impl RingBuffer {
+    pub(crate) const fn with_max_entries(bytes: u32, flags: u32) -> Self {
+        Self(RingBuf::with_byte_size(bytes, flags))
+    }
+}
 
 macro_rules! statics {
     (

@@ -135,6 +135,10 @@ fn apply_at_egress<A: Route>(
             });
             tail_call::<A>(skb, stage, network, 0)
         }
+        Verdict::Drop(_) => {
+            skb.store_client(client);
+            apply(skb, network, verdict)
+        }
         verdict => apply(skb, network, verdict),
     }
 }

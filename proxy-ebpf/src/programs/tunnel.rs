@@ -4,13 +4,13 @@ use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, TC_ACT_SHOT,
 };
 use proxy_ebpf::layout::{Counter, Tuple};
-use proxy_ebpf::pipeline::{Client, Context, IpVersion, Reason, Tables};
+use proxy_ebpf::pipeline::{Client, Context, IpVersion, Packet as _, Reason, Tables, Verdict};
 
 use crate::fib::{FibLookup, fib_lookup};
 use crate::forward::{Route, length, redirect};
-use crate::maps::{Maps, count};
+use crate::maps::Maps;
 use crate::skb::Skb;
-use crate::verdict::apply;
+use crate::verdict::{apply, drop_for};
 
 /// Leaves a tunnel's ends to the program that puts its packet into it: on this CPU, like the
 /// packet.
@@ -55,11 +55,10 @@ where
     }
     if found != i64::from(BPF_FIB_LKUP_RET_SUCCESS) && found != i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
     {
-        count(Counter::Unroutable);
-        return TC_ACT_SHOT;
+        return drop_for::<A>(skb, network, Counter::Unroutable);
     }
     match Context::new(skb, network, &Maps, Client::Outside).encapsulate(&ends) {
-        Some(()) => redirect(skb, network, &lookup),
-        None => TC_ACT_SHOT,
+        Some(()) => redirect::<A>(skb, network, &lookup),
+        None => apply(skb, network, Verdict::<A>::Drop(Counter::RewriteFailed)),
     }
 }

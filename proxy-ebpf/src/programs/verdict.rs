@@ -2,8 +2,8 @@
 
 use aya_ebpf::bindings::{BPF_F_INGRESS, TC_ACT_SHOT};
 use aya_ebpf::helpers::generated::bpf_redirect;
-use proxy_ebpf::layout::Stage;
-use proxy_ebpf::pipeline::{Client, Verdict};
+use proxy_ebpf::layout::{Counter, Stage};
+use proxy_ebpf::pipeline::{Client, Packet as _, Verdict};
 
 use crate::forward::Route;
 use crate::skb::Skb;
@@ -24,7 +24,9 @@ pub(crate) fn apply<A: Route>(skb: &mut Skb, network: usize, verdict: Verdict<A>
             skb.mark_translated();
             NEXT
         }
-        Verdict::Drop => TC_ACT_SHOT,
+        Verdict::Drop(reason) => tail_call::<A>(skb, Stage::TraceDrop, network, reason as u16),
+        Verdict::Discard => TC_ACT_SHOT,
+        Verdict::Refuse(reason) => tail_call::<A>(skb, Stage::Refuse, network, reason as u16),
         Verdict::Continue(stage) => tail_call::<A>(skb, stage, network, 0),
         Verdict::Encapsulate(ends) => {
             store_tunnel(&ends);
@@ -47,4 +49,11 @@ pub(crate) fn apply<A: Route>(skb: &mut Skb, network: usize, verdict: Verdict<A>
             unsafe { bpf_redirect(skb.device(), flags) as i32 }
         }
     }
+}
+
+/// Drops the packet, whose IP header is at `network`, and counts why.
+#[inline(always)]
+pub(crate) fn drop_for<A: Route>(skb: &mut Skb, network: usize, reason: Counter) -> i32 {
+    crate::maps::count(reason);
+    tail_call::<A>(skb, Stage::TraceDrop, network, reason as u16)
 }

@@ -47,6 +47,7 @@ where
         // What has a stage of its own is TC's.
         Verdict::Pass
         | Verdict::Continue(_)
+        | Verdict::Refuse(_)
         | Verdict::Reinject
         | Verdict::Deliver
         | Verdict::Encapsulate(_)
@@ -55,7 +56,7 @@ where
             count(Counter::XdpPass);
             XDP_PASS
         }
-        Verdict::Drop => XDP_DROP,
+        Verdict::Drop(_) | Verdict::Discard => XDP_DROP,
         Verdict::Bounce => capabilities.send(),
         Verdict::Forward(_) => capabilities.send_on(packet),
     }

@@ -31,13 +31,6 @@ impl XdpBuff {
         self.raw
     }
 
-    /// Index of the device at which the program runs.
-    #[inline(always)]
-    pub(crate) fn device(&self) -> u32 {
-        // SAFETY: a field of the context.
-        unsafe { (*self.raw).ingress_ifindex }
-    }
-
     /// Where a value lies, if all of it is in the packet.
     #[inline(always)]
     fn at<T: Bytes>(&self, offset: usize) -> Option<*mut T> {
@@ -68,6 +61,12 @@ impl Packet for XdpBuff {
     fn len(&self) -> usize {
         // SAFETY: fields of the context.
         unsafe { ((*self.raw).data_end as usize).saturating_sub((*self.raw).data as usize) }
+    }
+
+    #[inline(always)]
+    fn device(&self) -> u32 {
+        // SAFETY: a field of the context.
+        unsafe { (*self.raw).ingress_ifindex }
     }
 
     #[inline(always)]

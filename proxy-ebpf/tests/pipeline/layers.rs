@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the bottom to the top; a folder, or a file of the pipeline's own folder.
-const LAYERS: [&str; 9] = [
-    "packet", "ip", "verdict", "tables", "context", "flow", "service", "answer", "hooks",
+const LAYERS: [&str; 10] = [
+    "packet", "ip", "verdict", "tables", "context", "trace", "flow", "service", "answer", "hooks",
 ];
 
 /// Where the path of an import begins.

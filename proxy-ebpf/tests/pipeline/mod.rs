@@ -37,6 +37,7 @@ mod sctp;
 mod sockets;
 mod source_ranges;
 mod spoofed;
+mod traced;
 mod traffic;
 mod two_ways;
 mod unanswered;

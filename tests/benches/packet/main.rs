@@ -8,6 +8,7 @@
 //! packets the processor has done something else, as in real traffic.
 
 mod cases;
+mod listener;
 mod node;
 mod program;
 mod report;
@@ -34,6 +35,9 @@ struct Arguments {
     /// How many flows and frontends fill the tables
     #[arg(long, value_enum, default_value_t = Content::Both)]
     content: Content,
+    /// Whether somebody listens to what the programs tell (`proxy-agent trace`)
+    #[arg(long)]
+    traced: bool,
     /// How the results are printed
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -100,7 +104,7 @@ fn main() -> Result<()> {
                 "{}: {} flows, {} frontends",
                 fill.name, fill.flows, fill.frontends
             );
-            costs.extend(measure(*fill, arguments.rounds)?);
+            costs.extend(measure(*fill, &arguments)?);
         }
         Ok(costs)
     })??;
@@ -112,7 +116,8 @@ fn main() -> Result<()> {
 }
 
 /// Measures every case once a round, and the empty programs beside them.
-fn measure(fill: Fill, rounds: u32) -> Result<Vec<Costs>> {
+fn measure(fill: Fill, arguments: &Arguments) -> Result<Vec<Costs>> {
+    let rounds = arguments.rounds;
     let mut node = Node::new(fill)?;
     let mut cases = cases(fill);
     let empty = Empty::load()?;
@@ -121,6 +126,9 @@ fn measure(fill: Fill, rounds: u32) -> Result<Vec<Costs>> {
         eprintln!("round {} of {rounds}", round + 1);
         for (case, found) in cases.iter_mut().zip(&mut found) {
             let packets = case.packets(&mut node);
+            if arguments.traced {
+                node.listen()?;
+            }
             let base = empty.measure(case.kind(), &packets, case.runs)?;
             let cost = node.measure(case, &packets)?;
             found.push(cost - base);

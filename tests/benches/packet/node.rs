@@ -12,6 +12,7 @@ use proxy_tests::packets::{Frontend, Packet, Protocol, Scenario, tcp_flags};
 
 use crate::Fill;
 use crate::cases::{Case, Hook};
+use crate::listener::listen;
 use crate::program;
 use crate::writes::writes;
 
@@ -231,6 +232,11 @@ impl Node {
         let mut out = vec![0; bytes.len() + 64];
         let (verdict, _) = program::run(self.program(hook)?, &bytes, 1, Some(&mut out))?;
         Ok((verdict, out))
+    }
+
+    /// Has somebody listen to what the programs tell.
+    pub(crate) fn listen(&mut self) -> Result<()> {
+        listen(&mut self.kernel.programs)
     }
 
     /// How long a case's run takes, in nanoseconds.

@@ -34,6 +34,8 @@ mod source_ports;
 mod sources;
 mod system_calls;
 mod telling;
+mod terminal;
+mod tracing;
 mod unanswered;
 mod upgrade;
 mod world;

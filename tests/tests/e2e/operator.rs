@@ -238,6 +238,10 @@ fn an_operator_sees_what_the_kernel_holds_whether_the_agent_runs_or_not() -> Res
     assert_eq!(capable.status, 2, "{}", capable.text);
     assert!(capable.error.contains("CAP_"), "{}", capable.error);
 
+    let incapable = operator.run(&nobody, &["trace"])?;
+    assert_eq!(incapable.status, 2, "{}", incapable.text);
+    assert!(incapable.error.contains("CAP_"), "{}", incapable.error);
+
     let folder = it.bpffs.path().join("proxy-agent");
     let [own, other] = [VERSION, 4].map(|version| folder.join(format!("maps-{version}")));
     fs::rename(&own, &other)?;
@@ -248,11 +252,14 @@ fn an_operator_sees_what_the_kernel_holds_whether_the_agent_runs_or_not() -> Res
         &["explain", "10.1.1.1", "10.96.0.10:80"],
         "layout version 4",
     )?;
+    operator.refused(&["trace"], "layout version 4")?;
     operator.refused(&["status"], "layout version 4")?;
     fs::remove_dir_all(&folder)?;
     for command in LISTS {
         operator.refused(&[command], "is the agent installed")?;
     }
+    operator.refused(&["trace"], "is the agent installed")?;
+    operator.refused(&["top"], "this is none")?;
     operator.refused(&["status"], "no agent runs")?;
     operator.refused(&["services", "--bpffs", "/tmp"], "no BPF file system")?;
     Ok(())

@@ -169,6 +169,7 @@ pub(super) fn state(maps: &mut FakeMaps) -> State {
             ],
             Vec::new(),
         ],
+        backend_liveness: [Vec::new(), Vec::new()],
     }
 }
 
@@ -215,7 +216,7 @@ pub(super) fn open_flows(maps: FakeMaps) -> (State, Copies) {
 /// Where TCP's sequence number is in a frame of IPv4.
 const SEQUENCE_NUMBER: usize = 14 + 20 + 4;
 
-fn send(question: &Question, copies: &Copies) {
+pub(super) fn send(question: &Question, copies: &Copies) {
     let client = if question.source.to_string().starts_with("203") {
         Client::Outside
     } else {

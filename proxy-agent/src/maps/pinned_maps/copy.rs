@@ -1,5 +1,6 @@
 //! A copy of the pinned maps in memory, in which the packet pipeline can run.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -82,6 +83,11 @@ fn fill<A: Address + Into<IpAddr>>(
         .zip(maps.backends().copy()?)
         .filter(|(_, backend)| backend.generation != 0)
         .collect();
+    memory.backend_liveness = (0..)
+        .zip(maps.backend_liveness().copy()?)
+        .filter(|(_, liveness)| liveness.generation != 0)
+        .collect::<BTreeMap<_, _>>()
+        .into();
     memory.settings = maps.settings().get(0)?;
     Ok(())
 }

@@ -48,6 +48,16 @@ pub enum PinnedMapsError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The programs are of an agent that knew nothing of events.
+    #[error(
+        "the agent of this node is older than this program, and its programs tell of no events (update it)"
+    )]
+    WithoutEvents,
+    /// Somebody has the events.
+    #[error(
+        "another `proxy-agent trace` listens on this node, and events are read once (end it first)"
+    )]
+    Listening,
     /// A map cannot be read.
     #[error(transparent)]
     Map(#[from] MapError),

@@ -46,6 +46,7 @@ impl fmt::Display for MapKind {
             Self::MappedArray => "array, mapped into the agent",
             Self::PerCpuArray => "per-CPU array",
             Self::ProgramArray => "array of programs",
+            Self::RingBuffer => "ring buffer",
         })
     }
 }
@@ -54,6 +55,7 @@ impl fmt::Display for MapSize {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(size) => write!(out, "{size}"),
+            Self::Bytes(size) => write!(out, "{} KiB", size / 1024),
             Self::OneEach(_) => out.write_str("one each"),
             Self::Of(setting) => write!(out, "{setting}"),
             Self::Twice(setting) => write!(out, "{setting} × 2"),

@@ -51,7 +51,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         }
         let (Some(tuple), Some(())) = (tuple, done) else {
             self.tables.count(Counter::RewriteFailed);
-            return Verdict::Drop;
+            return Verdict::Drop(Counter::RewriteFailed);
         };
         if !is_sent_on {
             if flags & flow_flags::REDIRECT == 0 {

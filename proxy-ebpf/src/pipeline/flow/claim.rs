@@ -145,6 +145,7 @@ pub(crate) fn claim_client<A: IpVersion, T: Tables<A>>(
     let claim = tables.claim(place, &record, timeouts, |old| old.is_over(timeouts, now));
     flow.awaited = place.upper_half();
     if matches!(claim, Claim::Made { .. }) {
+        flow.notes |= new_flow_notes::CREATED;
         tables.count(Counter::FlowsCreated);
         count_connection(tables, flow);
     }

@@ -94,6 +94,9 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
                 flags: flow.flags,
                 is_deferred: false,
             };
+            if flow.notes & new_flow_notes::CREATED != 0 {
+                context.trace_flow(headers, flow);
+            }
             if is_whole {
                 context.translate(headers, &translation)
             } else {
@@ -112,13 +115,13 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         let Some((mut headers, is_whole)) =
             parse_or_first_fragment::<A, P>(self.packet, self.network)
         else {
-            return Verdict::Drop;
+            return Verdict::Discard;
         };
         headers.hide_protocol();
         let tables = self.tables;
         tables
             .with_new_flow(|flow| work(self, &headers, is_whole, flow))
-            .unwrap_or(Verdict::Drop)
+            .unwrap_or(Verdict::Discard)
     }
 
     /// Goes on with a flow that has its client's record.
@@ -199,7 +202,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         if headers.protocol == protocol::UDP {
             Verdict::Continue(Stage::Translate)
         } else {
-            Verdict::Drop
+            Verdict::Drop(Counter::ClaimConflict)
         }
     }
 

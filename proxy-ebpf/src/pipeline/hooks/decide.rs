@@ -63,9 +63,9 @@ pub(crate) fn pass_plain<A: IpVersion, T: Tables<A>>(
 #[inline(always)]
 pub(crate) fn reject_or_drop<A>(reason: Counter) -> Verdict<A> {
     if is_rejected(reason) {
-        Verdict::Continue(Stage::Refuse)
+        Verdict::Refuse(reason)
     } else {
-        Verdict::Drop
+        Verdict::Drop(reason)
     }
 }
 
@@ -90,7 +90,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// an address that only Services have: nobody would get it.
     #[inline(always)]
     pub(crate) fn pass(&self) -> Verdict<A> {
-        self.pass_or(Verdict::Drop)
+        self.pass_or(Verdict::Drop(Counter::NoSuchPort))
     }
 
     /// The same; what becomes of a packet to the ClusterIP of a Service is said.
@@ -106,7 +106,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         if reason == Counter::NoSuchPort {
             at_service
         } else {
-            Verdict::Drop
+            Verdict::Drop(reason)
         }
     }
 

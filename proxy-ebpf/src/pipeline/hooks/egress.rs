@@ -53,7 +53,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         };
         if rewrite(self.packet, &headers, &tuple).is_none() {
             self.tables.count(Counter::RewriteFailed);
-            return Verdict::Drop;
+            return Verdict::Drop(Counter::RewriteFailed);
         }
         self.leave_translated(Verdict::PassTranslated)
     }

@@ -5,9 +5,7 @@
 //! header covers.
 
 use super::decide::{on_flow_miss, reject_or_drop};
-use crate::layout::{
-    Counter, Edge, Fragment, FragmentKey, Stage, Tuple, flow_flags, protocol, ticks,
-};
+use crate::layout::{Counter, Edge, Fragment, FragmentKey, Tuple, flow_flags, protocol, ticks};
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::apply::is_ttl_exceeded;
 use crate::pipeline::flow::capabilities::AllCapabilities;
@@ -86,10 +84,10 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     #[inline(always)]
     pub(crate) fn translate_first_fragment(&mut self, translation: &Translation<A>) -> Verdict<A> {
         let Some(part) = FragmentHeader::<A>::read(self.packet, self.network) else {
-            return Verdict::Drop;
+            return Verdict::Discard;
         };
         let Some(headers) = part.first(self.packet) else {
-            return Verdict::Drop;
+            return Verdict::Discard;
         };
         self.translate_first_of(&part, &headers, translation)
     }
@@ -104,7 +102,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         let Translation { tuple, flags, .. } = translation;
         if flags & flow_flags::DSR == 0 && !can_rewrite_ports(headers, tuple) {
             self.tables.count(Counter::Fragments);
-            return Verdict::Drop;
+            return Verdict::Drop(Counter::Fragments);
         }
         remember(
             self.tables,
@@ -139,7 +137,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         };
         if !can_rewrite_ports(&headers, &tuple) {
             self.tables.count(Counter::Fragments);
-            return Verdict::Drop;
+            return Verdict::Drop(Counter::Fragments);
         }
         remember(self.tables, &headers, part.id, Edge::Egress, (&tuple, 0));
         let done = rewrite(self.packet, &headers, &tuple);
@@ -160,7 +158,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     #[inline(always)]
     fn translate_subsequent(&mut self, headers: &Headers<A>, first: &Fragment<A>) -> Verdict<A> {
         if is_ttl_exceeded(headers, self.tables, first.flags) {
-            return Verdict::Drop;
+            return Verdict::Drop(Counter::Unroutable);
         }
         let tuple = without_ports([first.source, first.destination]);
         let done = if first.flags & flow_flags::DSR == 0 {
@@ -176,7 +174,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
 #[inline(always)]
 fn fragment_verdict<A>(headers: &Headers<A>, verdict: Verdict<A>) -> Verdict<A> {
     match verdict {
-        Verdict::Continue(Stage::Refuse) if headers.protocol == protocol::TCP => Verdict::Drop,
+        Verdict::Refuse(reason) if headers.protocol == protocol::TCP => Verdict::Drop(reason),
         verdict => verdict,
     }
 }
@@ -245,7 +243,7 @@ fn on_unmatched_fragment<A: IpVersion, T: Tables<A>>(
     });
     if is_in_range || tables.is_cluster_ip(address) {
         tables.count(Counter::Fragments);
-        return Verdict::Drop;
+        return Verdict::Drop(Counter::Fragments);
     }
     Verdict::Pass
 }

@@ -29,12 +29,12 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             return if A::is_tunnel(self.packet, headers.transport + HEADER) {
                 Verdict::Continue(Stage::TunnelError)
             } else {
-                self.pass_or(Verdict::Continue(Stage::Refuse))
+                self.pass_or(Verdict::Refuse(Counter::NoSuchPort))
             };
         };
         let flags = related.flags;
         if is_ttl_exceeded(&headers, self.tables, flags) {
-            return Verdict::Drop;
+            return Verdict::Drop(Counter::Unroutable);
         }
         let done = if flags & flow_flags::DSR == 0 {
             rewrite_related(self.packet, &headers, &related)
@@ -58,7 +58,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         };
         if rewrite_related(self.packet, &headers, &related).is_none() {
             self.tables.count(Counter::RewriteFailed);
-            return Verdict::Drop;
+            return Verdict::Drop(Counter::RewriteFailed);
         }
         self.leave_translated(Verdict::Pass)
     }

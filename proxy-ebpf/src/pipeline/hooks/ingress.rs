@@ -65,7 +65,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
 fn on_filter_miss<A: IpVersion, T: Tables<A>>(headers: &Headers<A>, tables: &T) -> Verdict<A> {
     if is_in_service_cidr(&headers.tuple.destination, tables) {
         tables.count(Counter::NoSuchService);
-        return Verdict::Drop;
+        return Verdict::Drop(Counter::NoSuchService);
     }
     pass_plain(headers, tables)
 }

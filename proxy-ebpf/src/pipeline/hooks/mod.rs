@@ -10,6 +10,7 @@ mod open;
 mod open_direct;
 mod plain;
 mod socket;
+mod socket_trace;
 mod tunnel;
 mod tunnel_error;
 

@@ -37,7 +37,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         }
         if is_martian(&headers.tuple, self.client, self.tables) {
             self.tables.count(Counter::MartianSource);
-            return Verdict::Drop;
+            return Verdict::Drop(Counter::MartianSource);
         }
         let before = flow_before(&headers, self.tables);
         if before.may_go_on {
@@ -78,7 +78,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         (index, backend): (u32, &Backend<A>),
     ) -> Verdict<A> {
         let Some(settings) = self.tables.settings() else {
-            return Verdict::Drop;
+            return Verdict::Discard;
         };
         let flags = flow_flags_for(headers, backend, settings, self.client);
         let mut flow = new_flow(headers, index, backend, flags);
@@ -103,7 +103,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         self.tables.count(reason);
         // A reset is not made of a part.
         if !is_whole && headers.protocol == protocol::TCP {
-            return Verdict::Drop;
+            return Verdict::Drop(reason);
         }
         reject_or_drop(reason)
     }

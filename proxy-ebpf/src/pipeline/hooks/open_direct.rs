@@ -48,7 +48,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             Err(reason) => return self.refuse_or_drop(&headers, is_whole, reason),
         };
         let Some(settings) = self.tables.settings() else {
-            return Verdict::Drop;
+            return Verdict::Discard;
         };
         if !can_encapsulate || !is_direct(&headers, &backend, settings) {
             return self.claim_for(&headers, is_whole, sources, (index, &backend));

@@ -13,10 +13,11 @@
 //! address is the node's. Of those that were translated when they connected, the agent destroys
 //! the ones whose endpoint is removed.
 
+use super::socket_trace::{trace_connection, trace_failure};
 use crate::layout::{
     Address, Backend, Counter, FilterBits, Frontend, FrontendKey, NatDirection, Port, Settings,
-    SocketCookie, SocketKey, SocketRecord, Traffic, frontend_flags, protocol, settings_flags,
-    ticks,
+    SocketCookie, SocketKey, SocketRecord, TraceKind, Traffic, frontend_flags, protocol,
+    settings_flags, ticks,
 };
 use crate::pipeline::answer::is_rejected;
 use crate::pipeline::flow::record::NO_BACKEND;
@@ -104,7 +105,7 @@ pub fn on_connect<A: Address, T: SocketTables<A>>(
             let record = record(to, index, backend.generation, tables)
                 .connected_to(&endpoint.address, endpoint.port);
             tables.insert_socket(&SocketKey::connected(socket.cookie), &record);
-            count_connection(index, &backend, tables);
+            open_connection(socket, to, (index, &backend), tables);
             SocketVerdict::Endpoint(endpoint)
         }
         Ok(None) => {
@@ -115,7 +116,7 @@ pub fn on_connect<A: Address, T: SocketTables<A>>(
             }
             SocketVerdict::Unchanged
         }
-        Err(reason) => deny(socket, reason, tables),
+        Err(reason) => deny(socket, to, reason, tables),
     }
 }
 
@@ -155,14 +156,14 @@ pub fn on_sendmsg<A: Address, T: SocketTables<A>>(
             remember(socket, to, endpoint, (index, backend.generation), tables);
             let last = record(to, index, backend.generation, tables);
             tables.insert_socket(&SocketKey::last_flow(socket.cookie), &last);
-            count_connection(index, &backend, tables);
+            open_connection(socket, to, (index, &backend), tables);
             SocketVerdict::Endpoint(endpoint)
         }
         Ok(None) => {
             forget_datagrams(socket, to, tables);
             SocketVerdict::Unchanged
         }
-        Err(reason) => deny(socket, reason, tables),
+        Err(reason) => deny(socket, to, reason, tables),
     }
 }
 
@@ -342,14 +343,20 @@ fn is_translated_where_it_leaves<A>(
         && frontend.flags & (frontend_flags::EXTERNAL | frontend_flags::LEFT_TO_HOST) == 0
 }
 
-/// Counts a connection, of which there will be no packets to count.
+/// Counts a connection, of which there will be no packets to count, and tells of it.
 #[inline(always)]
-fn count_connection<A: Address, T: Tables<A>>(index: u32, backend: &Backend<A>, tables: &T) {
+fn open_connection<A: Address, T: Tables<A>>(
+    socket: &Socket,
+    to: SockAddr<A>,
+    (index, backend): (u32, &Backend<A>),
+    tables: &T,
+) {
     let traffic = Traffic {
         connections: 1,
         packets: 0,
     };
     tables.add_traffic(backend.service, index, traffic);
+    trace_connection(socket, to, (index, backend), tables);
 }
 
 /// What becomes of a destination that nothing may reach. What only looks like a loss is
@@ -357,18 +364,20 @@ fn count_connection<A: Address, T: Tables<A>>(index: u32, backend: &Backend<A>, 
 #[inline(always)]
 fn deny<A: Address, T: Tables<A>>(
     socket: &Socket,
+    to: SockAddr<A>,
     reason: Counter,
     tables: &T,
 ) -> SocketVerdict<A> {
-    if is_rejected(reason) {
-        tables.count(reason);
-        SocketVerdict::Refused
+    let (kind, verdict) = if is_rejected(reason) {
+        (TraceKind::Refuse, SocketVerdict::Refused)
     } else if socket.client == Client::Host {
-        tables.count(reason);
-        SocketVerdict::TimedOut
+        (TraceKind::TimeOut, SocketVerdict::TimedOut)
     } else {
-        SocketVerdict::Unchanged
-    }
+        return SocketVerdict::Unchanged;
+    };
+    tables.count(reason);
+    trace_failure(socket, kind, (to, reason), tables);
+    verdict
 }
 
 /// The endpoint to which this socket's datagrams to `to` go, if they are a flow whose

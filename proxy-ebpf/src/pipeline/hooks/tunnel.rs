@@ -52,7 +52,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
                     // The node that sent the self.packet tells the client.
                     Err(reason) => {
                         self.tables.count(reason);
-                        Verdict::Drop
+                        Verdict::Drop(reason)
                     }
                 };
             }
@@ -81,7 +81,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         }
         match self.strip_outer(self.network) {
             Some(()) => Verdict::Continue(next),
-            None => Verdict::Drop,
+            None => Verdict::Drop(Counter::RewriteFailed),
         }
     }
 
@@ -108,7 +108,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         self.tables.store_new_flow(&flow);
         match self.strip_outer(self.network) {
             Some(()) => Verdict::Continue(Stage::Claim),
-            None => Verdict::Drop,
+            None => Verdict::Drop(Counter::RewriteFailed),
         }
     }
 
@@ -121,7 +121,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     ) -> Verdict<A> {
         let network = headers.network - A::OUTER;
         if self.strip_outer(network).is_none() {
-            return Verdict::Drop;
+            return Verdict::Drop(Counter::RewriteFailed);
         }
         let headers = Headers {
             network,
@@ -202,11 +202,11 @@ fn find_endpoints<A: IpVersion, T: Tables<A>>(
     // The node that sent the packet has asked the same; but anybody can write such packets.
     if is_martian(&headers.tuple, Client::Outside, tables) {
         tables.count(Counter::MartianSource);
-        return Verdict::Drop;
+        return Verdict::Drop(Counter::MartianSource);
     }
     if !is_source_allowed(headers.tuple.source, &frontend, tables) {
         tables.count(Counter::SourceNotAllowed);
-        return Verdict::Drop;
+        return Verdict::Drop(Counter::SourceNotAllowed);
     }
     Verdict::OpenTunnelled(frontend.local)
 }

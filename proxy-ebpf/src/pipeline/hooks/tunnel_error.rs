@@ -34,7 +34,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             .and_then(|()| self.packet.write(self.network, &error));
         if done.is_none() {
             self.tables.count(Counter::RewriteFailed);
-            return Verdict::Drop;
+            return Verdict::Drop(Counter::RewriteFailed);
         }
         Verdict::Forward(quoted.tuple.reversed())
     }

@@ -26,6 +26,9 @@ pub trait Packet {
     /// Number of bytes.
     fn len(&self) -> usize;
 
+    /// Index of the device at which it is.
+    fn device(&self) -> u32;
+
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
