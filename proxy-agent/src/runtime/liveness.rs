@@ -178,7 +178,10 @@ mod tests {
         let all = [Unanswered::Off, Unanswered::Retry, Unanswered::Avoid];
         let mut watch = LivenessWatch::new();
         let first = all.map(|mode| watch.has_news(mode, Some(7)));
-        assert_eq!(first, [true; 3], "an agent before may have left some avoided");
+        assert_eq!(
+            first, [true; 3],
+            "an agent before may have left some avoided"
+        );
 
         watch.retried = Some(7);
         assert_eq!(all.map(|mode| watch.has_news(mode, Some(7))), [false; 3]);

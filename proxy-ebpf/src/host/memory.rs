@@ -8,7 +8,7 @@ use crate::flow_table::{Place, Record};
 use crate::layout::{
     ANSWERS, Address, Affinity, AffinityKey, Answers, Backend, Bucket, Counter, FilterBits,
     FlowKey, FlowSeed, Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NatPort, NewFlow,
-    Port, Settings, SocketKey, SocketRecord, SourceRange, Timeouts, Traffic,
+    Port, Retry, Settings, SocketKey, SocketRecord, SourceRange, Timeouts, Traffic, Tuple,
 };
 use crate::pipeline::{SocketTables, Tables};
 
@@ -47,6 +47,8 @@ pub struct Memory<A> {
     pub backend_liveness: RefCell<BTreeMap<u32, Liveness>>,
     /// `FRAGMENTS_*`
     pub fragments: RefCell<HashMap<FragmentKey<A>, Fragment<A>>>,
+    /// `RETRIES_*`
+    pub retries: RefCell<HashMap<Tuple<A>, Retry<A>>>,
     /// `SOCKETS_*`
     pub sockets: RefCell<HashMap<SocketKey<A>, SocketRecord<A>>>,
     /// What both IP versions share.
@@ -135,6 +137,7 @@ impl<A: Address> Default for Memory<A> {
             backend_traffic: RefCell::default(),
             backend_liveness: RefCell::default(),
             fragments: RefCell::default(),
+            retries: RefCell::default(),
             sockets: RefCell::default(),
             shared: Rc::default(),
         }
@@ -381,6 +384,11 @@ impl<A: Address> Tables<A> for Memory<A> {
         self.affinity.borrow_mut().insert(*key, *affinity);
     }
 
+    fn retry(&self, tuple: &Tuple<A>) -> Option<Retry<A>> {
+        self.call(Call::Lookup);
+        self.retries.borrow().get(tuple).copied()
+    }
+
     fn fragments(&self, key: &FragmentKey<A>) -> Option<Fragment<A>> {
         self.call(Call::Lookup);
         self.fragments.borrow().get(key).copied()
@@ -441,6 +449,11 @@ impl<A: Address> SocketTables<A> for Memory<A> {
     fn insert_socket(&self, key: &SocketKey<A>, record: &SocketRecord<A>) {
         self.call(Call::Update);
         self.sockets.borrow_mut().insert(*key, *record);
+    }
+
+    fn insert_retry(&self, tuple: &Tuple<A>, retry: &Retry<A>) {
+        self.call(Call::Update);
+        self.retries.borrow_mut().insert(*tuple, *retry);
     }
 
     fn remove_socket(&self, key: &SocketKey<A>) {

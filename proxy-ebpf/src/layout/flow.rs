@@ -291,6 +291,8 @@ pub mod new_flow_notes {
     pub const HAS_PORT: u32 = 1 << 3;
     /// Its endpoint is not selected: the packet may go on with a flow that is there.
     pub const UNPICKED: u32 = 1 << 4;
+    /// It was translated at its socket before.
+    pub const RETRIED: u32 = 1 << 5;
 }
 
 /// The state of a way of a bucket, beside its record.

@@ -66,6 +66,11 @@ macro_rules! for_each_stage {
             Deliver = 24: deliver_v4 deliver_v6, Pass, hook(on_deliver);
             /// Sends a translated reply by the device that leads from its frontend to its client.
             Reroute = 25: reroute_v4 reroute_v6, Pass, hook(on_reroute);
+            /// Selects another endpoint for a connection that was translated at its socket, and
+            /// was not answered.
+            Reopen = 26: reopen_v4 reopen_v6, Pass, opening(reopen);
+            /// Notes from where such a one may be answered late.
+            NoteRetried = 27: note_retried_v4 note_retried_v6, Pass, stage(note_retried);
         }
     };
 }

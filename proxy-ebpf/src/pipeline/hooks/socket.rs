@@ -14,9 +14,9 @@
 //! the ones whose endpoint is removed.
 
 use crate::layout::{
-    Address, Backend, Counter, FilterBits, Frontend, FrontendKey, NatDirection, Port, Settings,
-    SocketCookie, SocketKey, SocketRecord, Traffic, frontend_flags, protocol, settings_flags,
-    ticks,
+    Address, Backend, Counter, FilterBits, Frontend, FrontendKey, NatDirection, Port, Retry,
+    Settings, SocketCookie, SocketKey, SocketRecord, Traffic, Tuple, frontend_flags, protocol,
+    settings_flags, ticks,
 };
 use crate::pipeline::answer::is_rejected;
 use crate::pipeline::flow::record::NO_BACKEND;
@@ -76,6 +76,8 @@ pub trait SocketTables<A: Address>: Tables<A> {
     fn socket(&self, key: &SocketKey<A>) -> Option<SocketRecord<A>>;
     /// Remembers it; a full table forgets somebody else.
     fn insert_socket(&self, key: &SocketKey<A>, record: &SocketRecord<A>);
+    /// Says that the SYN of the connection with this tuple is sent again.
+    fn insert_retry(&self, tuple: &Tuple<A>, retry: &Retry<A>);
     /// Forgets what is under `key`.
     fn remove_socket(&self, key: &SocketKey<A>);
 }
