@@ -95,6 +95,7 @@ fn load(program: &mut Program) -> Result<ProgramInfo, ProgramError> {
         Program::Xdp(program) => program.load().and_then(|()| program.info()),
         Program::CgroupSockAddr(program) => program.load().and_then(|()| program.info()),
         Program::CgroupSock(program) => program.load().and_then(|()| program.info()),
+        Program::SockOps(program) => program.load().and_then(|()| program.info()),
         _ => panic!("a program of a type that the test does not know"),
     }
 }

@@ -28,6 +28,7 @@ mod liveness;
 mod map;
 pub mod maps;
 mod name;
+mod retry;
 mod settings;
 mod socket;
 mod stage;
@@ -51,6 +52,7 @@ pub use frontend::{
 pub use liveness::{Liveness, liveness_state};
 pub use map::{Lifetime, MapKind, MapSize, MapSpec, SizeSetting};
 pub use name::ServiceName;
+pub use retry::{RETRIES, Retry};
 pub use settings::{Range, SERVICE_CIDRS, Settings, settings_flags};
 pub use socket::{
     CGROUP_LEVELS, LEFT_OUT_PODS, NatDirection, SocketCookie, SocketKey, SocketRecord,

@@ -26,8 +26,8 @@ pub use choices::{Choices, noise};
 pub use elements::Element;
 pub use fixtures::{Fixture, Frame, Outcome, Suite, fixtures};
 pub use packet::{
-    Ethernet, Extension, Fragment, LINK_ADDRESS, NEIGHBOUR, Network, Packet, Tag, Transport,
-    Tunnel, chunks, tcp_flags,
+    Ethernet, Extension, FIRST_SEQUENCE, Fragment, LINK_ADDRESS, NEIGHBOUR, Network, Packet, Tag,
+    Transport, Tunnel, chunks, tcp_flags,
 };
 pub use scenario::{Backend, Frontend, Hook, Protocol, Scenario, address};
 pub use seeds::{Script, Step, seeds};

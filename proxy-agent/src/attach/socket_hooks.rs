@@ -37,6 +37,9 @@ pub(super) const TRANSLATORS: [ProgramPair; 6] = [
     ("connect6", Some("connect6_eperm")),
 ];
 
+/// Looks whether endpoints answer. Where it cannot be had, the others do without.
+pub(super) const HANDSHAKE: ProgramPair = ("handshake", None);
+
 /// Names of pins of links to a cgroup begin with this, and go on with the cgroup's id; those
 /// of links to devices begin with a number.
 pub(super) const PIN: &str = "socket-";
@@ -196,6 +199,7 @@ fn load(program: &mut Program) -> Result<(), ProgramError> {
     let loaded = match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
+        Program::SockOps(program) => program.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
     };
     match loaded {
@@ -213,6 +217,10 @@ fn attach(program: &mut Program, cgroup: &File) -> Result<FdLink, ProgramError> 
             program.take_link(id)?.try_into()
         }
         Program::CgroupSock(program) => {
+            let id = program.attach(cgroup, mode)?;
+            program.take_link(id)?.try_into()
+        }
+        Program::SockOps(program) => {
             let id = program.attach(cgroup, mode)?;
             program.take_link(id)?.try_into()
         }

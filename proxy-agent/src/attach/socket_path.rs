@@ -13,7 +13,9 @@ use aya::programs::links::FdLink;
 use tracing::warn;
 
 use super::cgroup::{CgroupError, root};
-use super::socket_hooks::{CgroupTarget, OBSERVERS, PIN, TRANSLATORS, load_all, pin, remove_pins};
+use super::socket_hooks::{
+    CgroupTarget, HANDSHAKE, OBSERVERS, PIN, TRANSLATORS, load_all, pin, remove_pins,
+};
 use crate::config::SocketPathMode;
 use crate::maps::{
     MapError, PinError, Pins, Predecessor, ProgramRejection, SocketScope, running_kernel,
@@ -167,6 +169,14 @@ impl SocketPath {
         for (hook, link) in observing {
             links.insert(hook.name(), place.pin(link, hook.name())?);
         }
+        match attach_handshake(object, &place) {
+            Ok(attached) => links.extend(attached),
+            Err(error) => warn!(
+                "cannot look whether endpoints answer sockets: {:#}; connections that are \
+                 translated at sockets do not count as unanswered, and end no suspicion",
+                anyhow::Error::from(error)
+            ),
+        }
         place.remove_others();
         Ok(Self {
             cgroup: path,
@@ -175,7 +185,8 @@ impl SocketPath {
         })
     }
 
-    /// Loads the programs and attaches them to nothing: whether the kernel takes them.
+    /// Loads the programs and attaches them to nothing: whether the kernel takes those without
+    /// which sockets are not served.
     ///
     /// # Errors
     ///
@@ -209,4 +220,16 @@ impl SocketPath {
     pub fn cgroup(&self) -> &Path {
         &self.cgroup
     }
+}
+
+/// Loads and attaches the program that looks whether endpoints answer.
+fn attach_handshake(
+    object: &mut Ebpf,
+    place: &CgroupTarget<'_>,
+) -> Result<Vec<(&'static str, FdLink)>, SocketPathError> {
+    let mut links = Vec::new();
+    for hook in &load_all(object, &[HANDSHAKE])? {
+        links.push((hook.name(), place.put(object, hook)?));
+    }
+    Ok(links)
 }

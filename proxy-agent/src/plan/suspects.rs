@@ -240,7 +240,8 @@ impl Suspects {
         };
         let liveness = it.current();
         let is_answered = liveness.unanswered == 0 && liveness.state == liveness_state::USED;
-        // Nobody has found it so for long: perhaps only sockets connect, whose answers are not seen.
+        // Nobody has found it so for long: perhaps only sockets connect, whose answers not every kernel
+        // tells.
         if is_answered || !is_recent(liveness, now.tick) {
             self.all.remove(&key);
             return Some(Step::Use);

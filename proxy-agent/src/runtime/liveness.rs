@@ -63,8 +63,9 @@ impl LivenessWatch {
     pub(super) fn review(&mut self, agent: &mut Agent<KernelMaps>, mode: Unanswered) {
         let instant = Instant::now();
         let retried = agent.maps().counter(Counter::ConnectionRetried).ok();
-        let has_news = retried != self.retried || !self.suspects.is_empty();
-        let (Ok(tick), true) = (now(), has_news && instant >= self.rests_until) else {
+        // Before that it is not known whose the backends are that an agent has left.
+        let is_due = agent.is_programmed() && instant >= self.rests_until;
+        let (Ok(tick), true) = (now(), is_due && self.has_news(mode, retried)) else {
             return;
         };
         self.retried = retried;
@@ -75,6 +76,14 @@ impl LivenessWatch {
         }
         agent.metrics().own.suspect_endpoints(self.suspects.len());
         self.rests_until = Instant::now() + PART * instant.elapsed();
+    }
+
+    /// Whether a look may find something: the first one what an agent before has left avoided,
+    /// others only where endpoints are to be avoided, or still are.
+    fn has_news(&self, mode: Unanswered, retried: Option<u64>) -> bool {
+        let is_first = self.retried.is_none();
+        let is_wanted = mode == Unanswered::Avoid && retried != self.retried;
+        is_first || is_wanted || !self.suspects.is_empty()
     }
 
     fn look(&mut self, agent: &mut Agent<KernelMaps>, mode: Unanswered, now: Moment) -> Vec<Found> {
@@ -157,5 +166,26 @@ fn take(agent: &mut Agent<KernelMaps>, it: &Found) {
 fn warn_of(written: Result<(), MapError>) {
     if let Err(error) = written {
         warn!("{:#}", anyhow::Error::from(error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_suspects_only_what_is_to_be_avoided_is_looked_for() {
+        let all = [Unanswered::Off, Unanswered::Retry, Unanswered::Avoid];
+        let mut watch = LivenessWatch::new();
+        let first = all.map(|mode| watch.has_news(mode, Some(7)));
+        assert_eq!(
+            first, [true; 3],
+            "an agent before may have left some avoided"
+        );
+
+        watch.retried = Some(7);
+        assert_eq!(all.map(|mode| watch.has_news(mode, Some(7))), [false; 3]);
+        let after_a_retry = all.map(|mode| watch.has_news(mode, Some(8)));
+        assert_eq!(after_a_retry, [false, false, true]);
     }
 }

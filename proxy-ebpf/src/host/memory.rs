@@ -8,8 +8,8 @@ use super::shared::{Call, Shared};
 use crate::flow_table::{Place, Record};
 use crate::layout::{
     Address, Affinity, AffinityKey, Backend, Bucket, Counter, FilterBits, FlowKey, FlowSeed,
-    Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NewFlow, Port, Settings, SocketKey,
-    SocketRecord, SourceRange, Timeouts, TraceEvent, Traffic, ticks,
+    Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NewFlow, Port, Retry, Settings,
+    SocketKey, SocketRecord, SourceRange, Timeouts, TraceEvent, Traffic, Tuple, ticks,
 };
 use crate::pipeline::{SocketTables, Tables};
 
@@ -48,6 +48,8 @@ pub struct Memory<A> {
     pub backend_liveness: RefCell<BTreeMap<u32, Liveness>>,
     /// `FRAGMENTS_*`
     pub fragments: RefCell<HashMap<FragmentKey<A>, Fragment<A>>>,
+    /// `RETRIES_*`
+    pub retries: RefCell<HashMap<Tuple<A>, Retry<A>>>,
     /// `SOCKETS_*`
     pub sockets: RefCell<HashMap<SocketKey<A>, SocketRecord<A>>>,
     /// `TRACE_EVENTS`
@@ -77,6 +79,7 @@ impl<A: Address> Default for Memory<A> {
             backend_traffic: RefCell::default(),
             backend_liveness: RefCell::default(),
             fragments: RefCell::default(),
+            retries: RefCell::default(),
             sockets: RefCell::default(),
             trace_events: RefCell::default(),
             shared: Rc::default(),
@@ -316,6 +319,11 @@ impl<A: Address> Tables<A> for Memory<A> {
         self.affinity.borrow_mut().insert(*key, *affinity);
     }
 
+    fn retry(&self, tuple: &Tuple<A>) -> Option<Retry<A>> {
+        self.call(Call::Lookup);
+        self.retries.borrow().get(tuple).copied()
+    }
+
     fn fragments(&self, key: &FragmentKey<A>) -> Option<Fragment<A>> {
         self.call(Call::Lookup);
         self.fragments.borrow().get(key).copied()
@@ -395,6 +403,11 @@ impl<A: Address> SocketTables<A> for Memory<A> {
     fn insert_socket(&self, key: &SocketKey<A>, record: &SocketRecord<A>) {
         self.call(Call::Update);
         self.sockets.borrow_mut().insert(*key, *record);
+    }
+
+    fn insert_retry(&self, tuple: &Tuple<A>, retry: &Retry<A>) {
+        self.call(Call::Update);
+        self.retries.borrow_mut().insert(*tuple, *retry);
     }
 
     fn remove_socket(&self, key: &SocketKey<A>) {

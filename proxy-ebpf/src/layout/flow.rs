@@ -293,6 +293,8 @@ pub mod new_flow_notes {
     pub const UNPICKED: u32 = 1 << 4;
     /// The client's record was made for this packet.
     pub const CREATED: u32 = 1 << 5;
+    /// It was translated at its socket before.
+    pub const RETRIED: u32 = 1 << 6;
 }
 
 /// The state of a way of a bucket, beside its record.

@@ -94,6 +94,10 @@ macro_rules! for_each_map {
                 /// frontend of the last such flow. Until the socket is closed
                 sockets: SOCKETS_V4 SOCKETS_V6 = LruHash(SocketKey<A> => SocketRecord<A>),
                     MapSize::Of(SizeSetting::Flows), FilledBySockets;
+                /// tuple of a socket's connection whose endpoint has not answered → its frontend,
+                /// that endpoint, its SYN
+                retries: RETRIES_V4 RETRIES_V6 = LruHash(Tuple<A> => Retry<A>),
+                    MapSize::Fixed(layout::RETRIES), Anew;
                 /// a packet in fragments → the addresses that its first one got
                 fragments: FRAGMENTS_V4 FRAGMENTS_V6 = LruHash(FragmentKey<A> => Fragment<A>),
                     MapSize::Fixed(layout::FRAGMENTS), Carried;

@@ -68,6 +68,11 @@ macro_rules! for_each_stage {
             Reroute = 25: reroute_v4 reroute_v6, Pass, hook(on_reroute);
             /// Drops a packet, and tells who listens.
             TraceDrop = 26: trace_drop_v4 trace_drop_v6, Drop, hook(on_trace_drop);
+            /// Selects another endpoint for a connection that was translated at its socket, and
+            /// was not answered.
+            Reopen = 27: reopen_v4 reopen_v6, Pass, opening(reopen);
+            /// Notes from where such a one may be answered late.
+            NoteRetried = 28: note_retried_v4 note_retried_v6, Pass, stage(note_retried);
         }
     };
 }

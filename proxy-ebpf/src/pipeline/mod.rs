@@ -39,8 +39,8 @@ pub use answer::Reason;
 pub use context::Context;
 pub use flow::capabilities::{AllCapabilities, HookCapabilities, MasqueradeSource};
 pub use hooks::{
-    SockAddr, Socket, SocketTables, SocketVerdict, on_bind, on_connect, on_getpeername, on_recvmsg,
-    on_release, on_release_udp, on_sendmsg,
+    Handshake, SockAddr, Socket, SocketTables, SocketVerdict, Syn, Watch, on_bind, on_connect,
+    on_getpeername, on_handshake, on_recvmsg, on_release, on_release_udp, on_sendmsg,
 };
 pub use packet::access::{Packet, PseudoHeader};
 pub use packet::checksum::{Delta, TransportChecksum, TupleDelta};

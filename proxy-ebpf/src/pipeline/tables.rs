@@ -3,8 +3,8 @@
 use crate::flow_table::{Claim, NewRecord, Place, Record};
 use crate::layout::{
     Address, Affinity, AffinityKey, Backend, Bucket, Counter, FilterBits, FlowSeed, Fragment,
-    FragmentKey, Frontend, FrontendKey, KeyParts, Liveness, NewFlow, Port, Settings, SourceRange,
-    Timeouts, TraceEvent, Traffic,
+    FragmentKey, Frontend, FrontendKey, KeyParts, Liveness, NewFlow, Port, Retry, Settings,
+    SourceRange, Timeouts, TraceEvent, Traffic, Tuple,
 };
 
 /// The maps of one IP version, the clock, the random numbers and the counters.
@@ -88,6 +88,9 @@ pub trait Tables<A: Address> {
     fn affinity(&self, key: &AffinityKey<A>) -> Option<Affinity>;
     /// Remembers it; a full table forgets somebody else.
     fn set_affinity(&self, key: &AffinityKey<A>, affinity: &Affinity);
+
+    /// The connection of a socket with this tuple, if its SYN is sent again.
+    fn retry(&self, tuple: &Tuple<A>) -> Option<Retry<A>>;
 
     /// What became of the first fragment of a packet.
     fn fragments(&self, key: &FragmentKey<A>) -> Option<Fragment<A>>;

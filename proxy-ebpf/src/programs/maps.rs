@@ -11,8 +11,8 @@ use aya_ebpf::maps::lpm_trie::Key;
 use proxy_ebpf::flow_table::Place;
 use proxy_ebpf::layout::{
     Address, Affinity, AffinityKey, Backend, Bucket, Counter, EdgeDevice, FilterBits, FlowSeed,
-    Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NewFlow, Port, Settings, SlotPair,
-    SourceRange, TraceEvent, Traffic, ticks,
+    Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NewFlow, Port, Retry, Settings,
+    SlotPair, SourceRange, TraceEvent, Traffic, Tuple, ticks,
 };
 use proxy_ebpf::pipeline::Tables;
 
@@ -143,6 +143,12 @@ impl<A: Address + VersionMaps<A>> Tables<A> for Maps {
     #[inline(always)]
     fn set_affinity(&self, key: &AffinityKey<A>, affinity: &Affinity) {
         let _ = A::affinity().insert(key, affinity, BPF_ANY.into());
+    }
+
+    #[inline(always)]
+    fn retry(&self, tuple: &Tuple<A>) -> Option<Retry<A>> {
+        // SAFETY: as in `find`: at worst one SYN goes astray, whose number is checked.
+        unsafe { A::retries().get(tuple) }.copied()
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
-use proxy_ebpf::layout::{Address, CGROUP_LEVELS, SocketKey, SocketRecord};
+use proxy_ebpf::layout::{Address, CGROUP_LEVELS, Retry, SocketKey, SocketRecord, Tuple};
 use proxy_ebpf::pipeline::SocketTables;
 
 use crate::maps::Maps;
@@ -50,6 +50,11 @@ impl<A: Address + VersionMaps<A>> SocketTables<A> for Maps {
     #[inline(always)]
     fn insert_socket(&self, key: &SocketKey<A>, record: &SocketRecord<A>) {
         let _ = A::sockets().insert(key, record, BPF_ANY.into());
+    }
+
+    #[inline(always)]
+    fn insert_retry(&self, tuple: &Tuple<A>, retry: &Retry<A>) {
+        let _ = A::retries().insert(tuple, retry, BPF_ANY.into());
     }
 
     #[inline(always)]

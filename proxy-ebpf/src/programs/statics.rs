@@ -7,7 +7,7 @@ use aya_ebpf::maps::{
 };
 use proxy_ebpf::layout::{
     Affinity, AffinityKey, Allowed, Answers, Backend, Bucket, ClusterIp, EdgeDevice, FlowSeed,
-    Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NatPort, NewFlow, NodeAddress,
+    Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NatPort, NewFlow, NodeAddress, Retry,
     ServiceName, Settings, SlotPair, SocketKey, SocketRecord, SourceRange, TraceListener, Traffic,
     Tuple, V4, V6, maps,
 };

@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use proxy_tests::packets::FIRST_SEQUENCE;
+
 use super::world::{FromIp, World};
 use crate::host::Memory;
 use crate::layout::{Address, Port, SocketCookie};
 use crate::pipeline::{
-    Client, SockAddr, Socket, SocketVerdict, on_bind, on_connect, on_getpeername, on_recvmsg,
-    on_release, on_release_udp, on_sendmsg,
+    Client, Handshake, SockAddr, Socket, SocketVerdict, Syn, Watch, on_bind, on_connect,
+    on_getpeername, on_handshake, on_recvmsg, on_release, on_release_udp, on_sendmsg,
 };
 
 /// What becomes of a destination.
@@ -47,6 +49,20 @@ impl Caller {
 
     pub(super) fn connect(&self, world: &World, to: SocketAddr) -> Outcome {
         in_family!(world, to, it => outcome(on_connect(&self.0, end_in(it, to), it)))
+    }
+
+    /// Something happens in the handshake of the socket, which is bound to `from`, with `peer`. Its
+    /// SYN has the number that packets of tests have.
+    pub(super) fn handshake(
+        &self,
+        world: &World,
+        what: Handshake,
+        (from, peer): (SocketAddr, SocketAddr),
+    ) -> Watch {
+        in_family!(world, peer, it => {
+            let syn = || Syn { from: end_in(it, from), sequence: FIRST_SEQUENCE };
+            on_handshake(what, self.0.cookie, end_in(it, peer), syn, it)
+        })
     }
 
     pub(super) fn send(&self, world: &World, peer: Option<SocketAddr>, to: SocketAddr) -> Outcome {

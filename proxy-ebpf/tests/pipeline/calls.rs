@@ -14,7 +14,7 @@ use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Scenario, tcp_flags
 use super::caller::{Caller, Outcome};
 use super::world::{World, at};
 use crate::host::{self, Call, Frame, Link};
-use crate::pipeline::Client;
+use crate::pipeline::{Client, Handshake};
 
 use tcp_flags::{ACK, SYN};
 
@@ -83,6 +83,7 @@ fn paths(scene: &Scene) -> Vec<(&'static str, BTreeMap<Call, u32>)> {
     let mut paths = packets(scene);
     paths.extend(by_xdp(scene));
     paths.extend(sockets(scene));
+    paths.extend(handshakes(scene.family));
     paths
 }
 
@@ -211,6 +212,35 @@ fn sockets(scene: &Scene) -> Vec<(&'static str, BTreeMap<Call, u32>)> {
         caller(UDP, 4).send(&scene.world, None, service)
     });
     paths
+}
+
+fn handshakes(family: Family) -> Vec<(&'static str, BTreeMap<Call, u32>)> {
+    let mut scene = Scene::new(family);
+    scene.world.retry_unanswered();
+    let [translated, other] = [1, 2].map(|cookie| Caller::new(Client::Pod, 6, cookie));
+    let (plain, endpoint) = (scene.at(4, 4, 443), scene.at(2, 1, 8080));
+    translated.connect(&scene.world, scene.at(9, 1, 80));
+    let calls = |name, socket: &Caller, what, peer| {
+        scene.calls();
+        socket.handshake(&scene.world, what, (scene.at(2, 9, 50_000), peer));
+        (name, scene.calls())
+    };
+    vec![
+        calls("handshake, plain", &other, Handshake::Begins, plain),
+        calls(
+            "handshake, plain, to an endpoint",
+            &other,
+            Handshake::Begins,
+            endpoint,
+        ),
+        calls("handshake begins", &translated, Handshake::Begins, endpoint),
+        calls(
+            "handshake is answered",
+            &translated,
+            Handshake::IsAnswered,
+            endpoint,
+        ),
+    ]
 }
 
 fn line(name: &str, calls: &BTreeMap<Call, u32>) -> String {

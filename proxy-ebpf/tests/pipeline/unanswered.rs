@@ -215,6 +215,29 @@ fn who_is_avoided_gets_no_connection_but_a_trial() {
 }
 
 #[test]
+fn who_does_not_serve_any_more_gets_no_connection_in_the_place_of_another() {
+    for mut scene in Scene::all() {
+        scene
+            .world
+            .set_liveness_state(scene.family, 0, liveness_state::AVOIDED);
+        scene.world.set_instead(scene.family, 0, [2; 4]);
+        let other = at(scene.family, 2, 2, 8080);
+        let reaches_other = |scene: &Scene| {
+            let mut ends = (0..100).map(|_| scene.world.ends(scene.hook, &scene.syn()).1);
+            ends.any(|it| it == other)
+        };
+        scene.world.switch_sets(&[0, 2, 3]);
+        assert!(reaches_other(&scene));
+        scene.world.end_backend(1);
+        assert!(!reaches_other(&scene), "it was removed");
+        scene.world.end_backend(1);
+        assert!(reaches_other(&scene), "it is there again");
+        scene.world.set_service_of(1, 7);
+        assert!(!reaches_other(&scene), "its index is another Service's");
+    }
+}
+
+#[test]
 fn where_all_are_avoided_any_is_used() {
     for scene in Scene::all() {
         for index in 0..u32::from(ENDPOINTS) {

@@ -168,6 +168,16 @@ impl World {
         }
     }
 
+    /// Has a backend serve another Service port.
+    pub(super) fn set_service_of(&mut self, index: u32, service: u32) {
+        if let Some(backend) = self.v4.backends.get_mut(&index) {
+            backend.service = service;
+        }
+        if let Some(backend) = self.v6.backends.get_mut(&index) {
+            backend.service = service;
+        }
+    }
+
     /// Has connections reset to endpoints that are gone.
     pub(super) fn reset_gone(&mut self) {
         self.v4.settings.flags |= settings_flags::RESET_GONE;

@@ -191,7 +191,7 @@ pub const LINK_ADDRESS: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const NEIGHBOUR: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 /// The initial sequence number of both ends.
-const FIRST_SEQUENCE: u32 = 1_000_000;
+pub const FIRST_SEQUENCE: u32 = 1_000_000;
 
 impl Packet {
     /// A plain packet.

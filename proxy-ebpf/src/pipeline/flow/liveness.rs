@@ -1,44 +1,63 @@
-//! Notes whether endpoints answer new connections of TCP.
+//! Notes whether endpoints answer new connections of TCP. An endpoint is a backend's index and the
+//! generation that the connection knows.
 
-use crate::flow_table::Record;
 use crate::layout::{Address, Counter, Liveness};
 use crate::pipeline::tables::Tables;
 
-/// Notes that the SYN of a flow was not answered.
+/// Notes that the SYN of a connection was not answered.
 #[inline(always)]
-pub(crate) fn note_unanswered<A: Address, T: Tables<A>>(tables: &T, flow: &Record<'_, A>) {
-    let Some(before) = tables.liveness(flow.backend) else {
+pub(crate) fn note_unanswered<A: Address, T: Tables<A>>(
+    tables: &T,
+    (backend, generation): (u32, u32),
+) {
+    let Some(before) = tables.liveness(backend) else {
         return;
     };
     let mut liveness = before;
-    if before.generation != flow.generation {
+    if before.generation != generation {
         liveness = Liveness {
-            generation: flow.generation,
+            generation,
             ..Liveness::default()
         };
     }
     liveness.unanswered = liveness.unanswered.saturating_add(1);
     liveness.unanswered_at = tables.now();
-    tables.set_liveness(flow.backend, &liveness);
+    tables.set_liveness(backend, &liveness);
     tables.count(Counter::ConnectionRetried);
 }
 
-/// Notes that the endpoint of a flow has answered a SYN, with whatever: it is not avoided any more.
-/// Written only where that is news, for all CPUs share it.
+/// Notes that the endpoint of a connection has answered a SYN, with whatever: it is not avoided any
+/// more. Written only where that is news, for all CPUs share it.
 #[inline(always)]
-pub(crate) fn note_answer<A: Address, T: Tables<A>>(tables: &T, reply: &Record<'_, A>, now: u32) {
+pub(crate) fn note_answer<A: Address, T: Tables<A>>(
+    tables: &T,
+    (backend, generation): (u32, u32),
+    now: u32,
+) {
     let answered = Liveness {
-        generation: reply.generation,
+        generation,
         answered_at: now,
         ..Liveness::default()
     };
-    let Some(before) = tables.liveness(reply.backend) else {
+    let Some(before) = tables.liveness(backend) else {
         return;
     };
-    let is_known = before.generation == reply.generation
+    let is_known = before.generation == generation
         && before.answered_at == now
         && before.unanswered | before.state == 0;
     if !is_known {
-        tables.set_liveness(reply.backend, &answered);
+        tables.set_liveness(backend, &answered);
     }
+}
+
+/// Whether connections to an endpoint were not answered, since it has answered one, or it is
+/// avoided: then any answer is news.
+#[inline(always)]
+pub(crate) fn is_in_doubt<A: Address, T: Tables<A>>(
+    tables: &T,
+    (backend, generation): (u32, u32),
+) -> bool {
+    tables
+        .liveness(backend)
+        .is_some_and(|it| it.generation == generation && it.unanswered | it.state != 0)
 }

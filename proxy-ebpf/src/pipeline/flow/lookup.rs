@@ -131,7 +131,7 @@ pub(crate) fn usable_flow<'a, A: IpVersion, T: Tables<A>>(
         return None;
     }
     if is_syn_again(headers, notes, tables, &flow) {
-        note_unanswered(tables, &flow);
+        note_unanswered(tables, (flow.backend, flow.generation));
         flow.mark(flow_flags::CLOSED | flow_flags::UNANSWERED);
         return None;
     }

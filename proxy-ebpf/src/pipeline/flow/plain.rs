@@ -53,32 +53,56 @@ pub(crate) fn may_be_endpoint<A: IpVersion, T: Tables<A>>(
     tables.filter_matches(FilterBits::of_source(destination, *destination_port))
 }
 
-/// Notes the tuple of a connection that nobody translates, for its answers under `key`.
+/// What is noted of a connection.
+pub(crate) struct Note<A> {
+    /// The tuple to whose sender its answers seem to come: the connection's own.
+    pub(crate) tuple: Tuple<A>,
+    /// The backend that they come from, and its generation, if they are a Service's.
+    pub(crate) backend: (u32, u32),
+    /// Bits of [`flow_flags`].
+    pub(crate) flags: u32,
+}
+
+impl<A: IpVersion> Note<A> {
+    /// Of a connection that nobody translates.
+    #[inline(always)]
+    pub(crate) fn plain(headers: &Headers<A>) -> Self {
+        // One datagram is remembered for short.
+        let phase = if headers.protocol == protocol::UDP {
+            flow_flags::EMBRYONIC
+        } else {
+            0
+        };
+        let any = headers.numbers.next;
+        let flags = flow_flags::PLAIN | phase | flow_flags::of_protocol(headers.protocol);
+        Self {
+            tuple: headers.tuple,
+            backend: (hide_bounds(NO_BACKEND, any), hide_bounds(0, any)),
+            flags: hide_bounds(flags, any),
+        }
+    }
+}
+
+/// Notes the tuple of a connection, for its answers under `key`.
 #[inline(always)]
-pub(crate) fn note<A: IpVersion, T: Tables<A>>(
+pub(crate) fn take_note<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
     key: KeyParts<'_, A>,
+    note: &Note<A>,
 ) -> Claim {
     let timeouts = tables.timeouts();
     let now = tables.now();
-    // One datagram is remembered for short.
-    let phase = if headers.protocol == protocol::UDP {
-        flow_flags::EMBRYONIC
-    } else {
-        0
-    };
-    let flags =
-        flow_flags::PLAIN | flow_flags::REPLY | phase | flow_flags::of_protocol(headers.protocol);
+    let (backend, generation) = note.backend;
     let record = NewRecord {
         key,
-        tuple: key,
-        backend: NO_BACKEND,
-        generation: 0,
+        tuple: KeyParts::of_answers(&note.tuple, 0, Edge::Ingress),
+        backend,
+        generation,
         service: NO_BACKEND,
         packets: 0,
-        client_end: 0,
-        flags: hide_bounds(flags, now),
+        client_end: headers.numbers.next,
+        flags: flow_flags::REPLY | note.flags,
         now,
     };
     // With a SYN begins another connection, of which nobody has closed anything.

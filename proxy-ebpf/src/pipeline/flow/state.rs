@@ -130,7 +130,7 @@ pub(crate) fn update_from_endpoint<A: IpVersion, T: Tables<A>>(
         store(reply, &before, &after);
         next = answered(after.flags);
         if flags & (flow_flags::TCP | flow_flags::SEEN_REPLY) == flow_flags::TCP {
-            note_answer(tables, reply, now);
+            note_answer(tables, (reply.backend, reply.generation), now);
         }
     }
     if next != flags {

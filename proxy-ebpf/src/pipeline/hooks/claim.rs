@@ -33,7 +33,11 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
                 return context.resume(headers, flow, &existing);
             }
             if flow.notes & new_flow_notes::UNPICKED != 0 {
-                return Verdict::Continue(Stage::Open);
+                return Verdict::Continue(if flow.notes & new_flow_notes::RETRIED == 0 {
+                    Stage::Open
+                } else {
+                    Stage::Reopen
+                });
             }
             if flow.flags & flow_flags::DSR != 0 {
                 return Verdict::Continue(Stage::ClaimClient);

@@ -7,7 +7,7 @@ use crate::layout::{Counter, FilterBits, Stage, Tuple, flow_flags, settings_flag
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::capabilities::AllCapabilities;
 use crate::pipeline::flow::lookup::{find_flow, find_reply, is_expired};
-use crate::pipeline::flow::plain::may_begin;
+use crate::pipeline::flow::plain::{may_be_endpoint, may_begin};
 use crate::pipeline::flow::record::client_key;
 use crate::pipeline::packet::parse::parse;
 use crate::pipeline::packet::rewrite::rewrite;
@@ -118,7 +118,12 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         }
         match find_flow(&headers, self.tables, &mut AllCapabilities) {
             Ok(Some(translation)) => self.translate(&headers, &translation),
-            Ok(None) => on_flow_miss(&headers, self.tables, self.client),
+            Ok(None) => match on_flow_miss(&headers, self.tables, self.client) {
+                Verdict::Pass if headers.is_syn() && may_be_endpoint(&headers, self.tables) => {
+                    Verdict::Continue(Stage::Reopen)
+                }
+                verdict => verdict,
+            },
             Err(reason) => {
                 self.tables.count(reason);
                 reject_or_drop(reason)

@@ -15,9 +15,9 @@
 
 use super::socket_trace::{trace_connection, trace_failure};
 use crate::layout::{
-    Address, Backend, Counter, FilterBits, Frontend, FrontendKey, NatDirection, Port, Settings,
-    SocketCookie, SocketKey, SocketRecord, TraceKind, Traffic, frontend_flags, protocol,
-    settings_flags, ticks,
+    Address, Backend, Counter, FilterBits, Frontend, FrontendKey, NatDirection, Port, Retry,
+    Settings, SocketCookie, SocketKey, SocketRecord, TraceKind, Traffic, Tuple, frontend_flags,
+    protocol, settings_flags, ticks,
 };
 use crate::pipeline::answer::is_rejected;
 use crate::pipeline::flow::record::NO_BACKEND;
@@ -77,6 +77,8 @@ pub trait SocketTables<A: Address>: Tables<A> {
     fn socket(&self, key: &SocketKey<A>) -> Option<SocketRecord<A>>;
     /// Remembers it; a full table forgets somebody else.
     fn insert_socket(&self, key: &SocketKey<A>, record: &SocketRecord<A>);
+    /// Says that the SYN of the connection with this tuple is sent again.
+    fn insert_retry(&self, tuple: &Tuple<A>, retry: &Retry<A>);
     /// Forgets what is under `key`.
     fn remove_socket(&self, key: &SocketKey<A>);
 }

@@ -2,7 +2,7 @@
 
 use crate::layout::{Address, Counter, Liveness, backend_flags, liveness_state};
 use crate::pipeline::tables::Tables;
-use crate::verifier::{all_ones_if_zero, choose};
+use crate::verifier::{all_ones_if_zero, choose, hide_bounds};
 
 /// Whether the next connection of a client may go to the backend of its last one.
 #[inline(always)]
@@ -12,12 +12,13 @@ pub(super) fn may_be_used<A: Address, T: Tables<A>>(tables: &T, index: u32) -> b
 }
 
 /// The backend that a new connection goes to where one of a set is selected, which is said by its
-/// bit of [`backend_flags`]: that one, or another one of the set while it is avoided.
+/// bit of [`backend_flags`]: that one, or another one of the set while it is avoided, if that still
+/// serves the Service port.
 #[inline(always)]
 pub(super) fn usable<A: Address, T: Tables<A>>(
     tables: &T,
     index: u32,
-    member: u32,
+    (service, member): (u32, u32),
     selector: u32,
 ) -> u32 {
     let Some(liveness) = tables.liveness(index) else {
@@ -31,7 +32,7 @@ pub(super) fn usable<A: Address, T: Tables<A>>(
     let instead = choose(is_cluster, of_cluster, choose(is_one, local, other_local));
     let is_avoided = all_ones_if_zero(liveness.state ^ liveness_state::AVOIDED);
     let has_instead = !all_ones_if_zero(instead);
-    let chosen = choose(is_avoided & has_instead, instead.wrapping_sub(1), index);
+    let other = choose(is_avoided & has_instead, instead.wrapping_sub(1), index);
     if liveness.state == liveness_state::TRIAL {
         let avoided = Liveness {
             state: liveness_state::AVOIDED,
@@ -40,5 +41,14 @@ pub(super) fn usable<A: Address, T: Tables<A>>(
         tables.set_liveness(index, &avoided);
         tables.count(Counter::EndpointTried);
     }
-    chosen
+    choose(serves(tables, other, service), other, index)
+}
+
+/// All bits, if the backend at `index` serves a Service port: the agent says where connections go
+/// instead ten times a second only, and the backend may be another one's by now.
+#[inline(always)]
+fn serves<A: Address, T: Tables<A>>(tables: &T, index: u32, service: u32) -> u32 {
+    let backend = tables.backend(index);
+    let difference = backend.map_or(1, |it| (it.service ^ service) | (!it.generation & 1));
+    all_ones_if_zero(hide_bounds(difference, service))
 }

@@ -162,7 +162,7 @@ fn select_endpoint<A: Address, T: Tables<A>>(
         index = known(tables, &key, frontend, set.member, except);
     }
     if index == NO_BACKEND {
-        index = select_slot(tables, set, selector(), except);
+        index = select_slot(tables, frontend.service, set, (selector(), except));
     }
     let backend = tables.backend(index).ok_or(Counter::NoEndpoints)?;
     if has_affinity {
@@ -178,13 +178,19 @@ fn select_endpoint<A: Address, T: Tables<A>>(
 
 /// The one of the set that `selector` says; another one if that is avoided, or is `except`.
 #[inline(always)]
-fn select_slot<A: Address, T: Tables<A>>(tables: &T, set: Set, selector: u32, except: u32) -> u32 {
+fn select_slot<A: Address, T: Tables<A>>(
+    tables: &T,
+    service: u32,
+    set: Set,
+    (selector, except): (u32, u32),
+) -> u32 {
     let mut index = slot_at(tables, set.span, offset_of(set.span, selector));
     if index == except {
         index = draw_again(tables, set.span, selector, except);
     }
     let member = hide_bounds(u32::from(set.member), selector);
-    let index = usable(tables, hide_bounds(index, selector), member, selector);
+    let index = hide_bounds(index, selector);
+    let index = usable(tables, index, (service, member), selector);
     hide_bounds(index, selector)
 }
 

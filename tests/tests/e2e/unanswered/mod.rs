@@ -1,5 +1,9 @@
 //! Endpoints that do not answer any more, and the API does not know: new connections go to others.
 
+mod kinds;
+mod restart;
+mod sockets;
+
 use anyhow::{Context as _, Result, ensure};
 use proxy_tests::lab::{Family, Namespace, PodNetwork, mirror};
 use serde::Deserialize;
@@ -8,11 +12,12 @@ use crate::telling::get;
 use crate::world::World;
 
 /// Connects `count` times, 50 times a second, to the addresses and ports in turn; prints for each
-/// connection who answered, or why nobody did, and how often its segments were sent again.
+/// connection who answered, or why nobody did, and how often its segments were sent again. Asks for
+/// nothing where it is only to connect.
 const CONNECT: &str = r#"
 import asyncio, json, struct, sys, socket
 TOTAL_RETRANS = 100  # struct tcp_info, linux/tcp.h
-count, to = int(sys.argv[1]), list(zip(sys.argv[2::2], sys.argv[3::2]))
+count, what, to = int(sys.argv[1]), sys.argv[2], list(zip(sys.argv[3::2], sys.argv[4::2]))
 
 async def ask(address, port):
     try:
@@ -20,6 +25,9 @@ async def ask(address, port):
         it = writer.get_extra_info("socket")
         info = it.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
         again = struct.unpack_from("I", info, TOTAL_RETRANS)[0]
+        if what == "connect":
+            writer.close()
+            return "connected", again
         writer.write(b"who\n")
         by = (await reader.read(100)).decode().split()[0]
         writer.close()
@@ -38,16 +46,35 @@ async def main():
 asyncio.run(main())
 "#;
 
+/// How many endpoints are suspect.
+const SUSPECTS: &str = "proxy_agent_suspect_endpoints";
+
 #[derive(Debug, Deserialize)]
 struct Outcome {
     by: String,
     again: u32,
 }
 
-/// Connects to the Service from a place: its ClusterIPs, or the NodePorts of node 1.
+/// Connects to the Service from a place: its ClusterIPs, or the NodePorts of node 1. Somebody has to
+/// answer each time.
 fn connect(world: &World, from: &Namespace, is_inside: bool, count: usize) -> Result<Vec<Outcome>> {
+    let outcomes = attempt(world, from, is_inside, count, "who")?;
+    for it in &outcomes {
+        ensure!(it.by.starts_with("pod-"), "{it:?}");
+    }
+    Ok(outcomes)
+}
+
+/// The same, whatever becomes of it.
+fn attempt(
+    world: &World,
+    from: &Namespace,
+    is_inside: bool,
+    count: usize,
+    what: &str,
+) -> Result<Vec<Outcome>> {
     let mut python = from.command("python3");
-    python.args(["-c", CONNECT, &count.to_string()]);
+    python.args(["-c", CONNECT, &count.to_string(), what]);
     for family in Family::BOTH {
         let to = if is_inside {
             mirror::cluster_ip(family)
@@ -58,11 +85,7 @@ fn connect(world: &World, from: &Namespace, is_inside: bool, count: usize) -> Re
     }
     let output = python.output()?;
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    let outcomes: Vec<Outcome> = serde_json::from_slice(&output.stdout).context(told)?;
-    for it in &outcomes {
-        ensure!(it.by.starts_with("pod-"), "{it:?}");
-    }
-    Ok(outcomes)
+    serde_json::from_slice(&output.stdout).context(told)
 }
 
 fn sent_again(outcomes: &[Outcome]) -> usize {
@@ -99,13 +122,15 @@ fn darken(device: &str) -> String {
     )
 }
 
-/// From a Pod and from outside; `darken` and `brighten` at the namespace that goes dark.
-fn are_left_alone(world: &World, dark: &Namespace, how: &str) -> Result<()> {
-    let places = [
-        (&world.cluster.pod(1, 3).namespace, true),
-        (&world.cluster.client, false),
-    ];
-    for (from, is_inside) in places {
+/// From each of these places, of which some are inside of the cluster; `how` is what makes the
+/// namespace of the third endpoint dark.
+fn are_left_alone(
+    world: &World,
+    places: &[(&Namespace, bool)],
+    dark: &Namespace,
+    how: &str,
+) -> Result<()> {
+    for &(from, is_inside) in places {
         // So that it is known that all answer.
         ensure!(sent_again(&connect(world, from, is_inside, 30)?) == 0);
         let mark = world.agents[0].mark();
@@ -125,7 +150,7 @@ fn are_left_alone(world: &World, dark: &Namespace, how: &str) -> Result<()> {
         let mark = world.agents[0].mark();
         dark.nft("delete table netdev dark\n")?;
         // The next trial is soon, and takes a connection.
-        while metric(world, "proxy_agent_suspect_endpoints")? > 0 {
+        while metric(world, SUSPECTS)? > 0 {
             connect(world, from, is_inside, 20)?;
         }
         wait_for_both(world, mark, "is used again")?;
@@ -135,8 +160,8 @@ fn are_left_alone(world: &World, dark: &Namespace, how: &str) -> Result<()> {
     Ok(())
 }
 
-fn world() -> Result<World> {
-    let world = World::new(PodNetwork::Bridge)?;
+fn world(arguments: &[&str]) -> Result<World> {
+    let world = World::with_arguments(PodNetwork::Bridge, arguments)?;
     world.after_programming(|| mirror::add(&world.manifests))?;
     world.scale(mirror::NAME, &[(1, 1), (1, 2), (2, 1)])?;
     Ok(world)
@@ -144,7 +169,12 @@ fn world() -> Result<World> {
 
 #[test]
 fn endpoints_of_a_node_that_is_dark_are_left_alone() -> Result<()> {
-    let world = world()?;
+    let world = world(&[])?;
     let _servers = mirror::start([(1, 1), (1, 2), (2, 1)].map(|(n, p)| world.cluster.pod(n, p)))?;
-    are_left_alone(&world, &world.cluster.nodes[1].namespace, &darken("eth0"))
+    let places = [
+        (&world.cluster.pod(1, 3).namespace, true),
+        (&world.cluster.client, false),
+    ];
+    let dark = &world.cluster.nodes[1].namespace;
+    are_left_alone(&world, &places, dark, &darken("eth0"))
 }
