@@ -112,7 +112,7 @@ impl PinnedMaps {
 
     /// How long flows are remembered.
     pub fn timeouts(&mut self) -> Result<Timeouts, MapError> {
-        Ok(self.v4.settings.get(0)?.timeouts)
+        Ok(self.v4.current_settings.get(0)?.current().timeouts)
     }
 
     /// How many elements each map of `usage` has room for: frontends and backends of either

@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use crate::flow_table::{Place, Record};
 use crate::layout::{
-    ANSWERS, Address, Affinity, AffinityKey, Answers, Backend, Bucket, Counter, FilterBits,
-    FlowKey, FlowSeed, Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NatPort, NewFlow,
-    Port, Settings, SocketKey, SocketRecord, SourceRange, Timeouts, Traffic,
+    ANSWERS, Address, Affinity, AffinityKey, Answers, Backend, Bucket, Counter, CurrentSettings,
+    FilterBits, FlowKey, FlowSeed, Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NatPort,
+    NewFlow, Port, Settings, SocketKey, SocketRecord, SourceRange, Timeouts, Traffic,
 };
 use crate::pipeline::{SocketTables, Tables};
 
@@ -25,8 +25,10 @@ pub struct Memory<A> {
     pub device_addresses: HashMap<u32, A>,
     /// `BACKENDS_*`
     pub backends: BTreeMap<u32, Backend<A>>,
-    /// `SETTINGS_*`
+    /// `SETTINGS_*`; here the programs read these.
     pub settings: Settings<A>,
+    /// `CURRENT_SETTINGS_*`
+    pub current_settings: CurrentSettings<A>,
     /// `FLOWS_*`; a bucket takes memory when it is asked for.
     pub flows: Vec<OnceCell<Box<Bucket<A>>>>,
     /// What is in a bucket before, by its index: nothing, unless it is a copy of another table.
@@ -125,6 +127,7 @@ impl<A: Address> Default for Memory<A> {
                 timeouts: Timeouts::DEFAULT,
                 ..Settings::default()
             },
+            current_settings: CurrentSettings::default(),
             flows: buckets(BUCKETS),
             read_bucket: Box::new(|_| Bucket::default()),
             new_flow: RefCell::default(),

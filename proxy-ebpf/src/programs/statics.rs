@@ -5,10 +5,10 @@ use aya_ebpf::maps::{
     Array, HashMap as Hash, LpmTrie as Trie, LruHashMap as LruHash, PerCpuArray, ProgramArray,
 };
 use proxy_ebpf::layout::{
-    Affinity, AffinityKey, Allowed, Answers, Backend, Bucket, ClusterIp, EdgeDevice, FlowSeed,
-    Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NatPort, NewFlow, NodeAddress,
-    ServiceName, Settings, SlotPair, SocketKey, SocketRecord, SourceRange, Traffic, Tuple, V4, V6,
-    maps,
+    Affinity, AffinityKey, Allowed, Answers, Backend, Bucket, ClusterIp, CurrentSettings,
+    EdgeDevice, FlowSeed, Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NatPort, NewFlow,
+    NodeAddress, ServiceName, Settings, SlotPair, SocketKey, SocketRecord, SourceRange, Traffic,
+    Tuple, V4, V6, maps,
 };
 
 use crate::fib::FibLookup;
@@ -44,6 +44,7 @@ macro_rules! statics {
             = $kind:ident($($element:ty)=>*), $_size:expr, $_lifetime:ident;
     )*) => {
         /// The maps of an IP version; its address, `A`, has them.
+        #[expect(dead_code, reason = "`SETTINGS_*` is read by the programs of older agents")]
         pub(crate) trait VersionMaps<A: 'static> {
             $($(#[$content])* fn $accessor() -> &'static $kind<$($element),*>;)*
         }

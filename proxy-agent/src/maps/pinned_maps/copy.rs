@@ -82,6 +82,6 @@ fn fill<A: Address + Into<IpAddr>>(
         .zip(maps.backends().copy()?)
         .filter(|(_, backend)| backend.generation != 0)
         .collect();
-    memory.settings = maps.settings().get(0)?;
+    memory.settings = *maps.current_settings().get(0)?.current();
     Ok(())
 }
