@@ -1,8 +1,9 @@
-//! The maps that an agent has pinned, for whoever wants to see what they hold. Nothing is written
-//! and nothing is locked: the agent may run, or be gone.
+//! The maps that an agent has pinned, for whoever wants to see what they hold. To read them nothing is
+//! written and nothing is locked: the agent may run, or be gone.
 
 mod copy;
 mod error;
+mod withdraw;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
