@@ -41,7 +41,7 @@ pub(super) struct Observer {
     stop: Arc<AtomicBool>,
     sent: JoinHandle<Result<u64>>,
     answers: JoinHandle<Result<Answers>>,
-    health: JoinHandle<Result<Result<Answers>>>,
+    health: JoinHandle<Result<Answers>>,
 }
 
 /// How many answers there were, and how long there was none.
@@ -92,7 +92,7 @@ impl Observer {
         self.stop.store(true, Ordering::Relaxed);
         let sent = self.sent.join().ok().context("a panic")??;
         let answers = self.answers.join().ok().context("a panic")??;
-        let health = self.health.join().ok().context("a panic")???;
+        let health = self.health.join().ok().context("a panic")??;
         Ok(Seen {
             sent,
             lost: sent.saturating_sub(answers.count),
@@ -135,7 +135,7 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool, sent: &AtomicU64) -> Result<An
     }
 }
 
-fn ask_for_health(at: SocketAddr, stop: &AtomicBool) -> Result<Answers> {
+fn ask_for_health(at: SocketAddr, stop: &AtomicBool) -> Answers {
     let mut answers = Answers::default();
     while !stop.load(Ordering::Relaxed) {
         if is_healthy(at).is_ok_and(|healthy| healthy) {
@@ -145,7 +145,7 @@ fn ask_for_health(at: SocketAddr, stop: &AtomicBool) -> Result<Answers> {
         }
         thread::sleep(HEALTH_PACE);
     }
-    Ok(answers)
+    answers
 }
 
 fn is_healthy(at: SocketAddr) -> Result<bool> {
