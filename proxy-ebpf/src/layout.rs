@@ -53,7 +53,7 @@ pub use liveness::{Liveness, liveness_state};
 pub use map::{Lifetime, MapKind, MapSize, MapSpec, SizeSetting};
 pub use name::ServiceName;
 pub use retry::{RETRIES, Retry};
-pub use settings::{Range, SERVICE_CIDRS, Settings, settings_flags};
+pub use settings::{CurrentSettings, Range, SERVICE_CIDRS, Settings, settings_flags};
 pub use socket::{
     CGROUP_LEVELS, LEFT_OUT_PODS, NatDirection, SocketCookie, SocketKey, SocketRecord,
 };
@@ -118,6 +118,8 @@ sizes! {
     Range<V6> = [16 16], align 4;
     Settings<V4> = [4 4 4 8 8 16], align 4;
     Settings<V6> = [16 4 4 32 32 16], align 4;
+    CurrentSettings<V4> = [4 88], align 4;
+    CurrentSettings<V6> = [4 208], align 4;
     SlotPair = [8], align 4;
     EdgeDevice = [4 12], align 4;
     ServiceName = [1 191], align 1;
@@ -143,7 +145,8 @@ const _: () = {
 bytes! {
     V4, V6, Port, Tuple<V4>, Tuple<V6>, FrontendKey<V4>, FrontendKey<V6>, Frontend,
     Backend<V4>, Backend<V6>, FlowKey<V4>, FlowKey<V6>,
-    SourceRange<V4>, SourceRange<V6>, AffinityKey<V4>, AffinityKey<V6>, Affinity, Settings<V4>, Settings<V6>, SlotPair,
+    SourceRange<V4>, SourceRange<V6>, AffinityKey<V4>, AffinityKey<V6>, Affinity, Settings<V4>, Settings<V6>,
+    CurrentSettings<V4>, CurrentSettings<V6>, SlotPair,
     Traffic, Liveness, EdgeDevice, LinkAddress, ServiceName, TraceListener,
     TraceEvent<V4>, TraceEvent<V6>,
 }

@@ -7,6 +7,7 @@ mod memory;
 mod objects;
 mod percentiles;
 mod report;
+mod restart;
 mod rules;
 mod scale;
 mod stand;
@@ -20,6 +21,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::{command, paths, setup, terminal};
 use compare::CompareArgs;
 use connect::{CallerArgs, ConnectArgs};
+use restart::RestartArgs;
 use workload::WorkloadArgs;
 
 /// What to measure: the comparison, or one of the others.
@@ -64,6 +66,14 @@ enum Other {
     /// asks one question by each connection; a process of the host connects UDP sockets,
     /// of which nothing is on the wire. All of it with the agent's socket path off and on.
     Connect(ConnectArgs),
+    /// What clients notice of an agent's restart
+    ///
+    /// A client outside sends a datagram every millisecond to an echo behind a NodePort, another
+    /// one asks for the node's health every five, while an agent is killed and started in its
+    /// place, and while a standby takes over from one that ends. For each: how long that took,
+    /// datagrams that were lost, the longest time without an answer, and the longest without a
+    /// health check that succeeds; of the times the median, and the worst in brackets.
+    Restart(RestartArgs),
     /// The process whose calls are measured
     #[command(hide = true)]
     ConnectCaller(CallerArgs),
@@ -138,6 +148,10 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         }
         Some(Other::ConnectCaller(arguments)) => return connect::caller::run(arguments),
         Some(Other::Workload(arguments)) => return workload::run(arguments),
+        // The kernel takes the time.
+        Some(Other::Restart(arguments)) if arguments.agent.is_some() => {
+            return restart::run(arguments, &agent(arguments.agent.as_ref()));
+        }
         Some(Other::Scale(arguments)) if arguments.output == Output::Json => {
             terminal::keep_stdout_for_results();
         }
@@ -151,6 +165,9 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Some(Other::Scale(arguments)) => measure_scale(arguments),
         Some(Other::Connect(arguments)) => {
             connect::run(arguments, &agent(arguments.agent.as_ref()))
+        }
+        Some(Other::Restart(arguments)) => {
+            restart::run(arguments, &agent(arguments.agent.as_ref()))
         }
         Some(
             Other::ConnectCaller(_) | Other::Workload(_) | Other::Maglev | Other::Packet { .. },

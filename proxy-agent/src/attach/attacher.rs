@@ -225,10 +225,14 @@ impl Attacher {
             return;
         };
         match pins.restore(&self.maps) {
-            Ok(was_removed) => {
+            Ok(is_made) => {
                 self.unpinned = None;
-                if was_removed {
+                if is_made {
                     warn!("somebody has removed the pins; they are there again");
+                    let mark = (!self.attached.is_empty()).then(|| pins.mark_attached());
+                    if let Some(Err(error)) = mark {
+                        warn!("{error}");
+                    }
                 }
             }
             Err(error) if self.unpinned.is_none() => {

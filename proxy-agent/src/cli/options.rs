@@ -32,8 +32,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) config: Vec<PathBuf>,
 
-    /// Remove all pins, filters and empty clsact qdiscs of this proxy from the machine, then
-    /// exit. No agent may be running.
+    /// Give connections to netfilter, remove all pins, filters and empty clsact qdiscs of this
+    /// proxy from the machine, then exit. No agent may be running.
     #[arg(long)]
     pub(super) cleanup: bool,
 

@@ -1,4 +1,6 @@
-//! The connections that netfilter translates, by ctnetlink.
+//! The connections that netfilter tracks, by ctnetlink.
+
+mod entries;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +21,9 @@ use rtnetlink::sys;
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use tokio::task::JoinHandle;
 
-/// A connection whose destination netfilter changes.
+pub use entries::{Entry, EntryWriter, TcpState};
+
+/// A connection, of which netfilter may change both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Connection {
     /// The number of its protocol.
@@ -28,13 +32,24 @@ pub struct Connection {
     pub client: SocketAddr,
     /// Whom the client speaks to, before netfilter has changed that.
     pub frontend: SocketAddr,
-    /// Who answers.
+    /// Who answers: the same, where netfilter does not change it.
     pub endpoint: SocketAddr,
     /// Whom the endpoint answers: the client, or an address of this node where netfilter has
     /// masqueraded it.
     pub source: SocketAddr,
     /// Whether it is more than a first packet (`IPS_ASSURED`).
     pub is_established: bool,
+}
+
+impl Connection {
+    /// Whether both have the same tuples.
+    pub fn has_ends_of(&self, other: &Self) -> bool {
+        let of = |it: &Self| Self {
+            is_established: false,
+            ..*it
+        };
+        of(self) == of(other)
+    }
 }
 
 /// Netfilter's connection tracking, asked by ctnetlink.
@@ -64,6 +79,19 @@ impl Conntrack {
     ///
     /// The kernel has no connection tracking, or does not let it be listed.
     pub async fn translated(&self) -> io::Result<Vec<Connection>> {
+        self.list(|status| status.contains(Status::DstNat)).await
+    }
+
+    /// All connections, translated or not.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Conntrack::translated`].
+    pub async fn all(&self) -> io::Result<Vec<Connection>> {
+        self.list(|_| true).await
+    }
+
+    async fn list(&self, is_wanted: impl Fn(Status) -> bool) -> io::Result<Vec<Connection>> {
         let mut found = Vec::new();
         for family in [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6] {
             let mut answers = self.request(
@@ -73,7 +101,10 @@ impl Conntrack {
             )?;
             while let Some(answer) = answers.next().await {
                 match answer.payload {
-                    NetlinkPayload::InnerMessage(message) => found.extend(translated(&message)),
+                    NetlinkPayload::InnerMessage(message) => {
+                        let entry = entry(&message).filter(|(_, status)| is_wanted(*status));
+                        found.extend(entry.map(|(connection, _)| connection));
+                    }
                     NetlinkPayload::Error(error) if error.code.is_some() => {
                         return Err(error.to_io());
                     }
@@ -90,13 +121,15 @@ impl Conntrack {
     ///
     /// The kernel refuses it.
     pub async fn forget(&self, connection: &Connection) -> io::Result<bool> {
-        let family = match connection.client {
-            SocketAddr::V4(_) => NetfilterProtoFamily::IPv4,
-            SocketAddr::V6(_) => NetfilterProtoFamily::IPv6,
-        };
-        let original = ConntrackAttribute::CtaTupleOrig(original_tuple(connection));
+        let Connection {
+            protocol,
+            client,
+            frontend,
+            ..
+        } = *connection;
+        let original = ConntrackAttribute::CtaTupleOrig(tuple(protocol, client, frontend));
         let message = ConntrackMessage::Delete(vec![original]);
-        let mut answers = self.request(family, message, NLM_F_REQUEST | NLM_F_ACK)?;
+        let mut answers = self.request(family(client), message, NLM_F_REQUEST | NLM_F_ACK)?;
         while let Some(answer) = answers.next().await {
             if let NetlinkPayload::Error(error) = answer.payload
                 && error.code.is_some()
@@ -114,14 +147,11 @@ impl Conntrack {
     fn request(
         &self,
         family: NetfilterProtoFamily,
-        message: ConntrackMessage,
+        request: ConntrackMessage,
         flags: u16,
     ) -> io::Result<impl Stream<Item = NetlinkMessage<NetfilterMessage>> + use<>> {
-        let request = NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message);
-        let mut message = NetlinkMessage::from(request);
-        message.header.flags = flags;
         self.handle
-            .request(message, sys::SocketAddr::new(0, 0))
+            .request(message(family, request, flags), sys::SocketAddr::new(0, 0))
             .map_err(io::Error::other)
     }
 }
@@ -132,8 +162,27 @@ impl Drop for Conntrack {
     }
 }
 
-/// The connection of an entry whose destination was changed.
-fn translated(message: &NetfilterMessage) -> Option<Connection> {
+/// A request.
+fn message(
+    family: NetfilterProtoFamily,
+    request: ConntrackMessage,
+    flags: u16,
+) -> NetlinkMessage<NetfilterMessage> {
+    let header = NetfilterHeader::new(family, 0, 0);
+    let mut message = NetlinkMessage::from(NetfilterMessage::new(header, request));
+    message.header.flags = flags;
+    message
+}
+
+fn family(of: SocketAddr) -> NetfilterProtoFamily {
+    match of {
+        SocketAddr::V4(_) => NetfilterProtoFamily::IPv4,
+        SocketAddr::V6(_) => NetfilterProtoFamily::IPv6,
+    }
+}
+
+/// The connection of an entry, and its status.
+fn entry(message: &NetfilterMessage) -> Option<(Connection, Status)> {
     let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = &message.inner else {
         return None;
     };
@@ -150,35 +199,33 @@ fn translated(message: &NetfilterMessage) -> Option<Connection> {
     }
     let (protocol, client, frontend) = original?;
     let (_, endpoint, source) = reply?;
-    status.contains(Status::DstNat).then_some(Connection {
+    let connection = Connection {
         protocol,
         client,
         frontend,
         endpoint,
         source,
         is_established: status.contains(Status::Assured),
-    })
+    };
+    Some((connection, status))
 }
 
-/// How the client's packets are, before they are translated.
-fn original_tuple(connection: &Connection) -> Vec<Tuple> {
-    let Connection {
-        client, frontend, ..
-    } = connection;
-    let number = match connection.protocol {
+/// The tuple of packets of a protocol.
+fn tuple(protocol: u8, source: SocketAddr, destination: SocketAddr) -> Vec<Tuple> {
+    let number = match protocol {
         protocol::TCP => Number::Tcp,
         protocol::UDP => Number::Udp,
         _ => Number::Sctp,
     };
     vec![
         Tuple::Ip(vec![
-            IPTuple::SourceAddress(client.ip()),
-            IPTuple::DestinationAddress(frontend.ip()),
+            IPTuple::SourceAddress(source.ip()),
+            IPTuple::DestinationAddress(destination.ip()),
         ]),
         Tuple::Proto(vec![
             ProtoTuple::Protocol(number),
-            ProtoTuple::SourcePort(client.port()),
-            ProtoTuple::DestinationPort(frontend.port()),
+            ProtoTuple::SourcePort(source.port()),
+            ProtoTuple::DestinationPort(destination.port()),
         ]),
     ]
 }

@@ -19,10 +19,10 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::config::PortRange;
-pub use conntrack::{Connection, Conntrack};
+pub use conntrack::{Connection, Conntrack, Entry, EntryWriter, TcpState};
 pub use memory::total_memory;
 pub use nat_ports::{NODE_PORTS, NatPorts, nat_ports};
-pub use nft_chains::{NftChain, nft_chains};
+pub use nft_chains::{NftChain, has_nat, nft_chains};
 pub use sockets::{ConnectedSocket, connected_tcp, connected_udp, destroy};
 
 /// How often the host's sockets are looked over.

@@ -1,6 +1,6 @@
 //! The chains of nftables, where those of `iptables-nft` are, too, by nfnetlink.
 
-use std::io;
+use std::{fs, io};
 
 use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NlasIterator};
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
@@ -15,6 +15,7 @@ const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFT_MSG_GETCHAIN: u16 = 4;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
+const NFTA_CHAIN_TYPE: u16 = 7;
 
 /// A chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct NftChain {
     pub table: String,
     /// Its name.
     pub name: String,
+    /// What it is for, where packets come to it by themselves: `filter`, `nat` or `route`.
+    pub kind: String,
 }
 
 /// All chains of this network namespace.
@@ -40,6 +43,20 @@ pub fn nft_chains() -> io::Result<Vec<NftChain>> {
             return Ok(chains);
         }
     }
+}
+
+/// Where iptables without nftables names its tables, those of either IP version.
+const LEGACY_TABLES: [&str; 2] = ["/proc/net/ip_tables_names", "/proc/net/ip6_tables_names"];
+
+/// Whether packets of this network namespace come to a chain that translates: without one, entries
+/// of connection tracking translate nothing.
+pub fn has_nat() -> bool {
+    let has_chain = nft_chains().is_ok_and(|chains| chains.iter().any(|it| it.kind == "nat"));
+    let names_nat = |path: &&str| {
+        let names = fs::read_to_string(path);
+        names.is_ok_and(|names| names.lines().any(|name| name == "nat"))
+    };
+    has_chain || LEGACY_TABLES.iter().any(|path| names_nat(path))
 }
 
 /// All chains of all families.
@@ -89,6 +106,7 @@ fn chain(attributes: &[u8]) -> io::Result<NftChain> {
         match attribute.kind() {
             NFTA_CHAIN_TABLE => chain.table = text,
             NFTA_CHAIN_NAME => chain.name = text,
+            NFTA_CHAIN_TYPE => chain.kind = text,
             _ => {}
         }
     }
@@ -124,7 +142,8 @@ mod tests {
             vec![0; NFGEN_HEADER],
             attribute(NFTA_CHAIN_TABLE, "nat"),
             attribute(9, "other"),
-            attribute(NFTA_CHAIN_NAME, "KUBE-SERVICES"),
+            attribute(NFTA_CHAIN_NAME, "PREROUTING"),
+            attribute(NFTA_CHAIN_TYPE, "nat"),
         ];
         let mut chains = Vec::new();
         let datagram = message(0x0a03, &body.concat());
@@ -132,7 +151,8 @@ mod tests {
         assert!(read(&message(NLMSG_DONE, &[0; 4]), &mut chains).unwrap());
         let expected = NftChain {
             table: "nat".to_owned(),
-            name: "KUBE-SERVICES".to_owned(),
+            name: "PREROUTING".to_owned(),
+            kind: "nat".to_owned(),
         };
         assert_eq!(chains, [expected]);
     }

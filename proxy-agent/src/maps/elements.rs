@@ -3,7 +3,9 @@
 
 use std::net::IpAddr;
 
-use proxy_ebpf::layout::{Address, Backend, Liveness, Port, ServiceName, Traffic, V4, V6};
+use proxy_ebpf::layout::{
+    Address, Backend, Liveness, Port, ServiceName, Settings, Traffic, V4, V6,
+};
 
 use super::table::FamilyElements;
 use super::{MapError, read, translate};
@@ -49,6 +51,9 @@ pub(super) trait Elements: ReadElements {
     /// Lets packets find what a write is about.
     fn add_to_filter(&mut self, write: &Write) -> Result<(), MapError>;
 
+    /// Returns when no program uses any more what it has read of the maps until now.
+    fn wait_for_readers();
+
     fn set_slot(&mut self, position: u32, backend: u32) -> Result<(), MapError>;
     fn set_nat_port(&mut self, position: u32, port: Port) -> Result<(), MapError>;
     fn set_service_traffic(&mut self, service: u32, traffic: Traffic) -> Result<(), MapError>;
@@ -88,7 +93,7 @@ macro_rules! with_family {
 }
 
 /// Carries out one write.
-pub(super) fn apply(maps: &mut impl Elements, write: &Write) -> Result<(), MapError> {
+pub(super) fn apply<M: Elements>(maps: &mut M, write: &Write) -> Result<(), MapError> {
     maps.add_to_filter(write)?;
     match write {
         Write::Backend { index, entry } => with_address!(maps, entry.address, |family, address| {
@@ -152,9 +157,28 @@ pub(super) fn apply(maps: &mut impl Elements, write: &Write) -> Result<(), MapEr
         Write::NatPorts { ports } => (0..)
             .zip(ports.iter())
             .try_for_each(|(position, port)| maps.set_nat_port(position, Port::new(*port))),
-        Write::SettingsV4(settings) => maps.v4().settings().set(0, *settings),
-        Write::SettingsV6(settings) => maps.v6().settings().set(0, *settings),
+        Write::SettingsV4(settings) => replace_settings(maps.v4(), *settings, M::wait_for_readers),
+        Write::SettingsV6(settings) => replace_settings(maps.v6(), *settings, M::wait_for_readers),
     }
+}
+
+/// Has the programs read other settings, whole; `wait` returns when none reads any more what it has
+/// read before.
+pub(super) fn replace_settings<A: Address>(
+    family: &mut impl FamilyElements<A>,
+    settings: Settings<A>,
+    wait: impl FnOnce(),
+) -> Result<(), MapError> {
+    family.settings().set(0, settings)?;
+    let there = family.current_settings().get(0)?;
+    if *there.current() == settings {
+        return Ok(());
+    }
+    if there.has_predecessor() {
+        wait();
+    }
+    let mut steps = there.changed_to(settings).into_iter();
+    steps.try_for_each(|step| family.current_settings().set(0, step))
 }
 
 /// Fills a backend's element; with a new life its traffic is counted from zero.
@@ -192,7 +216,10 @@ pub(super) fn content(maps: &mut impl ReadElements) -> Result<Content, MapError>
     maps.service_names().for_each(|service, name| {
         content.service_names.insert(service, name.text().into());
     })?;
-    content.settings = (maps.v4().settings().get(0)?, maps.v6().settings().get(0)?);
+    content.settings = (
+        *maps.v4().current_settings().get(0)?.current(),
+        *maps.v6().current_settings().get(0)?.current(),
+    );
     Ok(content)
 }
 
@@ -226,4 +253,31 @@ fn add<A: Address + Into<IpAddr>>(
             .device_addresses
             .insert((device, family), address.into());
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proxy_ebpf::host::Memory;
+
+    use super::*;
+
+    #[test]
+    fn settings_are_replaced_when_nobody_reads_those_before_the_last() {
+        let mut family = Memory::<V4>::default();
+        let mut replace = |nat_ports: u32| {
+            let settings = Settings {
+                nat_ports,
+                ..Settings::default()
+            };
+            let mut has_waited = false;
+            replace_settings(&mut family, settings, || has_waited = true).unwrap();
+            assert_eq!(*family.current_settings.current(), settings);
+            has_waited
+        };
+        assert!(!replace(1), "there were none before");
+        assert!(!replace(1), "nothing is written");
+        assert!(!replace(2), "only the last ones are read");
+        assert!(replace(3));
+        assert!(replace(4));
+    }
 }

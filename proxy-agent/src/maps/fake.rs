@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::rc::Rc;
 
 use proxy_ebpf::host::{Memory, Shared};
-use proxy_ebpf::layout::{Port, ServiceName, Settings, Traffic, V4, V6};
+use proxy_ebpf::layout::{CurrentSettings, Port, ServiceName, Settings, Traffic, V4, V6};
 
 use super::elements::{Elements, Indexed, Keyed, ReadElements, apply, content};
 use super::filter::ServicePorts;
@@ -83,6 +83,9 @@ impl Elements for FakeMaps {
         }
         Ok(())
     }
+
+    /// Nothing reads these maps while they are written.
+    fn wait_for_readers() {}
 
     fn set_slot(&mut self, position: u32, backend: u32) -> Result<(), MapError> {
         let mut slots = self.v4.shared.slots.borrow_mut();
@@ -178,18 +181,24 @@ impl<V: Copy + Default> Indexed<V> for RefCell<BTreeMap<u32, V>> {
     }
 }
 
-/// An array of one.
-impl<A: Copy> Indexed<Self> for Settings<A> {
-    fn get(&mut self, _: u32) -> Result<Self, MapError> {
-        Ok(*self)
-    }
+/// Arrays of one.
+macro_rules! array_of_one {
+    ($($element:ident)*) => {$(
+        impl<A: Copy> Indexed<Self> for $element<A> {
+            fn get(&mut self, _: u32) -> Result<Self, MapError> {
+                Ok(*self)
+            }
 
-    fn set(&mut self, _: u32, value: Self) -> Result<(), MapError> {
-        *self = value;
-        Ok(())
-    }
+            fn set(&mut self, _: u32, value: Self) -> Result<(), MapError> {
+                *self = value;
+                Ok(())
+            }
 
-    fn copy(&self) -> Result<Vec<Self>, MapError> {
-        Ok(vec![*self])
-    }
+            fn copy(&self) -> Result<Vec<Self>, MapError> {
+                Ok(vec![*self])
+            }
+        }
+    )*};
 }
+
+array_of_one!(Settings CurrentSettings);

@@ -151,25 +151,33 @@ impl<A: Address> OpenFlowTable<A> {
     /// Copies a record of another table, with all that is known of it. To one with its key what
     /// the other table has heard of it since is added.
     pub(super) fn copy(&self, record: &Record<'_, A>) {
+        self.copy_under(record, &record.key.by_parts(), record.flags());
+    }
+
+    /// The same, under this key and with these flags. False if there is no room.
+    pub(super) fn copy_under(
+        &self,
+        record: &Record<'_, A>,
+        key: &KeyParts<'_, A>,
+        flags: u32,
+    ) -> bool {
         self.insert(&NewRecord {
-            key: record.key.by_parts(),
+            key: *key,
             tuple: KeyParts::of(&record.tuple, 0, Edge::Ingress),
             backend: record.backend,
             generation: record.generation,
             service: record.service,
             packets: record.packets.get(),
             client_end: record.ends[0].get(),
-            flags: record.flags(),
+            flags,
             now: record.last_seen(),
         });
-        let Some(copy) = self.find(&record.key.by_parts()) else {
-            return;
+        let copy = self.find(key);
+        let Some(copy) = copy.filter(|copy| copy.tuple == record.tuple) else {
+            return false;
         };
-        if copy.tuple != record.tuple {
-            return;
-        }
-        let established = !record.flags() & flow_flags::EMBRYONIC;
-        let heard = record.flags() & !flow_flags::EMBRYONIC;
+        let established = !flags & flow_flags::EMBRYONIC;
+        let heard = flags & !flow_flags::EMBRYONIC;
         copy.set_flags((copy.flags() | heard) & !established);
         for (copied, known) in [
             (&copy.acknowledged, &record.acknowledged),
@@ -180,6 +188,7 @@ impl<A: Address> OpenFlowTable<A> {
                 copied.set(known.get());
             }
         }
+        true
     }
 
     /// The record under a key.

@@ -2,7 +2,7 @@
 
 use aya::Ebpf;
 use aya::maps::{Array, Map, MapData};
-use proxy_ebpf::layout::{Address, Settings, Timeouts, V4, V6, maps};
+use proxy_ebpf::layout::{Address, CurrentSettings, Timeouts, V4, V6, maps};
 
 use super::MapError;
 use super::batch::for_each_raw;
@@ -15,7 +15,7 @@ pub struct RecordTables {
     v4: FlowTable<V4>,
     v6: FlowTable<V6>,
     others: Vec<(&'static str, MapData)>,
-    settings: Array<MapData, Settings<V4>>,
+    settings: Array<MapData, CurrentSettings<V4>>,
 }
 
 /// How full they are.
@@ -34,7 +34,7 @@ impl RecordTables {
             let is_flow_table = [maps::FLOWS_V4.name, maps::FLOWS_V6.name].contains(&map.name);
             map.lifetime.is_filled_by_programs() && !is_flow_table
         });
-        let (name, settings) = open(maps::SETTINGS_V4.name)?;
+        let (name, settings) = open(maps::CURRENT_SETTINGS_V4.name)?;
         Ok(Self {
             v4: FlowTable::of(object, maps::FLOWS_V4)?,
             v6: FlowTable::of(object, maps::FLOWS_V6)?,
@@ -53,10 +53,11 @@ impl RecordTables {
     /// A table cannot be read.
     pub fn usage(&self) -> Result<RecordUsage, MapError> {
         let failed = |source| MapError::Write {
-            map: maps::SETTINGS_V4.name,
+            map: maps::CURRENT_SETTINGS_V4.name,
             source,
         };
-        let timeouts = self.settings.get(&0, 0).map_err(failed)?.timeouts;
+        let settings = self.settings.get(&0, 0).map_err(failed)?;
+        let timeouts = settings.current().timeouts;
         let mut tables = vec![
             usage_of(&self.v4, &timeouts)?,
             usage_of(&self.v6, &timeouts)?,

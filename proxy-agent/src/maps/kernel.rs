@@ -13,7 +13,7 @@ use super::filter::{Filter, FilterRepairs};
 use super::handles::Hash;
 use super::mapped::MappedArray;
 use super::table::{FamilyElements, FamilyMaps};
-use super::{MapError, Maps, Readable};
+use super::{MapError, Maps, Readable, synchronize_rcu};
 use crate::model::object::Family;
 use crate::plan::{Content, Write};
 
@@ -144,6 +144,10 @@ impl ReadElements for KernelMaps {
 impl Elements for KernelMaps {
     fn add_to_filter(&mut self, write: &Write) -> Result<(), MapError> {
         self.filter.set_for(write)
+    }
+
+    fn wait_for_readers() {
+        synchronize_rcu();
     }
 
     /// Two slots are in an element.

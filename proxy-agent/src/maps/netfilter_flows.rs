@@ -1,8 +1,11 @@
 //! Flows that netfilter translates: they began before the programs were attached. Those to an endpoint
 //! that is known are taken over; the others go on as they are.
 
+mod given;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use aya::Ebpf;
 use proxy_ebpf::flow_table::NewRecord;
@@ -10,9 +13,11 @@ use proxy_ebpf::layout::{
     Address, Edge, FlowSeed, KeyParts, Port, Tuple, V4, V6, flow_flags, maps,
 };
 
-use super::MapError;
+pub use given::{GivenFlow, NotGiven};
+
 use super::clock::now;
 use super::flow_table::{FlowTable, OpenFlowTable};
+use super::{MapError, flow_seed};
 use crate::host::Connection;
 use crate::plan::BackendId;
 
@@ -44,6 +49,15 @@ impl NetfilterFlows {
             v4: FlowTable::of(object, maps::FLOWS_V4)?,
             v6: FlowTable::of(object, maps::FLOWS_V6)?,
             seed,
+        })
+    }
+
+    /// The tables that are pinned in a folder.
+    pub(super) fn of_pins(folder: &Path) -> Result<Self, MapError> {
+        Ok(Self {
+            v4: FlowTable::of_pin(folder, maps::FLOWS_V4)?,
+            v6: FlowTable::of_pin(folder, maps::FLOWS_V6)?,
+            seed: flow_seed::pinned(folder)?,
         })
     }
 
@@ -156,47 +170,68 @@ fn note<A: FromIp>(
     backend: Option<BackendId>,
     now: u32,
 ) {
-    let Some([client, wire]) = tuples::<A>(connection) else {
+    let Some(tuples) = tuples::<A>(connection) else {
         return;
     };
-    let flags = flags_of(connection) | flow_flags::NETFILTER;
-    let BackendId {
-        index,
-        generation,
-        service,
-    } = backend.unwrap_or(NONE);
-    let record = |key, tuple, flags| NewRecord {
-        key,
-        tuple,
-        backend: index,
-        generation,
-        service,
-        packets: 0,
-        client_end: 0,
-        flags,
-        now,
-    };
-    let number = connection.protocol;
-    let key = KeyParts::of(&client, number, Edge::Ingress);
-    // Without room a connection is as one that nobody knows.
-    if backend.is_none() {
-        table.insert(&record(key, key, flags | flow_flags::REPLY));
+    let Some(backend) = backend else {
+        let key = KeyParts::of(&tuples[0], connection.protocol, Edge::Ingress);
+        let flags = flags_of(connection) | flow_flags::NETFILTER | flow_flags::REPLY;
+        // Without room a connection is as one that nobody knows.
+        table.insert(&record((key, key), NONE, flags, now));
         return;
+    };
+    if table.insert(&reply_record(&tuples, connection, backend, now)) {
+        table.insert(&client_record(&tuples, connection, backend, now));
     }
-    let reply_key = KeyParts::of_answers(&wire, number, edge_of_replies(connection));
-    let answers = KeyParts::of_answers(&client, 0, Edge::Ingress);
+}
+
+/// The record of a connection's replies, which are left to netfilter.
+fn reply_record<'a, A: Address>(
+    [client, wire]: &'a [Tuple<A>; 2],
+    connection: &Connection,
+    backend: BackendId,
+    now: u32,
+) -> NewRecord<'a, A> {
+    let key = KeyParts::of_answers(wire, connection.protocol, edge_of_replies(connection));
+    let answers = KeyParts::of_answers(client, 0, Edge::Ingress);
     let seen = if connection.is_established {
         flow_flags::SEEN_REPLY
     } else {
         0
     };
-    if table.insert(&record(
-        reply_key,
-        answers,
-        flags | flow_flags::REPLY | seen,
-    )) {
-        let translated = KeyParts::of(&wire, 0, Edge::Ingress);
-        table.insert(&record(key, translated, flags));
+    let flags = flags_of(connection) | flow_flags::NETFILTER | flow_flags::REPLY | seen;
+    record((key, answers), backend, flags, now)
+}
+
+/// The record of a connection's packets from its client, which are left to netfilter.
+fn client_record<'a, A: Address>(
+    [client, wire]: &'a [Tuple<A>; 2],
+    connection: &Connection,
+    backend: BackendId,
+    now: u32,
+) -> NewRecord<'a, A> {
+    let key = KeyParts::of(client, connection.protocol, Edge::Ingress);
+    let translated = KeyParts::of(wire, 0, Edge::Ingress);
+    let flags = flags_of(connection) | flow_flags::NETFILTER;
+    record((key, translated), backend, flags, now)
+}
+
+fn record<'a, A: Address>(
+    (key, tuple): (KeyParts<'a, A>, KeyParts<'a, A>),
+    backend: BackendId,
+    flags: u32,
+    now: u32,
+) -> NewRecord<'a, A> {
+    NewRecord {
+        key,
+        tuple,
+        backend: backend.index,
+        generation: backend.generation,
+        service: backend.service,
+        packets: 0,
+        client_end: 0,
+        flags,
+        now,
     }
 }
 

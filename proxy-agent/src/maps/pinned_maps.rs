@@ -1,8 +1,9 @@
-//! The maps that an agent has pinned, for whoever wants to see what they hold. Nothing is written
-//! and nothing is locked: the agent may run, or be gone.
+//! The maps that an agent has pinned, for whoever wants to see what they hold. To read them nothing is
+//! written and nothing is locked: the agent may run, or be gone.
 
 mod copy;
 mod error;
+mod withdraw;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -163,7 +164,7 @@ impl PinnedMaps {
 
     /// How long flows are remembered.
     pub fn timeouts(&mut self) -> Result<Timeouts, MapError> {
-        Ok(self.v4.settings.get(0)?.timeouts)
+        Ok(self.v4.current_settings.get(0)?.current().timeouts)
     }
 
     /// How many elements each map of `usage` has room for: frontends and backends of either

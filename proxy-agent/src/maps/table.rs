@@ -2,8 +2,9 @@
 //! operations on them, in the kernel and in memory.
 
 use proxy_ebpf::layout::{
-    Allowed, Backend, ClusterIp, EdgeDevice, FlowSeed, Frontend, FrontendKey, Liveness, NatPort,
-    NodeAddress, ServiceName, Settings, SlotPair, SourceRange, Traffic, V4, V6, maps,
+    Allowed, Backend, ClusterIp, CurrentSettings, EdgeDevice, FlowSeed, Frontend, FrontendKey,
+    Liveness, NatPort, NodeAddress, ServiceName, Settings, SlotPair, SourceRange, Traffic, V4, V6,
+    maps,
 };
 
 use super::MapError;

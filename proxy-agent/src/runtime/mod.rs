@@ -19,6 +19,7 @@
 //! take over from the proxy that served before, and `succession` gives over to the next.
 
 mod configuration;
+mod give_back;
 mod grace_period;
 mod handover;
 mod interfaces;
@@ -42,6 +43,7 @@ use tokio::sync::watch;
 use tokio::time::Interval;
 
 pub use configuration::Configuration;
+pub use give_back::{GiveBackError, give_back};
 pub(crate) use signals::Signals;
 
 use crate::agent::Agent;

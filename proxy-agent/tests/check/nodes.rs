@@ -29,6 +29,7 @@ fn chain(table: &str, name: &str) -> NftChain {
     NftChain {
         table: table.to_owned(),
         name: name.to_owned(),
+        ..NftChain::default()
     }
 }
 

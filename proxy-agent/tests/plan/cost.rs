@@ -2,10 +2,11 @@
 //! served, counted.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use proxy_agent::agent::Agent;
 use proxy_agent::maps::{MapError, Maps};
-use proxy_agent::model::object::ObjectName;
+use proxy_agent::model::object::{Change, ObjectName, ServicePort};
 use proxy_agent::plan::Write;
 
 use crate::heap;
@@ -106,6 +107,35 @@ fn heap_of(services: u16, endpoints: u32) -> i64 {
     let after = heap::live();
     drop(agent);
     i64::try_from(after - before).unwrap()
+}
+
+/// Bytes of the heap for a Service with as many ports as external IPs that are not allowed, for
+/// each port: never as many as both multiplied.
+const BYTES_OF_A_PORT: i64 = 640;
+
+#[test]
+fn external_ips_that_are_not_allowed_take_no_memory_for_each_port() {
+    const MANY: u16 = 2000;
+    let Change::Service(mut large) = service(&name(0), 0, None) else {
+        panic!("not a Service");
+    };
+    large.external_ips = (0..MANY)
+        .map(|at| format!("203.0.{}.{}", at / 250, at % 250 + 1))
+        .collect();
+    let port = large.ports[0].clone();
+    large.ports = (1..=MANY)
+        .map(|number| ServicePort {
+            name: Arc::from(format!("p{number}")),
+            port: number.into(),
+            ..port.clone()
+        })
+        .collect();
+    let before = heap::live();
+    let agent = agent(Nowhere, [Change::Service(large)]);
+    let taken = i64::try_from(heap::live() - before).unwrap();
+    drop(agent);
+    println!("{taken} bytes, {} for each port", taken / i64::from(MANY));
+    assert!(taken < i64::from(MANY) * BYTES_OF_A_PORT, "{taken} bytes");
 }
 
 #[test]

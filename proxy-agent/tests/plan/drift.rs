@@ -160,7 +160,8 @@ fn what_somebody_else_wrote_is_mended() {
             maps.v4.node_addresses.insert(V4([7]));
         }),
         ("the settings", |maps| {
-            maps.v4.settings.service_cidrs[0] = Range {
+            let current = &mut maps.v4.current_settings;
+            current.values[current.index as usize].service_cidrs[0] = Range {
                 first: V4([7]),
                 mask: V4([u32::MAX]),
             };

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use super::shared::{Call, Shared};
 use crate::flow_table::{Place, Record};
 use crate::layout::{
-    Address, Affinity, AffinityKey, Backend, Bucket, Counter, FilterBits, FlowKey, FlowSeed,
-    Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NewFlow, Port, Retry, Settings,
-    SocketKey, SocketRecord, SourceRange, Timeouts, TraceEvent, Traffic, Tuple, ticks,
+    Address, Affinity, AffinityKey, Backend, Bucket, Counter, CurrentSettings, FilterBits, FlowKey,
+    FlowSeed, Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NewFlow, Port, Retry,
+    Settings, SocketKey, SocketRecord, SourceRange, Timeouts, TraceEvent, Traffic, Tuple, ticks,
 };
 use crate::pipeline::{SocketTables, Tables};
 
@@ -26,8 +26,10 @@ pub struct Memory<A> {
     pub device_addresses: HashMap<u32, A>,
     /// `BACKENDS_*`
     pub backends: BTreeMap<u32, Backend<A>>,
-    /// `SETTINGS_*`
+    /// `SETTINGS_*`; here the programs read these.
     pub settings: Settings<A>,
+    /// `CURRENT_SETTINGS_*`
+    pub current_settings: CurrentSettings<A>,
     /// `FLOWS_*`; a bucket takes memory when it is asked for.
     pub flows: Vec<OnceCell<Box<Bucket<A>>>>,
     /// What is in a bucket before, by its index: nothing, unless it is a copy of another table.
@@ -69,6 +71,7 @@ impl<A: Address> Default for Memory<A> {
                 timeouts: Timeouts::DEFAULT,
                 ..Settings::default()
             },
+            current_settings: CurrentSettings::default(),
             flows: buckets(BUCKETS),
             read_bucket: Box::new(|_| Bucket::default()),
             new_flow: RefCell::default(),

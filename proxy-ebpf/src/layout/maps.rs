@@ -44,8 +44,12 @@ macro_rules! for_each_map {
                 /// whether endpoints answer new connections, by backend index
                 backend_liveness: BACKEND_LIVENESS_V4 BACKEND_LIVENESS_V6 = MappedArray(Liveness),
                     MapSize::Of(SizeSetting::Backends), CarriedIfThere;
-                /// node address, number of NAT ports, flags, up to two ranges of ServiceCIDRs
+                /// node address, number of NAT ports, flags, up to two ranges of ServiceCIDRs, timeouts:
+                /// for the programs of an older agent, until they are replaced
                 settings: SETTINGS_V4 SETTINGS_V6 = Array(Settings<A>), MapSize::Fixed(1), Carried;
+                /// the same, twice, and which of both holds: a change is whole at once
+                current_settings: CURRENT_SETTINGS_V4 CURRENT_SETTINGS_V6
+                    = Array(CurrentSettings<A>), MapSize::Fixed(1), CarriedIfThere;
             }
             // Written by the agent, for both IP versions.
             agent shared {

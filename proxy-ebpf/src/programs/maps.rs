@@ -91,7 +91,10 @@ impl<A: Address + VersionMaps<A>> Tables<A> for Maps {
 
     #[inline(always)]
     fn settings(&self) -> Option<&Settings<A>> {
-        A::settings().get(0)
+        let element = A::current_settings().get(0)?;
+        // SAFETY: a number in a map; read once, for the agent may change it meanwhile.
+        let index = unsafe { (&raw const element.index).read_volatile() };
+        Some(element.at(index))
     }
 
     #[inline(always)]

@@ -6,10 +6,10 @@ use aya_ebpf::maps::{
     RingBuf,
 };
 use proxy_ebpf::layout::{
-    Affinity, AffinityKey, Allowed, Answers, Backend, Bucket, ClusterIp, EdgeDevice, FlowSeed,
-    Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NatPort, NewFlow, NodeAddress, Retry,
-    ServiceName, Settings, SlotPair, SocketKey, SocketRecord, SourceRange, TraceListener, Traffic,
-    Tuple, V4, V6, maps,
+    Affinity, AffinityKey, Allowed, Answers, Backend, Bucket, ClusterIp, CurrentSettings,
+    EdgeDevice, FlowSeed, Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NatPort, NewFlow,
+    NodeAddress, Retry, ServiceName, Settings, SlotPair, SocketKey, SocketRecord, SourceRange,
+    TraceListener, Traffic, Tuple, V4, V6, maps,
 };
 
 use crate::fib::FibLookup;
@@ -55,6 +55,7 @@ macro_rules! statics {
             = $kind:ident($($element:ty)=>*), $_size:expr, $_lifetime:ident;
     )*) => {
         /// The maps of an IP version; its address, `A`, has them.
+        #[expect(dead_code, reason = "`SETTINGS_*` is read by the programs of older agents")]
         pub(crate) trait VersionMaps<A: 'static> {
             $($(#[$content])* fn $accessor() -> &'static $kind<$($element),*>;)*
         }

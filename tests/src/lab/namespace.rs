@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
+    addresses::Family,
     bpffs::Bpffs,
     cgroup::Cgroup,
     directory::{is_left_over, names_in},
@@ -103,17 +104,35 @@ impl Namespace {
 
     /// Has nftables load rules, as a file of its own has them.
     pub fn nft(&self, rules: &str) -> Result<()> {
-        let mut command = self.command("nft");
-        command.args(["-f", "-"]);
+        self.load("nft", &["-f", "-"], rules)
+    }
+
+    /// Has iptables, or ip6tables, load rules, as `iptables-save` prints them; others stay.
+    pub fn iptables(&self, family: Family, rules: &str) -> Result<()> {
+        let program = match family {
+            Family::V4 => "iptables-restore",
+            Family::V6 => "ip6tables-restore",
+        };
+        self.load(program, &["--noflush"], rules)
+    }
+
+    fn load(&self, program: &str, arguments: &[&str], rules: &str) -> Result<()> {
+        let mut command = self.command(program);
+        command.args(arguments);
         command.stdin(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().context("nft: start")?;
-        let mut stdin = child.stdin.take().context("nft: no stdin")?;
-        // Where nft ends early, its own words say more than EPIPE.
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("{program}: start"))?;
+        let mut stdin = child.stdin.take().context("no stdin")?;
+        // Where it ends early, its own words say more than EPIPE.
         let _ = stdin.write_all(rules.as_bytes());
         drop(stdin);
-        let output = child.wait_with_output().context("nft: wait")?;
+        let output = child.wait_with_output().context("wait")?;
         let complaint = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "nft: {complaint}\nof:\n{rules}");
+        ensure!(
+            output.status.success(),
+            "{program}: {complaint}\nof:\n{rules}"
+        );
         Ok(())
     }
 

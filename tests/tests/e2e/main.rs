@@ -14,6 +14,7 @@ mod frontends;
 mod hashing;
 mod health_checks;
 mod hosts;
+mod leaving;
 mod life;
 mod links;
 mod metrics;

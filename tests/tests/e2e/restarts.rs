@@ -1,6 +1,7 @@
 //! What an agent leaves behind, and how another one goes on from it.
 
 mod load;
+mod pins;
 mod succession;
 mod traffic;
 
@@ -45,7 +46,7 @@ pub(crate) enum End {
 }
 
 impl Lasting {
-    fn new(arguments: &[&str]) -> Result<Self> {
+    pub(crate) fn new(arguments: &[&str]) -> Result<Self> {
         let mut lasting = Self::without_agent()?;
         lasting.arguments = arguments.iter().map(ToString::to_string).collect();
         lasting.start()?;

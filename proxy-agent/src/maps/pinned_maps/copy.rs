@@ -88,6 +88,6 @@ fn fill<A: Address + Into<IpAddr>>(
         .filter(|(_, liveness)| liveness.generation != 0)
         .collect::<BTreeMap<_, _>>()
         .into();
-    memory.settings = maps.settings().get(0)?;
+    memory.settings = *maps.current_settings().get(0)?.current();
     Ok(())
 }
