@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use nix::net::if_::if_indextoname;
 use nix::time::{ClockId, clock_gettime};
-use proxy_ebpf::layout::trace_kinds;
+use proxy_ebpf::layout::{ServiceName, trace_kinds};
 use tokio::time::{MissedTickBehavior, interval};
 
 use lease::LeaseKeeper;
@@ -176,7 +176,7 @@ struct LiveNames<'a> {
 impl Lookup for LiveNames<'_> {
     fn service(&self, id: u32) -> ServiceRef {
         let name = self.maps.service_name(id);
-        ServiceRef::new(id, name.as_ref().map(|name| name.text()))
+        ServiceRef::new(id, name.as_ref().map(ServiceName::text))
     }
 
     fn service_at(&self, destination: SocketAddr, protocol: u8) -> Option<u32> {
