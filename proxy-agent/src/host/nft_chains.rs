@@ -56,7 +56,7 @@ pub fn has_nat() -> bool {
         let names = fs::read_to_string(path);
         names.is_ok_and(|names| names.lines().any(|name| name == "nat"))
     };
-    has_chain || LEGACY_TABLES.iter().any(|path| names_nat(path))
+    has_chain || LEGACY_TABLES.iter().any(names_nat)
 }
 
 /// All chains of all families.

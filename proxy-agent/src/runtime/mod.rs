@@ -178,7 +178,7 @@ impl Runtime {
                 signals,
                 succeeded,
             };
-            it.answer_until_succeeded(bpffs).await;
+            Box::pin(it.answer_until_succeeded(bpffs)).await;
         }
     }
 

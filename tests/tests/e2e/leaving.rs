@@ -100,9 +100,9 @@ impl Clients {
             !state.failed && all.any(|(answers, wanted)| answers < wanted)
         };
         let changed = &self.shared.changed;
-        let waited = changed.wait_timeout_while(state, PATIENCE, is_missing);
-        let (state, waited) = waited.expect("nobody panics with the lock held");
-        ensure!(!waited.timed_out(), "too slow: {:?}", state.answers);
+        let result = changed.wait_timeout_while(state, PATIENCE, is_missing);
+        let (state, timeout) = result.expect("nobody panics with the lock held");
+        ensure!(!timeout.timed_out(), "too slow: {:?}", state.answers);
         Ok(())
     }
 
@@ -142,7 +142,8 @@ fn hold(clients: &mut Clients, name: &str, open: Vec<Conversation>) -> Result<()
 /// Asks by a new socket each time.
 fn ask_anew(clients: &mut Clients, world: &Arc<World>) {
     type Place = fn(&World) -> &Namespace;
-    let places: [(Place, fn(&World, Family) -> SocketAddr); 2] = [
+    type Frontend = fn(&World, Family) -> SocketAddr;
+    let places: [(Place, Frontend); 2] = [
         (
             |world| &world.cluster.pod(1, 3).namespace,
             |_, family| mirror::cluster_ip(family),

@@ -154,16 +154,17 @@ fn iptables(family: Family, endpoints: &[SocketAddr]) -> String {
              -A KUBE-EXT-{it} -j KUBE-SVC-{it}\n\
              -A KUBE-SVC-{it} ! -s {pods} -d {cluster_ip} -p {it} -m {it} --dport {port} -j KUBE-MARK-MASQ\n"
         );
-        for (number, to) in endpoints.iter().enumerate() {
-            let left = endpoints.len() - number;
+        let count = u32::try_from(endpoints.len()).unwrap_or(u32::MAX);
+        for (number, to) in (0..count).zip(endpoints) {
+            let left = count - number;
             let chance = match left {
                 1 => String::new(),
                 _ => format!(
                     "-m statistic --mode random --probability {} ",
-                    1.0 / left as f64
+                    1.0 / f64::from(left)
                 ),
             };
-            let _ = write!(chains, ":KUBE-SEP-{it}-{number} - [0:0]\n");
+            let _ = writeln!(chains, ":KUBE-SEP-{it}-{number} - [0:0]");
             let _ = write!(
                 rules,
                 "-A KUBE-SVC-{it} {chance}-j KUBE-SEP-{it}-{number}\n\
