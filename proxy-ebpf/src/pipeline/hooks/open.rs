@@ -65,10 +65,12 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             Ok(picked) => picked,
             Err(reason) => return self.refuse_or_drop(&headers, is_whole, reason),
         };
-        self.claim_for(&headers, is_whole, sources, (index, &backend))
+        let endpoint = (index, &backend);
+        self.claim_for(&headers, is_whole, sources, endpoint, Stage::Claim)
     }
 
-    /// Goes on with the stage that makes the records of a flow to an endpoint, with its index.
+    /// Leaves a flow to an endpoint, with its index, to the next stage, at last the one that makes the
+    /// flow's records.
     #[inline(always)]
     pub(crate) fn claim_for<S: MasqueradeSource<A>>(
         &mut self,
@@ -76,6 +78,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         is_whole: bool,
         sources: &S,
         (index, backend): (u32, &Backend<A>),
+        next: Stage,
     ) -> Verdict<A> {
         let Some(settings) = self.tables.settings() else {
             return Verdict::Discard;
@@ -89,7 +92,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             }
         }
         self.tables.store_new_flow(&flow);
-        Verdict::Continue(Stage::Claim)
+        Verdict::Continue(next)
     }
 
     /// What becomes of a packet that opens no flow, for this reason.

@@ -51,7 +51,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             return Verdict::Discard;
         };
         if !can_encapsulate || !is_direct(&headers, &backend, settings) {
-            return self.claim_for(&headers, is_whole, sources, (index, &backend));
+            return self.claim_for(&headers, is_whole, sources, (index, &backend), Stage::Claim);
         }
         // By its own address the endpoint's node knows a NodePort.
         let is_node_port = key.address == A::default();

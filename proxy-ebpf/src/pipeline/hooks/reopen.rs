@@ -10,7 +10,7 @@ use crate::pipeline::flow::retry::{end_retried, retry_of};
 use crate::pipeline::packet::parse::parse;
 use crate::pipeline::packet::{IpVersion, Packet};
 use crate::pipeline::service::frontend::find_frontend;
-use crate::pipeline::service::pick::pick;
+use crate::pipeline::service::pick::pick_again;
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::{Client, Verdict};
 use crate::verifier::{all_ones_if_zero, choose};
@@ -31,14 +31,6 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
                 Client::Pod | Client::Outside => self.keep_tuple(&headers),
             };
         };
-        let Some(settings) = self.tables.settings() else {
-            return Verdict::Pass;
-        };
-        let mut key = FrontendKey::new(retry.address, retry.port, protocol::TCP);
-        let Some(frontend) = find_frontend(&mut key, &retry.address, self.client, self.tables)
-        else {
-            return Verdict::Pass;
-        };
         if self.goes_by_link(retry.backend) {
             return Verdict::Pass;
         }
@@ -50,24 +42,31 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             });
             return Verdict::Continue(Stage::Claim);
         }
+        let Some(settings) = self.tables.settings() else {
+            return Verdict::Pass;
+        };
+        let mut key = FrontendKey::new(retry.address, retry.port, protocol::TCP);
+        let Some(frontend) = find_frontend(&mut key, &retry.address, self.client, self.tables)
+        else {
+            return Verdict::Pass;
+        };
         let is_first = all_ones_if_zero(before.unanswered_by ^ NO_BACKEND);
         let silent = choose(is_first, retry.backend, before.unanswered_by);
         let selector = || self.tables.random();
         // As at the socket: who asks is known by the node's address there.
         let source = settings.node_address;
-        match pick(
+        let picked = pick_again(
             source,
             self.client,
             &frontend,
             selector,
             silent,
             self.tables,
-        ) {
+        );
+        match picked {
             Ok((index, backend)) if index != silent => {
-                match self.claim_for(&headers, true, sources, (index, &backend)) {
-                    Verdict::Continue(Stage::Claim) => Verdict::Continue(Stage::NoteRetried),
-                    verdict => verdict,
-                }
+                let next = Stage::NoteRetried;
+                self.claim_for(&headers, true, sources, (index, &backend), next)
             }
             Ok(_) | Err(_) => Verdict::Pass,
         }

@@ -51,6 +51,19 @@ pub(crate) fn pick<A: Address, T: Tables<A>>(
     if !is_source_allowed(source, frontend, tables) {
         return Err(Counter::SourceNotAllowed);
     }
+    pick_again(source, client, frontend, selector, except, tables)
+}
+
+/// The same for a client that was allowed to use the frontend before.
+#[inline(always)]
+pub(crate) fn pick_again<A: Address, T: Tables<A>>(
+    source: A,
+    client: Client,
+    frontend: &Frontend,
+    selector: impl FnOnce() -> u32,
+    except: u32,
+    tables: &T,
+) -> Result<(u32, Backend<A>), Counter> {
     let set = endpoint_set(frontend, client)?;
     select_endpoint(source, tables, frontend, set, (selector, except))
 }
