@@ -8,13 +8,6 @@ use crate::pipeline::{Delta, Packet, PseudoHeader, TransportChecksum, TupleDelta
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Frame<const MAX_EXTENSION_HEADERS: usize = 5>(pub Vec<u8>);
 
-impl<const MAX_EXTENSION_HEADERS: usize> Frame<MAX_EXTENSION_HEADERS> {
-    fn adjust(&mut self, offset: usize, change: impl FnOnce(u16) -> u16) -> Option<()> {
-        let old: u16 = self.read(offset)?;
-        self.write(offset, &change(old))
-    }
-}
-
 impl<const MAX_EXTENSION_HEADERS: usize> Packet for Frame<MAX_EXTENSION_HEADERS> {
     const MAX_EXTENSION_HEADERS: usize = MAX_EXTENSION_HEADERS;
 
@@ -45,7 +38,7 @@ impl<const MAX_EXTENSION_HEADERS: usize> Packet for Frame<MAX_EXTENSION_HEADERS>
     }
 
     fn adjust_ip_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
-        self.adjust(offset, |sum| delta.apply(sum))
+        self.update(offset, |sum| delta.apply(sum))
     }
 
     fn adjust_transport_checksum(
@@ -54,11 +47,11 @@ impl<const MAX_EXTENSION_HEADERS: usize> Packet for Frame<MAX_EXTENSION_HEADERS>
         delta: TupleDelta,
         _: PseudoHeader,
     ) -> Option<()> {
-        self.adjust(checksum.offset, |sum| checksum.after(delta.whole(), sum))
+        self.update(checksum.offset, |sum| checksum.after(delta.whole(), sum))
     }
 
     fn adjust_header_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
-        self.adjust(offset, |sum| delta.apply(sum))
+        self.update(offset, |sum| delta.apply(sum))
     }
 
     fn adjust_sctp_checksum(&mut self, offset: usize, change: u32) -> Option<()> {

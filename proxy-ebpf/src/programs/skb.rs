@@ -363,6 +363,14 @@ impl<const MAX_EXTENSION_HEADERS: usize> Packet for Skb<MAX_EXTENSION_HEADERS> {
         Some(())
     }
 
+    #[inline(always)]
+    fn update<T: Bytes>(&mut self, offset: usize, change: impl FnOnce(T) -> T) -> Option<()> {
+        let place = self.header_at::<T>(offset)?;
+        // SAFETY: as in `read` and `write_header`.
+        unsafe { *place = change(*place) };
+        Some(())
+    }
+
     /// By way of the buffer: nobody keeps account of what lies there.
     #[inline(always)]
     fn forget_origin(&mut self, offset: usize) -> usize {
@@ -376,10 +384,7 @@ impl<const MAX_EXTENSION_HEADERS: usize> Packet for Skb<MAX_EXTENSION_HEADERS> {
 
     #[inline(always)]
     fn adjust_ip_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
-        let sum = self.header_at::<u16>(offset)?;
-        // SAFETY: as in `read`.
-        unsafe { *sum = delta.apply(*sum) };
-        Some(())
+        self.update(offset, |sum| delta.apply(sum))
     }
 
     /// The kernel alone knows whether the checksum is complete, or that of the pseudo header only,

@@ -42,14 +42,6 @@ impl XdpBuff {
         let start = data + offset;
         (start + size_of::<T>() <= end).then_some(start as *mut T)
     }
-
-    #[inline(always)]
-    fn adjust(&mut self, offset: usize, change: impl FnOnce(u16) -> u16) -> Option<()> {
-        let sum = self.at::<u16>(offset)?;
-        // SAFETY: as in `read` and `write`.
-        unsafe { *sum = change(*sum) };
-        Some(())
-    }
 }
 
 impl Packet for XdpBuff {
@@ -85,8 +77,16 @@ impl Packet for XdpBuff {
     }
 
     #[inline(always)]
+    fn update<T: Bytes>(&mut self, offset: usize, change: impl FnOnce(T) -> T) -> Option<()> {
+        let place = self.at::<T>(offset)?;
+        // SAFETY: as in `read` and `write`.
+        unsafe { *place = change(*place) };
+        Some(())
+    }
+
+    #[inline(always)]
     fn adjust_ip_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
-        self.adjust(offset, |sum| delta.apply(sum))
+        self.update(offset, |sum| delta.apply(sum))
     }
 
     #[inline(always)]
@@ -96,12 +96,12 @@ impl Packet for XdpBuff {
         delta: TupleDelta,
         _: PseudoHeader,
     ) -> Option<()> {
-        self.adjust(checksum.offset, |sum| checksum.after(delta.whole(), sum))
+        self.update(checksum.offset, |sum| checksum.after(delta.whole(), sum))
     }
 
     #[inline(always)]
     fn adjust_header_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
-        self.adjust(offset, |sum| delta.apply(sum))
+        self.update(offset, |sum| delta.apply(sum))
     }
 
     #[inline(always)]

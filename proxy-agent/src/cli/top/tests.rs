@@ -1,7 +1,7 @@
 //! What is left of a terminal.
 
-use std::fs;
 use std::process::{Command, Stdio};
+use std::{env, fs};
 
 use super::Screen;
 
@@ -11,10 +11,10 @@ const ENTER: &str = "\x1b[?1049h";
 const LEAVE: &str = "\x1b[?1049l";
 const SHOW_CURSOR: &str = "\x1b[?25h";
 
-/// In a terminal that `script` makes, see below.
-#[test]
-#[ignore = "needs a terminal"]
-fn panics_on_the_screen() {
+/// Set where this test runs again, in a terminal that `script` makes.
+const IN_TERMINAL: &str = "PROXY_AGENT_TEST_IN_TERMINAL";
+
+fn panic_on_the_screen() {
     let mut screen = Screen::take().unwrap();
     screen.0.hide_cursor().unwrap();
     panic!("while it draws");
@@ -22,15 +22,19 @@ fn panics_on_the_screen() {
 
 #[test]
 fn a_panic_leaves_the_terminal_as_it_was() {
+    if env::var_os(IN_TERMINAL).is_some() {
+        panic_on_the_screen();
+    }
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("record");
     let program = std::env::current_exe().unwrap();
     let line = format!(
-        "stty -g; {} --ignored --exact --nocapture cli::top::tests::panics_on_the_screen; stty -g",
+        "stty -g; {} --exact --nocapture cli::top::tests::a_panic_leaves_the_terminal_as_it_was; stty -g",
         program.display()
     );
     let mut script = Command::new("script");
     script.args(["--quiet", "--command", &line]).arg(&record);
+    script.env(IN_TERMINAL, "1");
     let status = script.stdin(Stdio::null()).stdout(Stdio::null()).status();
     assert!(status.unwrap().success());
     let record = fs::read(&record).unwrap();

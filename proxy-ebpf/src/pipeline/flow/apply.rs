@@ -7,6 +7,7 @@ use crate::pipeline::packet::rewrite::{rewrite, set_ttl, swap_link_addresses};
 use crate::pipeline::packet::{Headers, IpVersion, Packet};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
+use crate::verifier::hide_bounds;
 
 impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// Writes the translation into the packet and says where it goes.
@@ -16,7 +17,12 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         headers: &Headers<A>,
         translation: &Translation<A>,
     ) -> Verdict<A> {
-        let Translation { tuple, flags, .. } = translation;
+        let tuple = &translation.tuple;
+        // The verifier would follow each way by which they were found.
+        let flags = &hide_bounds(translation.flags, headers.any());
+        let mut headers = *headers;
+        headers.hide_protocol();
+        let headers = &headers;
         if flags & (flow_flags::NETFILTER | flow_flags::PLAIN) != 0 {
             return Verdict::Pass;
         }

@@ -46,6 +46,13 @@ pub trait Packet {
         self.write(offset, value)
     }
 
+    /// Changes bytes of a header that was read, which lie in the packet's first buffer, without regard
+    /// to any checksum.
+    fn update<T: Bytes>(&mut self, offset: usize, change: impl FnOnce(T) -> T) -> Option<()> {
+        let old = self.read(offset)?;
+        self.write(offset, &change(old))
+    }
+
     /// Returns `offset`, of which a verifier forgets how it was found: it would tell apart every way
     /// to an offset by which it has a program write.
     fn forget_origin(&mut self, offset: usize) -> usize {

@@ -58,6 +58,15 @@ pub(crate) mod tcp_flags {
 }
 
 impl<A> Headers<A> {
+    /// A number of which the verifier knows nothing.
+    #[inline(always)]
+    pub(crate) fn any(&self) -> u32
+    where
+        A: Address,
+    {
+        self.tuple.source.words().first().copied().unwrap_or(0)
+    }
+
     /// Hides the protocol from the verifier, which would follow each to the end.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "it was 8 bits")]
@@ -65,8 +74,7 @@ impl<A> Headers<A> {
     where
         A: Address,
     {
-        let any = self.tuple.source.words().first().copied().unwrap_or(0);
-        self.protocol = hide_bounds(u32::from(self.protocol), any) as u8;
+        self.protocol = hide_bounds(u32::from(self.protocol), self.any()) as u8;
     }
 
     /// Whether this packet asks for a new connection, or association.

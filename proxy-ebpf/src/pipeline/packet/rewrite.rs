@@ -42,18 +42,18 @@ pub(crate) fn set_ttl<A: IpVersion, P: Packet>(
     headers: &Headers<A>,
     ttl: u8,
 ) -> Option<()> {
-    // By twos: of a single byte verifiers do not see that it is there.
-    let at = headers.network + (A::TTL & !1);
-    let old: [u8; 2] = packet.read(at)?;
-    let mut new = old;
-    new[A::TTL & 1] = ttl;
-    packet.write_header(at, &new)?;
-    if let Some(checksum) = A::CHECKSUM {
-        let [old, new] = [old, new].map(|it| u32::from(u16::from_ne_bytes(it)));
-        let delta = Delta::between(&[old], &[new]);
-        packet.adjust_ip_checksum(headers.network + checksum, delta)?;
+    if A::CHECKSUM.is_none() {
+        // By twos: of a single byte verifiers do not see that it is there.
+        let set = |[before, _]: [u8; 2]| [before, ttl];
+        return packet.update(headers.network + A::TTL - 1, set);
     }
-    Some(())
+    // The protocol, and the header's checksum.
+    packet.update(headers.network + A::TTL, |[old, sum]: [u16; 2]| {
+        let [_, protocol] = old.to_ne_bytes();
+        let new = u16::from_ne_bytes([ttl, protocol]);
+        let delta = Delta::between(&[old.into()], &[new.into()]);
+        [new, delta.apply(sum)]
+    })
 }
 
 /// Swaps the two addresses of the Ethernet header, if there is one.
@@ -65,8 +65,9 @@ pub(crate) fn swap_link_addresses<A, P: Packet>(
     if headers.network == 0 {
         return Some(());
     }
-    let [d0, d1, d2, s0, s1, s2]: [u16; 6] = packet.read(0)?;
-    packet.write_header(0, &[s0, s1, s2, d0, d1, d2])
+    packet.update(0, |[d0, d1, d2, s0, s1, s2]: [u16; 6]| {
+        [s0, s1, s2, d0, d1, d2]
+    })
 }
 
 #[inline(always)]
