@@ -27,7 +27,7 @@ fn a_panic_leaves_the_terminal_as_it_was() {
     }
     let folder = tempfile::tempdir().unwrap();
     let record = folder.path().join("record");
-    let program = std::env::current_exe().unwrap();
+    let program = env::current_exe().unwrap();
     let line = format!(
         "stty -g; {} --exact --nocapture cli::top::tests::a_panic_leaves_the_terminal_as_it_was; stty -g",
         program.display()
