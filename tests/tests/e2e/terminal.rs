@@ -9,7 +9,7 @@ use proxy_tests::lab::Process;
 use crate::restarts::Lasting;
 use crate::world::agent_program;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// xterm's private modes for a screen beside what is shown, and back (ctlseqs).
 const ENTER: &str = "\x1b[?1049h";
