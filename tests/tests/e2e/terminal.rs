@@ -28,8 +28,11 @@ fn a_signal_ends_the_view_and_leaves_the_terminal_as_it_was() -> Result<()> {
         agent_program().display()
     );
     let node = &it.world.cluster.nodes[0].namespace;
-    let mut script = node.command_with(Some(&it.bpffs), "script");
+    // Nothing is typed, but the input does not end either, which would end the terminal.
+    let mut script = node.command_with(Some(&it.bpffs), "sh");
     script
+        .args(["-c", r#"mkfifo "$0" && exec script "$@" <>"$0""#])
+        .arg(folder.join("keys"))
         .args(["--quiet", "--flush", "--command", &line])
         .arg(&record);
     let mut process = Process::spawn("proxy-agent top", script)?;

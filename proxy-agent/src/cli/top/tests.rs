@@ -35,8 +35,15 @@ fn a_panic_leaves_the_terminal_as_it_was() {
     let mut script = Command::new("script");
     script.args(["--quiet", "--command", &line]).arg(&record);
     script.env(IN_TERMINAL, "1");
-    let status = script.stdin(Stdio::null()).stdout(Stdio::null()).status();
-    assert!(status.unwrap().success());
+    let mut script = script
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The end of the input would end the terminal.
+    let input = script.stdin.take();
+    assert!(script.wait().unwrap().success());
+    drop(input);
     let record = fs::read(&record).unwrap();
     let record = String::from_utf8_lossy(&record);
     assert_is_restored(&record);
