@@ -58,7 +58,7 @@ fn rows() -> Vec<TraceRow> {
     let clocks = Clocks {
         since_boot: Duration::from_nanos((u64::from(NOW) << ticks::SHIFT) + 1_500_000),
         // 2026-11-30T05:13:00Z
-        utc: UNIX_EPOCH + Duration::from_secs(1_796_015_580),
+        utc: UNIX_EPOCH + Duration::from_mins(29_933_593),
     };
     let records = [records(&copies.0), records(&copies.1)].concat();
     let rows = records.iter();
