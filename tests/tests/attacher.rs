@@ -132,6 +132,8 @@ fn pins_that_somebody_removes_come_back_and_let_nobody_else_in() -> Result<()> {
     let bpffs = Bpffs::new()?;
     let namespace = namespace("pins")?;
     let pins = Pins::open(&bpffs.path())?;
+    // As the agent does when it has attached programs, which pins that are made again say too.
+    pins.mark_attached()?;
     let maps = format!("proxy-agent/maps-{VERSION}");
     let pinned = || anyhow::Ok([bpffs.list("proxy-agent/links")?, bpffs.list(&maps)?]);
     namespace.run(|| {
