@@ -11,7 +11,7 @@ use proxy_tests::lab::{
 
 use crate::world::{World, agent_program, cluster_ip};
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Runs the agent on a node until it ends by itself: its exit status and output.
 fn run_to_its_end(
