@@ -132,25 +132,26 @@ fn pins_that_somebody_removes_come_back_and_let_nobody_else_in() -> Result<()> {
     let bpffs = Bpffs::new()?;
     let namespace = namespace("pins")?;
     let pins = Pins::open(&bpffs.path())?;
-    // As the agent does when it has attached programs, which pins that are made again say too.
-    pins.mark_attached()?;
     let maps = format!("proxy-agent/maps-{VERSION}");
     let pinned = || anyhow::Ok([bpffs.list("proxy-agent/links")?, bpffs.list(&maps)?]);
     namespace.run(|| {
         let mut attacher = attacher(AttachMode::Auto, Some(pins))?;
-        let mut reconcile =
-            || attacher.reconcile(&[device(2)], &BTreeSet::new(), ReconcileScope::All);
-        reconcile();
+        let reconcile = |attacher: &mut Attacher| {
+            attacher.reconcile(&[device(2)], &BTreeSet::new(), ReconcileScope::All)
+        };
+        reconcile(&mut attacher);
+        // As the agent does when it has attached programs, which pins that are made again say too.
+        attacher.mark_attached()?;
         let before = pinned()?;
         std::fs::remove_dir_all(bpffs.path().join("proxy-agent"))?;
         let second = Pins::open(&bpffs.path());
         assert!(matches!(second, Err(PinError::InUse(_))), "{second:?}");
-        let outcome = reconcile();
+        let outcome = reconcile(&mut attacher);
         assert!(outcome.restored.is_empty(), "the programs have stayed");
         assert_eq!(pinned()?, before);
 
         std::fs::remove_dir_all(bpffs.path().join(&maps))?;
-        reconcile();
+        reconcile(&mut attacher);
         assert_eq!(pinned()?, before);
         assert_eq!(attacher.failing_for(), None);
         Ok(())
