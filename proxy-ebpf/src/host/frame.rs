@@ -1,7 +1,7 @@
 //! A packet in plain memory.
 
 use crate::layout::Bytes;
-use crate::pipeline::{Delta, Packet, PseudoHeader, TransportChecksum, TupleDelta};
+use crate::pipeline::Packet;
 
 /// A packet in plain memory, with complete checksums, of whose IPv6 extension headers so
 /// many are walked through.
@@ -35,23 +35,6 @@ impl<const MAX_EXTENSION_HEADERS: usize> Packet for Frame<MAX_EXTENSION_HEADERS>
         // SAFETY: `bytes` has the size of `T`, which has no padding.
         unsafe { bytes.as_mut_ptr().cast::<T>().write_unaligned(*value) };
         Some(())
-    }
-
-    fn adjust_ip_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
-        self.update(offset, |sum| delta.apply(sum))
-    }
-
-    fn adjust_transport_checksum(
-        &mut self,
-        checksum: TransportChecksum,
-        delta: TupleDelta,
-        _: PseudoHeader,
-    ) -> Option<()> {
-        self.update(checksum.offset, |sum| checksum.after(delta.whole(), sum))
-    }
-
-    fn adjust_header_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
-        self.update(offset, |sum| delta.apply(sum))
     }
 
     fn adjust_sctp_checksum(&mut self, offset: usize, change: u32) -> Option<()> {

@@ -356,22 +356,15 @@ impl<const MAX_EXTENSION_HEADERS: usize> Packet for Skb<MAX_EXTENSION_HEADERS> {
     }
 
     #[inline(always)]
-    fn write_header<T: Bytes>(&mut self, offset: usize, value: &T) -> Option<()> {
-        let place = self.header_at::<T>(offset)?;
-        // SAFETY: as in `read`, and `value` has no padding.
-        unsafe { *place = *value };
-        Some(())
-    }
-
-    #[inline(always)]
     fn update<T: Bytes>(&mut self, offset: usize, change: impl FnOnce(T) -> T) -> Option<()> {
         let place = self.header_at::<T>(offset)?;
-        // SAFETY: as in `read` and `write_header`.
+        // SAFETY: as in `read`, and what is written has no padding.
         unsafe { *place = change(*place) };
         Some(())
     }
 
-    /// By way of the buffer: nobody keeps account of what lies there.
+    /// By way of the buffer: nobody keeps account of what lies there. In the place of
+    /// [`Self::store_endpoints`], which only a stage reads that writes no header.
     #[inline(always)]
     fn forget_origin(&mut self, offset: usize) -> usize {
         // SAFETY: a field of the context that belongs to its programs.
@@ -380,11 +373,6 @@ impl<const MAX_EXTENSION_HEADERS: usize> Packet for Skb<MAX_EXTENSION_HEADERS> {
             place.write_volatile(offset as u32);
             place.read_volatile() as usize
         }
-    }
-
-    #[inline(always)]
-    fn adjust_ip_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
-        self.update(offset, |sum| delta.apply(sum))
     }
 
     /// The kernel alone knows whether the checksum is complete, or that of the pseudo header only,

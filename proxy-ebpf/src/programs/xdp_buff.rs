@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use proxy_ebpf::layout::Bytes;
-use proxy_ebpf::pipeline::{Delta, Packet, PseudoHeader, TransportChecksum, TupleDelta};
+use proxy_ebpf::pipeline::Packet;
 
 /// No offset of a header exceeds this; the verifier wants a bound.
 const MAX_OFFSET: usize = 0x7fff;
@@ -82,26 +82,6 @@ impl Packet for XdpBuff {
         // SAFETY: as in `read` and `write`.
         unsafe { *place = change(*place) };
         Some(())
-    }
-
-    #[inline(always)]
-    fn adjust_ip_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
-        self.update(offset, |sum| delta.apply(sum))
-    }
-
-    #[inline(always)]
-    fn adjust_transport_checksum(
-        &mut self,
-        checksum: TransportChecksum,
-        delta: TupleDelta,
-        _: PseudoHeader,
-    ) -> Option<()> {
-        self.update(checksum.offset, |sum| checksum.after(delta.whole(), sum))
-    }
-
-    #[inline(always)]
-    fn adjust_header_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
-        self.update(offset, |sum| delta.apply(sum))
     }
 
     #[inline(always)]

@@ -19,14 +19,14 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     ) -> Verdict<A> {
         let tuple = &translation.tuple;
         // The verifier would follow each way by which they were found.
-        let flags = &hide_bounds(translation.flags, headers.any());
+        let flags = hide_bounds(translation.flags, headers.any());
         let mut headers = *headers;
         headers.hide_protocol();
         let headers = &headers;
         if flags & (flow_flags::NETFILTER | flow_flags::PLAIN) != 0 {
             return Verdict::Pass;
         }
-        if is_ttl_exceeded(headers, self.tables, *flags) {
+        if is_ttl_exceeded(headers, self.tables, flags) {
             return Verdict::Continue(Stage::Expire);
         }
         let done = if flags & flow_flags::DSR == 0 {
@@ -34,7 +34,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         } else {
             Some(())
         };
-        self.forward_verdict(headers, *flags, done.map(|()| *tuple))
+        self.forward_verdict(headers, flags, done.map(|()| *tuple))
     }
 
     /// The verdict for a packet after its rewrite to this tuple (with DSR: the tunnel's addresses);

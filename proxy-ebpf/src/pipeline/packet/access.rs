@@ -42,12 +42,14 @@ pub trait Packet {
 
     /// Overwrites bytes of a header that was read, without regard to any checksum. Cheaper than
     /// [`Self::write`], but only for what lies in the packet's first buffer.
+    #[inline(always)]
     fn write_header<T: Bytes>(&mut self, offset: usize, value: &T) -> Option<()> {
-        self.write(offset, value)
+        self.update(offset, |_| *value)
     }
 
     /// Changes bytes of a header that was read, which lie in the packet's first buffer, without regard
     /// to any checksum.
+    #[inline(always)]
     fn update<T: Bytes>(&mut self, offset: usize, change: impl FnOnce(T) -> T) -> Option<()> {
         let old = self.read(offset)?;
         self.write(offset, &change(old))
@@ -55,24 +57,34 @@ pub trait Packet {
 
     /// Returns `offset`, of which a verifier forgets how it was found: it would tell apart every way
     /// to an offset by which it has a program write.
+    #[inline(always)]
     fn forget_origin(&mut self, offset: usize) -> usize {
         offset
     }
 
     /// Adjusts the IPv4 header checksum at `offset`.
-    fn adjust_ip_checksum(&mut self, offset: usize, delta: Delta) -> Option<()>;
+    #[inline(always)]
+    fn adjust_ip_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
+        self.update(offset, |sum| delta.apply(sum))
+    }
 
-    /// Adjusts the checksum of TCP or UDP for another tuple.
+    /// Adjusts the checksum of TCP or UDP for another tuple; by itself, a complete one.
+    #[inline(always)]
     fn adjust_transport_checksum(
         &mut self,
         checksum: TransportChecksum,
         delta: TupleDelta,
-        covers: PseudoHeader,
-    ) -> Option<()>;
+        _: PseudoHeader,
+    ) -> Option<()> {
+        self.update(checksum.offset, |sum| checksum.after(delta.whole(), sum))
+    }
 
     /// Adjusts the checksum at `offset` of a TCP, ICMP or `ICMPv6` header for a change of what lies
     /// between the header's begin and the packet's end.
-    fn adjust_header_checksum(&mut self, offset: usize, delta: Delta) -> Option<()>;
+    #[inline(always)]
+    fn adjust_header_checksum(&mut self, offset: usize, delta: Delta) -> Option<()> {
+        self.update(offset, |sum| delta.apply(sum))
+    }
 
     /// Adds `change` to the SCTP checksum at `offset`: a CRC, in which that means to flip
     /// bits. One that is yet to be completed stays: it is 0, and completed as if it were.
