@@ -62,10 +62,12 @@ impl LivenessWatch {
     /// Looks at them, where there is news.
     pub(super) fn review(&mut self, agent: &mut Agent<KernelMaps>, mode: Unanswered) {
         let instant = Instant::now();
-        let retried = agent.maps().counter(Counter::ConnectionRetried).ok();
         // Before that it is not known whose the backends are that an agent has left.
-        let is_due = agent.is_programmed() && instant >= self.rests_until;
-        let (Ok(tick), true) = (now(), is_due && self.has_news(mode, retried)) else {
+        if !agent.is_programmed() || instant < self.rests_until {
+            return;
+        }
+        let retried = counted(agent.maps(), mode);
+        let (Ok(tick), true) = (now(), self.has_news(retried)) else {
             return;
         };
         self.retried = retried;
@@ -79,11 +81,9 @@ impl LivenessWatch {
     }
 
     /// Whether a look may find something: the first one what an agent before has left avoided,
-    /// others only where endpoints are to be avoided, or still are.
-    fn has_news(&self, mode: Unanswered, retried: Option<u64>) -> bool {
-        let is_first = self.retried.is_none();
-        let is_wanted = mode == Unanswered::Avoid && retried != self.retried;
-        is_first || is_wanted || !self.suspects.is_empty()
+    /// others only after a retry, or while an endpoint is suspect.
+    fn has_news(&self, retried: Option<u64>) -> bool {
+        self.retried.is_none() || retried != self.retried || !self.suspects.is_empty()
     }
 
     fn look(&mut self, agent: &mut Agent<KernelMaps>, mode: Unanswered, now: Moment) -> Vec<Found> {
@@ -162,6 +162,14 @@ fn take(agent: &mut Agent<KernelMaps>, it: &Found) {
     }
 }
 
+/// Connections that were not answered. Where nothing is avoided for them the system call is saved.
+fn counted(maps: &KernelMaps, mode: Unanswered) -> Option<u64> {
+    match mode {
+        Unanswered::Avoid => maps.counter(Counter::ConnectionRetried).ok(),
+        Unanswered::Off | Unanswered::Retry => Some(0),
+    }
+}
+
 /// A write that failed is made again at the next look.
 fn warn_of(written: Result<(), MapError>) {
     if let Err(error) = written {
@@ -174,18 +182,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn without_suspects_only_what_is_to_be_avoided_is_looked_for() {
-        let all = [Unanswered::Off, Unanswered::Retry, Unanswered::Avoid];
+    async fn without_suspects_endpoints_are_looked_at_after_a_retry_only() {
         let mut watch = LivenessWatch::new();
-        let first = all.map(|mode| watch.has_news(mode, Some(7)));
-        assert_eq!(
-            first, [true; 3],
+        assert!(
+            watch.has_news(Some(0)),
             "an agent before may have left some avoided"
         );
 
         watch.retried = Some(7);
-        assert_eq!(all.map(|mode| watch.has_news(mode, Some(7))), [false; 3]);
-        let after_a_retry = all.map(|mode| watch.has_news(mode, Some(8)));
-        assert_eq!(after_a_retry, [false, false, true]);
+        assert!(!watch.has_news(Some(7)));
+        assert!(watch.has_news(Some(8)));
     }
 }
