@@ -465,6 +465,7 @@ impl<M: Maps> Agent<M> {
             traffic: Vec::new(),
             details: None,
             audit: None,
+            desired: None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use super::style::begins_with_state;
 use crate::check::{Finding, Options, State, findings, json, probe, table};
 use crate::config::{DEFAULT_BPFFS, PortRange};
 
@@ -62,7 +63,11 @@ pub(super) fn run(args: &CheckArgs) -> ExitCode {
     };
     let findings = findings(&facts);
     match args.output {
-        Output::Table => print!("{}", table(&findings)),
+        Output::Table => {
+            for line in table(&findings).lines() {
+                anstream::println!("{}", begins_with_state(line));
+            }
+        }
         Output::Json => print!("{}", json(&findings)),
     }
     ExitCode::from(exit_code(&findings))

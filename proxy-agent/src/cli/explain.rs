@@ -11,12 +11,14 @@ use clap::Args;
 
 use super::list::Format;
 use super::output::{self, MapsArgs, OutputArgs};
-use super::rows::duration;
+use super::rows::{NONE, duration, yes};
+use super::status::SocketArgs;
 use super::table::{Column, Table};
 use crate::inspect::State;
-use crate::inspect::explain::{Explanation, Question, explain, meaning};
+use crate::inspect::explain::{Comparison, Explanation, Question, explain, meaning};
 use crate::maps::PinnedMaps;
 use crate::model::object::{Family, Protocol};
+use crate::serve;
 
 /// The source port of a packet where none is given: the first that Linux gives
 /// (`net.ipv4.ip_local_port_range`).
@@ -36,6 +38,9 @@ pub(super) struct ExplainArgs {
 
     #[command(flatten)]
     maps: MapsArgs,
+
+    #[command(flatten)]
+    socket: SocketArgs,
 
     #[command(flatten)]
     output: OutputArgs,
@@ -93,7 +98,10 @@ pub(super) fn run(args: &ExplainArgs) -> ExitCode {
         );
         let mut maps = PinnedMaps::open(&args.maps.bpffs)?;
         let state = State::read(&mut maps)?;
-        let explanation = explain(question, &state, || maps.memory())?;
+        let mut explanation = explain(question, &state, || maps.memory())?;
+        // Without an agent the maps are all that there is.
+        let desired = serve::desired(&args.socket.socket, destination, protocol);
+        explanation.desired = desired.ok().map(|it| Comparison::new(&explanation, it));
         match args.output.output {
             Format::Json => {
                 serde_json::to_writer_pretty(&mut *out, &explanation)?;
@@ -122,6 +130,7 @@ fn write_text(explanation: &Explanation, text: &mut String) -> fmt::Result {
     writeln!(text, "Packet:    {source} to {destination}, {protocol}")?;
     let Some(found) = &explanation.frontend else {
         writeln!(text, "Frontend:  none, no Service is reached there")?;
+        text.write_str(&desired(explanation))?;
         text.write_str("\n")?;
         return text.write_str(&paths(explanation));
     };
@@ -155,10 +164,31 @@ fn write_text(explanation: &Explanation, text: &mut String) -> fmt::Result {
             )?;
         }
     }
+    text.write_str(&desired(explanation))?;
     text.write_str("\n")?;
     text.write_str(&endpoints(explanation))?;
     text.write_str("\n")?;
     text.write_str(&paths(explanation))
+}
+
+/// How the maps agree with what should be served.
+fn desired(explanation: &Explanation) -> String {
+    let Some(comparison) = &explanation.desired else {
+        return "Desired:   not known, no agent answers\n".to_owned();
+    };
+    let differences = &comparison.differences;
+    match (differences.is_empty(), comparison.desired.is_pending) {
+        (true, _) => "Desired:   what the maps have\n".to_owned(),
+        (false, is_pending) => {
+            let why = if is_pending {
+                "changes are on their way"
+            } else {
+                "`proxy-agent verify` repairs the maps"
+            };
+            let lines = differences.iter().map(|it| format!("           {it}\n"));
+            format!("Desired:   something else ({why}):\n") + &lines.collect::<String>()
+        }
+    }
 }
 
 /// The endpoints, each with what keeps new connections from it.
@@ -166,9 +196,15 @@ fn endpoints(explanation: &Explanation) -> String {
     let columns = [
         Column::text("ENDPOINT"),
         Column::text("LOCAL"),
-        Column::text("STATE"),
+        Column::state("STATE"),
         Column::text("CANDIDATE ON"),
+        Column::text("DESIRED"),
     ];
+    let standing = |endpoint| {
+        let comparison = explanation.desired.as_ref();
+        let standing = comparison.and_then(|it| it.standing(endpoint));
+        standing.unwrap_or(NONE).to_owned()
+    };
     let rows = explanation.endpoints.iter().map(|row| {
         let paths = explanation.paths.iter();
         let paths = paths.filter(|path| path.candidates.contains(&row.endpoint));
@@ -179,14 +215,25 @@ fn endpoints(explanation: &Explanation) -> String {
             (_, true) => "all paths".to_owned(),
             _ => paths.join(", "),
         };
-        let local = if row.local { "yes" } else { "no" };
         vec![
             row.endpoint.to_string(),
-            local.to_owned(),
+            yes(row.local),
             row.state.to_owned(),
             on,
+            standing(row.endpoint),
         ]
     });
+    let comparison = explanation.desired.iter();
+    let absent = comparison.flat_map(|it| it.endpoints_beside(&explanation.endpoints));
+    let rows = rows.chain(absent.map(|it| {
+        vec![
+            it.endpoint.to_string(),
+            yes(it.local),
+            "not programmed".to_owned(),
+            "none".to_owned(),
+            standing(it.endpoint),
+        ]
+    }));
     let table = Table::text(&columns, rows, None);
     if table.is_empty() {
         "No endpoints.\n".to_owned()
@@ -198,7 +245,7 @@ fn endpoints(explanation: &Explanation) -> String {
 fn paths(explanation: &Explanation) -> String {
     let columns = [
         Column::text("PATH"),
-        Column::text("VERDICT"),
+        Column::state("VERDICT"),
         Column::text("BY"),
         Column::text("SOURCE"),
         Column::text("DESTINATION"),

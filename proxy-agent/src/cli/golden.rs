@@ -8,7 +8,7 @@ mod trace;
 use std::path::Path;
 
 use fixture::{
-    NOW, copies, explained, maps, objects, open_flows, question, records, state, status,
+    NOW, agent, copies, explained, maps, objects, open_flows, question, records, state, status,
 };
 
 use proxy_ebpf::layout::{Liveness, liveness_state};
@@ -16,10 +16,12 @@ use proxy_ebpf::layout::{Liveness, liveness_state};
 use super::list::{Format, List, Row};
 use crate::agent::Agent;
 use crate::config::Settings;
+use crate::inspect::explain::{Comparison, Explanation};
 use crate::inspect::summary::MapsSummary;
 use crate::inspect::{Filter, Names, State, affinity, backends, flows, services};
 use crate::maps::{AffinityRecord, FakeMaps, Readable as _};
 use crate::model::object::Protocol;
+use crate::plan::Element;
 use crate::status::StatusDocument;
 
 fn printed<R: Row>(rows: &[R], format: Format) -> String {
@@ -29,15 +31,17 @@ fn printed<R: Row>(rows: &[R], format: Format) -> String {
         list.push(row).unwrap();
     }
     list.finish().unwrap();
-    String::from_utf8(out).unwrap()
+    let text = String::from_utf8(out).unwrap();
+    anstream::adapter::strip_str(&text).to_string()
 }
 
 /// Compares with a file, or writes it.
 fn check(name: &str, found: &str) {
+    let found = anstream::adapter::strip_str(found).to_string();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/operator");
     let file = folder.join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&file, found).unwrap();
+        std::fs::write(&file, &found).unwrap();
     }
     let expected = std::fs::read_to_string(&file).unwrap_or_default();
     assert_eq!(found, expected, "{}", file.display());
@@ -174,11 +178,57 @@ fn explanations_say_what_the_pipeline_does() {
             question("10.244.1.9:40000", "192.0.2.200:80", Protocol::Tcp),
         ),
     ] {
-        let explanation = explained(question, &state, copies);
+        let mut explanation = explained(question, &state, copies);
+        let desired = agent().desired_at(question.destination, question.protocol);
+        explanation.desired = Some(Comparison::new(&explanation, desired));
         let json = serde_json::to_string_pretty(&explanation).unwrap();
         check(&format!("{name}.json"), &(json + "\n"));
         check(&format!("{name}.txt"), &super::explain::text(&explanation));
     }
+}
+
+/// Explains a packet to `web`, with what its agent says beside what `state` has.
+fn compared(destination: &str, state: &State) -> Explanation {
+    let asked = question("203.0.113.7:40000", destination, Protocol::Tcp);
+    let mut explanation = explained(asked, state, copies);
+    let desired = agent().desired_at(asked.destination, asked.protocol);
+    explanation.desired = Some(Comparison::new(&explanation, desired));
+    explanation
+}
+
+#[test]
+fn what_the_maps_have_is_compared_with_what_they_should() {
+    let state = state(&mut maps());
+    let differences = |explanation: &Explanation| {
+        let comparison = explanation.desired.clone();
+        comparison.unwrap().differences
+    };
+    for destination in ["10.96.0.10:80", "198.51.100.1:80", "192.0.2.1:30080"] {
+        let explanation = compared(destination, &state);
+        assert_eq!(differences(&explanation), [""; 0], "{destination}");
+    }
+    // The kernel has another endpoint in the place of one.
+    let mut other = state;
+    for (_, _, element) in &mut other.content.backends {
+        if let Element::Living(entry) = element
+            && entry.port == 8080
+            && !entry.address.to_string().ends_with(".7")
+        {
+            entry.port = 8081;
+        }
+    }
+    let explanation = compared("198.51.100.1:80", &other);
+    check("explain-differs.txt", &super::explain::text(&explanation));
+    // It has none of its frontends.
+    other.content.frontends.clear();
+    let mut explanation = compared("198.51.100.1:80", &other);
+    explanation.frontend = None;
+    let desired = explanation.desired.take().unwrap().desired;
+    let comparison = Comparison::new(&explanation, desired);
+    assert_eq!(
+        comparison.differences,
+        ["default/web:http should be reached there"]
+    );
 }
 
 #[test]

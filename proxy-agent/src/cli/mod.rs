@@ -17,6 +17,7 @@ mod pause;
 mod probe;
 mod rows;
 mod status;
+mod style;
 mod table;
 mod top;
 mod trace;

@@ -133,7 +133,7 @@ pub(super) fn once(print: impl FnOnce(&mut dyn Write) -> Result<bool>) -> ExitCo
 }
 
 fn print_once(print: impl FnOnce(&mut dyn Write) -> Result<bool>) -> Result<bool> {
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(anstream::AutoStream::auto(io::stdout().lock()));
     let result = print(&mut out);
     out.flush()?;
     result

@@ -11,7 +11,7 @@ use crate::inspect::flows::FlowRow;
 use crate::inspect::services::ServicePort;
 
 /// In the place of what is not there.
-const NONE: &str = "-";
+pub(super) const NONE: &str = "-";
 
 /// Columns, those of wide tables behind the others.
 fn columns(usual: &[Column], wide: &[Column], is_wide: bool) -> Vec<Column> {
@@ -36,7 +36,8 @@ fn end(end: Option<SocketAddr>) -> String {
     end.map_or_else(|| NONE.to_owned(), |end| end.to_string())
 }
 
-fn yes(is_so: bool) -> String {
+/// A truth in a table.
+pub(super) fn yes(is_so: bool) -> String {
     if is_so { "yes" } else { "no" }.to_owned()
 }
 
@@ -114,7 +115,7 @@ impl Row for BackendRow {
             Column::elastic("SERVICE"),
             Column::text("ENDPOINT"),
             Column::text("PROTOCOL"),
-            Column::text("STATE"),
+            Column::state("STATE"),
             Column::text("LOCAL"),
             Column::number("CONNECTIONS"),
             Column::number("PACKETS"),

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::list::Format;
 use super::output::{self, MapsArgs, OutputArgs};
 use super::rows::duration;
+use super::style;
 use super::table::{Column, Table};
 use crate::config::DEFAULT_PROBE_SOCKET;
 use crate::inspect::summary::MapsSummary;
@@ -118,7 +119,8 @@ pub(super) fn text(status: &StatusDocument, text: &mut String) -> fmt::Result {
     let uptime = duration(status.uptime_seconds);
     writeln!(
         text,
-        "Agent:       {condition}, version {version}, up for {uptime}"
+        "Agent:       {}, version {version}, up for {uptime}",
+        style::state(condition)
     )?;
     let eligible = if status.node_eligible { "yes" } else { "no" };
     writeln!(text, "Node:        eligible for load balancers: {eligible}")?;

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use super::style;
+
 /// Rows by which the widths of columns are found; those of later ones only grow.
 const BATCH: usize = 1000;
 
@@ -21,6 +23,8 @@ pub(super) struct Column {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Text,
+    /// A word that says how something is.
+    State,
     /// Text that is cut short where a row would be too long.
     Elastic,
     Number,
@@ -30,6 +34,12 @@ impl Column {
     /// A column of texts.
     pub(super) const fn text(header: &'static str) -> Self {
         let kind = Kind::Text;
+        Self { header, kind }
+    }
+
+    /// A column of words that say how something is.
+    pub(super) const fn state(header: &'static str) -> Self {
+        let kind = Kind::State;
         Self { header, kind }
     }
 
@@ -95,7 +105,13 @@ impl<W: Write> Table<W> {
         self.fit();
         if !rows.is_empty() && !std::mem::replace(&mut self.has_header, true) {
             let header = self.columns.iter().map(|it| it.header.to_owned());
-            self.write_row(&header.collect::<Vec<_>>())?;
+            let cells = self.padded(&header.collect::<Vec<_>>());
+            let line = cells.join(GAP);
+            writeln!(
+                self.out,
+                "{}",
+                style::painted(style::HEADER, line.trim_end())
+            )?;
         }
         rows.iter().try_for_each(|row| self.write_row(row))
     }
@@ -116,14 +132,28 @@ impl<W: Write> Table<W> {
     }
 
     fn write_row(&mut self, row: &[String]) -> io::Result<()> {
+        let mut cells = self.padded(row);
+        if let Some(last) = cells.last_mut() {
+            last.truncate(last.trim_end().len());
+        }
+        for ((column, cell), padded) in self.columns.iter().zip(row).zip(&mut cells) {
+            if column.kind == Kind::State {
+                // A state is never cut short.
+                *padded = padded.replacen(cell.as_str(), &style::state(cell), 1);
+            }
+        }
+        writeln!(self.out, "{}", cells.join(GAP).trim_end())
+    }
+
+    /// The cells of a row, as wide as their columns.
+    fn padded(&self, row: &[String]) -> Vec<String> {
         let cells = self.columns.iter().zip(&self.widths).zip(row);
         let cells = cells.map(|((column, width), cell)| match column.kind {
             Kind::Number => format!("{cell:>width$}"),
-            Kind::Text => format!("{cell:<width$}"),
+            Kind::Text | Kind::State => format!("{cell:<width$}"),
             Kind::Elastic => format!("{:<width$}", shortened(cell, *width)),
         });
-        let line = cells.collect::<Vec<_>>().join(GAP);
-        writeln!(self.out, "{}", line.trim_end())
+        cells.collect()
     }
 }
 
@@ -162,7 +192,8 @@ mod tests {
             table.push(row.map(str::to_owned).to_vec()).unwrap();
         }
         table.finish().unwrap();
-        String::from_utf8(out).unwrap()
+        let text = String::from_utf8(out).unwrap();
+        anstream::adapter::strip_str(&text).to_string()
     }
 
     #[test]

@@ -82,15 +82,20 @@ impl Model {
             .map(|(destination, claim)| Frontend {
                 address: destination.address,
                 port: destination.port,
-                kind: if self.host_frontends.contains(&destination.address) {
-                    FrontendKind::LeftToHost
-                } else {
-                    claim.kind
-                },
+                kind: self.kind_of(destination, claim),
             })
             .collect();
         frontends.sort_unstable();
         frontends
+    }
+
+    /// As what `claim` has `destination`.
+    pub(super) fn kind_of(&self, destination: Destination, claim: Claim) -> FrontendKind {
+        if self.host_frontends.contains(&destination.address) {
+            FrontendKind::LeftToHost
+        } else {
+            claim.kind
+        }
     }
 
     /// What is refused of a Service: all of it, or the first few reasons and that there are
@@ -210,7 +215,7 @@ pub(super) fn zone_of(node: &super::object::Node) -> Option<&str> {
     (!zone.is_empty()).then_some(zone)
 }
 
-fn port_name(service: &ObjectName, port: &Port, family: Family) -> PortName {
+pub(super) fn port_name(service: &ObjectName, port: &Port, family: Family) -> PortName {
     PortName {
         service: service.clone(),
         port: Arc::clone(&port.name),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::desired::{Endpoint, Weight};
 use super::object::{Algorithm, Family, Protocol};
+use super::offered::{OfferedEndpoint, Standing};
 use super::slice::{Candidate, NodeHint, Readiness, Slice};
 
 /// The endpoints of a port and its two sets, as in `DesiredPort`.
@@ -57,14 +58,7 @@ impl<'a> Offers<'a> {
             cluster: with_weight(cluster, &weights),
             local: with_weight(local, &weights),
             weights,
-            endpoints: usable
-                .into_iter()
-                .map(|usable| Endpoint {
-                    address: usable.candidate.address,
-                    port: usable.port,
-                    local: usable.candidate.local,
-                })
-                .collect(),
+            endpoints: usable.iter().map(Usable::endpoint).collect(),
         }
     }
 
@@ -92,10 +86,16 @@ impl<'a> Offers<'a> {
         offered.map_or(&[], Vec::as_slice)
     }
 
-    /// The endpoints that still serve, by address and port. Of several at one
-    /// place the first counts, but one that terminates gives way to one that does
-    /// not.
+    /// The endpoints that still serve, by address and port.
     fn usable(&self, name: &str, protocol: Protocol) -> Vec<Usable<'a>> {
+        let mut found = self.all(name, protocol);
+        found.retain(|usable| usable.candidate.readiness != Readiness::Unusable);
+        found
+    }
+
+    /// The endpoints, by address and port. Of several at one place the first counts, but one
+    /// that terminates gives way to one that does not.
+    fn all(&self, name: &str, protocol: Protocol) -> Vec<Usable<'a>> {
         let offered = self.of_port(name, protocol).iter();
         let offered = offered.flat_map(|(slice, port)| {
             slice.endpoints.iter().map(|candidate| Usable {
@@ -114,8 +114,40 @@ impl<'a> Offers<'a> {
             }
             same
         });
-        found.retain(|usable| usable.candidate.readiness != Readiness::Unusable);
         found
+    }
+
+    /// Every endpoint of a port, those that do not serve included, and why it is in a set of
+    /// [`Self::sets`] or is not.
+    pub(super) fn standings(
+        &self,
+        name: &str,
+        protocol: Protocol,
+        zone: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Vec<OfferedEndpoint> {
+        let sets = self.sets(name, protocol, zone, algorithm);
+        let topology = Topology::of(&self.usable(name, protocol), zone);
+        let all = self.all(name, protocol).into_iter();
+        all.map(|it| {
+            let endpoint = it.endpoint();
+            let key = |it: &Endpoint| (it.address, it.port);
+            let position = sets
+                .endpoints
+                .binary_search_by_key(&key(&endpoint), key)
+                .ok();
+            let standing = |set: &[usize], not_allowed: Option<Standing>| match position {
+                Some(position) if set.binary_search(&position).is_ok() => Standing::Candidate,
+                None => Standing::NotReady,
+                Some(_) => not_allowed.unwrap_or_else(|| it.why_not_selected()),
+            };
+            OfferedEndpoint {
+                endpoint,
+                cluster: standing(&sets.cluster, topology.excludes(&it)),
+                local: standing(&sets.local, (!endpoint.local).then_some(Standing::NotLocal)),
+            }
+        })
+        .collect()
     }
 }
 
@@ -134,6 +166,23 @@ impl Usable<'_> {
 
     fn zones(&self) -> &[Arc<str>] {
         self.slice.zones_of(self.candidate)
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            address: self.candidate.address,
+            port: self.port,
+            local: self.candidate.local,
+        }
+    }
+
+    /// Why it is not in a set that it is near enough for.
+    fn why_not_selected(&self) -> Standing {
+        match self.candidate.readiness {
+            Readiness::Ready => Standing::NoWeight,
+            Readiness::Draining => Standing::Terminating,
+            Readiness::Unusable => Standing::NotReady,
+        }
     }
 }
 
@@ -194,6 +243,16 @@ impl<'a> Topology<'a> {
         zone.map(Self::Zone)
             .filter(|mode| holds(*mode, |it| !it.zones().is_empty()))
             .unwrap_or(Self::Anywhere)
+    }
+
+    /// Why it excludes an endpoint, if it does.
+    fn excludes(self, usable: &Usable<'_>) -> Option<Standing> {
+        let reason = match self {
+            Self::Anywhere => return None,
+            Self::Node => Standing::HintedToOtherNodes,
+            Self::Zone(_) => Standing::HintedToOtherZones,
+        };
+        (!self.allows(usable)).then_some(reason)
     }
 
     fn allows(self, usable: &Usable<'_>) -> bool {

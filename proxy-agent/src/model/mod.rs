@@ -30,6 +30,7 @@ mod intern;
 mod limits;
 mod node;
 pub mod object;
+mod offered;
 mod parse;
 mod pods;
 mod service;
@@ -52,6 +53,7 @@ pub use desired::{DesiredPort, PortName};
 pub use health_check::HealthCheck;
 pub use node::{NodeAddresses, NodePortAddresses};
 pub use object::{Change, ObjectName};
+pub use offered::{OfferedEndpoint, OfferedFrontend, Standing};
 pub use parse::{parse_ip, parse_ip_as_written, parse_range};
 pub use warning::{ServiceWarning, WarningReason};
 

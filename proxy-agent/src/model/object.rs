@@ -80,6 +80,9 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
     /// The number of the protocol in an IP header (IANA protocol numbers).
     pub fn number(self) -> u8 {
         match self {
@@ -91,7 +94,7 @@ impl Protocol {
 
     /// The protocol with a number.
     pub fn of_number(number: u8) -> Option<Self> {
-        [Self::Tcp, Self::Udp, Self::Sctp]
+        Self::ALL
             .into_iter()
             .find(|protocol| protocol.number() == number)
     }

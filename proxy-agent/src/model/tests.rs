@@ -14,6 +14,7 @@ use super::{Model, ModelSettings, NodeAddresses, NodePortAddresses};
 mod cluster_ips;
 mod health_checks;
 mod limits;
+mod offered;
 
 use health_checks::checked;
 

@@ -30,6 +30,7 @@ mod write;
 pub use adopt::IncompatibleMaps;
 pub use content::{Content, Element};
 pub use group::{After, Group};
+pub use names::text as service_name;
 pub use outcome::{CapacityError, FullMap, Plan, Retired};
 pub use planner::{Capacity, Planner, PortSets};
 pub use suspects::{Moment, Observed, Step, Suspects};

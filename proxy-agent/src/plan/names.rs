@@ -7,7 +7,7 @@ use proxy_ebpf::layout::ServiceName;
 use crate::model::desired::PortName;
 
 /// The name of a Service port, without its protocol and IP family: "namespace/name:port".
-pub(super) fn text(name: &PortName) -> Arc<str> {
+pub fn text(name: &PortName) -> Arc<str> {
     let PortName { service, port, .. } = name;
     let text = if port.is_empty() {
         service.to_string()

@@ -67,6 +67,10 @@ impl Reports {
         agent: &mut Agent<KernelMaps>,
         attachments: &Attachments,
     ) -> Report {
+        let desired = match detail {
+            Detail::Desired(at, protocol) => Some(agent.desired_at(at, protocol)),
+            _ => None,
+        };
         let audit = (detail == Detail::Audit).then(|| agent.audit());
         let counters = Counter::ALL.into_iter().filter_map(|(counter, name)| {
             Some(CounterValue {
@@ -79,6 +83,7 @@ impl Reports {
         let mut report = agent.report(attachments.summary, counters);
         report.records = self.records.borrow().clone();
         report.audit = audit;
+        report.desired = desired;
         match detail {
             Detail::Metrics => report.traffic = traffic::read(agent),
             Detail::Status => {
@@ -88,7 +93,7 @@ impl Reports {
                     ..agent.details()
                 });
             }
-            Detail::Health | Detail::Audit => {}
+            Detail::Health | Detail::Audit | Detail::Desired(..) => {}
         }
         report
     }

@@ -161,6 +161,7 @@ pub(super) mod tests {
             traffic: Vec::new(),
             details: None,
             audit: None,
+            desired: None,
         }
     }
 

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path as UrlPath, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -22,6 +22,7 @@ use tracing::{error, info};
 
 use super::listener::HEADER_TIMEOUT;
 use super::{ACCEPT_PAUSE, ReportClient, not_found};
+use crate::model::object::Protocol;
 use crate::status::{Condition, Detail, StatusDocument};
 
 /// The name of the agent's [`Condition`].
@@ -30,6 +31,8 @@ pub(super) const CONDITION: &str = "/condition";
 pub(super) const STATUS: &str = "/status";
 /// Makes an audit; an [`AuditReport`](crate::status::AuditReport).
 pub(super) const AUDIT: &str = "/audit";
+/// What should be served at a destination; a [`DesiredReport`](crate::status::DesiredReport).
+pub(super) const DESIRED: &str = "/desired";
 
 /// Answers at `socket`, for as long as the agent runs; for its condition with what `before` says
 /// while its loop does not run yet.
@@ -70,6 +73,7 @@ fn router(agent: Agent) -> Router {
         .route(CONDITION, get(condition))
         .route(STATUS, get(status))
         .route(AUDIT, post(audit))
+        .route(&format!("{DESIRED}/{{protocol}}/{{at}}"), get(desired))
         .fallback(not_found)
         .with_state(agent)
 }
@@ -118,6 +122,22 @@ async fn status(State(Agent { reports, .. }): State<Agent>) -> Response {
 async fn audit(State(Agent { reports, .. }): State<Agent>) -> Response {
     match reports.request(Detail::Audit).await {
         Ok(report) => json(&report.audit),
+        Err(late) => late,
+    }
+}
+
+async fn desired(
+    State(Agent { reports, .. }): State<Agent>,
+    UrlPath((protocol, at)): UrlPath<(String, String)>,
+) -> Response {
+    let protocol = Protocol::ALL
+        .into_iter()
+        .find(|it| it.to_string() == protocol);
+    let (Some(protocol), Ok(at)) = (protocol, at.parse()) else {
+        return not_found().await;
+    };
+    match reports.request(Detail::Desired(at, protocol)).await {
+        Ok(report) => json(&report.desired),
         Err(late) => late,
     }
 }

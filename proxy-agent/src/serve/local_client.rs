@@ -1,6 +1,7 @@
 //! Asking an agent at its own socket.
 
 use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,8 +9,9 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::REPORT_TIMEOUT;
-use super::local::{AUDIT, CONDITION, STATUS};
-use crate::status::{AuditReport, Condition, StatusDocument};
+use super::local::{AUDIT, CONDITION, DESIRED, STATUS};
+use crate::model::object::Protocol;
+use crate::status::{AuditReport, Condition, DesiredReport, StatusDocument};
 
 /// How long an answer may take: a little longer than the agent waits for its own loop.
 const ANSWER_TIMEOUT: Duration = REPORT_TIMEOUT.saturating_add(Duration::from_millis(500));
@@ -71,6 +73,20 @@ pub fn status(socket: &Path) -> Result<StatusDocument, LocalError> {
 /// As of [`condition`].
 pub fn audit(socket: &Path) -> Result<AuditReport, LocalError> {
     read(socket, request(socket, "POST", AUDIT)?)
+}
+
+/// What it should serve at a destination.
+///
+/// # Errors
+///
+/// As of [`condition`].
+pub fn desired(
+    socket: &Path,
+    at: SocketAddr,
+    protocol: Protocol,
+) -> Result<DesiredReport, LocalError> {
+    let path = format!("{DESIRED}/{protocol}/{at}");
+    read(socket, request(socket, "GET", &path)?)
 }
 
 fn read<T: DeserializeOwned>(socket: &Path, answer: String) -> Result<T, LocalError> {

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info};
 
 pub use local::local;
-pub use local_client::{LocalError, audit, condition, status};
+pub use local_client::{LocalError, audit, condition, desired, status};
 pub use service_health::{ListenError, ServiceHealth};
 
 use crate::metrics::Metrics;

@@ -1,5 +1,6 @@
 //! The agent's status, as metrics, health checks and operators see it.
 
+mod desired;
 mod details;
 mod document;
 
@@ -8,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use proxy_ebpf::layout::{Counter, Traffic};
 
+pub use desired::{DesiredEndpoint, DesiredFrontend, DesiredReport};
 pub use details::{
     AuditReport, Details, DeviceReport, DeviceRole, Difference, Refusal, Refusals, SocketPathReport,
 };
@@ -16,7 +18,7 @@ pub use document::{Map, Refused, Server, SocketPath, StatusDocument, Sync};
 use crate::choice::choice;
 use crate::maps::RecordUsage;
 use crate::model::desired::PortName;
-use crate::model::object::Family;
+use crate::model::object::{Family, Protocol};
 
 choice! {
     /// How the agent is, as probes want to know it.
@@ -57,6 +59,8 @@ pub struct Report {
     pub details: Option<Details>,
     /// What an audit has found; only for [`Detail::Audit`].
     pub audit: Option<AuditReport>,
+    /// What should be served; only for [`Detail::Desired`].
+    pub desired: Option<DesiredReport>,
 }
 
 /// How much a report has.
@@ -70,6 +74,8 @@ pub enum Detail {
     Status,
     /// An audit, made for this report.
     Audit,
+    /// What should be served at a destination.
+    Desired(SocketAddr, Protocol),
 }
 
 /// What was translated for one Service port.

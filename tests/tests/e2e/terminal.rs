@@ -1,4 +1,4 @@
-//! `proxy-agent top` on a terminal.
+//! Commands on a terminal.
 
 use std::fs;
 use std::time::Duration;
@@ -15,10 +15,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ENTER: &str = "\x1b[?1049h";
 const LEAVE: &str = "\x1b[?1049l";
 
+/// What starts a colour or another style (ECMA-48, SGR).
+const STYLE: &str = "\x1b[";
+
 #[test]
-fn a_signal_ends_the_view_and_leaves_the_terminal_as_it_was() -> Result<()> {
+fn what_is_drawn_is_for_the_terminal_and_gone_after_a_signal() -> Result<()> {
     let mut it = Lasting::without_agent()?;
     it.start()?;
+    colours_are_for_terminals_only(&it)?;
     let folder = it.world.cluster.directory.path();
     let (pid, record) = (folder.join("pid"), folder.join("record"));
     // What is shown is also the process's output, from which this test reads.
@@ -57,5 +61,35 @@ fn a_signal_ends_the_view_and_leaves_the_terminal_as_it_was() -> Result<()> {
     let (_, drawn) = record.split_once(ENTER).context("the screen is taken")?;
     let (_, after) = drawn.split_once(LEAVE).context("and given back")?;
     assert!(after.contains("status 0"), "{after}");
+    Ok(())
+}
+
+fn colours_are_for_terminals_only(it: &Lasting) -> Result<()> {
+    let node = &it.world.cluster.nodes[0].namespace;
+    let printed = |on_terminal: bool, no_color: &str| -> Result<String> {
+        let agent = agent_program();
+        let command = format!("{} backends", agent.display());
+        let mut shell = node.command_with(Some(&it.bpffs), "sh");
+        let line = if on_terminal {
+            format!("script --quiet --command '{command}' /dev/null")
+        } else {
+            command
+        };
+        shell
+            .args(["-c", &line])
+            .env("TERM", "xterm")
+            .env("NO_COLOR", no_color);
+        let output = shell.output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let seen = printed(true, "")?;
+    assert!(seen.contains("serving") && seen.contains(STYLE), "{seen:?}");
+    for (on_terminal, no_color) in [(true, "1"), (false, "")] {
+        let plain = printed(on_terminal, no_color)?;
+        assert!(
+            plain.contains("serving") && !plain.contains(STYLE),
+            "{plain:?}"
+        );
+    }
     Ok(())
 }

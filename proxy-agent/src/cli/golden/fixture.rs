@@ -135,7 +135,8 @@ pub(super) fn objects() -> Vec<Change> {
     ]
 }
 
-pub(super) fn maps() -> FakeMaps {
+/// An agent that has programmed them.
+pub(super) fn agent() -> Agent<FakeMaps> {
     let mut agent = Agent::new("here", &Settings::default(), FakeMaps::default());
     let local: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::from([(
         1,
@@ -144,7 +145,11 @@ pub(super) fn maps() -> FakeMaps {
     agent.set_local_addresses(local);
     agent.apply(objects());
     agent.program();
-    let maps = agent.into_maps();
+    agent
+}
+
+pub(super) fn maps() -> FakeMaps {
+    let maps = agent().into_maps();
     maps.v4.shared.now.set(NOW);
     maps
 }

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::cli::list::Format;
+use crate::cli::style;
 use crate::inspect::API_VERSION;
 use crate::inspect::explain::meaning;
 use crate::inspect::trace::TraceRow;
@@ -137,9 +138,12 @@ fn what(row: &TraceRow) -> String {
     let protocol = row.protocol.as_deref().unwrap_or("-");
     let source = row.source.map(|it| it.to_string());
     let source = source.unwrap_or_else(|| row.sender.to_owned());
+    let space = 8_usize.saturating_sub(row.event.len());
     let mut text = format!(
-        "{:<8} {device:<8} {protocol:<4} {source} > {}",
-        row.event, row.destination
+        "{}{:space$} {device:<8} {protocol:<4} {source} > {}",
+        style::state(row.event),
+        "",
+        row.destination
     );
     if let Some(endpoint) = row.endpoint {
         // To a text nothing fails.

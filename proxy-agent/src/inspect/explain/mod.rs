@@ -4,6 +4,7 @@
 //! connection finds, and what it has made of a packet is read off the packet, the flow and the
 //! counters.
 
+mod desired;
 mod packet;
 mod paths;
 mod reasons;
@@ -16,6 +17,7 @@ use proxy_ebpf::layout::{Port, V4, V6};
 use proxy_ebpf::pipeline::{Client, IpVersion, Seen, look_up};
 use serde::Serialize;
 
+pub use self::desired::Comparison;
 use self::paths::PATHS;
 pub use self::paths::PathResult;
 pub use self::reasons::meaning;
@@ -71,6 +73,8 @@ pub struct Explanation {
     pub frontend: Option<FoundFrontend>,
     /// The endpoints of the frontend's Service port.
     pub endpoints: Vec<BackendRow>,
+    /// What should be served, beside this; none where no agent tells.
+    pub desired: Option<Comparison>,
     /// The flow that is there already, to which the packet belongs.
     pub flow: Option<FlowRow>,
     /// What becomes of it, by where it is met.
@@ -168,6 +172,7 @@ fn explain_in<A: Version, E>(
         packet: question,
         frontend: seen.map(|seen| frontend(&seen, &question, state)),
         endpoints,
+        desired: None,
         flow: existing_flow::<A>(&question, memory, state),
         paths: results,
     })
