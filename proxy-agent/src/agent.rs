@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 use crate::config::Settings;
 use crate::host::{Connection, HostPorts};
-use crate::maps::{MapError, Maps, Readable, RecordUsage, Writer, synchronize_rcu};
+use crate::maps::{MapError, Maps, Readable, Writer, synchronize_rcu};
 use crate::metrics::{Metrics, SyncExtent};
 use crate::model::object::{Family, Protocol};
 use crate::model::{Change, HealthCheck, Model, ModelSettings, ObjectName};
@@ -65,6 +65,8 @@ pub struct Agent<M> {
     waiting_since: Option<Instant>,
     /// A change that waits for longer is a sign of bad health.
     health_timeout: Duration,
+    /// Whether programs are attached that an agent has left.
+    goes_on: bool,
     /// When connections were last reset.
     last_reset: Option<Instant>,
 }
@@ -108,12 +110,25 @@ impl<M: Maps> Agent<M> {
             refusals: Refusals::default(),
             events: Vec::new(),
             cluster_ips: ClusterIps::new(sizes.cluster_ips()),
-            progress: Progress::new(),
+            progress: Progress::new(Metrics::default()),
             summary: Summary::default(),
             waiting_since: None,
-            health_timeout: health_timeout(settings),
+            health_timeout: settings.health_timeout(),
+            goes_on: false,
             last_reset: None,
         }
+    }
+
+    /// Counts by these metrics.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.progress = Progress::new(metrics);
+        self
+    }
+
+    /// Says that programs are attached already, which an agent has left.
+    pub fn go_on(&mut self) {
+        self.goes_on = true;
     }
 
     /// Goes on from what the maps hold, where an agent has left them behind; before
@@ -146,7 +161,7 @@ impl<M: Maps> Agent<M> {
     /// Takes in the settings that may change at run time; the rest stays as it is.
     pub fn configure(&mut self, settings: &Settings) {
         self.node.configure(settings);
-        self.health_timeout = health_timeout(settings);
+        self.health_timeout = settings.health_timeout();
         self.model.configure(model_settings(settings));
         self.note_change();
     }
@@ -447,9 +462,8 @@ impl<M: Maps> Agent<M> {
         });
         Report {
             families: families.to_vec(),
-            node_eligible: self.model.node().is_some_and(|node| node.is_eligible),
+            node_eligible: self.is_node_eligible(),
             devices,
-            health_timeout: self.health_timeout,
             ports: self.planner.programmed(),
             maps: self
                 .planner
@@ -461,11 +475,16 @@ impl<M: Maps> Agent<M> {
                 })
                 .to_vec(),
             counters,
-            records: RecordUsage::default(),
-            traffic: Vec::new(),
-            details: None,
-            audit: None,
-            desired: None,
+            ..Report::at_start(self.health_timeout)
+        }
+    }
+
+    /// Whether load balancers should use this node. Until its object is known they go on with
+    /// what an agent has left that still serves.
+    fn is_node_eligible(&self) -> bool {
+        match self.model.node() {
+            Some(node) => node.is_eligible,
+            None => self.goes_on && !self.model.is_node_listed(),
         }
     }
 
@@ -578,11 +597,6 @@ impl<M: Maps> Agent<M> {
             self.progress.mark_synced();
         }
     }
-}
-
-/// kube-proxy too gives a change twice the period in which it goes through everything.
-fn health_timeout(settings: &Settings) -> Duration {
-    settings.sync_period.saturating_mul(2)
 }
 
 fn model_settings(settings: &Settings) -> ModelSettings {

@@ -25,9 +25,9 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(metrics: Metrics) -> Self {
         Self {
-            metrics: Metrics::default(),
+            metrics,
             started: SystemTime::now(),
             since: None,
             triggers: Vec::new(),

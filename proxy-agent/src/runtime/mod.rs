@@ -24,6 +24,7 @@ mod grace_period;
 mod handover;
 mod interfaces;
 mod liveness;
+mod loading;
 mod notifiers;
 mod objects;
 mod pace;

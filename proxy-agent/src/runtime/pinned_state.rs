@@ -17,6 +17,7 @@ use crate::maps::{
     self, KernelMaps, Loaded, MapError, MapSizes, Origin, PinError, Pins, RecordTables,
     SocketScope, Standby,
 };
+use crate::metrics::Metrics;
 
 /// How often the pins of an agent that still runs are asked for.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -143,19 +144,24 @@ pub(super) fn take_over(
     node_name: &str,
     settings: &Settings,
     mut pins: Option<Pins>,
+    metrics: &Metrics,
 ) -> Result<Takeover> {
     let sizes = sizes_of(settings);
     let scope = sockets::scope_of(&settings.own);
     // Maps may be pinned by an agent that was never able to attach programs.
     let were_attached = pins.as_ref().is_some_and(Pins::were_attached);
     let mut loaded = load(sizes, scope, &mut pins)?;
-    let mut agent = Agent::new(node_name, settings, loaded.maps);
+    let agent_of = |maps| Agent::new(node_name, settings, maps).with_metrics(metrics.clone());
+    let mut agent = agent_of(loaded.maps);
     if loaded.origin == Origin::Adopted
         && let Err(error) = agent.adopt()
     {
         warn!("{error}; creating new maps, connections may break");
         loaded = maps::load_new(sizes, scope, pins.as_ref())?;
-        agent = Agent::new(node_name, settings, loaded.maps);
+        agent = agent_of(loaded.maps);
+    }
+    if were_attached {
+        agent.go_on();
     }
     let is_first = loaded.origin == Origin::New || !were_attached;
     let foreign = is_first.then_some(loaded.netfilter_flows);

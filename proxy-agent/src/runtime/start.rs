@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::interval;
 use tracing::info;
 
 use super::grace_period::GracePeriod;
 use super::interfaces::Interfaces;
 use super::liveness::LivenessWatch;
+use super::loading::while_loading;
 use super::notifiers::Notifiers;
 use super::pace::SyncPacer;
 use super::pinned_state::{self, Opened, Takeover};
@@ -22,7 +24,7 @@ use super::{objects, process, sweep};
 use crate::attach::Features;
 use crate::config::{Settings, Source};
 use crate::host::{self, HostPorts};
-use crate::maps::Standby;
+use crate::maps::{Pins, Standby};
 use crate::metrics::Metrics;
 use crate::serve::{self, ReportClient};
 use crate::status::Condition;
@@ -47,7 +49,7 @@ pub(super) async fn start(
     prepare(settings)?;
     let node_name = configuration.node_name();
     let mut host_ports = host::watch(HostPorts::read().await?);
-    let (reports, requests) = mpsc::channel(WAITING_QUERIES);
+    let (reports, mut requests) = mpsc::channel(WAITING_QUERIES);
     let (succeeded, is_succeeded) = watch::channel(false);
     let reports = ReportClient::new(reports, is_succeeded);
     let before = watch::Sender::new(Some(Condition::Starting));
@@ -60,32 +62,47 @@ pub(super) async fn start(
         opened = pinned_state::open(settings, stand_by) => opened?,
     };
     before.send_replace(None);
-    let Takeover {
+    let metrics = Metrics::default();
+    let health = HealthServer {
+        address: settings.health_address,
+        reports: reports.clone(),
+        metrics: metrics.clone(),
+        standby,
+    };
+    let serves_already = pins.as_ref().is_some_and(Pins::were_attached);
+    let notifiers = Notifiers::new(
+        &node_name,
+        &source,
+        metrics.requests.clone(),
+        reports.clone(),
+    );
+    let mut health = health.start_if(|it| serves_already && it.standby.is_none());
+    let (mut source, changes) = objects::start(source, node_name.clone(), metrics.requests.clone());
+    let loading = {
+        let (node_name, settings, metrics) = (node_name.clone(), settings.clone(), metrics.clone());
+        spawn_blocking(move || pinned_state::take_over(&node_name, &settings, pins, &metrics))
+    };
+    let loaded = while_loading(loading, settings, &mut signals, &mut source, &mut requests);
+    let Some(Takeover {
         mut agent,
         attacher,
         records,
         handover,
         sockets,
-    } = pinned_state::take_over(&node_name, settings, pins)?;
+    }) = loaded.await?
+    else {
+        return Ok(None);
+    };
     process::trim_heap();
     let records = sweep::watch(records);
     let interfaces = Interfaces::new(attacher, handover)?;
     agent.set_host_ports(host_ports.borrow_and_update().clone());
-    serve_metrics(&configuration, &reports, agent.metrics());
-    let health = HealthServer {
-        address: settings.health_address,
-        reports: reports.clone(),
-        metrics: agent.metrics().clone(),
-        standby,
-    };
-    let health = health.start_unless_standby();
-    let api_requests = agent.metrics().requests.clone();
-    let notifiers = Notifiers::new(&node_name, &source, api_requests.clone(), reports);
+    serve_metrics(&configuration, &reports, &metrics);
+    health = health.and_then(|it| it.start_if(|it| it.standby.is_none()));
     let pace = SyncPacer::new(settings.min_sync_period);
     let audit = interval(settings.own.audit_period);
     configuration.follow_files();
     info!(node = node_name, "started");
-    let (source, changes) = objects::start(source, node_name, api_requests);
     Ok(Some(Runtime {
         agent,
         signals,
@@ -162,9 +179,10 @@ pub(super) struct HealthServer {
 }
 
 impl HealthServer {
-    /// Starts it, but not while an agent answers that knows more: then it is given back.
-    fn start_unless_standby(self) -> Option<Self> {
-        if self.standby.is_some() {
+    /// Starts it, or gives it back: while an agent answers that knows more, and before anything
+    /// serves.
+    fn start_if(self, is_time: impl FnOnce(&Self) -> bool) -> Option<Self> {
+        if !is_time(&self) {
             return Some(self);
         }
         self.start();

@@ -136,6 +136,29 @@ pub struct MapUsage {
 }
 
 impl Report {
+    /// That of an agent that knows nothing yet, and so lets nothing wait.
+    pub fn at_start(health_timeout: Duration) -> Self {
+        let families = Family::ALL.map(|family| FamilyReport {
+            family,
+            last_updated: None,
+            pending_for: None,
+        });
+        Self {
+            families: families.to_vec(),
+            node_eligible: false,
+            devices: DevicesReport::default(),
+            health_timeout,
+            ports: 0,
+            maps: Vec::new(),
+            counters: Vec::new(),
+            records: RecordUsage::default(),
+            traffic: Vec::new(),
+            details: None,
+            audit: None,
+            desired: None,
+        }
+    }
+
     /// Whether no change of a family has waited for too long.
     pub fn is_family_healthy(&self, family: &FamilyReport) -> bool {
         self.is_bearable(family.pending_for)

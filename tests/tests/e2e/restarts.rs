@@ -64,8 +64,7 @@ impl Lasting {
     }
 
     pub(crate) fn without_agent() -> Result<Self> {
-        let mut world = World::new(PodNetwork::Bridge)?;
-        world.agents.remove(0).stop()?;
+        let world = World::without_agent_on_node_1(PodNetwork::Bridge)?;
         Ok(Self {
             agent: None,
             program: agent_program(),

@@ -52,16 +52,29 @@ impl World {
         Self::on(cluster, arguments)
     }
 
+    /// The same, with an agent on node 2 alone.
+    pub(crate) fn without_agent_on_node_1(network: PodNetwork) -> Result<Self> {
+        let cluster = Cluster::new(Options {
+            network,
+            ..Options::default()
+        })?;
+        Self::with_agents_on(cluster, &[2], &[])
+    }
+
     /// The same, on a cluster that is there.
     pub(crate) fn on(cluster: Cluster, arguments: &[&str]) -> Result<Self> {
+        Self::with_agents_on(cluster, &[1, 2], arguments)
+    }
+
+    fn with_agents_on(cluster: Cluster, nodes: &[usize], arguments: &[&str]) -> Result<Self> {
         let directory = cluster.directory.path();
         let manifests = Manifests::copy_examples(directory)?;
         let http = server::start_http(directory, cluster.pods())?;
         let dns = server::start_dns(cluster.pods())?;
         let program = agent_program();
-        let agents = cluster
-            .nodes
+        let agents = nodes
             .iter()
+            .map(|number| &cluster.nodes[number - 1])
             .map(|node| Agent::start_with(&program, node, manifests.path(), arguments))
             .collect::<Result<Vec<_>>>()?;
         let world = Self {
@@ -71,7 +84,8 @@ impl World {
             manifests,
             cluster,
         };
-        for (agent, node) in world.agents.iter().zip(&world.cluster.nodes) {
+        for (agent, number) in world.agents.iter().zip(nodes) {
+            let node = &world.cluster.nodes[number - 1];
             agent.wait_programmed()?;
             agent.wait_attached("eth0")?;
             for pod in &node.pods {

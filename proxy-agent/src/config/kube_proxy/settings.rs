@@ -170,6 +170,12 @@ pub enum LogLevel {
 }
 
 impl Settings {
+    /// How long a change may wait: as in kube-proxy, twice the period in which it goes through
+    /// everything.
+    pub fn health_timeout(&self) -> Duration {
+        self.sync_period.saturating_mul(2)
+    }
+
     /// How long flows are remembered.
     pub fn timeouts(&self) -> Timeouts {
         let ticks = |configured: Duration, default| {

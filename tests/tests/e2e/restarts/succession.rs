@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use proxy_tests::lab::{Family, addresses};
 use serde_json::Value;
 
-use super::Lasting;
+use super::{End, Lasting};
 use crate::telling::probe;
 use crate::world::agent_program;
 
@@ -88,5 +88,35 @@ fn load_balancers_see_no_gap_when_an_agent_takes_over() -> Result<()> {
     let answers: Value = serde_json::from_str(text.trim())?;
     ensure!(answers["failed"] == Value::Array(Vec::new()), "{answers}");
     ensure!(answers["count"].as_u64() > Some(100), "{answers}");
+    Ok(())
+}
+
+/// What an agent has left that was killed goes on serving. The next one says so before it has
+/// loaded its own programs, which takes a second or more.
+#[test]
+fn load_balancers_are_answered_while_an_agent_loads() -> Result<()> {
+    let mut it = Lasting::new(&[])?;
+    it.end(End::Killed)?;
+    let is_answered = || -> Result<bool> {
+        let node = addresses::node(1).of(Family::V4);
+        let mut curl = it.world.cluster.client.command("curl");
+        curl.args(["--silent", "--fail", "--max-time", "10"]);
+        let output = curl
+            .arg(format!("http://{node}:{HEALTH}/healthz"))
+            .output()?;
+        Ok(output.status.success())
+    };
+    ensure!(!is_answered()?, "nobody is there");
+    let next = it.spawn()?;
+    next.wait_for(0, |event| event["fields"]["what"] == "health")?;
+    ensure!(is_answered()?, "{:?}", next.log());
+    let has_loaded = next.log().iter().any(|line| line.contains("\"started\""));
+    ensure!(!has_loaded, "{:?}", next.log());
+
+    // Until it knows the node, it goes on; then that decides.
+    next.wait_programmed()?;
+    next.wait_attached("eth0")?;
+    ensure!(is_answered()?, "{:?}", next.log());
+    it.agent = Some(next);
     Ok(())
 }
