@@ -3,6 +3,7 @@
 mod compare;
 mod connect;
 mod kernel;
+mod limits;
 mod memory;
 mod objects;
 mod percentiles;
@@ -21,6 +22,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::{command, paths, setup, terminal};
 use compare::CompareArgs;
 use connect::{CallerArgs, ConnectArgs};
+use limits::LimitsArgs;
 use restart::RestartArgs;
 use workload::WorkloadArgs;
 
@@ -74,6 +76,12 @@ enum Other {
     /// datagrams that were lost, the longest time without an answer, and the longest without a
     /// health check that succeeds; of the times the median, and the worst in brackets.
     Restart(RestartArgs),
+    /// What objects cost that ask for too much
+    ///
+    /// Services with thousands of ports and of addresses that are not allowed, thousands that want
+    /// one such address, and more Services than the maps have room for: how long an agent is
+    /// busy with them, its memory, and how long a change of another Service takes after that.
+    Limits(LimitsArgs),
     /// The process whose calls are measured
     #[command(hide = true)]
     ConnectCaller(CallerArgs),
@@ -152,6 +160,9 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Some(Other::Restart(arguments)) if arguments.agent.is_some() => {
             return restart::run(arguments, &agent(arguments.agent.as_ref()));
         }
+        Some(Other::Limits(arguments)) if arguments.agent.is_some() => {
+            return limits::run(arguments, &agent(arguments.agent.as_ref()));
+        }
         Some(Other::Scale(arguments)) if arguments.output == Output::Json => {
             terminal::keep_stdout_for_results();
         }
@@ -169,6 +180,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Some(Other::Restart(arguments)) => {
             restart::run(arguments, &agent(arguments.agent.as_ref()))
         }
+        Some(Other::Limits(arguments)) => limits::run(arguments, &agent(arguments.agent.as_ref())),
         Some(
             Other::ConnectCaller(_) | Other::Workload(_) | Other::Maglev | Other::Packet { .. },
         ) => Ok(()),

@@ -121,13 +121,23 @@ impl Agent {
     /// Waits for the first state with ports of Services that the agent programs; for one
     /// that takes long.
     pub fn wait_ports_programmed_within(&self, patience: Duration) -> Result<()> {
+        self.wait_ports_programmed_within_after(0, patience)
+    }
+
+    /// The same, after a mark.
+    pub fn wait_ports_programmed_within_after(
+        &self,
+        mark: usize,
+        patience: Duration,
+    ) -> Result<()> {
         let has_ports = |line: &str| {
             serde_json::from_str(line).is_ok_and(|event: Value| {
                 let ports = event["fields"]["ports"].as_u64();
                 message(&event) == Some("programmed") && ports.is_some_and(|ports| ports > 0)
             })
         };
-        self.process.wait_for_line(patience, has_ports)?;
+        self.process
+            .wait_for_line_after(mark, patience, has_ports)?;
         Ok(())
     }
 

@@ -29,6 +29,12 @@ impl Memory {
         Self::parse(&text).with_context(|| format!("{}: a line is missing", path.display()))
     }
 
+    /// Lets `peak` begin anew (proc(5), /proc/PID/clear_refs).
+    pub(super) fn reset_peak(pid: u32) -> Result<()> {
+        let path = Path::new("/proc").join(pid.to_string()).join("clear_refs");
+        fs::write(&path, "5").with_context(|| format!("{}: write", path.display()))
+    }
+
     fn parse(status: &str) -> Option<Self> {
         let bytes = |name: &str| {
             let value = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -43,6 +49,13 @@ impl Memory {
             shared: bytes("RssShmem:")?,
         })
     }
+}
+
+/// An amount of memory for people.
+pub(super) fn in_mebibytes(bytes: u64) -> String {
+    const MEBIBYTE: u64 = 1024 * 1024;
+    let tenths = bytes * 10 / MEBIBYTE;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Memory, Results};
+use super::{super::memory::in_mebibytes, Memory, Results};
 use crate::terminal;
-
-const MEBIBYTE: u64 = 1024 * 1024;
 
 /// Prints what was found, a line each.
 pub(in super::super) fn print_table(results: &Results) {
@@ -37,24 +35,27 @@ fn rows(results: &Results) -> Vec<(String, String)> {
         ("first sync".to_owned(), seconds(results.first_sync)),
         (
             "memory, resident (VmRSS)".to_owned(),
-            bytes(synced.resident),
+            in_mebibytes(synced.resident),
         ),
         (
             "  heap and stacks (RssAnon)".to_owned(),
-            bytes(synced.anonymous),
+            in_mebibytes(synced.anonymous),
         ),
         (
             "  program and mapped maps (RssFile)".to_owned(),
-            bytes(synced.file),
+            in_mebibytes(synced.file),
         ),
-        ("  shared (RssShmem)".to_owned(), bytes(synced.shared)),
+        (
+            "  shared (RssShmem)".to_owned(),
+            in_mebibytes(synced.shared),
+        ),
         (
             "  at most until then (VmHWM)".to_owned(),
-            bytes(synced.peak),
+            in_mebibytes(synced.peak),
         ),
         (
             "maps in the kernel (memlock)".to_owned(),
-            bytes(results.map_bytes),
+            in_mebibytes(results.map_bytes),
         ),
     ];
     if latency.count > 0 {
@@ -76,15 +77,15 @@ fn rows(results: &Results) -> Vec<(String, String)> {
             ),
             (
                 "  resident before".to_owned(),
-                bytes(results.before_churn.resident),
+                in_mebibytes(results.before_churn.resident),
             ),
             (
                 "  resident after".to_owned(),
-                bytes(results.after_churn.resident),
+                in_mebibytes(results.after_churn.resident),
             ),
             (
                 "  at most (VmHWM)".to_owned(),
-                bytes(results.after_churn.peak),
+                in_mebibytes(results.after_churn.peak),
             ),
         ]);
     }
@@ -97,11 +98,6 @@ fn seconds(duration: Duration) -> String {
 
 fn milliseconds(duration: Duration) -> String {
     format!("{:.2} ms", duration.as_secs_f64() * 1000.0)
-}
-
-fn bytes(bytes: u64) -> String {
-    let tenths = bytes * 10 / MEBIBYTE;
-    format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
 /// The same as one object; seconds and bytes.
