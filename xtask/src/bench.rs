@@ -2,6 +2,7 @@
 
 mod compare;
 mod connect;
+mod failover;
 mod kernel;
 mod limits;
 mod memory;
@@ -22,6 +23,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::{command, paths, setup, terminal};
 use compare::CompareArgs;
 use connect::{CallerArgs, ConnectArgs};
+use failover::FailoverArgs;
 use limits::LimitsArgs;
 use restart::RestartArgs;
 use workload::WorkloadArgs;
@@ -76,6 +78,12 @@ enum Other {
     /// datagrams that were lost, the longest time without an answer, and the longest without a
     /// health check that succeeds; of the times the median, and the worst in brackets.
     Restart(RestartArgs),
+    /// What becomes of new connections when a node goes dark
+    ///
+    /// One of three endpoints is on a node that drops all it gets for twenty seconds, and the API
+    /// says nothing: connections at a steady rate from a Pod and from outside, beside kube-proxy's
+    /// rules. How many fail, how long `connect` takes, and when the node is used again.
+    Failover(FailoverArgs),
     /// What objects cost that ask for too much
     ///
     /// Services with thousands of ports and of addresses that are not allowed, thousands that want
@@ -160,6 +168,9 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Some(Other::Restart(arguments)) if arguments.agent.is_some() => {
             return restart::run(arguments, &agent(arguments.agent.as_ref()));
         }
+        Some(Other::Failover(arguments)) if arguments.agent.is_some() => {
+            return failover::run(arguments, &agent(arguments.agent.as_ref()));
+        }
         Some(Other::Limits(arguments)) if arguments.agent.is_some() => {
             return limits::run(arguments, &agent(arguments.agent.as_ref()));
         }
@@ -179,6 +190,9 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         }
         Some(Other::Restart(arguments)) => {
             restart::run(arguments, &agent(arguments.agent.as_ref()))
+        }
+        Some(Other::Failover(arguments)) => {
+            failover::run(arguments, &agent(arguments.agent.as_ref()))
         }
         Some(Other::Limits(arguments)) => limits::run(arguments, &agent(arguments.agent.as_ref())),
         Some(

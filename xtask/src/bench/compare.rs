@@ -23,9 +23,11 @@ use super::report::{Machine, Report, machine, markdown, svg};
 use crate::{command, interrupt, paths, terminal};
 use figures::Name;
 use lab::Cables;
+pub(super) use lab::load_rules;
 use load::Load;
+pub(super) use load::rules_node;
 use plan::{Plan, Session};
-use variant::Variant;
+pub(super) use variant::Variant;
 
 /// The page, and the folder of its plots beside it.
 const PAGE: &str = "docs/BENCHMARKS.md";

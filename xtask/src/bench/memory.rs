@@ -29,7 +29,7 @@ impl Memory {
         Self::parse(&text).with_context(|| format!("{}: a line is missing", path.display()))
     }
 
-    /// Lets `peak` begin anew (proc(5), /proc/PID/clear_refs).
+    /// Lets `peak` begin anew (`clear_refs` of proc(5)).
     pub(super) fn reset_peak(pid: u32) -> Result<()> {
         let path = Path::new("/proc").join(pid.to_string()).join("clear_refs");
         fs::write(&path, "5").with_context(|| format!("{}: write", path.display()))

@@ -8,11 +8,13 @@
 mod connect;
 mod flood;
 mod serve;
+mod steady;
 mod worker;
 
 use std::{
     io::{self, BufRead as _, Write as _},
-    net::SocketAddrV4,
+    net::{SocketAddr, SocketAddrV4},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -24,6 +26,7 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 pub(super) use connect::Connected;
+pub(super) use steady::Attempt;
 pub(super) use worker::Worker;
 
 /// What the process is to be.
@@ -45,6 +48,13 @@ pub(crate) struct WorkloadArgs {
 pub(super) enum Request {
     /// Connect, ask, read the answer and close, one after the other.
     Connect { to: SocketAddrV4, connections: u32 },
+    /// Begin so many connections a second, and wait for each for so long.
+    Steady {
+        to: SocketAddr,
+        rate: u32,
+        span: Duration,
+        patience: Duration,
+    },
     /// Send small datagrams as fast as it goes.
     Flood { to: SocketAddrV4, milliseconds: u64 },
     /// Tell how many datagrams have come.
@@ -56,6 +66,8 @@ pub(super) enum Request {
 pub(super) enum Answer {
     /// What the connections took.
     Connected(Connected),
+    /// What became of each connection.
+    Attempts(Vec<Attempt>),
     /// How many datagrams have been sent, or have come.
     Datagrams(u64),
     /// Why it could not be done.
@@ -82,6 +94,12 @@ pub(super) fn run(arguments: &WorkloadArgs) -> Result<()> {
             Request::Connect { to, connections } => {
                 connect::run(to, connections).map(Answer::Connected)
             }
+            Request::Steady {
+                to,
+                rate,
+                span,
+                patience,
+            } => steady::run(to, rate, span, patience).map(Answer::Attempts),
             Request::Flood { to, milliseconds } => {
                 flood::run(to, milliseconds).map(Answer::Datagrams)
             }

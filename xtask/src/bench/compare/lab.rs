@@ -181,7 +181,7 @@ fn on_all(nodes: &[Node], work: &(impl Fn(&Node) -> Result<()> + Sync)) -> Resul
 const AT_ONCE: usize = 2_000;
 
 /// Loads rules for others to be measured with, in the quickest way.
-pub(super) fn load_rules(
+pub(in super::super) fn load_rules(
     variant: Variant,
     rules: &Rules,
     place: &Namespace,

@@ -97,7 +97,7 @@ impl Load {
 }
 
 /// A node of the lab as kube-proxy knows it.
-pub(super) fn rules_node(number: u8) -> Result<rules::Node> {
+pub(in super::super) fn rules_node(number: u8) -> Result<rules::Node> {
     Ok(rules::Node {
         name: format!("node{number}"),
         address: addresses::node(number).v4,

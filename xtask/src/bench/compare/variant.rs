@@ -2,7 +2,7 @@
 
 /// One of the ways that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Variant {
+pub(in super::super) enum Variant {
     /// Nothing does, and nothing tracks connections: the limit.
     None,
     /// Rules as kube-proxy writes them in mode iptables.
@@ -19,7 +19,7 @@ pub(super) enum Variant {
 
 impl Variant {
     /// As reports call it.
-    pub(super) fn name(self) -> &'static str {
+    pub(in super::super) fn name(self) -> &'static str {
         match self {
             Self::None => "no proxy",
             Self::Iptables => "iptables",
@@ -31,7 +31,7 @@ impl Variant {
     }
 
     /// The agent's options; none for what is not the agent.
-    pub(super) fn options(self) -> Option<[&'static str; 4]> {
+    pub(in super::super) fn options(self) -> Option<[&'static str; 4]> {
         let [socket, xdp] = match self {
             Self::None | Self::Iptables | Self::Nftables => return None,
             Self::Tc => ["off", "never"],

@@ -21,8 +21,8 @@ use super::{
     markdown::{number, thousands},
 };
 
-const WIDTH: u32 = 860;
-const HEIGHT: u32 = 420;
+pub(in super::super) const WIDTH: u32 = 860;
+pub(in super::super) const HEIGHT: u32 = 420;
 /// The height of a bar with its space.
 const BAR: u32 = 24;
 /// What a plot of bars has above and below them.
@@ -285,7 +285,8 @@ fn log(services: u32) -> f64 {
     f64::from(services.max(1)).log10()
 }
 
-fn colour(number: usize) -> RGBColor {
+/// The colour of one of several.
+pub(in super::super) fn colour(number: usize) -> RGBColor {
     COLOURS[number % COLOURS.len()]
 }
 
@@ -304,7 +305,7 @@ fn number_of_services(place: f64) -> String {
 }
 
 /// The library's errors borrow what they are about.
-fn to_error(error: impl std::fmt::Display) -> anyhow::Error {
+pub(in super::super) fn to_error(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow::anyhow!("{error}")
 }
 

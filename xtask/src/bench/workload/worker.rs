@@ -3,14 +3,15 @@
 use std::{
     env,
     io::{BufRead as _, BufReader, Write as _},
-    net::SocketAddrV4,
+    net::{SocketAddr, SocketAddrV4},
     process::{Child, ChildStdin, ChildStdout, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use proxy_tests::lab::Namespace;
 
-use super::{Answer, Connected, READY, Request, WorkloadArgs};
+use super::{Answer, Attempt, Connected, READY, Request, WorkloadArgs};
 
 /// A process that does what it is told; killed on drop. It ends by itself when its stdin
 /// does, also when this process is killed.
@@ -78,6 +79,26 @@ impl Worker {
     ) -> Result<Connected> {
         match self.ask(Request::Connect { to, connections })? {
             Answer::Connected(connected) => Ok(connected),
+            other => bail!("{}: {other:?}", self.name),
+        }
+    }
+
+    /// Begins connections at a steady rate; what became of each.
+    pub(in super::super) fn connect_steadily(
+        &mut self,
+        to: SocketAddr,
+        rate: u32,
+        span: Duration,
+        patience: Duration,
+    ) -> Result<Vec<Attempt>> {
+        let request = Request::Steady {
+            to,
+            rate,
+            span,
+            patience,
+        };
+        match self.ask(request)? {
+            Answer::Attempts(attempts) => Ok(attempts),
             other => bail!("{}: {other:?}", self.name),
         }
     }
