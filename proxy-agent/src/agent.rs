@@ -4,6 +4,7 @@
 //! the model's changes into the plan, the plan into the maps. It does no I/O of
 //! its own but for the maps.
 
+mod audit;
 mod cluster_ips;
 mod device_addresses;
 mod node;
@@ -29,14 +30,11 @@ use crate::plan::{
     BackendId, Capacity, FrontendId, IncompatibleMaps, Plan, Planner, Retired, Write,
 };
 use crate::recorder::Event;
-use crate::status::{
-    AuditReport, CounterValue, DevicesReport, FamilyReport, MapUsage, Refusals, Report,
-};
+use crate::status::Refusals;
 
 use cluster_ips::ClusterIps;
 pub use node::HostRoutes;
 use node::NodeState;
-use operators::audit_report;
 use progress::Progress;
 use summary::Summary;
 
@@ -65,8 +63,6 @@ pub struct Agent<M> {
     waiting_since: Option<Instant>,
     /// A change that waits for longer is a sign of bad health.
     health_timeout: Duration,
-    /// Whether programs are attached that an agent has left.
-    goes_on: bool,
     /// When connections were last reset.
     last_reset: Option<Instant>,
 }
@@ -114,7 +110,6 @@ impl<M: Maps> Agent<M> {
             summary: Summary::default(),
             waiting_since: None,
             health_timeout: settings.health_timeout(),
-            goes_on: false,
             last_reset: None,
         }
     }
@@ -128,7 +123,7 @@ impl<M: Maps> Agent<M> {
 
     /// Says that programs are attached already, which an agent has left.
     pub fn go_on(&mut self) {
-        self.goes_on = true;
+        self.node.was_served = true;
     }
 
     /// Goes on from what the maps hold, where an agent has left them behind; before
@@ -346,60 +341,6 @@ impl<M: Maps> Agent<M> {
         self.summary.log(self.planner.programmed());
     }
 
-    /// Reads the maps back, and mends what somebody else has changed in them, but for what
-    /// is to be written anyway; what it has found.
-    pub fn audit(&mut self) -> AuditReport
-    where
-        M: Readable,
-    {
-        if !self.is_programmed {
-            return AuditReport::not_done("nothing is programmed yet");
-        }
-        if self.waiting_since.is_some() {
-            return AuditReport::not_done("changes are on their way");
-        }
-        let read = self.writer.maps_mut().read().and_then(|content| {
-            let filter = self.writer.maps_mut().reconcile_filter(&content)?;
-            Ok((content, filter))
-        });
-        let (content, filter) = match read {
-            Ok(read) => read,
-            Err(error) => {
-                let error = anyhow::Error::from(error);
-                warn!("cannot audit the maps: {error:#}");
-                return AuditReport::not_done(format!("{error:#}"));
-            }
-        };
-        if filter.set > 0 {
-            warn!(
-                bits = filter.set,
-                "bits were missing in the packet filter and were set again"
-            );
-        }
-        let mut repairs = self.planner.audit(&content);
-        repairs.extend(self.node.audit(&content));
-        repairs.extend(self.cluster_ips.audit(&content.cluster_ips));
-        repairs.retain(|write| !self.writer.is_pending(&write.element()));
-        if let Some(first) = repairs.first() {
-            warn!(
-                elements = repairs.len(),
-                ?first,
-                "map elements differed from what was written and were repaired (does another \
-                 program write to this agent's maps?)"
-            );
-        }
-        self.progress
-            .metrics()
-            .own
-            .reconciled_elements(repairs.len());
-        let report = audit_report(filter.set, &repairs);
-        for write in repairs {
-            self.writer.write(write);
-        }
-        self.finish_plan(Plan::default());
-        report
-    }
-
     /// Takes what was replaced so far and may be used again after a grace period;
     /// hand it to [`Self::reclaim`] then. What a pending write should have replaced is
     /// still in use.
@@ -444,48 +385,6 @@ impl<M: Maps> Agent<M> {
             info!(endpoints, "resetting TCP connections to removed endpoints");
         }
         endpoints > 0
-    }
-
-    /// How the agent is; `devices` and `counters` are known to others.
-    pub fn report(&self, devices: DevicesReport, counters: Vec<CounterValue>) -> Report {
-        // Both families are programmed in one pass.
-        let pending_since = self
-            .writer
-            .pending_since()
-            .into_iter()
-            .chain(self.waiting_since)
-            .min();
-        let families = Family::ALL.map(|family| FamilyReport {
-            family,
-            last_updated: self.last_updated,
-            pending_for: pending_since.map(|since| since.elapsed()),
-        });
-        Report {
-            families: families.to_vec(),
-            node_eligible: self.is_node_eligible(),
-            devices,
-            ports: self.planner.programmed(),
-            maps: self
-                .planner
-                .usage()
-                .map(|(map, used, capacity)| MapUsage {
-                    map,
-                    used,
-                    capacity,
-                })
-                .to_vec(),
-            counters,
-            ..Report::at_start(self.health_timeout)
-        }
-    }
-
-    /// Whether load balancers should use this node. Until its object is known they go on with
-    /// what an agent has left that still serves.
-    fn is_node_eligible(&self) -> bool {
-        match self.model.node() {
-            Some(node) => node.is_eligible,
-            None => self.goes_on && !self.model.is_node_listed(),
-        }
     }
 
     /// What is planned, and the maps that hold it, to be read together.

@@ -18,6 +18,8 @@ use crate::plan::{Content, Write};
 /// What of the node is in the maps, and what should be.
 #[derive(Debug)]
 pub(super) struct NodeState {
+    /// Whether programs were attached before, which an agent has left.
+    pub(super) was_served: bool,
     nat: Nat,
     source_ports: SourcePorts,
     devices: DeviceAddresses,
@@ -55,6 +57,7 @@ impl NodeState {
     pub(super) fn new(settings: &Settings) -> Self {
         let own = &settings.own;
         let mut state = Self {
+            was_served: false,
             nat: Nat {
                 ports: 0,
                 flags: 0,

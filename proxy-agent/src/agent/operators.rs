@@ -7,16 +7,58 @@ use std::time::SystemTime;
 use super::Agent;
 use crate::maps::Maps;
 use crate::model::desired::FrontendKind;
-use crate::model::object::{Protocol, TrafficPolicy};
+use crate::model::object::{Family, Protocol, TrafficPolicy};
 use crate::model::{OfferedEndpoint, OfferedFrontend};
-use crate::plan::{Write, service_name};
+use crate::plan::service_name;
 use crate::recorder::Event;
 use crate::status::{
-    AuditReport, DesiredEndpoint, DesiredFrontend, DesiredReport, Details, Difference, Refusal,
-    SocketPathReport,
+    CounterValue, DesiredEndpoint, DesiredFrontend, DesiredReport, Details, DevicesReport,
+    FamilyReport, MapUsage, Refusal, Report, SocketPathReport,
 };
 
 impl<M: Maps> Agent<M> {
+    /// How the agent is; `devices` and `counters` are known to others.
+    pub fn report(&self, devices: DevicesReport, counters: Vec<CounterValue>) -> Report {
+        // Both families are programmed in one pass.
+        let pending_since = self
+            .writer
+            .pending_since()
+            .into_iter()
+            .chain(self.waiting_since)
+            .min();
+        let families = Family::ALL.map(|family| FamilyReport {
+            family,
+            last_updated: self.last_updated,
+            pending_for: pending_since.map(|since| since.elapsed()),
+        });
+        Report {
+            families: families.to_vec(),
+            node_eligible: self.is_node_eligible(),
+            devices,
+            ports: self.planner.programmed(),
+            maps: self
+                .planner
+                .usage()
+                .map(|(map, used, capacity)| MapUsage {
+                    map,
+                    used,
+                    capacity,
+                })
+                .to_vec(),
+            counters,
+            ..Report::at_start(self.health_timeout)
+        }
+    }
+
+    /// Whether load balancers should use this node. Until its object is known they go on with
+    /// what an agent has left that still serves.
+    fn is_node_eligible(&self) -> bool {
+        match self.model.node() {
+            Some(node) => node.is_eligible,
+            None => self.node.was_served && !self.model.is_node_listed(),
+        }
+    }
+
     /// What operators want to know of it; the rest is known to others.
     pub fn details(&self) -> Details {
         let ports = || self.planner.ports();
@@ -78,31 +120,5 @@ fn desired_frontend(offered: &OfferedFrontend) -> DesiredFrontend {
         kind: kind.to_owned(),
         traffic_policy: policy.to_owned(),
         endpoints: offered.endpoints.iter().map(endpoint).collect(),
-    }
-}
-
-/// What was not as it should be: bits of the packet filter, and the elements of these writes.
-pub(super) fn audit_report(filter_bits: usize, repairs: &[Write]) -> AuditReport {
-    let bits = (filter_bits > 0).then(|| Difference {
-        element: format!("{filter_bits} bits of the packet filter"),
-        repair: "written".to_owned(),
-    });
-    let elements = repairs.iter().map(|write| Difference {
-        element: write.element().to_string(),
-        repair: if write.is_removal() {
-            "removed"
-        } else {
-            "written"
-        }
-        .to_owned(),
-    });
-    AuditReport {
-        not_done: None,
-        count: repairs.len() + usize::from(bits.is_some()),
-        differences: bits
-            .into_iter()
-            .chain(elements)
-            .take(AuditReport::TOLD)
-            .collect(),
     }
 }

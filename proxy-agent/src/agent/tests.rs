@@ -4,6 +4,7 @@ use super::*;
 use crate::maps::FakeMaps;
 use crate::model::object::ServiceCidr;
 use crate::recorder::Regarding;
+use crate::status::DevicesReport;
 
 #[test]
 fn a_change_waits_until_it_is_programmed_and_may_wait_for_twice_the_sync_period() {
