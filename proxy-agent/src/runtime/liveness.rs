@@ -10,9 +10,9 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::agent::Agent;
-use crate::config::Unanswered;
 use crate::maps::{KernelMaps, MapError, now};
 use crate::model::desired::PortName;
+use crate::model::object::Unanswered;
 use crate::plan::{Moment, Observed, Planner, PortSets, Step, Suspects};
 
 /// How often the data path is asked whether a connection was not answered.
@@ -59,14 +59,16 @@ impl LivenessWatch {
         self.interval.tick().await;
     }
 
-    /// Looks at them, where there is news.
+    /// Looks at them, where there is news. `mode` is for Services that do not say themselves.
     pub(super) fn review(&mut self, agent: &mut Agent<KernelMaps>, mode: Unanswered) {
         let instant = Instant::now();
         // Before that it is not known whose the backends are that an agent has left.
         if !agent.is_programmed() || instant < self.rests_until {
             return;
         }
-        let retried = counted(agent.maps(), mode);
+        let (planner, maps) = agent.plan_and_maps();
+        let avoids = mode == Unanswered::Avoid || planner.has_avoiding();
+        let retried = counted(maps, avoids);
         let (Ok(tick), true) = (now(), self.has_news(retried)) else {
             return;
         };
@@ -95,7 +97,7 @@ impl LivenessWatch {
             let family = port.name.family;
             let observed = observe(port, planner, maps);
             there.extend(observed.iter().map(|it| (family, it.index)));
-            let steps = match mode {
+            let steps = match port.unanswered.unwrap_or(mode) {
                 Unanswered::Avoid => self.suspects.review(family, &observed, now),
                 Unanswered::Off | Unanswered::Retry => self.suspects.release(family, &observed),
             };
@@ -163,10 +165,11 @@ fn take(agent: &mut Agent<KernelMaps>, it: &Found) {
 }
 
 /// Connections that were not answered. Where nothing is avoided for them the system call is saved.
-fn counted(maps: &KernelMaps, mode: Unanswered) -> Option<u64> {
-    match mode {
-        Unanswered::Avoid => maps.counter(Counter::ConnectionRetried).ok(),
-        Unanswered::Off | Unanswered::Retry => Some(0),
+fn counted(maps: &KernelMaps, avoids: bool) -> Option<u64> {
+    if avoids {
+        maps.counter(Counter::ConnectionRetried).ok()
+    } else {
+        Some(0)
     }
 }
 

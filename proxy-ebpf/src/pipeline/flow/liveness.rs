@@ -1,8 +1,23 @@
 //! Notes whether endpoints answer new connections of TCP. An endpoint is a backend's index and the
 //! generation that the connection knows.
 
-use crate::layout::{Address, Counter, Liveness};
+use crate::layout::{Address, Counter, Liveness, backend_flags, settings_flags};
 use crate::pipeline::tables::Tables;
+use crate::verifier::{all_ones_if_zero, choose};
+
+/// Whether connections that the backend at an index does not answer are noted, and go to another
+/// one: the Service says so, or the settings where it does not.
+#[inline(always)]
+pub(crate) fn is_retried<A: Address, T: Tables<A>>(tables: &T, backend: u32) -> bool {
+    const _: () = assert!(backend_flags::RETRIED as u32 == settings_flags::RETRY_UNANSWERED);
+    let of_all = tables.settings().map_or(0, |settings| settings.flags);
+    let own = tables
+        .backend(backend)
+        .map_or(0, |backend| u32::from(backend.flags));
+    // Without a branch, which the kernel's verifier would follow to the end.
+    let says_none = all_ones_if_zero(own & u32::from(backend_flags::SAYS_UNANSWERED));
+    choose(says_none, of_all, own) & settings_flags::RETRY_UNANSWERED != 0
+}
 
 /// Notes that the SYN of a connection was not answered.
 #[inline(always)]

@@ -1,5 +1,6 @@
 //! Endpoints that do not answer any more, and the API does not know: new connections go to others.
 
+mod annotation;
 mod kinds;
 mod restart;
 mod sockets;
