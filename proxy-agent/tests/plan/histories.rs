@@ -66,18 +66,20 @@ fn service_shapes() -> impl Strategy<Value = ServiceShape> {
         prop::collection::vec(0..3u8, 0..3),
         prop::option::of(prop::sample::select(vec!["off", "retry", "avoid"])),
     )
-        .prop_map(|(cluster_ip, node_port, flags, source_ranges, unanswered)| {
-            let [external_local, affinity, load_balancer] = flags;
-            ServiceShape {
-                cluster_ip,
-                node_port,
-                external_local,
-                affinity,
-                load_balancer,
-                source_ranges,
-                unanswered,
-            }
-        })
+        .prop_map(
+            |(cluster_ip, node_port, flags, source_ranges, unanswered)| {
+                let [external_local, affinity, load_balancer] = flags;
+                ServiceShape {
+                    cluster_ip,
+                    node_port,
+                    external_local,
+                    affinity,
+                    load_balancer,
+                    source_ranges,
+                    unanswered,
+                }
+            },
+        )
 }
 
 fn endpoint_shapes() -> impl Strategy<Value = EndpointShape> {

@@ -106,11 +106,7 @@ impl Beside {
 }
 
 /// The endpoints of a frontend's Service port, with those of these flags that they have.
-fn flags<A: Address>(
-    memory: &Memory<A>,
-    value: &Frontend,
-    mask: u16,
-) -> BTreeSet<(Endpoint, u16)> {
+fn flags<A: Address>(memory: &Memory<A>, value: &Frontend, mask: u16) -> BTreeSet<(Endpoint, u16)> {
     let backends = memory.backends.values();
     backends
         .filter(|backend| backend.service == value.service)

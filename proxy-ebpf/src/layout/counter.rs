@@ -76,6 +76,8 @@ pub enum Counter {
     EndpointTried = 24,
     /// Events for who listens that `TRACE_EVENTS` had no room for.
     EventsLost = 25,
+    /// Connections of TCP that the endpoint has refused by a reset, in the place of an answer.
+    ConnectionRefused = 26,
 }
 
 /// Elements of `COUNTERS`.
@@ -84,7 +86,7 @@ pub const COUNTERS: u32 = Counter::ALL.len() as u32;
 
 impl Counter {
     /// Every counter with its name, in order of its index.
-    pub const ALL: [(Self, &'static str); 26] = [
+    pub const ALL: [(Self, &'static str); 27] = [
         (Self::FlowsCreated, "flows_created"),
         (Self::FlowTableFull, "flow_table_full"),
         (Self::PortsExhausted, "ports_exhausted"),
@@ -111,6 +113,7 @@ impl Counter {
         (Self::ConnectionRetried, "connection_retried"),
         (Self::EndpointTried, "endpoint_tried"),
         (Self::EventsLost, "events_lost"),
+        (Self::ConnectionRefused, "connection_refused"),
     ];
 
     /// Its name.
@@ -149,7 +152,8 @@ impl Counter {
             | Self::ClaimConflict
             | Self::ConnectionRetried
             | Self::EndpointTried
-            | Self::EventsLost => false,
+            | Self::EventsLost
+            | Self::ConnectionRefused => false,
         }
     }
 }

@@ -311,3 +311,29 @@ fn what_is_not_answered_is_counted_until_there_is_an_answer() {
         }
     }
 }
+
+#[test]
+fn a_connection_that_is_refused_counts_once() {
+    for scene in Scene::all() {
+        let refused = || scene.world.counter_of(Counter::ConnectionRefused);
+        let syn = scene.syn();
+        let wire = scene.world.ends(scene.hook, &syn);
+        let back = scene.back(&syn, wire);
+        let answer = |flags, numbers| segment((wire.1, wire.0), flags, numbers);
+        // It does not know the SYN.
+        scene.world.send(back, &answer(RST | ACK, [0, 0]));
+        assert_eq!(refused(), 0);
+        for _ in 0..2 {
+            let came = scene.world.ends(back, &answer(RST | ACK, [0, 1]));
+            assert_eq!(came, (syn.destination, syn.source));
+            assert_eq!(refused(), 1);
+        }
+        // One that was accepted ends by a reset.
+        let syn = scene.syn();
+        let wire = scene.world.open(scene.hook, &syn);
+        let reset = segment((wire.1, wire.0), RST, [1, 1]);
+        let came = scene.world.ends(scene.back(&syn, wire), &reset);
+        assert_eq!(came, (syn.destination, syn.source));
+        assert_eq!(refused(), 1);
+    }
+}

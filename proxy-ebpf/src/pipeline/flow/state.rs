@@ -4,7 +4,7 @@ use super::connection::{Connection, STATEFUL, Segment};
 use super::liveness::note_answer;
 use super::record::{NO_BACKEND, reply_key, share_flags};
 use crate::flow_table::Record;
-use crate::layout::{Edge, KeyParts, flow_flags};
+use crate::layout::{Counter, Edge, KeyParts, flow_flags};
 use crate::pipeline::packet::headers::tcp_flags;
 use crate::pipeline::packet::{Headers, IpVersion};
 use crate::pipeline::tables::Tables;
@@ -131,6 +131,9 @@ pub(crate) fn update_from_endpoint<A: IpVersion, T: Tables<A>>(
         next = answered(after.flags);
         if flags & (flow_flags::TCP | flow_flags::SEEN_REPLY) == flow_flags::TCP {
             note_answer(tables, (reply.backend, reply.generation), now);
+            if headers.tcp_flags & tcp_flags::RST != 0 {
+                tables.count(Counter::ConnectionRefused);
+            }
         }
     }
     if next != flags {

@@ -89,7 +89,10 @@ impl Scene {
         }
         ensure!(metric(&self.world, SUSPECTS)? == 0);
         let log = self.world.agents[0].log().split_off(mark);
-        ensure!(!log.iter().any(|it| it.contains("does not answer")), "{log:?}");
+        ensure!(
+            !log.iter().any(|it| it.contains("does not answer")),
+            "{log:?}"
+        );
         Ok(())
     }
 
