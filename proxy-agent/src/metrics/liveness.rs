@@ -9,6 +9,7 @@ use super::register;
 pub(super) struct LivenessMetrics {
     pub(super) connections_retried: IntCounter,
     pub(super) connections_refused: IntCounter,
+    pub(super) flows_unreachable: IntCounter,
     pub(super) endpoint_trials: IntCounter,
     pub(super) suspect_endpoints: IntGauge,
 }
@@ -29,6 +30,11 @@ impl LivenessMetrics {
                 "proxy_agent_connections_refused_total",
                 "Connections that the endpoint refused by a reset, without those that were \
                      translated at their sockets",
+            ),
+            flows_unreachable: counter(
+                "proxy_agent_flows_unreachable_total",
+                "Flows of UDP without an answer of which an ICMP error said that the endpoint's \
+                     host or network is unreachable",
             ),
             endpoint_trials: counter(
                 "proxy_agent_endpoint_trials_total",

@@ -103,10 +103,11 @@ pub(crate) fn update_from_endpoint<A: IpVersion, T: Tables<A>>(
     now: u32,
 ) -> bool {
     let flags = reply.flags();
-    let is_due = reply.last_seen() != now;
+    let is_first = flags & flow_flags::SEEN_REPLY == 0;
+    let is_due = is_first || reply.last_seen() != now;
     let is_stateful = has_connections(flags) && is_stateful(headers, flags);
     if !is_due && !is_stateful {
-        if flags & (flow_flags::SEEN_REPLY | flow_flags::UNANSWERED_SYN) != flow_flags::SEEN_REPLY {
+        if flags & flow_flags::UNANSWERED_SYN != 0 {
             reply.set_flags(answered(flags));
         }
         return true;
@@ -129,11 +130,11 @@ pub(crate) fn update_from_endpoint<A: IpVersion, T: Tables<A>>(
         };
         store(reply, &before, &after);
         next = answered(after.flags);
-        if flags & (flow_flags::TCP | flow_flags::SEEN_REPLY) == flow_flags::TCP {
-            note_answer(tables, (reply.backend, reply.generation), now);
-            if headers.tcp_flags & tcp_flags::RST != 0 {
-                tables.count(Counter::ConnectionRefused);
-            }
+    }
+    if is_first && flags & flow_flags::SCTP == 0 {
+        note_answer(tables, (reply.backend, reply.generation), now);
+        if headers.tcp_flags & tcp_flags::RST != 0 {
+            tables.count(Counter::ConnectionRefused);
         }
     }
     if next != flags {
