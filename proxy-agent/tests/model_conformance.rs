@@ -73,6 +73,11 @@ fn forwarding() {
 }
 
 #[test]
+fn unanswered() {
+    run_text(include_str!("model/cases/unanswered.txt"), 5);
+}
+
+#[test]
 fn readiness_by_policy_and_family() {
     let cases = model::generated::readiness();
     assert!(cases.len() >= 150, "only {} cases", cases.len());

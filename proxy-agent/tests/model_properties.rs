@@ -98,6 +98,7 @@ prop_compose! {
             affinity,
             algorithm: None,
             forwarding: None,
+            unanswered: None,
             source_ranges: Vec::new(),
             health_check_node_port: None,
         }

@@ -25,5 +25,7 @@ mod names;
 mod objects;
 #[path = "plan/resets.rs"]
 mod resets;
+#[path = "plan/unanswered.rs"]
+mod unanswered;
 #[path = "plan/view.rs"]
 mod view;

@@ -10,9 +10,9 @@ use tracing::warn;
 
 use super::device_addresses::DeviceAddresses;
 use super::source_ports::SourcePorts;
-use crate::config::{Settings, Unanswered};
+use crate::config::Settings;
 use crate::model::NodeAddresses;
-use crate::model::object::Family;
+use crate::model::object::{Family, Unanswered};
 use crate::plan::{Content, Write};
 
 /// What of the node is in the maps, and what should be.

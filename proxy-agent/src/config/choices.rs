@@ -28,18 +28,6 @@ choice! {
 }
 
 choice! {
-    /// What becomes of new TCP connections whose endpoint does not answer.
-    pub enum Unanswered {
-        /// They try the same endpoint until they time out, as with kube-proxy.
-        Off = "off",
-        /// A SYN that is sent again goes to another endpoint.
-        Retry = "retry",
-        /// The same, and new connections go to other endpoints, until this one answers.
-        Avoid = "avoid",
-    }
-}
-
-choice! {
     /// Whose sockets are served.
     pub enum SocketPathMode {
         /// Everybody's: a Service's address is translated once, when a process connects.

@@ -11,7 +11,7 @@ mod port_range;
 
 use std::path::PathBuf;
 
-pub use choices::{AttachMode, SocketPathMode, Unanswered, XdpChoice};
+pub use choices::{AttachMode, SocketPathMode, XdpChoice};
 pub use file::{ConfigFiles, FileError};
 pub use kube_proxy::{
     LogLevel, LogSettings, MapSizes, OptionName, Override, ProxyAgentSettings, Setting, Settings,

@@ -8,6 +8,8 @@ use super::register;
 #[derive(Clone, Debug)]
 pub(super) struct LivenessMetrics {
     pub(super) connections_retried: IntCounter,
+    pub(super) connections_refused: IntCounter,
+    pub(super) flows_unreachable: IntCounter,
     pub(super) endpoint_trials: IntCounter,
     pub(super) suspect_endpoints: IntGauge,
 }
@@ -23,6 +25,16 @@ impl LivenessMetrics {
             connections_retried: counter(
                 "proxy_agent_connections_retried_total",
                 "SYNs that were sent again because the endpoint did not answer, to another one",
+            ),
+            connections_refused: counter(
+                "proxy_agent_connections_refused_total",
+                "Connections that the endpoint refused by a reset, without those that were \
+                     translated at their sockets",
+            ),
+            flows_unreachable: counter(
+                "proxy_agent_flows_unreachable_total",
+                "Flows of UDP without an answer of which an ICMP error said that the endpoint's \
+                     host or network is unreachable",
             ),
             endpoint_trials: counter(
                 "proxy_agent_endpoint_trials_total",

@@ -221,6 +221,8 @@ impl ProxyMetrics {
             Counter::Malformed => reason(&self.passed_unmodified),
             Counter::ClaimConflict => set_counter(&self.claim_conflicts, value),
             Counter::ConnectionRetried => set_counter(&self.liveness.connections_retried, value),
+            Counter::ConnectionRefused => set_counter(&self.liveness.connections_refused, value),
+            Counter::FlowUnreachable => set_counter(&self.liveness.flows_unreachable, value),
             Counter::EndpointTried => set_counter(&self.liveness.endpoint_trials, value),
             Counter::EventsLost => set_counter(&self.trace_events_lost, value),
             Counter::RecordsEvicted => set_counter(&self.records_evicted, value),

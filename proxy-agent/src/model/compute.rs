@@ -51,6 +51,7 @@ impl Model {
                         algorithm,
                         weights: sets.weights,
                         forwarding,
+                        unanswered: service.unanswered,
                         source_ranges: source_ranges.clone(),
                     },
                 ));

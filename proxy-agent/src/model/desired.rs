@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use std::sync::Arc;
 
-use super::object::{Algorithm, Family, Forwarding, ObjectName, Protocol, TrafficPolicy};
+use super::object::{
+    Algorithm, Family, Forwarding, ObjectName, Protocol, TrafficPolicy, Unanswered,
+};
 
 /// One port of a Service in one IP family: the unit in which the data path is
 /// programmed.
@@ -58,6 +60,9 @@ pub struct DesiredPort {
     pub weights: Vec<Weight>,
     /// How connections from outside reach endpoints of other nodes.
     pub forwarding: Forwarding,
+    /// What becomes of connections whose endpoint does not answer; where its Service does not say,
+    /// what the configuration says.
+    pub unanswered: Option<Unanswered>,
     /// Who may use its load balancer addresses, of its family; sorted. Everybody where
     /// there is none.
     pub source_ranges: Option<Arc<[IpNet]>>,

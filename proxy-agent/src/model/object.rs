@@ -141,6 +141,18 @@ choice! {
     }
 }
 
+choice! {
+    /// What becomes of new TCP connections whose endpoint does not answer.
+    pub enum Unanswered {
+        /// They try the same endpoint until they time out, as with kube-proxy.
+        Off = "off",
+        /// A SYN that is sent again goes to another endpoint.
+        Retry = "retry",
+        /// The same, and new connections go to other endpoints, until this one answers.
+        Avoid = "avoid",
+    }
+}
+
 /// `spec.type`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ServiceType {
@@ -184,6 +196,8 @@ pub struct Service {
     pub algorithm: Option<String>,
     /// The annotation `proxy-agent/forwarding`, as written.
     pub forwarding: Option<String>,
+    /// The annotation `proxy-agent/unanswered`, as written.
+    pub unanswered: Option<String>,
     /// `spec.loadBalancerSourceRanges`, as written.
     pub source_ranges: Vec<String>,
     /// `spec.healthCheckNodePort`

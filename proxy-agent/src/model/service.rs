@@ -13,6 +13,7 @@ use super::intern::Interner;
 use super::limits;
 use super::object::{
     Algorithm, Family, Forwarding, Protocol, Service, ServicePort, ServiceType, TrafficPolicy,
+    Unanswered,
 };
 use super::parse::parse_ip;
 use super::source_ranges::SourceRanges;
@@ -39,6 +40,8 @@ pub(super) struct ServedService {
     algorithm: Option<Algorithm>,
     /// The same.
     forwarding: Option<Forwarding>,
+    /// The same.
+    pub(super) unanswered: Option<Unanswered>,
     /// Whether anything is reached from outside.
     has_external_frontend: bool,
     /// Who may use its load balancer addresses.
@@ -75,6 +78,7 @@ impl ServedService {
         let source_ranges = SourceRanges::new(service, addresses.of_balancer(), &mut warnings);
         let algorithm = algorithm(service, &mut warnings);
         let forwarding = forwarding(service, &mut warnings);
+        let unanswered = unanswered(service, &mut warnings);
         warnings.sort_unstable();
         warnings.dedup();
         let served = Self {
@@ -93,6 +97,7 @@ impl ServedService {
             affinity: service.affinity,
             algorithm,
             forwarding,
+            unanswered,
             has_external_frontend: service.kind != ServiceType::ClusterIp
                 || !service.external_ips.is_empty(),
             source_ranges,
@@ -406,6 +411,17 @@ fn forwarding(service: &Service, warnings: &mut Vec<WarningReason>) -> Option<Fo
     if known.is_none() {
         let text = text.to_owned();
         warnings.push(WarningReason::UnknownForwarding { text });
+    }
+    known
+}
+
+/// What the annotation has become of connections whose endpoint does not answer.
+fn unanswered(service: &Service, warnings: &mut Vec<WarningReason>) -> Option<Unanswered> {
+    let text = service.unanswered.as_deref()?;
+    let known = Unanswered::of_name(text);
+    if known.is_none() {
+        let text = text.to_owned();
+        warnings.push(WarningReason::UnknownUnanswered { text });
     }
     known
 }

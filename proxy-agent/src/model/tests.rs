@@ -37,6 +37,7 @@ fn service(name: &str, address: &str) -> Change {
         affinity: None,
         algorithm: None,
         forwarding: None,
+        unanswered: None,
         source_ranges: Vec::new(),
         health_check_node_port: None,
     })

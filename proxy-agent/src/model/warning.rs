@@ -106,6 +106,12 @@ pub enum WarningReason {
         /// The text.
         text: String,
     },
+    /// A choice for unanswered connections that there is none of; the configured one is used.
+    #[error("the choice {text:?} for unanswered connections is neither off, retry nor avoid")]
+    UnknownUnanswered {
+        /// The text.
+        text: String,
+    },
     /// An external IP outside of the ranges that the configuration allows.
     #[error("the external IP {address} is in no range that the configuration allows")]
     ExternalIpNotAllowed {
@@ -167,6 +173,7 @@ impl WarningReason {
             Self::UnknownAlgorithm { .. } => "UnknownAlgorithm",
             Self::NotAWeight { .. } => "NotAWeight",
             Self::UnknownForwarding { .. } => "UnknownForwarding",
+            Self::UnknownUnanswered { .. } => "UnknownUnanswered",
             Self::ExternalIpNotAllowed { .. } => "ExternalIpNotAllowed",
             Self::ExternalIpIsClusterIp { .. } => "ExternalIpIsClusterIp",
             Self::ExternalIpIsNodeAddress { .. } => "ExternalIpIsNodeAddress",

@@ -179,7 +179,7 @@ impl Planner {
                 let id = FrontendId::of(&name, frontend);
                 self.owners.insert(id, Arc::clone(&name));
             }
-            self.ports.insert(name, port);
+            self.insert_port(name, port);
         }
     }
 
@@ -300,6 +300,9 @@ impl<'a> Adoption<'a> {
             cluster: main.cluster.len,
             algorithm: algorithm_of(frontends),
             forwarding: forwarding_of(frontends),
+            unanswered: backends
+                .first()
+                .and_then(|(_, entry)| flags::unanswered_of(entry.flags)),
             internal_policy: policy_of(frontends, 0),
             external_policy: policy_of(frontends, frontend_flags::EXTERNAL),
             affinity_seconds: main.affinity_seconds,

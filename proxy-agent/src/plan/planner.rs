@@ -21,7 +21,7 @@ use super::slots;
 use super::span::SlotAllocator;
 use super::write::{BackendEntry, BackendId, FrontendId, Write};
 use crate::model::desired::{DesiredPort, Endpoint, PortName};
-use crate::model::object::{Algorithm, Family, ObjectName};
+use crate::model::object::{Algorithm, Family, ObjectName, Unanswered};
 
 /// How much the maps hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Capacity {
 pub struct Planner {
     pub(super) capacity: Capacity,
     pub(super) ports: HashMap<Arc<PortName>, Programmed>,
+    /// How many of these say themselves that endpoints are avoided which do not answer.
+    pub(super) avoiding: usize,
     /// Which port a frontend in the kernel belongs to.
     pub(super) owners: HashMap<FrontendId, Arc<PortName>>,
     pub(super) frontends: [u32; 2],
@@ -72,6 +74,8 @@ pub struct PortSets<'a> {
     pub backends: &'a [(Endpoint, u32)],
     /// Backend indices of the cluster set and of the local set, or tables of them.
     pub sets: [&'a [u32]; 2],
+    /// What its Service says of connections whose endpoint does not answer.
+    pub unanswered: Option<Unanswered>,
 }
 
 impl Planner {
@@ -80,6 +84,7 @@ impl Planner {
         Self {
             capacity,
             ports: HashMap::new(),
+            avoiding: 0,
             owners: HashMap::new(),
             frontends: [0; 2],
             source_ranges: [0; 2],
@@ -126,8 +131,14 @@ impl Planner {
                 name,
                 backends: &port.backends,
                 sets: [cluster, local],
+                unanswered: port.unanswered,
             }
         })
+    }
+
+    /// Whether a Service says itself that endpoints are avoided which do not answer.
+    pub fn has_avoiding(&self) -> bool {
+        self.avoiding > 0
     }
 
     /// The generation of a backend.
@@ -298,6 +309,17 @@ impl Planner {
         Err((FullMap::Tables, needs))
     }
 
+    pub(super) fn insert_port(&mut self, name: Arc<PortName>, port: Programmed) {
+        self.avoiding += usize::from(port.avoids());
+        self.ports.insert(name, port);
+    }
+
+    fn take_port(&mut self, name: &PortName) -> Option<(Arc<PortName>, Programmed)> {
+        let (name, port) = self.ports.remove_entry(name)?;
+        self.avoiding -= usize::from(port.avoids());
+        Some((name, port))
+    }
+
     /// Plans a state for which there is room; on an error nothing has changed.
     fn set_with(
         &mut self,
@@ -315,7 +337,7 @@ impl Planner {
             self.slots.free(block);
             return Err(FullMap::Frontends);
         };
-        let (name, old) = match self.ports.remove_entry(name) {
+        let (name, old) = match self.take_port(name) {
             Some((name, old)) => (name, Some(old)),
             None => (Arc::new(name.clone()), None),
         };
@@ -355,6 +377,7 @@ impl Planner {
             cluster,
             algorithm,
             forwarding: desired.forwarding,
+            unanswered: desired.unanswered,
             internal_policy: desired.internal_policy,
             external_policy: desired.external_policy,
             affinity_seconds: desired.affinity.unwrap_or(0),
@@ -366,7 +389,7 @@ impl Planner {
         let ranges_before = old.as_ref().map_or(&[][..], Programmed::ranges);
         self.change_source_ranges(family, service, ranges_before, programmed.ranges(), draft);
         self.switch_frontends(&name, &programmed, old.as_ref(), draft);
-        self.ports.insert(name, programmed);
+        self.insert_port(name, programmed);
         Ok(())
     }
 
@@ -482,7 +505,7 @@ impl Planner {
     }
 
     fn remove(&mut self, name: &PortName, draft: &mut PlanBuilder<'_>) {
-        let Some((name, old)) = self.ports.remove_entry(name) else {
+        let Some((name, old)) = self.take_port(name) else {
             return;
         };
         for frontend in &old.frontends {

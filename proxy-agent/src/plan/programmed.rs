@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use proxy_ebpf::layout::{self, Span, frontend_flags};
 
 use crate::model::desired::{Endpoint, Frontend, FrontendKind};
-use crate::model::object::{Algorithm, Forwarding, TrafficPolicy};
+use crate::model::object::{Algorithm, Forwarding, TrafficPolicy, Unanswered};
 
 /// A port as it is in the kernel.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Programmed {
     pub(super) cluster: u32,
     pub(super) algorithm: Algorithm,
     pub(super) forwarding: Forwarding,
+    /// What its Service says of connections whose endpoint does not answer.
+    pub(super) unanswered: Option<Unanswered>,
     pub(super) internal_policy: TrafficPolicy,
     pub(super) external_policy: TrafficPolicy,
     pub(super) affinity_seconds: u32,
@@ -48,6 +50,11 @@ impl Programmed {
             Algorithm::Maglev => self.block.len,
             Algorithm::Random => 0,
         }
+    }
+
+    /// Whether its Service says itself that endpoints are avoided which do not answer.
+    pub(super) fn avoids(&self) -> bool {
+        self.unanswered == Some(Unanswered::Avoid)
     }
 
     /// The value of its frontends of one kind.

@@ -10,9 +10,9 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::agent::Agent;
-use crate::config::Unanswered;
 use crate::maps::{KernelMaps, MapError, now};
 use crate::model::desired::PortName;
+use crate::model::object::Unanswered;
 use crate::plan::{Moment, Observed, Planner, PortSets, Step, Suspects};
 
 /// How often the data path is asked whether a connection was not answered.
@@ -25,8 +25,8 @@ const PART: u32 = 20;
 pub(super) struct LivenessWatch {
     interval: Interval,
     suspects: Suspects,
-    /// Connections that were not answered, as they were counted last.
-    retried: Option<u64>,
+    /// Connections and flows that were not answered, as they were counted last.
+    unanswered: Option<u64>,
     /// Looks so far.
     round: u32,
     /// Not before this time are all endpoints looked at again.
@@ -48,7 +48,7 @@ impl LivenessWatch {
         Self {
             interval,
             suspects: Suspects::default(),
-            retried: None,
+            unanswered: None,
             round: 0,
             rests_until: Instant::now(),
         }
@@ -59,18 +59,20 @@ impl LivenessWatch {
         self.interval.tick().await;
     }
 
-    /// Looks at them, where there is news.
+    /// Looks at them, where there is news. `mode` is for Services that do not say themselves.
     pub(super) fn review(&mut self, agent: &mut Agent<KernelMaps>, mode: Unanswered) {
         let instant = Instant::now();
         // Before that it is not known whose the backends are that an agent has left.
         if !agent.is_programmed() || instant < self.rests_until {
             return;
         }
-        let retried = counted(agent.maps(), mode);
-        let (Ok(tick), true) = (now(), self.has_news(retried)) else {
+        let (planner, maps) = agent.plan_and_maps();
+        let avoids = mode == Unanswered::Avoid || planner.has_avoiding();
+        let unanswered = counted(maps, avoids);
+        let (Ok(tick), true) = (now(), self.has_news(unanswered)) else {
             return;
         };
-        self.retried = retried;
+        self.unanswered = unanswered;
         self.round = self.round.wrapping_add(1);
         let found = self.look(agent, mode, Moment { instant, tick });
         for it in found {
@@ -81,9 +83,9 @@ impl LivenessWatch {
     }
 
     /// Whether a look may find something: the first one what an agent before has left avoided,
-    /// others only after a retry, or while an endpoint is suspect.
-    fn has_news(&self, retried: Option<u64>) -> bool {
-        self.retried.is_none() || retried != self.retried || !self.suspects.is_empty()
+    /// others only after one was unanswered, or while an endpoint is suspect.
+    fn has_news(&self, unanswered: Option<u64>) -> bool {
+        self.unanswered.is_none() || unanswered != self.unanswered || !self.suspects.is_empty()
     }
 
     fn look(&mut self, agent: &mut Agent<KernelMaps>, mode: Unanswered, now: Moment) -> Vec<Found> {
@@ -95,7 +97,7 @@ impl LivenessWatch {
             let family = port.name.family;
             let observed = observe(port, planner, maps);
             there.extend(observed.iter().map(|it| (family, it.index)));
-            let steps = match mode {
+            let steps = match port.unanswered.unwrap_or(mode) {
                 Unanswered::Avoid => self.suspects.review(family, &observed, now),
                 Unanswered::Off | Unanswered::Retry => self.suspects.release(family, &observed),
             };
@@ -162,12 +164,15 @@ fn take(agent: &mut Agent<KernelMaps>, it: &Found) {
     }
 }
 
-/// Connections that were not answered. Where nothing is avoided for them the system call is saved.
-fn counted(maps: &KernelMaps, mode: Unanswered) -> Option<u64> {
-    match mode {
-        Unanswered::Avoid => maps.counter(Counter::ConnectionRetried).ok(),
-        Unanswered::Off | Unanswered::Retry => Some(0),
+/// Connections and flows that were not answered. Where nothing is avoided for them the system calls
+/// are saved.
+fn counted(maps: &KernelMaps, avoids: bool) -> Option<u64> {
+    const COUNTERS: [Counter; 2] = [Counter::ConnectionRetried, Counter::FlowUnreachable];
+    if !avoids {
+        return Some(0);
     }
+    let values = COUNTERS.map(|counter| maps.counter(counter).ok());
+    values.into_iter().sum()
 }
 
 /// A write that failed is made again at the next look.
@@ -189,7 +194,7 @@ mod tests {
             "an agent before may have left some avoided"
         );
 
-        watch.retried = Some(7);
+        watch.unanswered = Some(7);
         assert!(!watch.has_news(Some(7)));
         assert!(watch.has_news(Some(8)));
     }

@@ -31,6 +31,10 @@ pub const WEIGHT: &str = "proxy-agent/weight";
 /// other nodes.
 pub const FORWARDING: &str = "proxy-agent/forwarding";
 
+/// The annotation of a Service that says what becomes of connections whose endpoint does not
+/// answer.
+pub const UNANSWERED: &str = "proxy-agent/unanswered";
+
 /// The taint by which the cluster autoscaler marks a Node that it will delete.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 /// The API server's default of `clientIP.timeoutSeconds`: three hours.
@@ -47,7 +51,6 @@ pub fn service(object: core::Service) -> Option<Service> {
     let affinity = affinity(&spec);
     let annotations = object.metadata.annotations.as_ref();
     let annotation = |name| annotations.and_then(|all| all.get(name)).cloned();
-    let (algorithm, forwarding) = (annotation(ALGORITHM), annotation(FORWARDING));
     Some(Service {
         name,
         created,
@@ -85,8 +88,9 @@ pub fn service(object: core::Service) -> Option<Service> {
         internal_policy: policy(spec.internal_traffic_policy.as_deref()),
         external_policy: policy(spec.external_traffic_policy.as_deref()),
         affinity,
-        algorithm,
-        forwarding,
+        algorithm: annotation(ALGORITHM),
+        forwarding: annotation(FORWARDING),
+        unanswered: annotation(UNANSWERED),
         source_ranges: spec.load_balancer_source_ranges.unwrap_or_default(),
         health_check_node_port: spec
             .health_check_node_port

@@ -267,5 +267,8 @@ fn line(name: &PortName, port: &DesiredPort) -> String {
     if port.forwarding != Forwarding::Snat {
         let _ = write!(line, " {}", port.forwarding.name());
     }
+    if let Some(unanswered) = port.unanswered {
+        let _ = write!(line, " unanswered={}", unanswered.name());
+    }
     line
 }

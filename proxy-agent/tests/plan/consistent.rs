@@ -68,6 +68,7 @@ impl Node {
             algorithm,
             weights: weights.iter().filter_map(|it| Weight::new(*it)).collect(),
             forwarding: self.forwarding,
+            unanswered: None,
             source_ranges: None,
         };
         let name = PortName {

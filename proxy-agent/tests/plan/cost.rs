@@ -94,7 +94,7 @@ fn an_object_that_is_reported_anew_costs_nothing() {
 
 /// Bytes of the heap for a Service with one port, and for an endpoint of it, with what the
 /// tables that hold them have to spare. Who makes them more says why.
-const BYTES: [(&str, i64); 2] = [("Service", 1176), ("endpoint", 60)];
+const BYTES: [(&str, i64); 2] = [("Service", 1190), ("endpoint", 60)];
 
 /// Bytes that an agent has on the heap that serves so many Services.
 fn heap_of(services: u16, endpoints: u32) -> i64 {

@@ -44,6 +44,7 @@ fn desired(cluster_ip: u8, endpoints: u8) -> DesiredPort {
         algorithm: Algorithm::Random,
         weights: Vec::new(),
         forwarding: Forwarding::Snat,
+        unanswered: None,
         source_ranges: None,
     }
 }

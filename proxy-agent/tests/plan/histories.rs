@@ -46,6 +46,7 @@ pub(crate) struct ServiceShape {
     affinity: bool,
     load_balancer: bool,
     source_ranges: Vec<u8>,
+    unanswered: Option<&'static str>,
 }
 
 /// What of an endpoint varies.
@@ -63,18 +64,22 @@ fn service_shapes() -> impl Strategy<Value = ServiceShape> {
         prop::option::of(0..2u8),
         any::<[bool; 3]>(),
         prop::collection::vec(0..3u8, 0..3),
+        prop::option::of(prop::sample::select(vec!["off", "retry", "avoid"])),
     )
-        .prop_map(|(cluster_ip, node_port, flags, source_ranges)| {
-            let [external_local, affinity, load_balancer] = flags;
-            ServiceShape {
-                cluster_ip,
-                node_port,
-                external_local,
-                affinity,
-                load_balancer,
-                source_ranges,
-            }
-        })
+        .prop_map(
+            |(cluster_ip, node_port, flags, source_ranges, unanswered)| {
+                let [external_local, affinity, load_balancer] = flags;
+                ServiceShape {
+                    cluster_ip,
+                    node_port,
+                    external_local,
+                    affinity,
+                    load_balancer,
+                    source_ranges,
+                    unanswered,
+                }
+            },
+        )
 }
 
 fn endpoint_shapes() -> impl Strategy<Value = EndpointShape> {
@@ -143,6 +148,7 @@ fn service(at: usize, shape: &ServiceShape) -> Change {
         affinity: shape.affinity.then_some(60),
         algorithm: None,
         forwarding: None,
+        unanswered: shape.unanswered.map(ToOwned::to_owned),
         source_ranges: shape
             .source_ranges
             .iter()

@@ -44,6 +44,7 @@ pub(crate) fn service(name: &ObjectName, at: u16, node_port: Option<i32>) -> Cha
         affinity: None,
         algorithm: None,
         forwarding: None,
+        unanswered: None,
         source_ranges: Vec::new(),
         health_check_node_port: None,
     })

@@ -63,6 +63,7 @@ fn desired(number: u8, endpoints: &[u8]) -> DesiredPort {
         affinity: None,
         algorithm: Algorithm::Random,
         forwarding: Forwarding::Snat,
+        unanswered: None,
         weights: Vec::new(),
         source_ranges: None,
     }

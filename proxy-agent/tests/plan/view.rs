@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use proxy_agent::maps::{FakeMaps, MapError, Maps, Readable};
 use proxy_agent::plan::{Content, Write, WrittenElement};
 use proxy_ebpf::host::Memory;
-use proxy_ebpf::layout::{
-    Address, Backend, Frontend, FrontendKey, Span, backend_flags, frontend_flags,
+use proxy_ebpf::layout::backend_flags::{
+    AVOIDABLE, IN_CLUSTER_SET, IN_LOCAL_SET, LOCAL, RETRIED, SAYS_UNANSWERED,
 };
+use proxy_ebpf::layout::{Address, Backend, Frontend, FrontendKey, Span, frontend_flags};
 
 /// An endpoint: address words, port, and whether it is local.
 pub(crate) type Endpoint = (Vec<u32>, u16, bool);
@@ -55,6 +56,8 @@ pub(crate) struct Beside {
     /// Of each frontend with affinity, each living endpoint with the sets that it says
     /// it is in.
     members: BTreeMap<Key, BTreeSet<(Endpoint, u16)>>,
+    /// Of each frontend, each living endpoint with what it says of connections that are not answered.
+    unanswered: BTreeMap<Key, BTreeSet<(Endpoint, u16)>>,
     /// The ranges of sources that each restricted frontend lets in.
     ranges: BTreeMap<Key, BTreeSet<(u32, Vec<u32>)>>,
     /// How many ranges there are in all, so that none is left behind.
@@ -74,8 +77,11 @@ impl Beside {
         self.all_ranges += memory.source_ranges.len();
         for (key, value) in &memory.frontends {
             if value.affinity_seconds != 0 {
-                self.members.insert(key_of(key), members(memory, value));
+                let members = flags(memory, value, IN_CLUSTER_SET | IN_LOCAL_SET);
+                self.members.insert(key_of(key), members);
             }
+            let unanswered = flags(memory, value, SAYS_UNANSWERED | RETRIED | AVOIDABLE);
+            self.unanswered.insert(key_of(key), unanswered);
             if value.flags & frontend_flags::SOURCE_RANGES != 0 {
                 let own = memory.source_ranges.iter();
                 let own = own.filter(|(_, range)| range.service == value.service);
@@ -92,19 +98,19 @@ impl Beside {
                 return false;
             };
             members.iter().all(|(endpoint, sets)| {
-                (sets & backend_flags::IN_CLUSTER_SET != 0) == served.cluster.contains(endpoint)
-                    && (sets & backend_flags::IN_LOCAL_SET != 0) == served.local.contains(endpoint)
+                (sets & IN_CLUSTER_SET != 0) == served.cluster.contains(endpoint)
+                    && (sets & IN_LOCAL_SET != 0) == served.local.contains(endpoint)
             })
         })
     }
 }
 
-fn members<A: Address>(memory: &Memory<A>, value: &Frontend) -> BTreeSet<(Endpoint, u16)> {
-    let both = backend_flags::IN_CLUSTER_SET | backend_flags::IN_LOCAL_SET;
+/// The endpoints of a frontend's Service port, with those of these flags that they have.
+fn flags<A: Address>(memory: &Memory<A>, value: &Frontend, mask: u16) -> BTreeSet<(Endpoint, u16)> {
     let backends = memory.backends.values();
     backends
         .filter(|backend| backend.service == value.service)
-        .filter_map(|backend| Some((endpoint(backend)?, backend.flags & both)))
+        .filter_map(|backend| Some((endpoint(backend)?, backend.flags & mask)))
         .collect()
 }
 
@@ -165,7 +171,7 @@ fn endpoint<A: Address>(backend: &Backend<A>) -> Option<Endpoint> {
         (
             backend.address.words().to_vec(),
             backend.port.number(),
-            backend.flags & backend_flags::LOCAL != 0,
+            backend.flags & LOCAL != 0,
         )
     })
 }

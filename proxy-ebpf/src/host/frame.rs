@@ -20,6 +20,11 @@ impl<const MAX_EXTENSION_HEADERS: usize> Packet for Frame<MAX_EXTENSION_HEADERS>
         1
     }
 
+    /// In memory none goes on by its link header.
+    fn is_for_host(&self) -> bool {
+        true
+    }
+
     #[expect(unsafe_code, reason = "reads any value from checked bytes")]
     fn read<T: Bytes>(&self, offset: usize) -> Option<T> {
         let end = offset.checked_add(size_of::<T>())?;

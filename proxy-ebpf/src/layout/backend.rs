@@ -55,4 +55,12 @@ pub mod backend_flags {
     pub const IN_CLUSTER_SET: u16 = 1 << 1;
     /// Is in its Service port's local set. Kept for those with affinity only.
     pub const IN_LOCAL_SET: u16 = 1 << 2;
+    /// Its Service says what becomes of connections that are not answered, in the place of
+    /// [`RETRY_UNANSWERED`](crate::layout::settings_flags::RETRY_UNANSWERED): they go on as they
+    /// are, but for the next bits.
+    pub const SAYS_UNANSWERED: u16 = 1 << 3;
+    /// Together with [`SAYS_UNANSWERED`]: a SYN that is sent again goes to another endpoint.
+    pub const RETRIED: u16 = 1 << 4;
+    /// Together with [`RETRIED`]: new connections may avoid the endpoint. Asked by agents only.
+    pub const AVOIDABLE: u16 = 1 << 5;
 }

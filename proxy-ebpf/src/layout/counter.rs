@@ -76,6 +76,11 @@ pub enum Counter {
     EndpointTried = 24,
     /// Events for who listens that `TRACE_EVENTS` had no room for.
     EventsLost = 25,
+    /// Connections of TCP that the endpoint has refused by a reset, in the place of an answer.
+    ConnectionRefused = 26,
+    /// Flows of UDP without an answer of which an ICMP error says that no way leads to the
+    /// endpoint's host or network.
+    FlowUnreachable = 27,
 }
 
 /// Elements of `COUNTERS`.
@@ -84,7 +89,7 @@ pub const COUNTERS: u32 = Counter::ALL.len() as u32;
 
 impl Counter {
     /// Every counter with its name, in order of its index.
-    pub const ALL: [(Self, &'static str); 26] = [
+    pub const ALL: [(Self, &'static str); 28] = [
         (Self::FlowsCreated, "flows_created"),
         (Self::FlowTableFull, "flow_table_full"),
         (Self::PortsExhausted, "ports_exhausted"),
@@ -111,6 +116,8 @@ impl Counter {
         (Self::ConnectionRetried, "connection_retried"),
         (Self::EndpointTried, "endpoint_tried"),
         (Self::EventsLost, "events_lost"),
+        (Self::ConnectionRefused, "connection_refused"),
+        (Self::FlowUnreachable, "flow_unreachable"),
     ];
 
     /// Its name.
@@ -149,7 +156,9 @@ impl Counter {
             | Self::ClaimConflict
             | Self::ConnectionRetried
             | Self::EndpointTried
-            | Self::EventsLost => false,
+            | Self::EventsLost
+            | Self::ConnectionRefused
+            | Self::FlowUnreachable => false,
         }
     }
 }

@@ -357,7 +357,8 @@ pub mod flow_flags {
     /// A flow of SCTP.
     pub const SCTP: u32 = 1 << 17;
     /// Together with [`CLOSED`], in the client's record: the endpoint has not answered the SYN,
-    /// and the next one is to go to another endpoint.
+    /// and the next one is to go to another endpoint. In the record of the replies of a flow of UDP: it
+    /// was noted that nobody can reach the endpoint.
     pub const UNANSWERED: u32 = 1 << 18;
 
     /// The flag of an IP protocol number; none of UDP.

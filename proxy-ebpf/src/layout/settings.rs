@@ -108,7 +108,8 @@ pub mod settings_flags {
     /// This host routes by source addresses: replies leave by the route of the frontend's address,
     /// and not of the endpoint's.
     pub const ROUTES_BY_SOURCE: u32 = 1 << 3;
-    /// A SYN that is sent again because the endpoint has not answered goes to another one.
+    /// A SYN that is sent again because the endpoint has not answered goes to another one, where the
+    /// Service does not say otherwise.
     pub const RETRY_UNANSWERED: u32 = 1 << 4;
 }
 

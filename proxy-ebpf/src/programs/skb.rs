@@ -171,9 +171,7 @@ impl<const MAX_EXTENSION_HEADERS: usize> Skb<MAX_EXTENSION_HEADERS> {
     /// Whether the frame is for this host: to the device's address, or to that of its bridge.
     #[inline(always)]
     pub(crate) fn is_for_this_host(&self) -> bool {
-        const PACKET_HOST: u32 = 0;
-        // SAFETY: a field of the context.
-        if unsafe { (*self.raw).pkt_type } == PACKET_HOST {
+        if self.is_for_host() {
             return true;
         }
         self.read::<LinkAddress>(0)
@@ -332,6 +330,13 @@ impl<const MAX_EXTENSION_HEADERS: usize> Packet for Skb<MAX_EXTENSION_HEADERS> {
     fn device(&self) -> u32 {
         // SAFETY: a field of the context.
         unsafe { (*self.raw).ifindex }
+    }
+
+    #[inline(always)]
+    fn is_for_host(&self) -> bool {
+        const PACKET_HOST: u32 = 0;
+        // SAFETY: a field of the context.
+        unsafe { (*self.raw).pkt_type == PACKET_HOST }
     }
 
     #[inline(always)]

@@ -61,6 +61,12 @@ impl Packet for XdpBuff {
         unsafe { (*self.raw).ingress_ifindex }
     }
 
+    /// The hook has passed all others before.
+    #[inline(always)]
+    fn is_for_host(&self) -> bool {
+        true
+    }
+
     #[inline(always)]
     fn read<T: Bytes>(&self, offset: usize) -> Option<T> {
         // SAFETY: the verifier proves the bounds from the check in `at`. The targets of

@@ -8,6 +8,7 @@ use proxy_tests::packets::{Frontend, Protocol, Scenario};
 
 use super::caller::{Caller, Outcome};
 use super::world::{World, at};
+use crate::layout::backend_flags::{RETRIED, SAYS_UNANSWERED};
 use crate::layout::{Counter, Liveness, liveness_state};
 use crate::pipeline::{Client, Handshake, Watch};
 
@@ -156,5 +157,23 @@ fn without_the_setting_nothing_is_told() {
         assert_eq!(scene.tell(&socket, Handshake::Begins), Watch::Nothing);
         scene.leave_unanswered(1);
         assert_eq!(scene.liveness(), Liveness::default());
+    }
+}
+
+#[test]
+fn a_service_may_say_otherwise_than_the_setting() {
+    for mut scene in Scene::all() {
+        scene.world.say_unanswered(SAYS_UNANSWERED);
+        let socket = scene.translated();
+        assert_eq!(scene.tell(&socket, Handshake::Begins), Watch::Nothing);
+        scene.leave_unanswered(1);
+        assert_eq!(scene.liveness(), Liveness::default());
+
+        scene.world.v4.settings.flags = 0;
+        scene.world.v6.settings.flags = 0;
+        scene.world.say_unanswered(SAYS_UNANSWERED | RETRIED);
+        assert_eq!(scene.tell(&socket, Handshake::Begins), Watch::Timeouts);
+        scene.leave_unanswered(1);
+        assert_eq!(scene.liveness().unanswered, 1);
     }
 }

@@ -43,6 +43,7 @@ mod traced;
 mod traffic;
 mod two_ways;
 mod unanswered;
+mod unreachable;
 mod untouched;
 mod world;
 mod xdp;

@@ -8,7 +8,7 @@ use proxy_tests::lab::Family;
 use proxy_tests::packets::{Frontend, Hook, Packet, Protocol, Scenario, tcp_flags};
 
 use super::world::{World, at, segment};
-use crate::layout::backend_flags::{IN_CLUSTER_SET, IN_LOCAL_SET};
+use crate::layout::backend_flags::{IN_CLUSTER_SET, IN_LOCAL_SET, RETRIED, SAYS_UNANSWERED};
 use crate::layout::{Counter, liveness_state};
 
 use tcp_flags::{ACK, RST, SYN};
@@ -143,6 +143,31 @@ fn without_the_setting_or_another_endpoint_it_is_the_same_again() {
         let syn = off.syn();
         let wire = off.world.ends(off.hook, &syn);
         assert_eq!(off.world.ends(off.hook, &syn), wire);
+    }
+}
+
+#[test]
+fn a_service_may_say_otherwise_than_the_setting() {
+    for mut scene in Scene::all() {
+        scene.world.say_unanswered(SAYS_UNANSWERED);
+        let syn = scene.syn();
+        let wire = scene.world.ends(scene.hook, &syn);
+        assert_eq!(scene.world.ends(scene.hook, &syn), wire);
+        assert_eq!(scene.world.counter_of(Counter::ConnectionRetried), 0);
+        let index = scene.index(wire.1);
+        assert_eq!(scene.world.liveness(scene.family, index).unanswered, 0);
+
+        scene.world.v4.settings.flags = 0;
+        scene.world.v6.settings.flags = 0;
+        scene.world.say_unanswered(SAYS_UNANSWERED | RETRIED);
+        assert_ne!(scene.world.ends(scene.hook, &syn).1, wire.1);
+        assert_eq!(scene.world.liveness(scene.family, index).unanswered, 1);
+
+        // These bits alone say nothing.
+        scene.world.say_unanswered(RETRIED);
+        let syn = scene.syn();
+        let wire = scene.world.ends(scene.hook, &syn);
+        assert_eq!(scene.world.ends(scene.hook, &syn), wire);
     }
 }
 
@@ -284,5 +309,31 @@ fn what_is_not_answered_is_counted_until_there_is_an_answer() {
             assert_eq!((now.unanswered, now.state), (0, liveness_state::USED));
             assert_eq!(now.answered_at, scene.world.shared.now.get());
         }
+    }
+}
+
+#[test]
+fn a_connection_that_is_refused_counts_once() {
+    for scene in Scene::all() {
+        let refused = || scene.world.counter_of(Counter::ConnectionRefused);
+        let syn = scene.syn();
+        let wire = scene.world.ends(scene.hook, &syn);
+        let back = scene.back(&syn, wire);
+        let answer = |flags, numbers| segment((wire.1, wire.0), flags, numbers);
+        // It does not know the SYN.
+        scene.world.send(back, &answer(RST | ACK, [0, 0]));
+        assert_eq!(refused(), 0);
+        for _ in 0..2 {
+            let came = scene.world.ends(back, &answer(RST | ACK, [0, 1]));
+            assert_eq!(came, (syn.destination, syn.source));
+            assert_eq!(refused(), 1);
+        }
+        // One that was accepted ends by a reset.
+        let syn = scene.syn();
+        let wire = scene.world.open(scene.hook, &syn);
+        let reset = segment((wire.1, wire.0), RST, [1, 1]);
+        let came = scene.world.ends(scene.back(&syn, wire), &reset);
+        assert_eq!(came, (syn.destination, syn.source));
+        assert_eq!(refused(), 1);
     }
 }

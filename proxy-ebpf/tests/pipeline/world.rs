@@ -190,6 +190,18 @@ impl World {
         self.v6.settings.flags |= settings_flags::RETRY_UNANSWERED;
     }
 
+    /// Says of all endpoints what their Service says of connections that they do not answer, by bits
+    /// of [`backend_flags`].
+    pub(super) fn say_unanswered(&mut self, flags: u16) {
+        let all = backend_flags::SAYS_UNANSWERED | backend_flags::RETRIED;
+        for backend in self.v4.backends.values_mut() {
+            backend.flags = backend.flags & !all | flags;
+        }
+        for backend in self.v6.backends.values_mut() {
+            backend.flags = backend.flags & !all | flags;
+        }
+    }
+
     /// Whether the endpoint of an index answers, as the programs see it.
     pub(super) fn liveness(&self, family: Family, index: u32) -> Liveness {
         match family {

@@ -50,7 +50,7 @@ fn calls_of(world: &World, change: impl FnOnce() -> Result<()>) -> Result<Vec<St
 
 #[test]
 fn one_changed_endpoint_costs_one_call_of_bpf() -> Result<()> {
-    // Where endpoints are avoided, a counter is read ten times a second.
+    // Where endpoints are avoided, counters are read ten times a second.
     let world = World::with_arguments(PodNetwork::Bridge, &["--unanswered=retry"])?;
     let write =
         |endpoint| world.after_programming(|| world.manifests.write("one", &service(endpoint)));

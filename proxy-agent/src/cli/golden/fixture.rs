@@ -40,6 +40,7 @@ fn service(name: ObjectName, port: ServicePort, cluster_ip: &str) -> Service {
         affinity: None,
         algorithm: None,
         forwarding: None,
+        unanswered: None,
         source_ranges: Vec::new(),
         health_check_node_port: None,
     }

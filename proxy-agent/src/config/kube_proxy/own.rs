@@ -11,8 +11,8 @@ use super::form::{
     Elements, ElementsOrNone, OneOf, Path, PathOrNone, Period, Ports, Ranges, Switch,
 };
 use super::row::{hot, restart, settings_table};
-use crate::config::{AttachMode, DEFAULT_BPFFS, PortRange, SocketPathMode, Unanswered, XdpChoice};
-use crate::model::object::{Algorithm, Forwarding};
+use crate::config::{AttachMode, DEFAULT_BPFFS, PortRange, SocketPathMode, XdpChoice};
+use crate::model::object::{Algorithm, Forwarding, Unanswered};
 
 /// Reading all maps takes some milliseconds in a large cluster.
 const AUDIT_PERIOD: Period = Period(
@@ -112,7 +112,7 @@ settings_table! {
             restart("resetGoneEndpoints", "which endpoints are gone is known from the start on");
 
         /// What becomes of new TCP connections whose endpoint does not answer, because its node has
-        /// died, for example.
+        /// died, for example, where a Service has no annotation `proxy-agent/unanswered`.
         ///
         /// The API server learns of that after 40 s and more.
         unanswered: Unanswered = Unanswered::Avoid, OneOf,

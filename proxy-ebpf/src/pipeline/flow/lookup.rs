@@ -1,7 +1,7 @@
 //! Finds the flow record of a packet, checks that it is still valid, and refreshes it.
 
 use super::capabilities::{HookCapabilities, can_handle};
-use super::liveness::note_unanswered;
+use super::liveness::{is_retried, note_unanswered};
 use super::record::{NO_BACKEND, Translation, client_key, reply_key};
 use super::state::{
     Standing, continues_on_syn, is_current, is_stateful, mark_reset, update_from_client,
@@ -195,12 +195,11 @@ fn is_syn_again<A: IpVersion, T: Tables<A>>(
 ) -> bool {
     const ANSWERED: u32 = flow_flags::SEEN_REPLY | flow_flags::RESET;
     let flags = flow.flags();
-    let retries = tables.settings().map_or(0, |settings| settings.flags);
     if headers.protocol != protocol::TCP
         || !headers.is_syn()
         || flags & flow_flags::DSR != 0
         || notes & new_flow_notes::TUNNELLED != 0
-        || retries & settings_flags::RETRY_UNANSWERED == 0
+        || !is_retried(tables, flow.backend)
     {
         return false;
     }

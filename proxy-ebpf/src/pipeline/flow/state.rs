@@ -4,7 +4,7 @@ use super::connection::{Connection, STATEFUL, Segment};
 use super::liveness::note_answer;
 use super::record::{NO_BACKEND, reply_key, share_flags};
 use crate::flow_table::Record;
-use crate::layout::{Edge, KeyParts, flow_flags};
+use crate::layout::{Counter, Edge, KeyParts, flow_flags};
 use crate::pipeline::packet::headers::tcp_flags;
 use crate::pipeline::packet::{Headers, IpVersion};
 use crate::pipeline::tables::Tables;
@@ -103,10 +103,11 @@ pub(crate) fn update_from_endpoint<A: IpVersion, T: Tables<A>>(
     now: u32,
 ) -> bool {
     let flags = reply.flags();
-    let is_due = reply.last_seen() != now;
+    let is_first = flags & flow_flags::SEEN_REPLY == 0;
+    let is_due = is_first || reply.last_seen() != now;
     let is_stateful = has_connections(flags) && is_stateful(headers, flags);
     if !is_due && !is_stateful {
-        if flags & (flow_flags::SEEN_REPLY | flow_flags::UNANSWERED_SYN) != flow_flags::SEEN_REPLY {
+        if flags & flow_flags::UNANSWERED_SYN != 0 {
             reply.set_flags(answered(flags));
         }
         return true;
@@ -129,8 +130,11 @@ pub(crate) fn update_from_endpoint<A: IpVersion, T: Tables<A>>(
         };
         store(reply, &before, &after);
         next = answered(after.flags);
-        if flags & (flow_flags::TCP | flow_flags::SEEN_REPLY) == flow_flags::TCP {
-            note_answer(tables, (reply.backend, reply.generation), now);
+    }
+    if is_first && flags & flow_flags::SCTP == 0 {
+        note_answer(tables, (reply.backend, reply.generation), now);
+        if headers.tcp_flags & tcp_flags::RST != 0 {
+            tables.count(Counter::ConnectionRefused);
         }
     }
     if next != flags {

@@ -2,10 +2,8 @@
 //! endpoints answer. The packet path sees the same of the flows that it translates.
 
 use super::socket::{SockAddr, SocketTables};
-use crate::layout::{
-    Address, FilterBits, Retry, SocketCookie, SocketKey, SocketRecord, Tuple, settings_flags,
-};
-use crate::pipeline::flow::liveness::{is_in_doubt, note_answer, note_unanswered};
+use crate::layout::{Address, FilterBits, Retry, SocketCookie, SocketKey, SocketRecord, Tuple};
+use crate::pipeline::flow::liveness::{is_in_doubt, is_retried, note_answer, note_unanswered};
 use crate::pipeline::flow::retry::is_reopened;
 
 /// What happens in the handshake of a TCP socket that connects.
@@ -116,11 +114,8 @@ fn translated<A: Address, T: SocketTables<A>>(
     if !tables.filter_matches(FilterBits::of_source(&peer.address, peer.port)) {
         return None;
     }
-    let flags = tables.settings()?.flags;
-    if flags & settings_flags::RETRY_UNANSWERED == 0 {
-        return None;
-    }
     tables
         .socket(&SocketKey::connected(cookie))
         .filter(|record| record.is_connected_to(&peer.address, peer.port))
+        .filter(|record| is_retried(tables, record.backend))
 }

@@ -4,9 +4,11 @@
 //! is translated back, and the error sent to that sender. The reversed tuple of the quote is
 //! the key of the flow record, for both directions and at both hooks.
 
+use crate::flow_table::Record;
 use crate::layout::{Counter, Edge, KeyParts, Port, Stage, Tuple, flow_flags, protocol};
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::apply::is_ttl_exceeded;
+use crate::pipeline::flow::liveness::note_unreachable;
 use crate::pipeline::flow::lookup::is_expired;
 use crate::pipeline::packet::checksum::{TCP_CHECKSUM, UDP_CHECKSUM};
 use crate::pipeline::packet::headers::is_same;
@@ -17,7 +19,7 @@ use crate::pipeline::packet::{Delta, Headers, IpVersion, Packet};
 use crate::pipeline::tables::Tables;
 use crate::pipeline::verdict::Verdict;
 
-impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
+impl<'t, A: IpVersion, P: Packet, T: Tables<A>> Context<'t, A, P, T> {
     /// Translates an ICMP error about a packet of a translated flow that came in; one about a
     /// tunnel has a stage, and any other ICMP packet passes.
     #[inline(always)]
@@ -32,6 +34,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
                 self.pass_or(Verdict::Refuse(Counter::NoSuchPort))
             };
         };
+        related.note(self.tables);
         let flags = related.flags;
         if is_ttl_exceeded(&headers, self.tables, flags) {
             return Verdict::Drop(Counter::Unroutable);
@@ -56,6 +59,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         let Some(related) = self.find_related(&headers, Edge::Egress) else {
             return self.leave(&headers.tuple.destination);
         };
+        related.note(self.tables);
         if rewrite_related(self.packet, &headers, &related).is_none() {
             self.tables.count(Counter::RewriteFailed);
             return Verdict::Drop(Counter::RewriteFailed);
@@ -66,8 +70,8 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     /// What an ICMP packet becomes that is seen at `edge`. `None` if it is no error, or about
     /// no flow of ours. It does not keep the flow alive: anybody can send one.
     #[inline(always)]
-    fn find_related(&self, headers: &Headers<A>, edge: Edge) -> Option<Related<A>> {
-        let [kind, _code]: [u8; 2] = self.packet.read(headers.transport)?;
+    fn find_related(&self, headers: &Headers<A>, edge: Edge) -> Option<Related<'t, A>> {
+        let message @ [kind, _code]: [u8; 2] = self.packet.read(headers.transport)?;
         if !A::is_error(kind) {
             return None;
         }
@@ -82,9 +86,8 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             return None;
         }
         let reply = quote.tuple.reversed();
-        let flow = self
-            .tables
-            .find(&KeyParts::of(&reply, quote.protocol, edge))?;
+        let tables = self.tables;
+        let flow = tables.find(&KeyParts::of(&reply, quote.protocol, edge))?;
         let flags = flow.flags();
         let is_forward = flags & flow_flags::REPLY == 0;
         let is_untranslated = flags & (flow_flags::PLAIN | flow_flags::NETFILTER) != 0;
@@ -111,6 +114,8 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
                 destination_port: flow.tuple.destination_port,
             },
             flags,
+            message,
+            flow,
         })
     }
 
@@ -127,7 +132,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
 }
 
 /// An error about a packet of a translated flow, and what it becomes.
-struct Related<A> {
+struct Related<'t, A> {
     quote: Quote<A>,
     /// What the quoted packet was before it was translated.
     quoted: Tuple<A>,
@@ -135,11 +140,29 @@ struct Related<A> {
     tuple: Tuple<A>,
     /// Bits of [`flow_flags`].
     flags: u32,
+    /// Type and code of the error.
+    message: [u8; 2],
+    /// The record of what answers the quoted packet.
+    flow: Record<'t, A>,
+}
+
+impl<A: IpVersion> Related<'_, A> {
+    /// Notes what it says of an endpoint.
+    #[inline(always)]
+    fn note<T: Tables<A>>(&self, tables: &T) {
+        if A::is_unreachable(self.message) {
+            note_unreachable(tables, &self.flow);
+        }
+    }
 }
 
 /// Writes what the error becomes into the packet.
 #[inline(always)]
-fn rewrite_related<A, P>(packet: &mut P, headers: &Headers<A>, related: &Related<A>) -> Option<()>
+fn rewrite_related<A, P>(
+    packet: &mut P,
+    headers: &Headers<A>,
+    related: &Related<'_, A>,
+) -> Option<()>
 where
     A: IpVersion,
     P: Packet,

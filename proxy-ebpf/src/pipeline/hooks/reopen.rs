@@ -77,6 +77,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     #[inline(always)]
     fn goes_by_link(&self, endpoint: u32) -> bool {
         self.client != Client::Host
+            && !self.packet.is_for_host()
             && self
                 .tables
                 .backend(endpoint)

@@ -119,6 +119,13 @@ impl IpVersion for V4 {
     }
 
     #[inline(always)]
+    fn is_unreachable(message: [u8; 2]) -> bool {
+        // Network and host: unreachable (RFC 792), unknown, unreachable for the type of service
+        // (RFC 1122, section 3.2.2.1). That it is forbidden says nothing of the endpoint.
+        matches!(message, [3, 0 | 1 | 6 | 7 | 11 | 12])
+    }
+
+    #[inline(always)]
     fn next_hop_mtu([kind, value]: [u32; 2]) -> Option<u16> {
         // RFC 1191, section 4.
         const FRAGMENTATION_NEEDED: [u8; 2] = [3, 4];

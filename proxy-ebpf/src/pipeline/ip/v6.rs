@@ -126,6 +126,12 @@ impl IpVersion for V6 {
     }
 
     #[inline(always)]
+    fn is_unreachable(message: [u8; 2]) -> bool {
+        // No route to the destination, address unreachable (RFC 4443, section 3.1).
+        matches!(message, [1, 0 | 3])
+    }
+
+    #[inline(always)]
     fn next_hop_mtu([kind, value]: [u32; 2]) -> Option<u16> {
         // RFC 4443, section 3.2.
         const PACKET_TOO_BIG: u8 = 2;

@@ -29,6 +29,10 @@ pub trait Packet {
     /// Index of the device at which it is.
     fn device(&self) -> u32;
 
+    /// Whether its link header, if it has one, is addressed to the device at which it is, so that it
+    /// goes up to this host's stack.
+    fn is_for_host(&self) -> bool;
+
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0

@@ -45,6 +45,10 @@ pub trait IpVersion: Address {
     /// Whether a message of this type is an error, which quotes a packet.
     fn is_error(kind: u8) -> bool;
 
+    /// Whether an error of this type and code says that no way leads to the destination's host or
+    /// network.
+    fn is_unreachable(message: [u8; 2]) -> bool;
+
     /// The length that an error with this ICMP header says a packet may have, if it says that
     /// one was too long.
     fn next_hop_mtu(control: [u32; 2]) -> Option<u16>;

@@ -97,6 +97,8 @@ fn a_server_that_is_stopped_is_no_suspect() -> Result<()> {
     servers[2].signal(libc::SIGCONT)
 }
 
+const REFUSED: &str = "proxy_agent_connections_refused_total";
+
 const REJECT: &str = "add table inet dark\n\
     add chain inet dark in { type filter hook input priority 0; }\n\
     add rule inet dark in tcp dport 7777 reject with tcp reset\n";
@@ -108,9 +110,14 @@ fn a_reset_is_an_answer() -> Result<()> {
     let is_refused = |it: &Outcome| it.by.contains("ConnectionRefused");
     for (from, is_inside) in places(&world) {
         connect(&world, from, is_inside, 30)?;
+        let before = metric(&world, REFUSED)?;
         pod.nft(REJECT)?;
         let outcomes = attempt(&world, from, is_inside, 60, "who")?;
-        ensure!(outcomes.iter().any(is_refused), "{outcomes:?}");
+        let refused = outcomes.iter().filter(|it| is_refused(it)).count();
+        ensure!(refused > 0, "{outcomes:?}");
+        // Those of sockets do not count by themselves.
+        let counted = metric(&world, REFUSED)? - before;
+        ensure!(counted == if is_inside { 0 } else { refused }, "{counted}");
         ensure!(sent_again(&outcomes) == 0, "{outcomes:?}");
         ensure!(metric(&world, SUSPECTS)? == 0, "it answers");
         pod.nft("delete table inet dark\n")?;

@@ -1,5 +1,7 @@
 //! Endpoints that do not answer any more, and the API does not know: new connections go to others.
 
+mod annotation;
+mod datagrams;
 mod kinds;
 mod restart;
 mod sockets;

@@ -1,9 +1,10 @@
 //! The same of connections that are translated at their sockets.
 
 use anyhow::{Result, ensure};
-use proxy_tests::lab::{Family, mirror};
+use proxy_tests::lab::{Family, PodNetwork, mirror};
 
 use super::{SUSPECTS, are_left_alone, connect, darken, metric, sent_again, world};
+use crate::world::World;
 
 const FLOWS: &str = "proxy_agent_flows_created_total";
 
@@ -64,5 +65,30 @@ fn sockets_for_ipv6_with_an_ipv4_peer_count_as_well() -> Result<()> {
             connect(&world, from, true, 20)?;
         }
     }
+    Ok(())
+}
+
+/// By a bridge the SYN is addressed to the Pod that is dark, and reaches no other.
+#[test]
+fn pods_that_are_routed_are_retried_from_an_endpoint_of_their_node() -> Result<()> {
+    let arguments = ["--socket-path", "on", "--unanswered", "retry"];
+    let world = World::with_arguments(PodNetwork::Routed, &arguments)?;
+    world.after_programming(|| mirror::add(&world.manifests))?;
+    world.scale(mirror::NAME, &[(1, 1), (1, 2), (2, 1)])?;
+    let _servers = mirror::start([(1, 1), (1, 2), (2, 1)].map(|(n, p)| world.cluster.pod(n, p)))?;
+    let pod = &world.cluster.pod(1, 3).namespace;
+    let flows = metric(&world, FLOWS)?;
+    ensure!(sent_again(&connect(&world, pod, true, 30)?) == 0);
+    ensure!(metric(&world, FLOWS)? == flows, "packets are translated");
+
+    let dark = &world.cluster.pod(1, 1).namespace;
+    dark.nft(&darken("eth0"))?;
+    let outcomes = connect(&world, pod, true, 60)?;
+    ensure!(sent_again(&outcomes) > 0, "{outcomes:?}");
+    for by in ["pod-1-2", "pod-2-1"] {
+        let mut again = outcomes.iter().filter(|it| it.again > 0);
+        ensure!(again.any(|it| it.by == by), "{by}: {outcomes:?}");
+    }
+    ensure!(outcomes.iter().all(|it| it.by != "pod-1-1"), "{outcomes:?}");
     Ok(())
 }
