@@ -93,7 +93,8 @@ pub(super) fn run(args: &ExplainArgs) -> ExitCode {
         );
         let mut maps = PinnedMaps::open(&args.maps.bpffs)?;
         let state = State::read(&mut maps)?;
-        let explanation = explain(question, &state, || maps.memory())?;
+        let mut copies = maps.memory()?;
+        let explanation = explain(question, &state, &mut copies, |it| maps.refresh(it))?;
         match args.output.output {
             Format::Json => {
                 serde_json::to_writer_pretty(&mut *out, &explanation)?;
