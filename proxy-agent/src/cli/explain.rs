@@ -6,15 +6,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
 use super::list::Format;
 use super::output::{self, MapsArgs, OutputArgs};
 use super::rows::duration;
 use super::table::{Column, Table};
+use crate::attach::OutputDevices;
 use crate::inspect::State;
-use crate::inspect::explain::{Explanation, Question, explain, meaning};
+use crate::inspect::explain::{Explanation, Question, explain, know_routes, meaning};
 use crate::maps::PinnedMaps;
 use crate::model::object::{Family, Protocol};
 
@@ -94,6 +95,8 @@ pub(super) fn run(args: &ExplainArgs) -> ExitCode {
         let mut maps = PinnedMaps::open(&args.maps.bpffs)?;
         let state = State::read(&mut maps)?;
         let mut copies = maps.memory()?;
+        let devices = OutputDevices::open().context("cannot ask for routes")?;
+        know_routes(&mut copies, move |to| devices.towards(to));
         let explanation = explain(question, &state, &mut copies, |it| maps.refresh(it))?;
         match args.output.output {
             Format::Json => {

@@ -14,12 +14,11 @@ use anyhow::{Context as _, Result};
 use proxy_agent::inspect::State;
 use proxy_agent::inspect::explain::{Explanation, PathResult, Question};
 use proxy_agent::maps::now;
-use proxy_agent::model::object::{Family, Protocol};
+use proxy_agent::model::object::Protocol;
 use proxy_tests::packets::{Choices, noise};
 
 use self::callers::{CallOutcome, Caller};
 use self::node::{Place, TestNode};
-use self::objects::address;
 use self::packets::{Fate, Next, PacketPath, Seen, send, send_back};
 use self::questions::{Client, ask};
 use self::tally::Tally;
@@ -70,7 +69,6 @@ fn difference(
     said: &PathResult,
     (path, seen): (PacketPath, &Seen),
     was_made: bool,
-    may_have_device_address: bool,
 ) -> Option<&'static str> {
     let (fate, [source, destination]) = (seen.fate, seen.ends);
     if !fate.verdicts().contains(&said.verdict) {
@@ -91,10 +89,7 @@ fn difference(
     if destination != said.destination {
         return Some("destination");
     }
-    // By which device a packet leaves, the kernel's routes say.
-    let device = address(Family::of(source.ip()), u8::MAX, 1);
-    let is_device = may_have_device_address && source.ip() == device;
-    if source != said.source && !is_device {
+    if source != said.source {
         return Some("source");
     }
     // A flow that goes to an endpoint itself has another source port than its client's, which is
@@ -116,7 +111,6 @@ fn compare_packet(
     node: &mut TestNode,
     state: &State,
     (path, question): (PacketPath, Question),
-    knows_devices: bool,
     tally: &mut Tally,
 ) -> Result<Sent> {
     let before = now()?;
@@ -135,7 +129,7 @@ fn compare_packet(
         tally.crossed();
         return Ok(sent);
     }
-    let wrong = difference(&explanation, said, (path, &seen), was_made, knows_devices);
+    let wrong = difference(&explanation, said, (path, &seen), was_made);
     let said_reasons: BTreeSet<_> = said.reasons.iter().copied().collect();
     let wrong = wrong.or((said_reasons != reasons).then_some("reasons"));
     if let Some(what) = wrong {
@@ -176,8 +170,7 @@ fn compare_packets(place: &Place) -> Result<()> {
             state = node.state()?;
         }
         let next = next_packet(&node, &earlier, &mut choices);
-        let knows_devices = number >= PACKETS / 2;
-        let sent = compare_packet(&mut node, &state, next, knows_devices, &mut tally)?;
+        let sent = compare_packet(&mut node, &state, next, &mut tally)?;
         let has_arrived = matches!(sent.seen.fate, Fate::Translated | Fate::SentOn);
         if has_arrived && choices.seldom(2) {
             let next = choices.one_of(&[Next::Answer, Next::Answer, Next::Reset]);

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use aya::programs::{TestRun as _, TestRunOptions};
 use proxy_agent::agent::Agent;
-use proxy_agent::attach::{SocketPath, scope};
+use proxy_agent::attach::{OutputDevices, SocketPath, scope};
 use proxy_agent::config::{Settings, SocketPathMode};
 use proxy_agent::inspect::State;
-use proxy_agent::inspect::explain::{Copies, Explanation, Question, explain};
+use proxy_agent::inspect::explain::{Copies, Explanation, Question, explain, know_routes};
 use proxy_agent::maps::{Loaded, MapError, MapSizes, Maps, PinnedMaps, Pins, ProgramName, load};
 use proxy_agent::model::object::Family;
 use proxy_agent::plan::Write;
@@ -183,6 +183,8 @@ impl TestNode {
     /// What an operator's command reads before it explains.
     pub(crate) fn state(&mut self) -> Result<State> {
         self.copies = self.pinned.memory()?;
+        let devices = OutputDevices::open()?;
+        know_routes(&mut self.copies, move |to| devices.towards(to));
         Ok(State::read(&mut self.pinned)?)
     }
 

@@ -10,6 +10,7 @@ mod reasons;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 
 use proxy_ebpf::host::Memory;
 use proxy_ebpf::layout::{Port, V4, V6};
@@ -29,6 +30,15 @@ use crate::plan::FrontendId;
 
 /// The copies of both IP versions' maps.
 pub type Copies = (Memory<V4>, Memory<V6>);
+
+/// Has packets get the address of the device by which they leave, of which `device` knows the index
+/// by where they go.
+pub fn know_routes((v4, v6): &mut Copies, device: impl Fn(IpAddr) -> Option<u32> + 'static) {
+    let device = Rc::new(device);
+    let of_v4 = Rc::clone(&device);
+    v4.output_device = Rc::new(move |to| of_v4(to.into()));
+    v6.output_device = Rc::new(move |to| device(to.into()));
+}
 
 /// The packet that is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -88,6 +88,7 @@ fn only_of_the_agent<A: Address>(memory: &mut Memory<A>, shared: &Rc<Shared>) ->
         frontends: take(&mut memory.frontends),
         node_addresses: take(&mut memory.node_addresses),
         device_addresses: take(&mut memory.device_addresses),
+        output_device: Rc::clone(&memory.output_device),
         backends: take(&mut memory.backends),
         settings: memory.settings,
         cluster_ips: take(&mut memory.cluster_ips),
