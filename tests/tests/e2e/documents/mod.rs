@@ -97,6 +97,7 @@ fn run(command: &NamedCommand, lab: &Lab) -> Result<Done> {
     }
     // In a cluster it runs in the agent's Pod.
     if let Some((kubectl, own)) = text.split_once(" -- /") {
+        named_objects_are_there(kubectl)?;
         run_kubectl(&format!("{kubectl} -- /{own}"), lab)?;
         return run_own(own, lab);
     }
@@ -109,6 +110,7 @@ fn run(command: &NamedCommand, lab: &Lab) -> Result<Done> {
     let kubectl = kubectl.unwrap_or(text);
     if kubectl.starts_with("kubectl ") {
         named_files_are_there(text)?;
+        named_objects_are_there(kubectl)?;
         return run_kubectl(kubectl, lab);
     }
     bail!("nothing is known of it: a test that runs it is needed, or a reason why not")
@@ -214,6 +216,31 @@ fn named_files_are_there(text: &str) -> Result<()> {
         let kinds = ["kustomization.yaml", "Chart.yaml"];
         let is_there = kinds.iter().any(|kind| folder.join(kind).exists());
         ensure!(is_there, "there is nothing to apply in {name}");
+    }
+    Ok(())
+}
+
+/// The objects, containers and labels that a command names are those of the manifests.
+fn named_objects_are_there(text: &str) -> Result<()> {
+    let manifests = ["manifests/base/daemonset.yaml", "manifests/check/job.yaml"];
+    let manifests = manifests.map(|name| fs::read_to_string(root().join(name)));
+    let [agent, check] = manifests;
+    let manifests = agent? + &check?;
+    let words: Vec<_> = text.split(' ').collect();
+    for (at, word) in words.iter().enumerate() {
+        let before = at.checked_sub(1).map_or("", |it| words[it]);
+        let object = ["daemonset/", "ds/", "job/"];
+        let object = object.iter().find_map(|kind| word.strip_prefix(kind));
+        let line = match (before, object) {
+            ("-c", _) => format!("name: {word}"),
+            ("-l", _) => word.replace('=', ": "),
+            (_, Some(object)) => format!("name: {object}"),
+            _ => continue,
+        };
+        let mut lines = manifests
+            .lines()
+            .map(|it| it.trim_start_matches([' ', '-']));
+        ensure!(lines.any(|it| it == line), "no manifest has {line:?}");
     }
     Ok(())
 }
