@@ -1,12 +1,42 @@
 //! How this host routes: by which device what it sends to an address leaves, and whether source
 //! addresses decide as well.
 
+use std::io;
 use std::net::IpAddr;
 
 use futures::TryStreamExt as _;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::{Error, Handle, IpVersion};
+use tokio::runtime::{self, Runtime};
+
+/// By which devices packets leave, for who asks now and then.
+pub struct OutputDevices {
+    runtime: Runtime,
+    handle: Handle,
+}
+
+impl OutputDevices {
+    /// Opens a socket in this thread's network namespace.
+    pub fn open() -> io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (connection, handle, _) = {
+            let _inside = runtime.enter();
+            rtnetlink::new_connection()?
+        };
+        runtime.spawn(connection);
+        Ok(Self { runtime, handle })
+    }
+
+    /// The index of the device by which packets leave for an address, if it is known; rules for
+    /// source addresses are not looked at.
+    pub fn towards(&self, to: IpAddr) -> Option<u32> {
+        let asked = output_device(&self.handle, to);
+        self.runtime.block_on(asked).ok().flatten()
+    }
+}
 
 /// The index of the device; `None` where the kernel has no route, or the address is this machine's.
 pub(super) async fn output_device(handle: &Handle, to: IpAddr) -> Result<Option<u32>, Error> {

@@ -24,6 +24,7 @@ pub use attacher::{AttachError, Attacher, ReconcileOutcome, ReconcileScope};
 pub use cgroup::{CgroupError, root as cgroup_root};
 pub use cleanup::{CleanedDevice, clean_up};
 pub use features::{FeatureError, Features};
+pub use host_routes::OutputDevices;
 pub use pod_cgroups::pod_cgroups;
 pub use socket_path::{SocketPath, SocketPathError, scope};
 pub use watch::{DeviceWatch, DeviceWatchError};

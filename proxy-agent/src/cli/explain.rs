@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
 use super::list::Format;
@@ -14,8 +14,9 @@ use super::output::{self, MapsArgs, OutputArgs};
 use super::rows::{NONE, duration, yes};
 use super::status::SocketArgs;
 use super::table::{Column, Table};
+use crate::attach::OutputDevices;
 use crate::inspect::State;
-use crate::inspect::explain::{Comparison, Explanation, Question, explain, meaning};
+use crate::inspect::explain::{Comparison, Explanation, Question, explain, know_routes, meaning};
 use crate::maps::PinnedMaps;
 use crate::model::object::{Family, Protocol};
 use crate::serve;
@@ -98,7 +99,10 @@ pub(super) fn run(args: &ExplainArgs) -> ExitCode {
         );
         let mut maps = PinnedMaps::open(&args.maps.bpffs)?;
         let state = State::read(&mut maps)?;
-        let mut explanation = explain(question, &state, || maps.memory())?;
+        let mut copies = maps.memory()?;
+        let devices = OutputDevices::open().context("cannot ask for routes")?;
+        know_routes(&mut copies, move |to| devices.towards(to));
+        let mut explanation = explain(question, &state, &mut copies, |it| maps.refresh(it))?;
         // Without an agent the maps are all that there is.
         let desired = serve::desired(&args.socket.socket, destination, protocol);
         explanation.desired = desired.ok().map(|it| Comparison::new(&explanation, it));

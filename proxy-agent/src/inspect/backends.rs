@@ -55,9 +55,12 @@ struct Sets {
     local: BTreeSet<u32>,
 }
 
-fn sets(content: &Content) -> BTreeMap<(u32, Family), Sets> {
+/// The sets of all Service ports, or of the one.
+fn sets(content: &Content, only: Option<u32>) -> BTreeMap<(u32, Family), Sets> {
     let mut sets: BTreeMap<_, Sets> = BTreeMap::new();
-    for (id, value) in &content.frontends {
+    let is_meant = |service| only.is_none_or(|it| it == service);
+    let frontends = content.frontends.iter();
+    for (id, value) in frontends.filter(|(_, value)| is_meant(value.service)) {
         let of_port = sets
             .entry((value.service, Family::of(id.address)))
             .or_default();
@@ -75,7 +78,24 @@ fn sets(content: &Content) -> BTreeMap<(u32, Family), Sets> {
 
 /// The endpoints, sorted by Service port; those that are gone only if `with_gone`.
 pub fn list(state: &State, filter: &Filter, with_gone: bool) -> Vec<BackendRow> {
-    let sets = sets(&state.content);
+    let sets = sets(&state.content, None);
+    rows(state, filter, with_gone, &sets)
+}
+
+/// The endpoints of the Service port with this id.
+pub fn of_service_port(state: &State, id: u32) -> Vec<BackendRow> {
+    let sets = sets(&state.content, Some(id));
+    let mut rows = rows(state, &Filter::default(), false, &sets);
+    rows.retain(|row| row.service.as_ref().is_some_and(|it| it.id == id));
+    rows
+}
+
+fn rows(
+    state: &State,
+    filter: &Filter,
+    with_gone: bool,
+    sets: &BTreeMap<(u32, Family), Sets>,
+) -> Vec<BackendRow> {
     let names = Names::new(&state.content.service_names);
     let none = Sets::default();
     let rows = state

@@ -70,12 +70,22 @@ impl<T: Pod> MappedArray<T> {
             return Ok(Vec::new());
         }
         let mapping = Mapping::new(&self.map, count * Self::STRIDE)?;
+        let start = mapping.start.as_ptr();
+        if Self::STRIDE == size_of::<T>() {
+            let mut copy = Vec::with_capacity(count);
+            // SAFETY: within the mapping, aligned to 8 bytes; `T` is plain data, of which there is
+            // room for `count`. At once, since a large array has a million of them.
+            unsafe {
+                start
+                    .cast::<T>()
+                    .copy_to_nonoverlapping(copy.as_mut_ptr(), count);
+                copy.set_len(count);
+            }
+            return Ok(copy);
+        }
         let element = |at: usize| {
             // SAFETY: within the mapping, aligned to 8 bytes, and `T` is plain data.
-            unsafe {
-                let element = mapping.start.as_ptr().add(at * Self::STRIDE);
-                element.cast::<T>().read_volatile()
-            }
+            unsafe { start.add(at * Self::STRIDE).cast::<T>().read_volatile() }
         };
         Ok((0..count).map(element).collect())
     }

@@ -177,14 +177,14 @@ fn go_through<A: IpVersion>(
 
 /// Calls the pipeline's function for a stage in the form that the table says.
 macro_rules! call {
-    (stage($function:ident), $context:ident) => {
+    (stage($function:ident), $context:ident, $memory:ident) => {
         $context.$function()
     };
-    (opening($function:ident), $context:ident) => {
-        $context.$function(&AllCapabilities)
+    (opening($function:ident), $context:ident, $memory:ident) => {
+        $context.$function($memory)
     };
     // Of these the hooks decide.
-    (hook($function:ident), $context:ident) => {
+    (hook($function:ident), $context:ident, $memory:ident) => {
         Verdict::Discard
     };
 }
@@ -203,7 +203,7 @@ macro_rules! stages {
         ) -> Verdict<A> {
             let mut context = Context::new(frame, network, memory, client);
             match stage {
-                $(Stage::$stage => call!($form($function), context),)*
+                $(Stage::$stage => call!($form($function), context, memory),)*
             }
         }
     };

@@ -11,7 +11,7 @@ use crate::layout::{
     FlowSeed, Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NewFlow, Port, Retry,
     Settings, SocketKey, SocketRecord, SourceRange, Timeouts, TraceEvent, Traffic, Tuple, ticks,
 };
-use crate::pipeline::{SocketTables, Tables};
+use crate::pipeline::{MasqueradeSource, SocketTables, Tables};
 
 /// Buckets of a flow table where nobody says how many.
 const BUCKETS: u32 = 1 << 12;
@@ -22,8 +22,11 @@ pub struct Memory<A> {
     pub frontends: HashMap<FrontendKey<A>, Frontend>,
     /// `NODE_ADDRS_*`
     pub node_addresses: HashSet<A>,
-    /// `DEVICE_ADDRS_*`, which no packet in memory asks for.
+    /// `DEVICE_ADDRS_*`
     pub device_addresses: HashMap<u32, A>,
+    /// By which device packets leave for an endpoint: by none that is known, unless these are the
+    /// maps of a host that has routes.
+    pub output_device: Rc<dyn Fn(A) -> Option<u32>>,
     /// `BACKENDS_*`
     pub backends: BTreeMap<u32, Backend<A>>,
     /// `SETTINGS_*`; here the programs read these.
@@ -66,6 +69,7 @@ impl<A: Address> Default for Memory<A> {
             frontends: HashMap::default(),
             node_addresses: HashSet::default(),
             device_addresses: HashMap::default(),
+            output_device: Rc::new(|_| None),
             backends: BTreeMap::default(),
             settings: Settings {
                 timeouts: Timeouts::DEFAULT,
@@ -394,6 +398,12 @@ impl<A: Address> Tables<A> for Memory<A> {
             events.push(*event);
         }
         has_room
+    }
+}
+
+impl<A: Address> MasqueradeSource<A> for Memory<A> {
+    fn source(&self, _: &A, endpoint: &A) -> Option<&A> {
+        self.device_addresses.get(&(self.output_device)(*endpoint)?)
     }
 }
 

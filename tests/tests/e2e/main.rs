@@ -6,6 +6,7 @@ mod configuration;
 mod connections;
 mod datagrams;
 mod devices;
+mod documents;
 mod dsr;
 mod every_path;
 mod faults;

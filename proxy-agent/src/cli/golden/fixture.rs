@@ -194,8 +194,12 @@ pub(super) fn copies() -> Copies {
 
 /// An explanation, on copies of maps that can be read.
 pub(super) fn explained(asked: Question, state: &State, copy: impl Fn() -> Copies) -> Explanation {
-    let copy = || Ok::<_, Infallible>(copy());
-    let Ok(explanation) = explain(asked, state, copy);
+    let mut copies = copy();
+    let refresh = |it: &mut Copies| -> Result<(), Infallible> {
+        *it = copy();
+        Ok(())
+    };
+    let Ok(explanation) = explain(asked, state, &mut copies, refresh);
     explanation
 }
 

@@ -11,6 +11,7 @@ mod reasons;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 
 use proxy_ebpf::host::Memory;
 use proxy_ebpf::layout::{Port, V4, V6};
@@ -31,6 +32,15 @@ use crate::plan::FrontendId;
 
 /// The copies of both IP versions' maps.
 pub type Copies = (Memory<V4>, Memory<V6>);
+
+/// Has packets get the address of the device by which they leave, of which `device` knows the index
+/// by where they go.
+pub fn know_routes((v4, v6): &mut Copies, device: impl Fn(IpAddr) -> Option<u32> + 'static) {
+    let device = Rc::new(device);
+    let of_v4 = Rc::clone(&device);
+    v4.output_device = Rc::new(move |to| of_v4(to.into()));
+    v6.output_device = Rc::new(move |to| device(to.into()));
+}
 
 /// The packet that is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -128,41 +138,44 @@ impl Version for V6 {
     }
 }
 
-/// Explains what becomes of a packet. Each path changes its copy of the maps, so that `copy` is
-/// asked for one each time.
+/// Explains what becomes of a packet. Each path changes what programs write in `copies`, which
+/// `refresh` puts back before the next one.
 ///
 /// # Errors
 ///
-/// Those of `copy`.
+/// Those of `refresh`.
 pub fn explain<E>(
     question: Question,
     state: &State,
-    copy: impl FnMut() -> Result<Copies, E>,
+    copies: &mut Copies,
+    refresh: impl FnMut(&mut Copies) -> Result<(), E>,
 ) -> Result<Explanation, E> {
     match Family::of(question.destination.ip()) {
-        Family::V4 => explain_in::<V4, E>(question, state, copy),
-        Family::V6 => explain_in::<V6, E>(question, state, copy),
+        Family::V4 => explain_in::<V4, E>(question, state, copies, refresh),
+        Family::V6 => explain_in::<V6, E>(question, state, copies, refresh),
     }
 }
 
 fn explain_in<A: Version, E>(
     question: Question,
     state: &State,
-    mut copy: impl FnMut() -> Result<Copies, E>,
+    copies: &mut Copies,
+    mut refresh: impl FnMut(&mut Copies) -> Result<(), E>,
 ) -> Result<Explanation, E> {
-    let copies = copy()?;
-    let memory = A::of_copies(&copies);
+    let memory = A::of_copies(copies);
     // Only this host reaches NodePorts at loopback addresses, so it finds all that others do.
     let seen = find::<A>(&question, Client::Host, memory);
     let service = seen.map(|it| it.frontend.service);
-    let endpoints = backends::list(state, &Filter::default(), false);
-    let is_its = |row: &BackendRow| row.service.as_ref().map(|it| it.id) == service;
-    let endpoints: Vec<_> = endpoints.into_iter().filter(is_its).collect();
+    let endpoints = service.map(|id| backends::of_service_port(state, id));
+    let endpoints = endpoints.unwrap_or_default();
+    let flow = existing_flow::<A>(&question, memory, state);
     let mut results = Vec::new();
     for path in PATHS {
-        let copies = copy()?;
-        let seen = find::<A>(&question, path.client, A::of_copies(&copies));
-        let mut result = path.run::<A>(&question, &copies);
+        if !results.is_empty() {
+            refresh(copies)?;
+        }
+        let seen = find::<A>(&question, path.client, A::of_copies(copies));
+        let mut result = path.run::<A>(&question, copies);
         result.candidates = seen.map_or_else(Vec::new, |it| candidates(&it, state, &endpoints));
         results.push(result);
     }
@@ -173,7 +186,7 @@ fn explain_in<A: Version, E>(
         frontend: seen.map(|seen| frontend(&seen, &question, state)),
         endpoints,
         desired: None,
-        flow: existing_flow::<A>(&question, memory, state),
+        flow,
         paths: results,
     })
 }

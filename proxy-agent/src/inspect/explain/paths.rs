@@ -6,7 +6,7 @@ use proxy_ebpf::flow_table::Record;
 use proxy_ebpf::host::{Action, Frame, Hook, Link, Memory, run};
 use proxy_ebpf::layout::{Counter, Edge, FlowKey, Port, SocketCookie, Tuple};
 use proxy_ebpf::pipeline::{
-    Client, SockAddr, Socket, SocketVerdict, Tables as _, on_connect, on_sendmsg, parse,
+    Client, Headers, SockAddr, Socket, SocketVerdict, Tables as _, on_connect, on_sendmsg, parse,
 };
 use serde::Serialize;
 
@@ -122,15 +122,15 @@ fn run_packet<A: Version>(
     let before = question.first_packet();
     let mut frame = Frame(before.clone());
     let action = run(&mut frame, hook, Link::Ethernet, &copies.0, &copies.1);
-    let tuple = parse::<A, _>(&frame, NETWORK)
-        .ok()
-        .map(|it| ends(&it.tuple));
+    let parsed = parse::<A, _>(&frame, NETWORK).ok();
+    let tuple = parsed.as_ref().map(|it| ends(&it.tuple));
+    let is_answer = parsed.is_none_or(|it| is_answer(question, &it));
     let verdict = match action {
         Action::Pass if frame.0 == before => "pass",
         Action::Pass => "translate",
         Action::Forward if tuple.is_none() => "encapsulate",
         Action::Deliver => "deliver",
-        Action::Bounce if is_answer(question, tuple) => "answer",
+        Action::Bounce if is_answer => "answer",
         Action::Forward | Action::Bounce => "forward",
         Action::Reinject => "pass",
         Action::Drop => "drop",
@@ -147,9 +147,11 @@ fn run_packet<A: Version>(
     (verdict, tuple)
 }
 
-/// Whether a packet goes back to its client: not so that of a Pod whose endpoint is itself.
-fn is_answer(question: &Question, tuple: Option<[SocketAddr; 2]>) -> bool {
-    tuple.is_none_or(|[_, destination]| destination == question.source)
+/// Whether a packet that goes back is another one, a reset or an ICMP error: not so that of a Pod
+/// whose endpoint is itself.
+fn is_answer<A: Version>(question: &Question, headers: &Headers<A>) -> bool {
+    headers.protocol != question.protocol.number()
+        || ends(&headers.tuple) == [question.destination, question.source]
 }
 
 fn run_socket<A: Version>(

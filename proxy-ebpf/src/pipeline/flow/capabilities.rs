@@ -31,8 +31,7 @@ pub trait MasqueradeSource<A> {
     fn source(&self, client: &A, endpoint: &A) -> Option<&A>;
 }
 
-/// The capabilities of the last hook: it must handle everything. What it forwards gets the
-/// node's primary address.
+/// The capabilities of the last hook: it must handle everything.
 #[derive(Clone, Copy, Debug)]
 pub struct AllCapabilities;
 
@@ -57,13 +56,6 @@ impl<A> HookCapabilities<A> for AllCapabilities {
     #[inline(always)]
     fn can_forward(&mut self, _: &Headers<A>, _: &Tuple<A>) -> bool {
         true
-    }
-}
-
-impl<A> MasqueradeSource<A> for AllCapabilities {
-    #[inline(always)]
-    fn source(&self, _: &A, _: &A) -> Option<&A> {
-        None
     }
 }
 
