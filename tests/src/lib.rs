@@ -23,6 +23,7 @@
 //! namespaces. What a killed process leaves behind, the next lab sweeps.
 
 pub mod apiserver;
+pub mod clock;
 pub mod lab;
 pub mod packets;
 pub mod prometheus;

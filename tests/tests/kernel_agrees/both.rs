@@ -20,6 +20,7 @@ use proxy_ebpf::layout::{
     xdp_device_flags,
 };
 use proxy_ebpf::pipeline::Client;
+use proxy_tests::clock;
 use proxy_tests::lab::{Directory, Family, Namespace};
 use proxy_tests::packets::{Hook, LINK_ADDRESS, NEIGHBOUR, Outcome, Scenario, address};
 
@@ -407,25 +408,13 @@ fn tick_for_both() -> u32 {
     const RUN: Duration = Duration::from_millis(50);
     let tick = 1 << ticks::SHIFT;
     loop {
-        let now = coarse_clock();
+        let now = clock::coarse();
         let left = Duration::from_nanos(tick - now % tick);
         if left >= RUN {
             return ticks::from_nanoseconds(now);
         }
         thread::sleep(left);
     }
-}
-
-/// The clock of the programs, which is a jiffy late, in nanoseconds (`bpf_ktime_get_coarse_ns`).
-#[expect(unsafe_code, reason = "std does not have this clock")]
-fn coarse_clock() -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: fills `now`; this clock is always there.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
-    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
 /// Index of a device of this namespace.
