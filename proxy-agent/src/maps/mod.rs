@@ -63,7 +63,7 @@ pub use lasting_maps::LastingMaps;
 pub use load::{Loaded, Origin, load, load_new};
 pub use migrate::Predecessor;
 pub use netfilter_flows::{GivenFlow, NetfilterFlows, NotGiven, OpenNetfilterFlows};
-pub use object::{SocketScope, object};
+pub use object::{SocketScope, object, release_object};
 pub use opt_out::{Cgroup, OptOutCgroups};
 pub(crate) use pinned_link::replace;
 pub use pinned_maps::{PinnedMaps, PinnedMapsError};

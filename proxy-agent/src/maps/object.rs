@@ -52,6 +52,26 @@ pub fn object(
     Ok(loader.load(OBJECT)?)
 }
 
+/// Gives back the memory of the object's pages once it has been read, some 13 MiB: they are of the
+/// program's file, and come again when somebody reads them (`MADV_DONTNEED`, madvise(2)).
+#[expect(unsafe_code, reason = "the kernel's view of this process's memory")]
+pub fn release_object() {
+    const PAGE: usize = 64 * 1024;
+    let start = OBJECT.as_ptr().align_offset(PAGE);
+    let length = OBJECT.len().saturating_sub(start) / PAGE * PAGE;
+    if let Some(pages) = OBJECT.get(start..start.saturating_add(length)) {
+        // SAFETY: whole pages (of at most 64 KiB) of a read-only mapping of a file, whose content
+        // stays the same.
+        unsafe {
+            libc::madvise(
+                pages.as_ptr().cast_mut().cast(),
+                pages.len(),
+                libc::MADV_DONTNEED,
+            );
+        }
+    }
+}
+
 /// Whether programs have the clock `bpf_ktime_get_coarse_ns` (Linux 5.11, bpf-helpers(7)).
 fn has_coarse_clock() -> bool {
     let release = running_kernel();

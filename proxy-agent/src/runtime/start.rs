@@ -24,7 +24,7 @@ use super::{objects, process, sweep};
 use crate::attach::Features;
 use crate::config::{Settings, Source};
 use crate::host::{self, HostPorts};
-use crate::maps::{Pins, Standby};
+use crate::maps::{Pins, Standby, release_object};
 use crate::metrics::Metrics;
 use crate::serve::{self, ReportClient};
 use crate::status::Condition;
@@ -94,6 +94,7 @@ pub(super) async fn start(
         return Ok(None);
     };
     process::trim_heap();
+    release_object();
     let records = sweep::watch(records);
     let interfaces = Interfaces::new(attacher, handover)?;
     agent.set_host_ports(host_ports.borrow_and_update().clone());
