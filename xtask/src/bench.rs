@@ -6,6 +6,7 @@ mod failover;
 mod kernel;
 mod limits;
 mod memory;
+mod nodes;
 mod objects;
 mod percentiles;
 mod report;

@@ -19,6 +19,7 @@ use super::parse::parse_ip;
 use super::source_ranges::SourceRanges;
 use super::store::ServiceId;
 use super::warning::{AddressRole, LimitedPart, PortRole, WarningReason};
+use crate::choice::Choice;
 
 /// A Service that is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,9 +77,21 @@ impl ServedService {
         let addresses = Addresses::new(service, &mut warnings);
         let ports = ports(service, strings, &mut warnings);
         let source_ranges = SourceRanges::new(service, addresses.of_balancer(), &mut warnings);
-        let algorithm = algorithm(service, &mut warnings);
-        let forwarding = forwarding(service, &mut warnings);
-        let unanswered = unanswered(service, &mut warnings);
+        let algorithm = named(
+            service.algorithm.as_deref(),
+            |text| WarningReason::UnknownAlgorithm { text },
+            &mut warnings,
+        );
+        let forwarding = named(
+            service.forwarding.as_deref(),
+            |text| WarningReason::UnknownForwarding { text },
+            &mut warnings,
+        );
+        let unanswered = named(
+            service.unanswered.as_deref(),
+            |text| WarningReason::UnknownUnanswered { text },
+            &mut warnings,
+        );
         warnings.sort_unstable();
         warnings.dedup();
         let served = Self {
@@ -393,35 +406,16 @@ impl Addresses {
     }
 }
 
-/// The algorithm that the annotation names.
-fn algorithm(service: &Service, warnings: &mut Vec<WarningReason>) -> Option<Algorithm> {
-    let text = service.algorithm.as_deref()?;
-    let known = Algorithm::of_name(text);
+/// The value that an annotation names, if it is there and names one.
+fn named<T: Choice>(
+    annotation: Option<&str>,
+    unknown: fn(String) -> WarningReason,
+    warnings: &mut Vec<WarningReason>,
+) -> Option<T> {
+    let text = annotation?;
+    let known = T::of_name(text);
     if known.is_none() {
-        let text = text.to_owned();
-        warnings.push(WarningReason::UnknownAlgorithm { text });
-    }
-    known
-}
-
-/// The way of forwarding that the annotation names.
-fn forwarding(service: &Service, warnings: &mut Vec<WarningReason>) -> Option<Forwarding> {
-    let text = service.forwarding.as_deref()?;
-    let known = Forwarding::of_name(text);
-    if known.is_none() {
-        let text = text.to_owned();
-        warnings.push(WarningReason::UnknownForwarding { text });
-    }
-    known
-}
-
-/// What the annotation has become of connections whose endpoint does not answer.
-fn unanswered(service: &Service, warnings: &mut Vec<WarningReason>) -> Option<Unanswered> {
-    let text = service.unanswered.as_deref()?;
-    let known = Unanswered::of_name(text);
-    if known.is_none() {
-        let text = text.to_owned();
-        warnings.push(WarningReason::UnknownUnanswered { text });
+        warnings.push(unknown(text.to_owned()));
     }
     known
 }

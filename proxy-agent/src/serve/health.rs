@@ -137,8 +137,7 @@ pub(super) mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::maps::RecordUsage;
-    use crate::status::{Condition, DevicesReport, FamilyReport};
+    use crate::status::{Condition, FamilyReport};
 
     pub(crate) fn report(pending: Option<u64>, node_eligible: bool) -> Report {
         let family = |family, pending_for| FamilyReport {
@@ -152,16 +151,8 @@ pub(super) mod tests {
                 family(Family::V6, None),
             ],
             node_eligible,
-            devices: DevicesReport::default(),
-            health_timeout: Duration::from_mins(1),
             ports: 1,
-            maps: Vec::new(),
-            counters: Vec::new(),
-            records: RecordUsage::default(),
-            traffic: Vec::new(),
-            details: None,
-            audit: None,
-            desired: None,
+            ..Report::at_start(Duration::from_mins(1))
         }
     }
 

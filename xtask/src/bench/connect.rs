@@ -12,12 +12,13 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use proxy_tests::lab::{Agent, Cluster, Family, Manifests, Namespace, Options, PodNetwork, mirror};
+use proxy_tests::lab::{Agent, Family, Namespace, mirror};
 
 pub(crate) use caller::CallerArgs;
 use caller::{Figures, Work};
 
-use crate::{interrupt, terminal};
+use super::nodes;
+use crate::terminal;
 
 /// How much.
 #[derive(Debug, Args)]
@@ -39,13 +40,7 @@ struct Row {
 /// Measures, and prints a table.
 pub(super) fn run(arguments: &ConnectArgs, agent: &Path) -> Result<()> {
     terminal::heading("Connect");
-    terminal::note("laying out the lab");
-    interrupt::clean_up()?;
-    let cluster = Cluster::new(Options {
-        network: PodNetwork::Routed,
-        pods_per_node: 1,
-    })?;
-    let manifests = Manifests::copy_examples(cluster.directory.path())?;
+    let (cluster, manifests) = nodes::lay_out(1)?;
     let server = cluster.pod(2, 1);
     mirror::add(&manifests)?;
     manifests.set_endpoints(mirror::NAME, &[server])?;

@@ -8,11 +8,14 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use proxy_tests::lab::{Agent, Cluster, Manifests, Options, PodNetwork};
+use proxy_tests::lab::{Agent, Cluster, Manifests};
 use serde_json::{Value, json};
 
-use super::memory::{Memory, in_mebibytes};
-use crate::{interrupt, terminal};
+use super::{
+    memory::{Memory, in_mebibytes},
+    nodes,
+};
+use crate::terminal;
 
 /// How much the objects ask for.
 #[derive(Debug, Args)]
@@ -49,13 +52,7 @@ struct Found {
 /// Measures, and prints a table.
 pub(super) fn run(arguments: &LimitsArgs, program: &Path) -> Result<()> {
     terminal::heading("Limits");
-    terminal::note("laying out the lab");
-    interrupt::clean_up()?;
-    let cluster = Cluster::new(Options {
-        network: PodNetwork::Routed,
-        pods_per_node: 1,
-    })?;
-    let manifests = Manifests::copy_examples(cluster.directory.path())?;
+    let (cluster, manifests) = nodes::lay_out(1)?;
     println!(
         "  {:<54} {:>10} {:>12} {:>12} {:>12} {:>14}",
         "", "took", "RSS before", "after", "at most", "another change"

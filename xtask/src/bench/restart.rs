@@ -11,13 +11,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use proxy_tests::lab::{
-    Agent, Bpffs, Cluster, Family, Manifests, Namespace, Options, PodNetwork, mirror,
-};
+use proxy_tests::lab::{Agent, Bpffs, Cluster, Family, Manifests, Namespace, mirror};
 
 use observer::{Observer, Seen};
 
-use crate::{interrupt, terminal};
+use super::nodes;
+use crate::terminal;
 
 /// Where health is asked for.
 const HEALTH_PORT: u16 = 10256;
@@ -119,13 +118,7 @@ impl Stand<'_> {
 /// Measures, and prints a table.
 pub(super) fn run(arguments: &RestartArgs, program: &Path) -> Result<()> {
     terminal::heading("Restart");
-    terminal::note("laying out the lab");
-    interrupt::clean_up()?;
-    let cluster = Cluster::new(Options {
-        network: PodNetwork::Routed,
-        pods_per_node: 1,
-    })?;
-    let manifests = Manifests::copy_examples(cluster.directory.path())?;
+    let (cluster, manifests) = nodes::lay_out(1)?;
     let server = cluster.pod(1, 1);
     mirror::add(&manifests)?;
     manifests.set_endpoints(mirror::NAME, &[server])?;

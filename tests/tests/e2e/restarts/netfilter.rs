@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use proxy_tests::lab::mirror::{self, Conversation};
 use proxy_tests::lab::spoof::segment;
-use proxy_tests::lab::{Agent, Family, Pod, Spoofer};
+use proxy_tests::lab::{Agent, Family, Pod, Process, Spoofer};
 use proxy_tests::packets::tcp_flags::SYN;
 
 use super::{End, Lasting, PATIENCE, ask_all, conversations, message};
@@ -65,17 +65,22 @@ fn starts_without_its_server(it: &Lasting) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn connections_of_a_proxy_in_netfilter_stay_its_own() -> Result<()> {
-    let mut it = Lasting::without_agent()?;
+/// The mirror behind rules of node 1 that lead to Pod 1 of node 2, while the API has Pod 2.
+fn behind_rules() -> Result<(Lasting, Vec<Process>)> {
+    let it = Lasting::without_agent()?;
     it.world
         .after_programming(|| mirror::add(&it.world.manifests))?;
     it.world.scale(mirror::NAME, &[(2, 2)])?;
     let pods = [(2, 1), (2, 2)].map(|(node, pod)| it.world.cluster.pod(node, pod));
-    let _servers = mirror::start(pods)?;
-    it.world.cluster.nodes[0]
-        .namespace
-        .nft(&rules(pods[0], ""))?;
+    let servers = mirror::start(pods)?;
+    let node = &it.world.cluster.nodes[0].namespace;
+    node.nft(&rules(pods[0], ""))?;
+    Ok((it, servers))
+}
+
+#[test]
+fn connections_of_a_proxy_in_netfilter_stay_its_own() -> Result<()> {
+    let (mut it, _servers) = behind_rules()?;
     let mut open = conversations(&it.world)?;
     ask_all(&mut open, "pod-2-1").context("by netfilter")?;
 
@@ -152,15 +157,7 @@ fn peers(open: &mut [Conversation]) -> Result<Vec<IpAddr>> {
 /// A neighbour's SYN begins no connection where one is already.
 #[test]
 fn a_syn_alone_takes_no_connection_of_a_proxy_in_netfilter() -> Result<()> {
-    let mut it = Lasting::without_agent()?;
-    it.world
-        .after_programming(|| mirror::add(&it.world.manifests))?;
-    it.world.scale(mirror::NAME, &[(2, 2)])?;
-    let pods = [(2, 1), (2, 2)].map(|(node, pod)| it.world.cluster.pod(node, pod));
-    let _servers = mirror::start(pods)?;
-    it.world.cluster.nodes[0]
-        .namespace
-        .nft(&rules(pods[0], ""))?;
+    let (mut it, _servers) = behind_rules()?;
     let routes = Family::BOTH.map(|family| {
         let node_port = it.world.node_port(1, family, mirror::NODE_PORT);
         let pod = &it.world.cluster.pod(1, 3).namespace;
