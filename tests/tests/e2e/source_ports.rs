@@ -36,6 +36,10 @@ for _ in range(count):
             failed += struct.unpack_from('I', info, TOTAL_RETRANS)[0] > 0
         s.send(b'who\\n')
         failed += not s.recv(100)
+        if way == 'fin':
+            # The server, too, has closed before the next one begins, however busy the machine is.
+            s.shutdown(socket.SHUT_WR)
+            failed += s.recv(1) != b''
     except OSError:
         failed += 1
     if way == 'rst':

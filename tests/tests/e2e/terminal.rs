@@ -15,6 +15,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ENTER: &str = "\x1b[?1049h";
 const LEAVE: &str = "\x1b[?1049l";
 
+/// Makes the input of a terminal at which nobody types, the file `$0`. Where the input ends, the
+/// terminal does.
+const KEYS: &str = r#"[ -p "$0" ] || mkfifo "$0";"#;
+
 /// What starts a colour or another style (ECMA-48, SGR).
 const STYLE: &str = "\x1b[";
 
@@ -35,7 +39,7 @@ fn what_is_drawn_is_for_the_terminal_and_gone_after_a_signal() -> Result<()> {
     // Nothing is typed, but the input does not end either, which would end the terminal.
     let mut script = node.command_with(Some(&it.bpffs), "sh");
     script
-        .args(["-c", r#"mkfifo "$0" && exec script "$@" <>"$0""#])
+        .args(["-c", &format!(r#"{KEYS} exec script "$@" <>"$0""#)])
         .arg(folder.join("keys"))
         .args(["--quiet", "--flush", "--command", &line])
         .arg(&record);
@@ -70,13 +74,15 @@ fn colours_are_for_terminals_only(it: &Lasting) -> Result<()> {
         let agent = agent_program();
         let command = format!("{} backends", agent.display());
         let mut shell = node.command_with(Some(&it.bpffs), "sh");
+        // Nothing is typed, but the input does not end either.
         let line = if on_terminal {
-            format!("script --quiet --command '{command}' /dev/null")
+            format!("{KEYS} script --quiet --command '{command}' /dev/null <>\"$0\"")
         } else {
             command
         };
         shell
             .args(["-c", &line])
+            .arg(it.world.cluster.directory.path().join("keys"))
             .env("TERM", "xterm")
             .env("NO_COLOR", no_color);
         let output = shell.output()?;
