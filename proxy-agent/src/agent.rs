@@ -122,8 +122,8 @@ impl<M: Maps> Agent<M> {
     }
 
     /// Says that programs are attached already, which an agent has left.
-    pub fn go_on(&mut self) {
-        self.node.was_served = true;
+    pub fn note_attached(&mut self) {
+        self.node.was_attached = true;
     }
 
     /// Goes on from what the maps hold, where an agent has left them behind; before

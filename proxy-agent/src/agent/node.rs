@@ -19,7 +19,7 @@ use crate::plan::{Content, Write};
 #[derive(Debug)]
 pub(super) struct NodeState {
     /// Whether programs were attached before, which an agent has left.
-    pub(super) was_served: bool,
+    pub(super) was_attached: bool,
     nat: Nat,
     source_ports: SourcePorts,
     devices: DeviceAddresses,
@@ -57,7 +57,7 @@ impl NodeState {
     pub(super) fn new(settings: &Settings) -> Self {
         let own = &settings.own;
         let mut state = Self {
-            was_served: false,
+            was_attached: false,
             nat: Nat {
                 ports: 0,
                 flags: 0,

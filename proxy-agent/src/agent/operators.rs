@@ -6,8 +6,7 @@ use std::time::SystemTime;
 
 use super::Agent;
 use crate::maps::Maps;
-use crate::model::desired::FrontendKind;
-use crate::model::object::{Family, Protocol, TrafficPolicy};
+use crate::model::object::{Family, Protocol};
 use crate::model::{OfferedEndpoint, OfferedFrontend};
 use crate::plan::service_name;
 use crate::recorder::Event;
@@ -55,7 +54,7 @@ impl<M: Maps> Agent<M> {
     fn is_node_eligible(&self) -> bool {
         match self.model.node() {
             Some(node) => node.is_eligible,
-            None => self.node.was_served && !self.model.is_node_listed(),
+            None => self.node.was_attached && !self.model.is_node_listed(),
         }
     }
 
@@ -105,20 +104,10 @@ fn desired_frontend(offered: &OfferedFrontend) -> DesiredFrontend {
         under_cluster: it.cluster.name().to_owned(),
         under_local: it.local.name().to_owned(),
     };
-    let kind = match offered.kind {
-        FrontendKind::ClusterIp => "ClusterIP",
-        FrontendKind::NodePort => "NodePort",
-        FrontendKind::LoadBalancer | FrontendKind::ExternalIp => "External",
-        FrontendKind::LeftToHost => "Host",
-    };
-    let policy = match offered.policy {
-        TrafficPolicy::Cluster => "Cluster",
-        TrafficPolicy::Local => "Local",
-    };
     DesiredFrontend {
         service: service_name(&offered.port).as_ref().to_owned(),
-        kind: kind.to_owned(),
-        traffic_policy: policy.to_owned(),
+        kind: offered.kind.name().to_owned(),
+        traffic_policy: offered.policy.name().to_owned(),
         endpoints: offered.endpoints.iter().map(endpoint).collect(),
     }
 }

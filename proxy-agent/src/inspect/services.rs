@@ -7,7 +7,8 @@ use proxy_ebpf::layout::{Frontend, Span, frontend_flags};
 use serde::Serialize;
 
 use super::{Filter, Names, ServiceRef, State, family_name};
-use crate::model::object::Family;
+use crate::model::desired::FrontendKind;
+use crate::model::object::{Family, TrafficPolicy};
 use crate::plan::{Content, FrontendId};
 
 /// A Service port in one IP family.
@@ -61,23 +62,24 @@ impl FrontendRow {
     pub(super) fn new(id: &FrontendId, value: &Frontend) -> Self {
         let has = |flag| value.flags & flag != 0;
         let kind = if has(frontend_flags::LEFT_TO_HOST) {
-            "Host"
+            FrontendKind::LeftToHost
         } else if !has(frontend_flags::EXTERNAL) {
-            "ClusterIP"
+            FrontendKind::ClusterIp
         } else if id.address.is_unspecified() {
-            "NodePort"
+            FrontendKind::NodePort
         } else {
-            "External"
+            FrontendKind::ExternalIp
+        };
+        let policy = if has(frontend_flags::LOCAL_POLICY) {
+            TrafficPolicy::Local
+        } else {
+            TrafficPolicy::Cluster
         };
         Self {
             address: Some(id.address).filter(|it| !it.is_unspecified()),
             port: id.port,
-            kind,
-            traffic_policy: if has(frontend_flags::LOCAL_POLICY) {
-                "Local"
-            } else {
-                "Cluster"
-            },
+            kind: kind.name(),
+            traffic_policy: policy.name(),
             restricted: has(frontend_flags::SOURCE_RANGES),
         }
     }

@@ -74,7 +74,8 @@ impl<T: Pod> MappedArray<T> {
         if Self::STRIDE == size_of::<T>() {
             let mut copy = Vec::with_capacity(count);
             // SAFETY: within the mapping, aligned to 8 bytes; `T` is plain data, of which there is
-            // room for `count`. At once, since a large array has a million of them.
+            // room for `count`. What programs write meanwhile is seen or not, word by word, as by
+            // reading one by one. At once, since a large array has a million of them.
             unsafe {
                 start
                     .cast::<T>()

@@ -131,6 +131,18 @@ pub enum FrontendKind {
     LeftToHost,
 }
 
+impl FrontendKind {
+    /// What operators see. The maps do not tell addresses of load balancers from external IPs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ClusterIp => "ClusterIP",
+            Self::LoadBalancer | Self::ExternalIp => "External",
+            Self::NodePort => "NodePort",
+            Self::LeftToHost => "Host",
+        }
+    }
+}
+
 /// A place where connections go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {

@@ -110,14 +110,14 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// `internalTrafficPolicy` or `externalTrafficPolicy`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum TrafficPolicy {
-    /// Any endpoint of the cluster.
-    #[default]
-    Cluster,
-    /// Only endpoints of this node.
-    Local,
+choice! {
+    /// `internalTrafficPolicy` or `externalTrafficPolicy`.
+    pub enum TrafficPolicy {
+        /// Any endpoint of the cluster.
+        Cluster = "Cluster",
+        /// Only endpoints of this node.
+        Local = "Local",
+    }
 }
 
 choice! {

@@ -26,7 +26,9 @@ pub(super) async fn while_loading(
         tokio::select! {
             () = signals.next() => return Ok(None),
             loaded = &mut loading => return loaded.context("loading was ended")?.map(Some),
-            ended = source.next() => ended.context("the source of objects ended")?,
+            ended = source.next() => {
+                return ended.map(|()| None).context("the source of objects ended");
+            }
             Some(request) = requests.recv() => answer(request, settings),
         }
     }

@@ -161,7 +161,7 @@ pub(super) fn take_over(
         agent = agent_of(loaded.maps);
     }
     if were_attached {
-        agent.go_on();
+        agent.note_attached();
     }
     let is_first = loaded.origin == Origin::New || !were_attached;
     let foreign = is_first.then_some(loaded.netfilter_flows);

@@ -63,12 +63,13 @@ pub(super) async fn start(
     };
     before.send_replace(None);
     let metrics = Metrics::default();
-    let health = HealthServer {
+    let is_standby = standby.is_some();
+    let mut health = Some(HealthServer {
         address: settings.health_address,
         reports: reports.clone(),
         metrics: metrics.clone(),
         standby,
-    };
+    });
     let serves_already = pins.as_ref().is_some_and(Pins::were_attached);
     let notifiers = Notifiers::new(
         &node_name,
@@ -76,7 +77,10 @@ pub(super) async fn start(
         metrics.requests.clone(),
         reports.clone(),
     );
-    let mut health = health.start_if(|it| serves_already && it.standby.is_none());
+    // A standby leaves it to the agent that knows more.
+    if let Some(health) = health.take_if(|_| serves_already && !is_standby) {
+        health.start();
+    }
     let (mut source, changes) = objects::start(source, node_name.clone(), metrics.requests.clone());
     let loading = {
         let (node_name, settings, metrics) = (node_name.clone(), settings.clone(), metrics.clone());
@@ -99,7 +103,9 @@ pub(super) async fn start(
     let interfaces = Interfaces::new(attacher, handover)?;
     agent.set_host_ports(host_ports.borrow_and_update().clone());
     serve_metrics(&configuration, &reports, &metrics);
-    health = health.and_then(|it| it.start_if(|it| it.standby.is_none()));
+    if let Some(health) = health.take_if(|_| !is_standby) {
+        health.start();
+    }
     let pace = SyncPacer::new(settings.min_sync_period);
     let audit = interval(settings.own.audit_period);
     configuration.follow_files();
@@ -180,16 +186,6 @@ pub(super) struct HealthServer {
 }
 
 impl HealthServer {
-    /// Starts it, or gives it back: while an agent answers that knows more, and before anything
-    /// serves.
-    fn start_if(self, is_time: impl FnOnce(&Self) -> bool) -> Option<Self> {
-        if !is_time(&self) {
-            return Some(self);
-        }
-        self.start();
-        None
-    }
-
     /// Starts it, for as long as the process runs. When it listens, the agent before may end.
     pub(super) fn start(self) {
         tokio::spawn(serve::health(

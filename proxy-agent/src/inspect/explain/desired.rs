@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::Explanation;
 use crate::inspect::backends::BackendRow;
 use crate::model::Standing;
+use crate::model::object::TrafficPolicy;
 use crate::status::{DesiredEndpoint, DesiredFrontend, DesiredReport};
 
 /// What should be served, and where the maps differ from it.
@@ -59,7 +60,7 @@ impl Comparison {
         let endpoints = &wanted.endpoints;
         let position = endpoints.binary_search_by_key(&endpoint, |it| it.endpoint);
         let row = endpoints.get(position.ok()?)?;
-        Some(if wanted.traffic_policy == "Local" {
+        Some(if wanted.traffic_policy == TrafficPolicy::Local.name() {
             &row.under_local
         } else {
             &row.under_cluster
@@ -97,7 +98,8 @@ fn endpoints<'a>(
         all.entry(row.endpoint).or_default().1 = [row.in_cluster_set, row.in_local_set];
     }
     all.into_iter().flat_map(|(endpoint, (wanted, found))| {
-        let sets = ["Cluster", "Local"].into_iter().zip(wanted).zip(found);
+        let policies = [TrafficPolicy::Cluster, TrafficPolicy::Local].map(TrafficPolicy::name);
+        let sets = policies.into_iter().zip(wanted).zip(found);
         let differing = sets.filter(|((_, wanted), found)| wanted != found);
         differing.map(move |((policy, wanted), _)| in_words(&endpoint, policy, wanted))
     })
