@@ -215,6 +215,17 @@ impl Suspects {
         steps
     }
 
+    /// Whether the next review of a Service port may find one suspect that this one did not: it has
+    /// answered in this very second, or the others' answers have still to come.
+    pub fn may_become_more(&self, family: Family, port: &[Observed], tick: u32) -> bool {
+        port.iter().any(|it| {
+            let liveness = it.current();
+            liveness.unanswered >= UNANSWERED
+                && tick.wrapping_sub(liveness.unanswered_at) <= OTHERS_ANSWERED
+                && !self.contains(family, it.index)
+        })
+    }
+
     /// All are used.
     fn use_again(&mut self, key: (Family, u32), it: &Observed) -> Option<Step> {
         let was_suspect = self.all.remove(&key).is_some();

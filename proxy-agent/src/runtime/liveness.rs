@@ -27,6 +27,8 @@ pub(super) struct LivenessWatch {
     suspects: Suspects,
     /// Connections and flows that were not answered, as they were counted last.
     unanswered: Option<u64>,
+    /// The last look has left some endpoint for the next one to decide.
+    is_in_doubt: bool,
     /// Looks so far.
     round: u32,
     /// Not before this time are all endpoints looked at again.
@@ -49,6 +51,7 @@ impl LivenessWatch {
             interval,
             suspects: Suspects::default(),
             unanswered: None,
+            is_in_doubt: false,
             round: 0,
             rests_until: Instant::now(),
         }
@@ -83,22 +86,30 @@ impl LivenessWatch {
     }
 
     /// Whether a look may find something: the first one what an agent before has left avoided,
-    /// others only after one was unanswered, or while an endpoint is suspect.
+    /// others only after one was unanswered, or while an endpoint is suspect, or may become so.
     fn has_news(&self, unanswered: Option<u64>) -> bool {
-        self.unanswered.is_none() || unanswered != self.unanswered || !self.suspects.is_empty()
+        self.unanswered.is_none()
+            || unanswered != self.unanswered
+            || self.is_in_doubt
+            || !self.suspects.is_empty()
     }
 
     fn look(&mut self, agent: &mut Agent<KernelMaps>, mode: Unanswered, now: Moment) -> Vec<Found> {
         let mut found = Vec::new();
         let mut there = HashSet::new();
         let mut instead = Vec::new();
+        self.is_in_doubt = false;
         let (planner, maps) = agent.plan_and_maps();
         for port in planner.sets() {
             let family = port.name.family;
             let observed = observe(port, planner, maps);
             there.extend(observed.iter().map(|it| (family, it.index)));
             let steps = match port.unanswered.unwrap_or(mode) {
-                Unanswered::Avoid => self.suspects.review(family, &observed, now),
+                Unanswered::Avoid => {
+                    let steps = self.suspects.review(family, &observed, now);
+                    self.is_in_doubt |= self.suspects.may_become_more(family, &observed, now.tick);
+                    steps
+                }
                 Unanswered::Off | Unanswered::Retry => self.suspects.release(family, &observed),
             };
             let indices = observed.iter().map(|it| it.index);
@@ -197,5 +208,7 @@ mod tests {
         watch.unanswered = Some(7);
         assert!(!watch.has_news(Some(7)));
         assert!(watch.has_news(Some(8)));
+        watch.is_in_doubt = true;
+        assert!(watch.has_news(Some(7)));
     }
 }

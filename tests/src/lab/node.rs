@@ -73,8 +73,10 @@ impl Node {
         ];
         if network == PodNetwork::Bridge {
             let gateway = addresses::gateway(number);
+            // As the bridge plugin of CNI does it: otherwise it is the lowest one of its ports, and
+            // changes behind the back of Pods when one is added.
             commands.extend([
-                "link add cni0 type bridge".into(),
+                format!("link add cni0 address 02:00:00:00:00:{number:02x} type bridge"),
                 format!("addr add {}/24 dev cni0", gateway.v4),
                 format!("addr add {}/64 dev cni0", gateway.v6),
                 "link set cni0 up".into(),

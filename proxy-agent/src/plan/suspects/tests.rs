@@ -83,6 +83,11 @@ impl Port {
         steps
     }
 
+    fn may_become_more(&self) -> bool {
+        let port = &self.backends;
+        self.suspects.may_become_more(Family::V4, port, self.tick())
+    }
+
     fn wait(&mut self, milliseconds: u64) {
         self.milliseconds += milliseconds;
     }
@@ -161,6 +166,32 @@ fn where_nobody_answers_nobody_is_suspect() {
     let mut port = Port::new(4);
     (0..9).for_each(|_| port.leave_unanswered(0));
     assert_eq!(port.review(), []);
+}
+
+#[test]
+fn who_has_answered_just_before_is_decided_upon_later() {
+    let mut port = Port::new(3);
+    for index in 0..3 {
+        port.answer(index);
+    }
+    assert!(!port.may_become_more());
+    for _ in 0..UNANSWERED {
+        port.leave_unanswered(0);
+    }
+    assert_eq!(port.review(), []);
+    assert!(port.may_become_more());
+    port.wait(1_000);
+    assert_eq!(port.review(), [(0, Step::Avoid)]);
+    assert!(!port.may_become_more());
+
+    // Where nobody answers it does not go on for ever.
+    let mut port = Port::new(3);
+    for _ in 0..UNANSWERED {
+        port.leave_unanswered(0);
+    }
+    assert!(port.may_become_more());
+    port.wait(5_000);
+    assert!(!port.may_become_more());
 }
 
 #[test]
