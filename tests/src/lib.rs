@@ -14,8 +14,8 @@
 //!   pod pod pod    pod pod pod       10.244.<node>.0/24, fd00:10:244:<node>::/64
 //! ```
 //!
-//! Servers and clients are programs that other people wrote (python's
-//! http.server, dnsmasq, curl, dig), so that the lab does not share our own
+//! Servers and clients are programs that other people wrote (busybox's httpd,
+//! dnsmasq, curl, dig), so that the lab does not share our own
 //! misunderstandings. Root is needed, and the tools that `cargo xtask setup`
 //! installs.
 //!

@@ -155,13 +155,13 @@ impl World {
         ask()?;
         let line =
             self.http[at].wait_for_line_after(mark, std::time::Duration::from_secs(5), |line| {
-                line.contains("\"GET ")
+                line.contains("response:")
             })?;
-        let peer = line.split(' ').next().unwrap_or_default();
-        let peer: IpAddr = peer
+        let peer = line.split(": ").next().unwrap_or_default();
+        let peer: SocketAddr = peer
             .parse()
             .with_context(|| format!("a peer in {line:?}"))?;
-        Ok(peer.to_canonical())
+        Ok(peer.ip().to_canonical())
     }
 }
 

@@ -35,7 +35,7 @@ impl Running {
         let started = Instant::now();
         let mut servers = server::start_http(cluster.directory.path(), cluster.pods())?;
         servers.extend(server::start_dns(cluster.pods())?);
-        done("http.server and dnsmasq in every pod", started);
+        done("busybox httpd and dnsmasq in every pod", started);
 
         let started = Instant::now();
         let agents = cluster

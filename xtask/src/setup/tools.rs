@@ -23,6 +23,7 @@ pub(super) const TOOLS: &[Tool] = &[
     tool("setpriv", "util-linux"),
     tool("ip", "iproute2"),
     tool("nsenter", "util-linux"),
+    tool("busybox", "busybox-static"),
     tool("curl", "curl"),
     tool("dig", "bind9-dnsutils"),
     // Without the service that the package dnsmasq would start.
@@ -60,7 +61,6 @@ pub(super) const FOR_LINT: &[Tool] = &[
 pub(super) const FOR_GUESTS: &[Tool] = &[
     tool("qemu-system-x86_64", "qemu-system-x86"),
     tool("modprobe", "kmod"),
-    tool("busybox", "busybox-static"),
     tool("cpio", "cpio"),
     tool("xz", "xz-utils"),
 ];

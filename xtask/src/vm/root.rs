@@ -9,8 +9,9 @@ use crate::debian::{self, Apt};
 use crate::{paths, terminal};
 
 /// What guests and tests call.
-const PACKAGES: [&str; 14] = [
+const PACKAGES: [&str; 15] = [
     "bash",
+    "busybox-static",
     "coreutils",
     "curl",
     "ethtool",
