@@ -6,11 +6,12 @@
 
 use core::hint::black_box;
 
-/// Returns `number`, whose bounds the verifier no longer knows. It must not know `any` either.
+/// Returns `number`, whose bounds the verifier no longer knows. It must not know `any` either. Not by
+/// an OR: of that it knows which bits are set.
 #[inline(always)]
 pub(crate) fn hide_bounds(number: u32, any: u32) -> u32 {
     // Zero, which neither the compiler nor the verifier can tell.
-    number | any.wrapping_sub(black_box(any))
+    number ^ any.wrapping_sub(black_box(any))
 }
 
 /// An offset in a packet, of which the verifier knows nothing but that it is at most `limit`,
@@ -18,7 +19,7 @@ pub(crate) fn hide_bounds(number: u32, any: u32) -> u32 {
 #[inline(always)]
 pub fn hide_offset(offset: usize, any: usize, limit: usize) -> usize {
     // The compiler would put the limit elsewhere, where the verifier does not see it.
-    black_box(offset | any.wrapping_sub(black_box(any))) & limit
+    black_box(offset ^ any.wrapping_sub(black_box(any))) & limit
 }
 
 /// Returns `value`; the compiler does not duplicate the code after it per branch.

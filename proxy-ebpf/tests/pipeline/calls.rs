@@ -120,6 +120,13 @@ fn packets(scene: &Scene) -> Vec<(&'static str, BTreeMap<Call, u32>)> {
         Hook::FromOutside,
         to_endpoint,
     );
+    let to_endpoint = Packet::udp(client, near_endpoint);
+    scene.by_tc(Hook::FromOutside, &to_endpoint);
+    run(
+        "TC in, noted UDP to an endpoint",
+        Hook::FromOutside,
+        to_endpoint,
+    );
     let to_node = Packet::tcp(client, scene.at(1, 1, 22), ACK);
     run("TC in, plain TCP to the node", Hook::FromOutside, to_node);
     run("TC out, plain UDP", Hook::Out, Packet::udp(plain, client));

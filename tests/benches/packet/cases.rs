@@ -32,6 +32,8 @@ enum Path {
     PlainUdp,
     PlainTcp,
     PlainSyn,
+    /// Of UDP, straight to an endpoint.
+    PlainEndpoint,
     /// Of a flow to an endpoint on this node, or on another one, and back.
     HitLocal,
     ReplyLocal,
@@ -80,6 +82,13 @@ pub(crate) fn cases(fill: Fill) -> Vec<Case> {
         (Ingress, Path::PlainUdp, "plain UDP", REPEATED, NEXT),
         (Ingress, Path::PlainTcp, "plain TCP", REPEATED, NEXT),
         (Ingress, Path::PlainSyn, "plain SYN", REPEATED, NEXT),
+        (
+            Ingress,
+            Path::PlainEndpoint,
+            "plain UDP to an endpoint",
+            REPEATED,
+            NEXT,
+        ),
         (Egress, Path::PlainUdp, "plain UDP", REPEATED, NEXT),
         (Egress, Path::PlainTcp, "plain TCP", REPEATED, NEXT),
         (Xdp, Path::PlainUdp, "plain UDP", REPEATED, XDP_PASS),
@@ -201,6 +210,9 @@ impl Case {
             Path::PlainUdp => Packet::opening(Protocol::Udp, from, plain(family)),
             Path::PlainTcp => Packet::tcp(from, plain(family), tcp_flags::ACK),
             Path::PlainSyn => Packet::tcp(from, plain(family), tcp_flags::SYN),
+            Path::PlainEndpoint => {
+                Packet::opening(Protocol::Udp, from, remote_endpoint(family, number))
+            }
             Path::HitLocal => Packet::tcp(from, local(family), tcp_flags::ACK),
             Path::ReplyLocal => Packet::tcp(local(family), from, tcp_flags::ACK),
             Path::HitRemote => Packet::tcp(from, remote(family, number), tcp_flags::ACK),

@@ -1,9 +1,9 @@
 //! Verdicts for packets that are not translated.
 
-use crate::layout::{Counter, FrontendKey, Stage};
+use crate::layout::{Counter, Edge, FrontendKey, Stage};
 use crate::pipeline::answer::is_rejected;
 use crate::pipeline::context::Context;
-use crate::pipeline::flow::plain::{may_be_endpoint, may_begin};
+use crate::pipeline::flow::plain::{answer_key, is_noted, may_be_endpoint, may_begin};
 use crate::pipeline::packet::{Headers, IpVersion, Packet, Skip};
 use crate::pipeline::service::frontend::{find_frontend, unassigned_service_address};
 use crate::pipeline::tables::Tables;
@@ -52,10 +52,14 @@ pub(crate) fn pass_plain<A: IpVersion, T: Tables<A>>(
     headers: &Headers<A>,
     tables: &T,
 ) -> Verdict<A> {
-    if may_begin(headers) && may_be_endpoint(headers, tables) {
-        return Verdict::Continue(Stage::NotePlain);
+    if !may_begin(headers) || !may_be_endpoint(headers, tables) {
+        return Verdict::Pass;
     }
-    Verdict::Pass
+    // With a SYN begins another connection; of the others most belong to one that is known.
+    if !headers.is_syn() && is_noted(tables, &answer_key(headers, Edge::Egress)) {
+        return Verdict::Pass;
+    }
+    Verdict::Continue(Stage::NotePlain)
 }
 
 /// The verdict for a packet that creates no flow: rejected where no endpoint exists, else

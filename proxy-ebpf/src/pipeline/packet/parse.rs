@@ -158,15 +158,17 @@ pub(crate) fn parse_or_first_fragment<A: IpVersion, P: Packet>(
     packet: &P,
     network: usize,
 ) -> Option<(Headers<A>, bool)> {
-    match parse::<A, P>(packet, network) {
-        Ok(headers) => Some((headers, true)),
+    let (mut headers, is_whole) = match parse::<A, P>(packet, network) {
+        Ok(headers) => (headers, true),
         Err(Skip::Fragment(at)) => {
             let part = A::part(packet, network, at)?;
             if !part.is_first {
                 return None;
             }
-            Some((part.first(packet)?, false))
+            (part.first(packet)?, false)
         }
-        Err(_) => None,
-    }
+        Err(_) => return None,
+    };
+    headers.hide_protocol();
+    Some((headers, is_whole))
 }
