@@ -19,7 +19,7 @@ const SIZES: MapSizes = MapSizes {
 const VERIFIED: &str = include_str!("verified.txt");
 /// How many of them a program may have on Linux 6.1, whatever the table says: a hook's program,
 /// and one of the stages, which that kernel walks more often and which are loaded beside it.
-const LIMITS: [u32; 2] = [50_000, 200_000];
+const LIMITS: [u32; 2] = [65_000, 200_000];
 
 /// Stages that compare and exchange a word, which no kernel before Linux 5.12 can: 5.10 stands in
 /// for 5.15, and has to refuse them.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::MapData;
-use proxy_ebpf::flow_table::{Claim, NewRecord, Place, Record};
+use proxy_ebpf::flow_table::{Buckets, Claim, NewRecord, Place, Record, Round};
 use proxy_ebpf::host::Memory;
 use proxy_ebpf::layout::{
     Address, Bucket, Edge, FlowSeed, KeyParts, MapSpec, Timeouts, flow_flags,
@@ -194,30 +194,52 @@ impl<A: Address> OpenFlowTable<A> {
     /// The record under a key.
     pub(super) fn find(&self, key: &KeyParts<'_, A>) -> Option<Record<'_, A>> {
         let place = Place::of(key, self.seed);
-        let buckets = self.mapped.buckets();
-        let count = u32::try_from(buckets.len()).unwrap_or(u32::MAX);
-        buckets
-            .get(place.bucket(count) as usize)?
-            .find(key, place.tag())
+        let home = self.bucket(self.index(place))?;
+        match home.find(key, place.tag()) {
+            None if home.has_spilled() => {
+                let second = self.bucket(self.index(place.second()))?;
+                second.find(key, place.tag())
+            }
+            found => found,
+        }
+    }
+
+    fn index(&self, place: Place) -> u32 {
+        let count = self.mapped.buckets().len();
+        place.bucket(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
+    fn bucket(&self, index: u32) -> Option<&Bucket<A>> {
+        self.mapped.buckets().get(index as usize)
     }
 
     /// Makes a record where there is none with its key. False if there is one, or no room.
     pub(super) fn insert(&self, record: &NewRecord<'_, A>) -> bool {
-        let place = Place::of(&record.key, self.seed);
-        let buckets = self.mapped.buckets();
-        let count = u32::try_from(buckets.len()).unwrap_or(u32::MAX);
-        let Some(bucket) = buckets.get(place.bucket(count) as usize) else {
-            return false;
-        };
+        let mut round = Round::HOME;
         // A program's claim takes less than a microsecond.
         for _ in 0..ATTEMPTS {
-            match bucket.claim(record, place.tag(), &Timeouts::DEFAULT, |_| false) {
-                Claim::Made { .. } => return true,
-                Claim::Taken | Claim::Full => return false,
-                Claim::Busy => std::thread::yield_now(),
+            match self.claim(record, round) {
+                Some(Claim::Made { .. }) => return true,
+                Some(Claim::Taken) | None => return false,
+                Some(Claim::Busy) => std::thread::yield_now(),
+                Some(Claim::Full) => match round.next() {
+                    Some(next) => round = next,
+                    None => return false,
+                },
             }
         }
         false
+    }
+
+    fn claim(&self, record: &NewRecord<'_, A>, round: Round) -> Option<Claim> {
+        let place = Place::of(&record.key, self.seed);
+        let indices = [place, place.second()].map(|it| self.index(it));
+        let [target, other] = round.in_order(indices);
+        let buckets = Buckets {
+            target: self.bucket(target)?,
+            other: self.bucket(other)?,
+        };
+        Some(buckets.claim(round, record, place.tag(), &Timeouts::DEFAULT, |_| false))
     }
 }
 

@@ -20,29 +20,22 @@ impl SharedU64 {
     }
 }
 
-/// [`WAYS`](crate::layout::WAYS).
+/// The number, which the compiler does not know; the kernel's verifier does.
 #[cfg(not(target_arch = "bpf"))]
-pub(super) const fn opaque_ways() -> usize {
-    crate::layout::WAYS
-}
-
-/// [`SAME_TAGS`](super::SAME_TAGS).
-#[cfg(not(target_arch = "bpf"))]
-pub(super) const fn opaque_same_tags() -> usize {
-    super::SAME_TAGS
+pub const fn opaque<const NUMBER: usize>() -> usize {
+    NUMBER
 }
 
 #[cfg(target_arch = "bpf")]
-pub(super) use in_kernel::{SharedU64, opaque_same_tags, opaque_ways};
+pub(super) use in_kernel::SharedU64;
+#[cfg(target_arch = "bpf")]
+pub use in_kernel::opaque;
 
 #[cfg(target_arch = "bpf")]
 #[expect(unsafe_code, reason = "an instruction that the compiler does not use")]
 mod in_kernel {
     use core::arch::asm;
     use core::cell::UnsafeCell;
-
-    use super::super::SAME_TAGS;
-    use crate::layout::WAYS;
 
     /// A word that every CPU, and the agent, change by comparing and exchanging it.
     #[derive(Debug, Default)]
@@ -80,20 +73,9 @@ mod in_kernel {
         }
     }
 
-    /// [`WAYS`], which the compiler does not know; the kernel's verifier does.
+    /// The number, which the compiler does not know; the kernel's verifier does.
     #[inline(always)]
-    pub(in super::super) fn opaque_ways() -> usize {
-        opaque::<WAYS>()
-    }
-
-    /// [`SAME_TAGS`], likewise.
-    #[inline(always)]
-    pub(in super::super) fn opaque_same_tags() -> usize {
-        opaque::<SAME_TAGS>()
-    }
-
-    #[inline(always)]
-    fn opaque<const NUMBER: usize>() -> usize {
+    pub fn opaque<const NUMBER: usize>() -> usize {
         let number;
         // SAFETY: one instruction, without effect on memory. (Without any, two lines of the
         // source would be at one instruction, which the kernel refuses.)

@@ -3,7 +3,7 @@
 use super::Tag;
 use crate::layout::{Address, FlowSeed, KeyParts};
 
-/// The place of a key's record.
+/// A place of a key's record: the first one of two is in the key's home bucket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
     hash: u64,
@@ -13,7 +13,7 @@ pub struct Place {
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Place {
-    /// The place of a key, in tables with this seed: without it nobody can choose tuples that
+    /// The first place of a key, in tables with this seed: without it nobody can choose tuples that
     /// meet in one bucket.
     #[inline(always)]
     pub fn of<A: Address>(key: &KeyParts<'_, A>, seed: FlowSeed) -> Self {
@@ -29,27 +29,21 @@ impl Place {
         }
     }
 
-    /// What [`Self::bucket`] needs of it.
-    #[inline(always)]
-    pub const fn upper_half(self) -> u32 {
-        (self.hash >> 32) as u32
-    }
-
-    /// A place in the same bucket as the one with this upper half, of any tag.
-    #[inline(always)]
-    pub const fn of_upper_half(half: u32) -> Self {
-        Self {
-            hash: (half as u64) << 32,
-        }
-    }
-
     /// The index of the bucket, of so many.
     #[inline(always)]
     pub const fn bucket(self, buckets: u32) -> u32 {
         (((self.hash >> 32) * buckets as u64) >> 32) as u32
     }
 
-    /// The tag in the bucket.
+    /// The key's second place, of its first one: the other half of the hash gives the bucket.
+    #[inline(always)]
+    pub const fn second(self) -> Self {
+        Self {
+            hash: self.hash << 32 | self.hash & 0xffff_ffff,
+        }
+    }
+
+    /// The tag, the same in both buckets.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "one byte of it")]
     pub const fn tag(self) -> Tag {

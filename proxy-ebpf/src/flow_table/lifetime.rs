@@ -32,6 +32,9 @@ const BOTH_ACKNOWLEDGED: u32 = flow_flags::FIN_ACKNOWLEDGED | flow_flags::CLIENT
 
 const PROTOCOL: u32 = flow_flags::TCP | flow_flags::SCTP;
 
+/// How gladly a record is given up that is over: at least so.
+pub(super) const OVER: u32 = 1 << 31;
+
 impl Timeouts {
     /// kube-proxy's `tcpEstablishedTimeout` and `tcpCloseWaitTimeout`
     /// (`pkg/proxy/apis/config/v1alpha1/defaults.go`). Of UDP twice what netfilter has
@@ -118,7 +121,6 @@ impl Timeouts {
     /// whose turn it is.
     #[inline(always)]
     pub(super) fn spare(&self, flags: u32, idle: u32, newcomer: u32, turn: u32) -> u32 {
-        const OVER: u32 = 1 << 31;
         const UNESTABLISHED: u32 = 1 << 30;
         const UDP: u32 = 1 << 29;
         const BEING_MADE: u32 = 1 << 28;

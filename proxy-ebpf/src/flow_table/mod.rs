@@ -1,16 +1,20 @@
 //! The flow table: buckets of records, in memory that all CPUs and the agent share.
 //!
 //! A record is found by the tag of its key and claimed by comparing and exchanging the bucket's
-//! tags: claims of one bucket follow each other, so that no key ever has two records. Where a
-//! bucket is full, the record that can be spared most gives way ([`Timeouts`]). Nothing is
-//! removed: a record that is over translates late packets until its way is needed.
+//! tags: claims of one bucket follow each other, so that no key ever has two records. Where all
+//! records of a key's home bucket live, its second one takes the new record, and the home is marked
+//! as spilled: only then is the second one looked at to find a key. Where that is full as well, the
+//! record of the home that can be spared most gives way ([`Timeouts`]). A record that is over
+//! translates late packets until its way is needed.
 
 mod atomic;
+mod buckets;
 mod hash;
 mod lifetime;
 mod tags;
 
-use atomic::{opaque_same_tags, opaque_ways};
+pub use atomic::opaque;
+pub use buckets::{Buckets, Round};
 pub use hash::Place;
 pub use lifetime::{BOTH_FINS, idle};
 pub use tags::{Tag, TagWord, Tags};
@@ -19,8 +23,8 @@ use core::ops::Deref;
 
 #[cfg(any(test, feature = "host"))]
 use crate::layout::FlowKey;
-use crate::layout::{Address, Bucket, Flow, KeyParts, Timeouts, Tuple, WAYS, WayState, flow_flags};
-use crate::verifier::hide_bounds;
+use crate::layout::{Address, Bucket, Flow, KeyParts, Timeouts, Tuple, WAYS, WayState};
+use crate::verifier::{barrier_var, hide_bounds};
 
 /// Records of a bucket that may have one tag. By chance more would meet once in some hundred
 /// million flows.
@@ -106,7 +110,7 @@ pub enum Claim {
     },
     /// Another one has the key, and keeps it.
     Taken,
-    /// No record of the bucket can be spared.
+    /// No record of the bucket can be spared in this [`Round`].
     Full,
     /// Another CPU claims a record of the bucket: to be tried again.
     Busy,
@@ -146,7 +150,7 @@ impl<A: Address> Bucket<A> {
     fn find_in(&self, seen: TagWord, key: &KeyParts<'_, A>, tag: Tag) -> Option<Record<'_, A>> {
         let mut ways = seen.matches(tag);
         // Not to be unrolled: that takes more stack than a program has.
-        let mut left = opaque_same_tags();
+        let mut left = opaque::<SAME_TAGS>();
         while left > 0 {
             let record = self.record(seen, ways.first()?)?;
             if key.are_of(&record.flow.key) {
@@ -169,55 +173,23 @@ impl<A: Address> Bucket<A> {
         })
     }
 
-    /// Makes a record, in place of one with the same key where `replaces` says so.
+    /// An empty way, or that of the record that can be spared most, at `least` so gladly; [`WAYS`]
+    /// where there is none.
     #[inline(always)]
-    pub fn claim(
+    fn spare_way(
         &self,
+        seen: TagWord,
         new: &NewRecord<'_, A>,
-        tag: Tag,
         timeouts: &Timeouts,
-        replaces: impl FnOnce(&Record<'_, A>) -> bool,
-    ) -> Claim {
-        let seen = self.tags.load();
-        if seen.is_busy() {
-            return Claim::Busy;
-        }
-        let way = match self.find_in(seen, &new.key, tag) {
-            Some(record) if replaces(&record) => record.way,
-            Some(_) => return Claim::Taken,
-            // One more would not be found.
-            None if seen.matches(tag).count_exceeds(SAME_TAGS - 1) => WAYS,
-            None => self.spare_way(seen, new, timeouts),
-        };
-        // However it was found: the verifier would follow each to the end.
-        let way = hide_way(way, new.now);
-        let Some(record) = self.record(seen, way) else {
-            return Claim::Full;
-        };
-        let Some(busy) = self.tags.reserve(seen, way) else {
-            return Claim::Busy;
-        };
-        let evicted = seen.is_used(way)
-            && !new.key.are_of(&record.flow.key)
-            && record.flags() & flow_flags::PLAIN == 0
-            && !record.is_over(timeouts, new.now);
-        write(record.flow, new);
-        record.set_flags(new.flags);
-        record.set_last_seen(new.now);
-        self.tags.publish(busy, way, tag);
-        Claim::Made { evicted }
-    }
-
-    /// An empty way, or that of the record that can be spared most; [`WAYS`] where there is none.
-    #[inline(always)]
-    fn spare_way(&self, seen: TagWord, new: &NewRecord<'_, A>, timeouts: &Timeouts) -> usize {
+        least: u32,
+    ) -> usize {
         if let Some(way) = seen.empty().first() {
             return way;
         }
         let mut best = 0;
         let mut spared = 0;
         let mut way = 0;
-        while way < opaque_ways() {
+        while way < opaque::<WAYS>() {
             let Some(state) = self.states.get(way) else {
                 break;
             };
@@ -235,7 +207,13 @@ impl<A: Address> Bucket<A> {
             spared = hide_way(spared, new.now);
             way += 1;
         }
-        if best > 0 { spared } else { WAYS }
+        if best >= least { spared } else { WAYS }
+    }
+
+    /// Whether a record whose home this is may be in its second bucket.
+    #[inline(always)]
+    pub fn has_spilled(&self) -> bool {
+        self.tags.load().spilled_mask() != 0
     }
 
     /// Whether a record is being written.
@@ -255,8 +233,8 @@ impl<A: Address> Bucket<A> {
     #[cfg(any(test, feature = "host"))]
     pub fn remove(&self, key: &FlowKey<A>) {
         let found = self.records().find(|record| record.key == *key);
-        if let Some(way) = found.map(|record| record.way) {
-            self.tags.clear(way);
+        if let Some(record) = found {
+            self.tags.remove(record.seen, record.way);
         }
     }
 
@@ -277,7 +255,8 @@ impl<A: Address> Bucket<A> {
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "7 at most")]
 fn hide_way(way: usize, any: u32) -> usize {
-    hide_bounds(way as u32, any) as usize
+    // One register: the compiler would check one, and index by another.
+    barrier_var(hide_bounds(way as u32, any) as usize)
 }
 
 /// Writes a record that nobody reads: its way is busy.

@@ -2,6 +2,7 @@
 
 use super::atomic::SharedU64;
 use crate::layout::WAYS;
+use crate::verifier::hide_bounds;
 
 /// No record.
 const EMPTY: u8 = 0;
@@ -19,8 +20,13 @@ const COUNT: u32 = 8 * WAYS as u32;
 
 const _: () = assert!(COUNT == 56, "the count is one byte");
 
+/// The highest bit: a record whose home this bucket is may be in its second one.
+const SPILLED: u64 = 1 << 63;
+/// What changes with every claim.
+const COUNTS: u64 = !ONES & !SPILLED;
+
 /// A byte for each way, lowest first: its record's tag, or that there is none. In the highest
-/// byte, how many claims there were, begun anew after 256.
+/// byte, how many claims there were, begun anew after 128, and whether the bucket has spilled.
 ///
 /// Every change is made by comparing and exchanging the word, so that claims of one bucket
 /// follow each other.
@@ -29,7 +35,7 @@ const _: () = assert!(COUNT == 56, "the count is one byte");
 pub struct Tags(SharedU64);
 
 /// The tags at one moment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TagWord(u64);
 
 /// The tag of a key: a part of its hash.
@@ -56,8 +62,29 @@ impl Tags {
     /// CPU has changed the bucket meanwhile.
     #[inline(always)]
     pub(super) fn reserve(&self, seen: TagWord, way: usize) -> Option<TagWord> {
-        let busy = TagWord(seen.with(way, BUSY).0.wrapping_add(1 << COUNT));
+        let busy = seen.with(way, BUSY).counted();
         self.0.compare_exchange(seen.0, busy.0).then_some(busy)
+    }
+
+    /// Gives up a claim, whose way is empty then.
+    #[inline(always)]
+    pub(super) fn withdraw(&self, busy: TagWord, way: usize) {
+        self.0.compare_exchange(busy.0, busy.with(way, EMPTY).0);
+    }
+
+    /// Removes the record of a way. False where another CPU has changed the bucket meanwhile.
+    #[inline(always)]
+    pub(super) fn remove(&self, seen: TagWord, way: usize) -> bool {
+        let without = seen.with(way, EMPTY).counted();
+        self.0.compare_exchange(seen.0, without.0)
+    }
+
+    /// Notes that a record of this home is in its second bucket. False where another CPU has changed
+    /// the bucket meanwhile.
+    #[inline(always)]
+    pub(super) fn spill(&self, seen: TagWord) -> bool {
+        let spilled = seen.counted().0 | SPILLED;
+        self.0.compare_exchange(seen.0, spilled)
     }
 
     /// Ends the claim: the record is there for all who see this. Nobody else changes the word
@@ -65,13 +92,6 @@ impl Tags {
     #[inline(always)]
     pub(super) fn publish(&self, busy: TagWord, way: usize, tag: Tag) {
         self.0.compare_exchange(busy.0, busy.with(way, tag.0).0);
-    }
-
-    /// Makes a way empty, in a word that nobody else changes.
-    #[cfg(any(test, feature = "host"))]
-    pub(super) fn clear(&self, way: usize) {
-        let seen = self.load();
-        self.0.compare_exchange(seen.0, seen.with(way, EMPTY).0);
     }
 
     /// Frees the ways that are busy in this word, unless the word has changed.
@@ -87,6 +107,25 @@ impl Tags {
 }
 
 impl TagWord {
+    /// The same, of which the verifier knows nothing; it must not know `any` either.
+    #[inline(always)]
+    pub(super) fn hidden(self, any: u32) -> Self {
+        let zero = u64::from(hide_bounds(0, any));
+        Self(self.0 ^ (zero << 32 | zero))
+    }
+
+    /// All bits, if a record of this home may be in its second bucket; else none.
+    #[inline(always)]
+    pub(super) const fn spilled_mask(self) -> u64 {
+        (self.0 >> 63).wrapping_neg()
+    }
+
+    #[inline(always)]
+    const fn counted(self) -> Self {
+        let count = (self.0 & COUNTS).wrapping_add(1 << COUNT) & COUNTS;
+        Self(self.0 & !COUNTS | count)
+    }
+
     /// The ways with this tag. Above one of them there may be others that have not.
     #[inline(always)]
     pub(super) const fn matches(self, tag: Tag) -> Ways {
@@ -104,7 +143,7 @@ impl TagWord {
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "less than `WAYS`")]
     pub(super) const fn turn_of(self, way: usize) -> u32 {
-        let claims = (self.0 >> COUNT) as u32;
+        let claims = ((self.0 & COUNTS) >> COUNT) as u32;
         (way as u32 + claims * (WAYS as u32 - 1)) % WAYS as u32
     }
 

@@ -1,6 +1,7 @@
 //! Records of one bucket: found, claimed, given up.
 
 mod model;
+mod second;
 
 use std::net::Ipv4Addr;
 
@@ -61,7 +62,12 @@ fn claim(bucket: &Bucket<V4>, number: u16, flags: u32) -> Claim {
 fn claim_with(bucket: &Bucket<V4>, number: u16, tag: Tag, flags: u32) -> Claim {
     let tuple = tuple(number);
     let new = new_record(&tuple, flags, NOW);
-    bucket.claim(&new, tag, TIMEOUTS, |old| old.is_over(TIMEOUTS, NOW))
+    let buckets = Buckets {
+        target: bucket,
+        other: &Bucket::default(),
+    };
+    let replaces = |old: &Record<'_, V4>| old.is_over(TIMEOUTS, NOW);
+    buckets.claim(Round::EVICTING, &new, tag, TIMEOUTS, replaces)
 }
 
 fn find(bucket: &Bucket<V4>, number: u16) -> Option<Record<'_, V4>> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use super::shared::{Call, Shared};
-use crate::flow_table::{Place, Record};
+use crate::flow_table::Record;
 use crate::layout::{
     Address, Affinity, AffinityKey, Backend, Bucket, Counter, CurrentSettings, FilterBits, FlowKey,
     FlowSeed, Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NewFlow, Port, Retry,
@@ -286,10 +286,12 @@ impl<A: Address> Tables<A> for Memory<A> {
 
     fn pause(&self) {}
 
-    fn bucket(&self, place: Place) -> Option<&Bucket<A>> {
+    fn buckets(&self) -> u32 {
+        u32::try_from(self.flows.len()).unwrap_or(u32::MAX)
+    }
+
+    fn bucket(&self, index: u32) -> Option<&Bucket<A>> {
         self.call(Call::Array);
-        let count = u32::try_from(self.flows.len()).ok()?;
-        let index = place.bucket(count);
         let bucket = self.flows.get(index as usize)?;
         Some(bucket.get_or_init(|| Box::new((self.read_bucket)(index))))
     }

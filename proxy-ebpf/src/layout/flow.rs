@@ -275,7 +275,7 @@ pub struct NewFlow<A> {
     pub reclaimable_port: u32,
     /// How often another CPU was in the way of a claim.
     pub claim_conflicts: u32,
-    /// Where that was: the upper half of a hash.
+    /// Where that was: the index of a bucket.
     pub awaited: u32,
 }
 
@@ -295,6 +295,9 @@ pub mod new_flow_notes {
     pub const CREATED: u32 = 1 << 5;
     /// It was translated at its socket before.
     pub const RETRIED: u32 = 1 << 6;
+    /// How far up the two bits are that say in which round its next record is claimed
+    /// ([`Round`](crate::flow_table::Round)).
+    pub const ROUND_SHIFT: u32 = 7;
 }
 
 /// The state of a way of a bucket, beside its record.

@@ -1,6 +1,6 @@
 //! The maps as the pipeline sees them, and the few helpers that it calls.
 
-use crate::flow_table::{Claim, NewRecord, Place, Record};
+use crate::flow_table::{Buckets, Claim, NewRecord, Place, Record, Round, Tag, opaque};
 use crate::layout::{
     Address, Affinity, AffinityKey, Backend, Bucket, Counter, FilterBits, FlowSeed, Fragment,
     FragmentKey, Frontend, FrontendKey, KeyParts, Liveness, NewFlow, Port, Retry, Settings,
@@ -43,8 +43,10 @@ pub trait Tables<A: Address> {
 
     /// What makes the places of flow records unpredictable.
     fn flow_seed(&self) -> FlowSeed;
-    /// The bucket of the flow table for this place.
-    fn bucket(&self, place: Place) -> Option<&Bucket<A>>;
+    /// How many buckets the flow table has.
+    fn buckets(&self) -> u32;
+    /// The bucket with this index.
+    fn bucket(&self, index: u32) -> Option<&Bucket<A>>;
     /// Leaves the flow that the stage `Claim` is to make.
     fn store_new_flow(&self, flow: &NewFlow<A>);
     /// Works on what [`Self::store_new_flow`] has left.
@@ -61,23 +63,44 @@ pub trait Tables<A: Address> {
     /// The flow record under `key`.
     #[inline(always)]
     fn find(&self, key: &KeyParts<'_, A>) -> Option<Record<'_, A>> {
-        let place = self.place(key);
-        self.bucket(place)?.find(key, place.tag())
+        let mut place = self.place(key);
+        // One after the other by the same code: twice it takes more stack than a program has.
+        let mut left = opaque::<2>();
+        while left > 0 {
+            let bucket = self.bucket(place.bucket(self.buckets()))?;
+            let found = bucket.find(key, place.tag());
+            if found.is_some() || !bucket.has_spilled() {
+                return found;
+            }
+            place = place.second();
+            left -= 1;
+        }
+        None
     }
 
-    /// Makes a flow record at its place, instead of one with the same key where `replaces` says so.
+    /// The index of the bucket where the record of a key with this first place is to be in this
+    /// round, and of its other one.
+    #[inline(always)]
+    fn indices(&self, place: Place, round: Round) -> [u32; 2] {
+        let buckets = self.buckets();
+        round.in_order([place.bucket(buckets), place.second().bucket(buckets)])
+    }
+
+    /// Makes a flow record in one of these buckets, instead of one with the same key where `replaces`
+    /// says so.
     #[inline(always)]
     fn claim(
         &self,
-        place: Place,
+        [target, other]: [u32; 2],
+        (round, tag): (Round, Tag),
         new: &NewRecord<'_, A>,
         timeouts: &Timeouts,
         replaces: impl FnOnce(&Record<'_, A>) -> bool,
     ) -> Claim {
-        let Some(bucket) = self.bucket(place) else {
+        let (Some(target), Some(other)) = (self.bucket(target), self.bucket(other)) else {
             return Claim::Full;
         };
-        let claim = bucket.claim(new, place.tag(), timeouts, replaces);
+        let claim = Buckets { target, other }.claim(round, new, tag, timeouts, replaces);
         if claim == (Claim::Made { evicted: true }) {
             self.count(Counter::RecordsEvicted);
         }

@@ -8,7 +8,6 @@ use aya_ebpf::helpers::generated::{
     bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns,
 };
 use aya_ebpf::maps::lpm_trie::Key;
-use proxy_ebpf::flow_table::Place;
 use proxy_ebpf::layout::{
     Address, Affinity, AffinityKey, Backend, Bucket, Counter, EdgeDevice, FilterBits, FlowSeed,
     Fragment, FragmentKey, Frontend, FrontendKey, Liveness, NewFlow, Port, Retry, Settings,
@@ -108,8 +107,13 @@ impl<A: Address + VersionMaps<A>> Tables<A> for Maps {
     }
 
     #[inline(always)]
-    fn bucket(&self, place: Place) -> Option<&Bucket<A>> {
-        A::flows().get(place.bucket(FLOW_BUCKETS.load()))
+    fn buckets(&self) -> u32 {
+        FLOW_BUCKETS.load()
+    }
+
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> Option<&Bucket<A>> {
+        A::flows().get(index)
     }
 
     #[inline(always)]

@@ -96,6 +96,8 @@ impl State {
 struct World {
     table: Vec<Bucket<V4>>,
     model: HashMap<u16, State>,
+    /// In which bucket each record is.
+    places: HashMap<u16, u32>,
     now: u32,
     seed: u32,
 }
@@ -105,35 +107,80 @@ impl World {
         Place::of(&key(&tuple(number)), self.seed)
     }
 
-    fn bucket(&self, number: u16) -> &Bucket<V4> {
-        &self.table[self.place(number).bucket(BUCKETS) as usize]
+    /// The indices of its home bucket and of the second one.
+    fn buckets(&self, number: u16) -> [u32; 2] {
+        let place = self.place(number);
+        [place, place.second()].map(|it| it.bucket(BUCKETS))
     }
 
+    fn bucket(&self, index: u32) -> &Bucket<V4> {
+        &self.table[index as usize]
+    }
+
+    /// As programs find it.
     fn find(&self, number: u16) -> Option<Record<'_, V4>> {
-        let found = self.bucket(number);
-        found.find(&key(&tuple(number)), self.place(number).tag())
+        let (tuple, tag) = (tuple(number), self.place(number).tag());
+        let [home, second] = self.buckets(number).map(|index| self.bucket(index));
+        let found = home.find(&key(&tuple), tag);
+        found.or_else(|| {
+            let is_there = home.has_spilled();
+            is_there.then(|| second.find(&key(&tuple), tag)).flatten()
+        })
     }
 
-    /// Who is in the bucket of a key, with how it is.
-    fn neighbours(&self, number: u16) -> Vec<(u16, State)> {
-        let bucket = |number| self.place(number).bucket(BUCKETS);
+    /// Who is in a bucket, with how it is.
+    fn records_in(&self, bucket: u32) -> Vec<(u16, State)> {
         let all = self.model.iter().map(|(key, state)| (*key, *state));
-        all.filter(|(key, _)| bucket(*key) == bucket(number))
-            .collect()
+        all.filter(|(key, _)| self.places[key] == bucket).collect()
     }
 
+    fn forget(&mut self, number: u16) {
+        self.model.remove(&number);
+        self.places.remove(&number);
+    }
+
+    /// Round by round, as programs do.
     fn claim(&mut self, number: u16, flags: u32) {
+        let mut round = Some(Round::HOME);
+        while let Some(now) = round {
+            round = match self.claim_in(now, number, flags) {
+                Claim::Made { .. } | Claim::Taken => return,
+                Claim::Busy => Some(now),
+                Claim::Full => now.next(),
+            };
+        }
+    }
+
+    fn claim_in(&mut self, round: Round, number: u16, flags: u32) -> Claim {
         let now = self.now;
         let tuple = tuple(number);
         let new = new_record(&tuple, flags, now);
+        let indices = round.in_order(self.buckets(number));
+        let [target, other] = indices.map(|index| self.bucket(index));
+        let replaces = |old: &Record<'_, V4>| old.is_over(TIMEOUTS, now);
         let tag = self.place(number).tag();
-        let claim = self
-            .bucket(number)
-            .claim(&new, tag, TIMEOUTS, |old| old.is_over(TIMEOUTS, now));
-        let before = self.neighbours(number);
+        let claim = Buckets { target, other }.claim(round, &new, tag, TIMEOUTS, replaces);
+        self.take_in(round, number, flags, claim);
+        claim
+    }
+
+    /// Checks what came of a claim, and notes it.
+    fn take_in(&mut self, round: Round, number: u16, flags: u32, claim: Claim) {
+        let now = self.now;
+        let [target, other] = round.in_order(self.buckets(number));
+        let before = self.records_in(target);
+        if round == Round::SECOND && target == other {
+            assert_eq!(claim, Claim::Full, "there is no second bucket");
+            return;
+        }
         let known = self.model.get(&number).copied();
         if known.is_some_and(|state| !state.is_over(now)) {
             assert_eq!(claim, Claim::Taken);
+            return;
+        }
+        if known.is_some() && self.places[&number] != target {
+            assert_eq!(claim, Claim::Busy, "it has to be removed there");
+            self.forget(number);
             return;
         }
         let state = State {
@@ -142,17 +189,21 @@ impl World {
         };
         if known.is_some() || before.len() < WAYS {
             if claim == Claim::Full {
-                self.has_many_with_the_tag(number);
+                self.has_many_with_the_tag(number, target);
                 return;
             }
             assert_eq!(claim, MADE, "in place of itself, or where there is room");
             self.model.insert(number, state);
+            self.places.insert(number, target);
             return;
         }
-        let rank = |state: &State| state.rank(flags, now);
+        let rank = |state: &State| {
+            let rank = state.rank(flags, now);
+            rank.filter(|_| round == Round::EVICTING || state.is_over(now))
+        };
         let most = before.iter().filter_map(|(_, it)| rank(it)).max();
         match claim {
-            Claim::Full if most.is_some() => self.has_many_with_the_tag(number),
+            Claim::Full if most.is_some() => self.has_many_with_the_tag(number, target),
             Claim::Full => {}
             Claim::Made { evicted } => {
                 let gone: Vec<_> = before
@@ -166,17 +217,18 @@ impl World {
                 assert_eq!(evicted, !was.is_over(now) && was.flags & PLAIN == 0);
                 let is_active = was.flags == TCP && was.idle(now) <= HOUR;
                 assert!(!is_active, "an active connection was given up");
-                self.model.remove(lost);
+                self.forget(*lost);
                 self.model.insert(number, state);
+                self.places.insert(number, target);
             }
             Claim::Taken | Claim::Busy => panic!("{claim:?}"),
         }
     }
 
     /// Some hundred million flows meet so once; of few keys that are chosen, more.
-    fn has_many_with_the_tag(&self, number: u16) {
+    fn has_many_with_the_tag(&self, number: u16, bucket: u32) {
         let tag = self.place(number).tag();
-        let same = self.neighbours(number).into_iter();
+        let same = self.records_in(bucket).into_iter();
         let same = same.filter(|(key, _)| self.place(*key).tag() == tag);
         assert!(same.count() >= SAME_TAGS, "there was room");
     }
@@ -229,7 +281,7 @@ proptest! {
         seed in any::<u32>(),
     ) {
         let table = (0..BUCKETS).map(|_| Bucket::default()).collect();
-        let mut world = World { table, model: HashMap::new(), now: NOW, seed };
+        let mut world = World { table, model: HashMap::new(), places: HashMap::new(), now: NOW, seed };
         for step in &steps {
             world.take(step);
             world.check();

@@ -5,8 +5,10 @@ use super::record::{SHARED, client_key, reply_key};
 use super::source_port::{NatPorts, Selection};
 use super::state::{segment, store};
 use super::traffic::count_connection;
-use crate::flow_table::{Claim, NewRecord, Record};
-use crate::layout::{Counter, Edge, KeyParts, NewFlow, flow_flags, new_flow_notes, protocol};
+use crate::flow_table::{Claim, NewRecord, Record, Round};
+use crate::layout::{
+    Counter, Edge, KeyParts, NewFlow, Timeouts, flow_flags, new_flow_notes, protocol,
+};
 use crate::pipeline::packet::{Headers, IpVersion};
 use crate::pipeline::tables::Tables;
 
@@ -111,14 +113,54 @@ pub(crate) fn claim_replies<A: IpVersion, T: Tables<A>>(
         now,
     };
     let timeouts = tables.timeouts();
-    let place = tables.place(&record.key);
-    let claim = tables.claim(place, &record, timeouts, |old| {
-        let is_reclaimed =
-            flow.notes & new_flow_notes::RECLAIMS != 0 && is_reclaimable(old.flags());
+    let reclaims = flow.notes & new_flow_notes::RECLAIMS != 0;
+    let claimed = claim_record(tables, flow.notes, &record, timeouts, |old| {
+        let is_reclaimed = reclaims && is_reclaimable(old.flags());
         old.tuple.answers(&headers.tuple) || is_reclaimed || old.is_over(timeouts, now)
     });
-    flow.awaited = place.upper_half();
+    note_claim(flow, claimed)
+}
+
+/// Makes a record in the round that the notes say; also the index of the bucket.
+#[inline(always)]
+fn claim_record<A: IpVersion, T: Tables<A>>(
+    tables: &T,
+    notes: u32,
+    record: &NewRecord<'_, A>,
+    timeouts: &Timeouts,
+    replaces: impl FnOnce(&Record<'_, A>) -> bool,
+) -> (Claim, u32) {
+    let place = tables.place(&record.key);
+    let round = Round::of(notes >> new_flow_notes::ROUND_SHIFT);
+    let indices = tables.indices(place, round);
+    let claim = tables.claim(indices, (round, place.tag()), record, timeouts, replaces);
+    (claim, indices[0])
+}
+
+/// What came of a claim, which the flow notes. Its next record begins with the first round.
+#[inline(always)]
+fn note_claim<A>(flow: &mut NewFlow<A>, (claim, bucket): (Claim, u32)) -> Claim {
+    if matches!(claim, Claim::Made { .. }) {
+        set_round(flow, Round::HOME);
+    }
+    flow.awaited = bucket;
     claim
+}
+
+/// Whether a record for which there was no room may have some in another round, which is noted.
+#[inline(always)]
+pub(crate) fn has_next_round<A>(flow: &mut NewFlow<A>) -> bool {
+    let next = Round::of(flow.notes >> new_flow_notes::ROUND_SHIFT).next();
+    if let Some(round) = next {
+        set_round(flow, round);
+    }
+    next.is_some()
+}
+
+#[inline(always)]
+fn set_round<A>(flow: &mut NewFlow<A>, round: Round) {
+    const OTHERS: u32 = (1 << new_flow_notes::ROUND_SHIFT) - 1;
+    flow.notes = flow.notes & OTHERS | round.bits() << new_flow_notes::ROUND_SHIFT;
 }
 
 /// Makes the record of the client's packets, and counts the flow.
@@ -141,9 +183,10 @@ pub(crate) fn claim_client<A: IpVersion, T: Tables<A>>(
         now,
     };
     let timeouts = tables.timeouts();
-    let place = tables.place(&record.key);
-    let claim = tables.claim(place, &record, timeouts, |old| old.is_over(timeouts, now));
-    flow.awaited = place.upper_half();
+    let claimed = claim_record(tables, flow.notes, &record, timeouts, |old| {
+        old.is_over(timeouts, now)
+    });
+    let claim = note_claim(flow, claimed);
     if matches!(claim, Claim::Made { .. }) {
         flow.notes |= new_flow_notes::CREATED;
         tables.count(Counter::FlowsCreated);

@@ -2,7 +2,7 @@
 //! of clients with endpoints, and those of this node from a port that is a NodePort.
 
 use super::record::NO_BACKEND;
-use crate::flow_table::{Claim, NewRecord, Record};
+use crate::flow_table::{Claim, NewRecord, Record, Round};
 use crate::layout::{Address, Edge, FilterBits, KeyParts, Tuple, flow_flags, protocol};
 use crate::pipeline::packet::{Headers, IpVersion};
 use crate::pipeline::tables::Tables;
@@ -106,7 +106,10 @@ pub(crate) fn take_note<A: IpVersion, T: Tables<A>>(
         now,
     };
     // With a SYN begins another connection, of which nobody has closed anything.
-    tables.claim(tables.place(&key), &record, timeouts, |old| {
+    let place = tables.place(&key);
+    let round = Round::EVICTING;
+    let indices = tables.indices(place, round);
+    tables.claim(indices, (round, place.tag()), &record, timeouts, |old| {
         let is_begun_anew = headers.is_syn() && old.flags() & flow_flags::PLAIN != 0;
         is_begun_anew || old.is_over(timeouts, now)
     })

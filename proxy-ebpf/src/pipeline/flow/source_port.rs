@@ -2,16 +2,18 @@
 
 use super::claim::is_reclaimable;
 use super::record::reply_key;
+use crate::flow_table::opaque;
 use crate::layout::{NewFlow, Port, new_flow_notes};
 use crate::pipeline::packet::hash::Hash;
 use crate::pipeline::packet::{Headers, IpVersion};
 use crate::pipeline::tables::Tables;
+use crate::verifier::barrier_var;
 
 /// Translated source ports that are tried for one new flow. With three in four ports
 /// taken, one new flow in a thousand finds none free.
 const PORT_ATTEMPTS: u32 = 24;
 /// How many of them one run of the program tries: the verifier walks through each.
-const ATTEMPTS_AT_ONCE: u32 = 4;
+const ATTEMPTS_AT_ONCE: usize = 4;
 /// How many of all are the same whenever the flow is created, so that it finds the port
 /// again that it had; the others change with time, for a client that asks again because
 /// it found none.
@@ -23,9 +25,10 @@ const RECLAIMABLE: u32 = 1 << 16;
 /// Ports of the NAT range in an order that is the flow's own: flows that begin at one
 /// port go on to different ones.
 pub(crate) struct NatPorts {
-    /// Where the first tries begin, and where the last ones do.
-    starts: [u32; 2],
-    step: u32,
+    /// The lower half: where the first tries begin; the upper one: the step between two, if odd.
+    hash: u32,
+    /// Where the last tries begin.
+    later: u32,
     count: u32,
 }
 
@@ -36,18 +39,32 @@ impl NatPorts {
         let hash = mix(headers);
         if count <= PORT_ATTEMPTS {
             // A small range is gone through whole.
+            let start = hash & 0xffff;
             return Self {
-                starts: [hash & 0xffff; 2],
-                step: 1,
+                hash: start,
+                later: start,
                 count,
             };
         }
-        let step = hash >> 16 | 1;
         Self {
-            starts: [hash & 0xffff, now.wrapping_mul(step)],
-            step,
+            hash,
+            later: now.wrapping_mul(hash >> 16 | 1),
             count,
         }
+    }
+
+    /// The position of a try, if there are any.
+    #[inline(always)]
+    fn position(&self, attempt: u32) -> Option<u32> {
+        let start = if attempt < SAME_ATTEMPTS {
+            self.hash & 0xffff
+        } else {
+            self.later
+        };
+        let step = self.hash >> 16 | 1;
+        start
+            .wrapping_add(attempt.wrapping_mul(step))
+            .checked_rem(self.count)
     }
 
     /// Tries the next few: the first that no other flow has, or has had a short while ago, is the
@@ -62,13 +79,13 @@ impl NatPorts {
     ) -> Option<Selection> {
         let now = tables.now();
         let timeouts = tables.timeouts();
-        let [same, later] = self.starts;
-        let first = flow.port_attempts;
-        for offset in 0..ATTEMPTS_AT_ONCE {
-            let attempt = first.wrapping_add(offset);
-            let start = if attempt < SAME_ATTEMPTS { same } else { later };
-            let position = start.wrapping_add(attempt.wrapping_mul(self.step));
-            let port = tables.nat_port(position.checked_rem(self.count)?)?;
+        // In memory as it is, and not unrolled: else it takes more stack than a program has.
+        let tuple = barrier_var(&headers.tuple);
+        let mut left = opaque::<ATTEMPTS_AT_ONCE>();
+        while left > 0 {
+            let attempt = flow.port_attempts;
+            flow.port_attempts = attempt.wrapping_add(1);
+            let port = tables.nat_port(self.position(attempt)?)?;
             let mut key = reply_key(&flow.tuple, flow.flags, headers.protocol);
             key.ports[1] = port;
             let is_free = match tables.find(&key) {
@@ -77,7 +94,7 @@ impl NatPorts {
                     if is_reclaimable(other.flags()) {
                         flow.reclaimable_port = u32::from(port.raw()) | RECLAIMABLE;
                     }
-                    other.tuple.answers(&headers.tuple)
+                    other.tuple.answers(tuple)
                         || timeouts.is_forgotten(other.flags(), other.idle(now))
                 }
             };
@@ -86,8 +103,8 @@ impl NatPorts {
                 flow.notes |= new_flow_notes::HAS_PORT;
                 return Some(Selection::Done);
             }
+            left -= 1;
         }
-        flow.port_attempts = first.wrapping_add(ATTEMPTS_AT_ONCE);
         if flow.port_attempts < PORT_ATTEMPTS {
             return Some(Selection::Unfinished);
         }

@@ -1,11 +1,12 @@
 //! The stages that make the records of a flow whose endpoint is selected. Each leaves the flow to
 //! the next one; where another CPU is in the way, they begin again.
 
-use crate::flow_table::{Claim, Place, Record};
+use crate::flow_table::{Claim, Record};
 use crate::layout::{Counter, NewFlow, Stage, flow_flags, new_flow_notes, protocol};
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::claim::{
-    TupleOwner, adopt_state, claim_client, claim_replies, is_stray, select_port, tuple_owner,
+    TupleOwner, adopt_state, claim_client, claim_replies, has_next_round, is_stray, select_port,
+    tuple_owner,
 };
 use crate::pipeline::flow::lookup::usable_flow;
 use crate::pipeline::flow::record::{NO_BACKEND, Translation, become_existing};
@@ -69,6 +70,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         self.with_new_flow(|context, headers, is_whole, flow| {
             match claim_replies(headers, context.tables, flow) {
                 Claim::Made { .. } => Verdict::Continue(after_replies(flow)),
+                Claim::Full if has_next_round(flow) => Verdict::Continue(Stage::ClaimReply),
                 Claim::Full => context.refuse_or_drop(headers, is_whole, Counter::FlowTableFull),
                 Claim::Taken => context.on_conflict(headers, flow, Stage::Claim),
                 Claim::Busy => context.on_conflict(headers, flow, Stage::AwaitClaim),
@@ -84,6 +86,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
                 Claim::Made { .. } => Verdict::Continue(Stage::Translate),
                 Claim::Taken => context.on_conflict(headers, flow, Stage::Claim),
                 Claim::Busy => context.on_conflict(headers, flow, Stage::AwaitClaim),
+                Claim::Full if has_next_round(flow) => Verdict::Continue(Stage::ClaimClient),
                 Claim::Full => context.refuse_or_drop(headers, is_whole, Counter::FlowTableFull),
             }
         })
@@ -181,9 +184,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
     #[inline(always)]
     pub fn await_claim(&mut self) -> Verdict<A> {
         let awaited = self.tables.with_new_flow(|flow| flow.awaited);
-        if let Some(bucket) =
-            awaited.and_then(|half| Tables::<A>::bucket(self.tables, Place::of_upper_half(half)))
-        {
+        if let Some(bucket) = awaited.and_then(|index| Tables::<A>::bucket(self.tables, index)) {
             let mut left = PAUSES;
             while left > 0 && bucket.is_busy() {
                 self.tables.pause();
