@@ -37,6 +37,7 @@ impl Place {
 
     /// The key's second place, of its first one: the other half of the hash gives the bucket.
     #[inline(always)]
+    #[must_use]
     pub const fn second(self) -> Self {
         Self {
             hash: self.hash << 32 | self.hash & 0xffff_ffff,
