@@ -134,8 +134,8 @@ writes.
 
 ![Time of `connect` over the time at which it began; what failed stands at 10 seconds]({PLOT})
 
-After those two seconds the dark node gets connections by which it is tried whether it answers
-again, and no others; a trial is sent again to another endpoint:
+After those two seconds the dark node should get connections by which it is tried whether it answers
+again, and no others; a trial's SYN is sent again, to another endpoint:
 
 {}
 ## Loss is no death

@@ -48,8 +48,8 @@ impl Served {
         })
     }
 
-    /// Has all of these connect, `rate` times a second each for a span, while something happens in the lab,
-    /// which begins with the first connections.
+    /// Has all of these connect, `rate` times a second each for a span, while something happens in
+    /// the lab, which begins with the first connections.
     pub(super) fn connect<T>(
         &self,
         clients: &[Client],
