@@ -70,6 +70,7 @@ impl Row for ServicePort {
             Column::number("AFFINITY"),
             Column::text("ALGORITHM"),
             Column::text("FORWARDING"),
+            Column::text("UNANSWERED"),
             Column::number("ID"),
             Column::text("SOURCE-RANGES"),
         ];
@@ -97,6 +98,7 @@ impl Row for ServicePort {
                     affinity.map_or_else(|| NONE.to_owned(), |it| duration(it.into())),
                     self.algorithm.to_owned(),
                     self.forwarding.to_owned(),
+                    self.unanswered.unwrap_or(NONE).to_owned(),
                     self.service.id.to_string(),
                     ranges.unwrap_or_else(|| NONE.to_owned()),
                 ],

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::{Filter, Names, ServiceRef, State, family_name};
 use crate::model::desired::FrontendKind;
-use crate::model::object::{Family, TrafficPolicy};
-use crate::plan::{Content, FrontendId};
+use crate::model::object::{Family, TrafficPolicy, Unanswered};
+use crate::plan::{Content, Element, FrontendId, unanswered_of};
 
 /// A Service port in one IP family.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,6 +35,9 @@ pub struct ServicePort {
     pub algorithm: &'static str,
     /// `snat` or `dsr`.
     pub forwarding: &'static str,
+    /// What it says itself of connections whose endpoint does not answer: `off`, `retry` or
+    /// `avoid`; none where this is left to the node's setting, or where there is no endpoint.
+    pub unanswered: Option<&'static str>,
     /// Connections, and flows of datagrams, since it came.
     pub connections: u64,
     /// Packets of both directions since then.
@@ -102,6 +105,7 @@ pub fn list(state: &State, filter: &Filter) -> Vec<ServicePort> {
         by_id.entry(key).or_default().push(frontend);
     }
     let names = Names::new(&state.content.service_names);
+    let unanswered = unanswered(&state.content);
     let mut ports: Vec<_> = by_id
         .into_iter()
         .filter(|((id, family), frontends)| {
@@ -117,7 +121,10 @@ pub fn list(state: &State, filter: &Filter) -> Vec<ServicePort> {
                     .iter()
                     .any(|(id, _)| filter.has_protocol(id.protocol.number()))
         })
-        .filter_map(|((id, family), frontends)| port(state, names.of(id), family, frontends))
+        .filter_map(|((id, family), frontends)| {
+            let unanswered = unanswered.get(&(id, family)).map(|it| it.name());
+            port(state, names.of(id), family, frontends, unanswered)
+        })
         .collect();
     ports.sort_by(|a, b| {
         let key = |it: &ServicePort| (it.service.clone(), it.family, it.protocol.clone());
@@ -126,11 +133,22 @@ pub fn list(state: &State, filter: &Filter) -> Vec<ServicePort> {
     ports
 }
 
+/// What Service ports say themselves of connections that are not answered; their backends know it.
+fn unanswered(content: &Content) -> BTreeMap<(u32, Family), Unanswered> {
+    let backends = content.backends.iter();
+    let said = backends.filter_map(|(family, _, element)| match element {
+        Element::Living(entry) => Some(((entry.service, *family), unanswered_of(entry.flags)?)),
+        Element::Ended { .. } => None,
+    });
+    said.collect()
+}
+
 fn port(
     state: &State,
     service: ServiceRef,
     family: Family,
     mut frontends: Vec<&(FrontendId, Frontend)>,
+    unanswered: Option<&'static str>,
 ) -> Option<ServicePort> {
     frontends.sort_by_key(|(id, value)| (value.flags & frontend_flags::EXTERNAL, *id));
     let (first, value) = frontends.first()?;
@@ -157,6 +175,7 @@ fn port(
         } else {
             "snat"
         },
+        unanswered,
         connections: traffic.connections,
         packets: traffic.packets,
         frontends: frontends

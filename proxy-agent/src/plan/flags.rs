@@ -63,7 +63,7 @@ fn always(endpoint: &Endpoint, unanswered: Option<Unanswered>) -> u16 {
 }
 
 /// What the Service of a backend with these flags says of connections that are not answered.
-pub(super) fn unanswered_of(flags: u16) -> Option<Unanswered> {
+pub fn unanswered_of(flags: u16) -> Option<Unanswered> {
     if flags & SAYS_UNANSWERED == 0 {
         None
     } else if flags & RETRIED == 0 {

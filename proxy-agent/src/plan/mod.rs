@@ -30,6 +30,7 @@ mod write;
 
 pub use adopt::IncompatibleMaps;
 pub use content::{Content, Element};
+pub use flags::unanswered_of;
 pub use group::{After, Group};
 pub use names::text as service_name;
 pub use outcome::{CapacityError, FullMap, Plan, Retired};

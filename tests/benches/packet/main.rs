@@ -38,6 +38,9 @@ struct Arguments {
     /// Whether somebody listens to what the programs tell (`proxy-agent trace`)
     #[arg(long)]
     traced: bool,
+    /// What becomes of new connections whose endpoint does not answer
+    #[arg(long, value_enum, default_value_t = Unanswered::Avoid)]
+    unanswered: Unanswered,
     /// How the results are printed
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -55,6 +58,15 @@ enum Content {
     Cold,
     /// The one and then the other
     Both,
+}
+
+/// The agent's setting of this name; to the programs its other value `retry` is as `avoid`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Unanswered {
+    /// They go on as they are
+    Off,
+    /// They go to another one
+    Avoid,
 }
 
 /// Forms of the results.
@@ -118,7 +130,7 @@ fn main() -> Result<()> {
 /// Measures every case once a round, and the empty programs beside them.
 fn measure(fill: Fill, arguments: &Arguments) -> Result<Vec<Costs>> {
     let rounds = arguments.rounds;
-    let mut node = Node::new(fill)?;
+    let mut node = Node::new(fill, arguments.unanswered)?;
     let mut cases = cases(fill);
     let empty = Empty::load()?;
     let mut found: Vec<Vec<f64>> = vec![Vec::new(); cases.len()];

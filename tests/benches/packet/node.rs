@@ -6,15 +6,16 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result};
 use proxy_agent::maps::{Loaded, MapSizes, Maps as _, ProgramName, SocketScope, load};
-use proxy_ebpf::layout::{EdgeDevice, xdp_device_flags};
+use proxy_agent::plan::Write;
+use proxy_ebpf::layout::{EdgeDevice, settings_flags, xdp_device_flags};
 use proxy_tests::lab::{Family, Namespace};
 use proxy_tests::packets::{Frontend, Packet, Protocol, Scenario, tcp_flags};
 
-use crate::Fill;
 use crate::cases::{Case, Hook};
 use crate::listener::listen;
 use crate::program;
 use crate::writes::writes;
+use crate::{Fill, Unanswered};
 
 /// Where Services listen.
 pub(crate) const PORT: u16 = 80;
@@ -144,9 +145,18 @@ fn scenario(fill: Fill) -> Scenario {
     scenario
 }
 
+/// Has connections go to another endpoint that are not answered.
+fn retry_unanswered(write: &mut Write) {
+    match write {
+        Write::SettingsV4(settings) => settings.flags |= settings_flags::RETRY_UNANSWERED,
+        Write::SettingsV6(settings) => settings.flags |= settings_flags::RETRY_UNANSWERED,
+        _ => {}
+    }
+}
+
 impl Node {
     /// Loads the programs, and fills the tables.
-    pub(crate) fn new(fill: Fill) -> Result<Self> {
+    pub(crate) fn new(fill: Fill, unanswered: Unanswered) -> Result<Self> {
         let sizes = MapSizes {
             frontends: 262_144,
             backends: 4096,
@@ -164,7 +174,10 @@ impl Node {
         };
         node.kernel.xdp()?.load()?;
         node.let_xdp_send()?;
-        for write in writes(&scenario(fill)) {
+        for mut write in writes(&scenario(fill)) {
+            if unanswered == Unanswered::Avoid {
+                retry_unanswered(&mut write);
+            }
             node.kernel.maps.write(&write)?;
         }
         for family in Family::BOTH {

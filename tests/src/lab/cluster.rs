@@ -96,6 +96,30 @@ impl Cluster {
             .ip(&["link set fabric0 type bridge ageing_time 0".into()])
     }
 
+    /// Has every link lose so many packets of a hundred, in both directions, by chance.
+    ///
+    /// Where packets leave: the agent's programs take some before other hooks see them come in.
+    pub fn lose(&self, percent: u8) -> Result<()> {
+        let lose = |place: &Namespace, devices: &[&str]| {
+            let devices = devices.join(", ");
+            place.nft(&format!(
+                "add table netdev loss\n\
+                 add chain netdev loss out {{ type filter hook egress devices = {{ {devices} }} priority 0; }}\n\
+                 add rule netdev loss out numgen random mod 100 < {percent} drop\n"
+            ))
+        };
+        lose(&self.fabric, &["client", "node1", "node2"])?;
+        lose(&self.client, &["eth0"])?;
+        for node in &self.nodes {
+            let pods = node.pods.iter().map(|it| it.device.as_str());
+            lose(&node.namespace, &pods.chain(["eth0"]).collect::<Vec<_>>())?;
+        }
+        for pod in self.pods() {
+            lose(&pod.namespace, &["eth0"])?;
+        }
+        Ok(())
+    }
+
     /// The pods of all nodes.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         self.nodes.iter().flat_map(|node| &node.pods)

@@ -1,37 +1,34 @@
 //! A node goes dark, and its endpoints stay in the API: what becomes of new connections.
 
+mod clients;
+mod loss;
 mod page;
 mod plot;
+mod served;
+mod services;
 mod summary;
 
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use proxy_tests::lab::{
-    Agent, Cluster, Family, Manifests, Namespace, Options, PodNetwork, Process, addresses, mirror,
-};
-use serde_json::{Value, json};
 
-use super::{
-    compare::{self, Variant},
-    report::Machine,
-    rules::Rules,
-    workload::{Attempt, Worker},
-};
+use super::{compare::Variant, report::Machine, workload::Attempt};
 use crate::{interrupt, terminal};
+use clients::{Client, clients};
+use page::Page;
+use served::Served;
 use summary::Summary;
 
 /// How often it is tried, and where the results go.
 #[derive(Debug, Args)]
 pub(crate) struct FailoverArgs {
-    /// Connections a second from each place
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    /// Connections a second of each client
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
     /// Write docs/FAILOVER.md and its plot
     #[arg(long)]
@@ -43,6 +40,8 @@ pub(crate) struct FailoverArgs {
 
 /// When the node goes dark, since the first connection.
 const DARK: Duration = Duration::from_secs(3);
+/// For so long after the cut nobody can know.
+const SURPRISE: Duration = Duration::from_secs(2);
 /// When it is light again.
 const LIGHT: Duration = Duration::from_secs(23);
 /// When the last connection begins.
@@ -55,182 +54,85 @@ const DARKEN: &str = "add table netdev dark\n\
     add chain netdev dark in { type filter hook ingress device eth0 priority 0; policy drop; }\n";
 const LIGHTEN: &str = "delete table netdev dark\n";
 
-/// The endpoints (node, Pod): the last one is on the node that goes dark.
-const ENDPOINTS: [(u8, u8); 3] = [(1, 1), (1, 2), (2, 1)];
+const TRIALS: &str = "proxy_agent_endpoint_trials_total";
 
-/// Where connections come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// A Pod of node1, to the ClusterIP.
-    Pod,
-    /// Outside of the cluster, to a NodePort of node1.
-    Outside,
-}
+/// One after the other.
+const VARIANTS: [Variant; 5] = [
+    Variant::Iptables,
+    Variant::Nftables,
+    Variant::Tc,
+    Variant::Xdp,
+    Variant::Socket,
+];
 
-impl Place {
-    const ALL: [Self; 2] = [Self::Pod, Self::Outside];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Pod => "from a Pod",
-            Self::Outside => "from outside",
-        }
-    }
-
-    fn in_lab(self, cluster: &Cluster) -> (&Namespace, SocketAddr) {
-        match self {
-            Self::Pod => (&cluster.pod(1, 3).namespace, mirror::cluster_ip(Family::V4)),
-            Self::Outside => (
-                &cluster.client,
-                (addresses::node(1).v4, mirror::NODE_PORT).into(),
-            ),
-        }
-    }
-}
-
-/// What became of the connections of one place, with one variant.
+/// What became of the connections of one client, with one variant.
 struct Run {
     variant: Variant,
-    place: Place,
+    client: Client,
     attempts: Vec<Attempt>,
 }
 
-/// What serves the Service on node1. Fields drop in order.
-struct Served {
-    _agent: Option<Agent>,
-    _servers: Vec<Process>,
-    cluster: Cluster,
+/// Connections of the agent by which it was tried whether an endpoint answers again, of all
+/// clients, from [`SURPRISE`] after the cut until the node is back.
+struct Trials {
+    variant: Variant,
+    count: f64,
 }
 
-/// Measures, and prints a table.
+/// Measures, and prints tables.
 pub(super) fn run(arguments: &FailoverArgs, program: &Path) -> Result<()> {
     terminal::heading("Failover");
     terminal::note("one of three endpoints is on a node that goes dark for 20 seconds");
     interrupt::clean_up()?;
-    let mut runs = Vec::new();
-    for variant in [
-        Variant::Iptables,
-        Variant::Nftables,
-        Variant::Tc,
-        Variant::Socket,
-    ] {
+    let machine = Machine::this()?;
+    let began = Instant::now();
+    let (mut runs, mut trials) = (Vec::new(), Vec::new());
+    for variant in VARIANTS {
         terminal::note(variant.name());
-        let served = serve(variant, program).context(variant.name())?;
-        runs.extend(go_dark(variant, &served.cluster, arguments.rate).context(variant.name())?);
+        let measured = go_dark(variant, program, arguments.rate);
+        let (of_clients, of_variant) = measured.context(variant.name())?;
+        runs.extend(of_clients);
+        if variant.options().is_some() {
+            trials.push(of_variant);
+        }
     }
-    let rows: Vec<_> = runs.iter().map(Summary::of).collect();
-    print!("{}", page::table(&rows));
+    terminal::note("loss on every link");
+    let loss = loss::measure(arguments.rate, program).context("loss")?;
+    let page = Page {
+        rows: runs.iter().map(Summary::of).collect(),
+        trials,
+        loss,
+        rate: arguments.rate,
+        took: began.elapsed(),
+        machine,
+    };
+    print!("{}", page.tables());
     if arguments.write {
-        page::write(
-            &rows,
-            &plot::draw(&runs)?,
-            arguments.rate,
-            &Machine::this()?,
-        )?;
+        page.write(&plot::draw(&runs)?)?;
     }
     Ok(())
 }
 
-fn serve(variant: Variant, program: &Path) -> Result<Served> {
-    let cluster = Cluster::new(Options {
-        network: PodNetwork::Routed,
-        pods_per_node: 3,
-    })?;
-    let pods = ENDPOINTS.map(|(node, pod)| cluster.pod(node.into(), pod.into()));
-    let servers = mirror::start(pods)?;
-    let node = &cluster.nodes[0];
-    let agent = match variant.options() {
-        None => {
-            let rules = Rules::of(&compare::rules_node(1)?, objects())?;
-            compare::load_rules(variant, &rules, &node.namespace, cluster.directory.path())?;
-            None
-        }
-        Some(options) => {
-            let manifests = Manifests::copy_examples(cluster.directory.path())?;
-            mirror::add(&manifests)?;
-            manifests.set_endpoints(mirror::NAME, &pods)?;
-            let agent = Agent::start_with(program, node, manifests.path(), &options)?;
-            agent.wait_programmed()?;
-            for device in ["eth0", &cluster.pod(1, 3).device] {
-                agent.wait_attached(device)?;
-            }
-            Some(agent)
-        }
-    };
-    Ok(Served {
-        _agent: agent,
-        _servers: servers,
-        cluster,
-    })
-}
-
-/// The Service and its endpoints, as an API server has them.
-fn objects() -> Vec<Value> {
-    let cluster_ip = mirror::cluster_ip(Family::V4).ip().to_string();
-    let endpoints = ENDPOINTS.map(|(node, pod)| {
-        json!({
-            "addresses": [addresses::pod(node, pod).v4.to_string()],
-            "conditions": {"ready": true, "serving": true, "terminating": false},
-            "nodeName": format!("node{node}"),
-        })
-    });
-    vec![
-        json!({
-            "kind": "Service", "apiVersion": "v1",
-            "metadata": {"name": mirror::NAME, "namespace": "default"},
-            "spec": {
-                "type": "NodePort", "clusterIP": cluster_ip, "clusterIPs": [cluster_ip],
-                "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",
-                "internalTrafficPolicy": "Cluster", "externalTrafficPolicy": "Cluster",
-                "sessionAffinity": "None",
-                "ports": [{"name": "tcp", "protocol": "TCP", "port": mirror::PORT,
-                    "targetPort": mirror::PORT, "nodePort": mirror::NODE_PORT}],
-            },
-            "status": {"loadBalancer": {}},
-        }),
-        json!({
-            "kind": "EndpointSlice", "apiVersion": "discovery.k8s.io/v1",
-            "metadata": {"name": mirror::NAME, "namespace": "default",
-                "labels": {"kubernetes.io/service-name": mirror::NAME}},
-            "addressType": "IPv4",
-            "ports": [{"name": "tcp", "protocol": "TCP", "port": mirror::PORT}],
-            "endpoints": endpoints,
-        }),
-    ]
-}
-
 /// Connects from all places at once, while node2 goes dark and comes back.
-fn go_dark(variant: Variant, cluster: &Cluster, rate: u32) -> Result<Vec<Run>> {
-    let dark = &cluster.nodes[1].namespace;
-    thread::scope(|scope| {
-        let running = Place::ALL.map(|place| {
-            let (from, to) = place.in_lab(cluster);
-            let connect = move || -> Result<_> {
-                let mut client = Worker::client(from, 0)?;
-                client.connect_steadily(to, rate, END, PATIENCE)
-            };
-            (place, scope.spawn(connect))
-        });
+fn go_dark(variant: Variant, program: &Path, rate: u32) -> Result<(Vec<Run>, Trials)> {
+    let served = Served::new(variant, program)?;
+    let clients = clients(variant);
+    let dark = &served.cluster.nodes[1].namespace;
+    let (attempts, count) = served.connect(&clients, rate, END, || {
         thread::sleep(DARK);
         dark.nft(DARKEN)?;
-        thread::sleep(LIGHT.saturating_sub(DARK));
+        thread::sleep(SURPRISE);
+        let before = served.counter(TRIALS)?;
+        thread::sleep(LIGHT.saturating_sub(DARK + SURPRISE));
+        let trials = served.counter(TRIALS)? - before;
         dark.nft(LIGHTEN)?;
-        let ended = running.into_iter().map(|(place, it)| {
-            let attempts = it
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            Ok(Run {
-                variant,
-                place,
-                attempts: attempts.context(place.name())?,
-            })
-        });
-        ended.collect()
-    })
-}
-
-/// The name of the Pod on the node that goes dark.
-fn dark_endpoint() -> String {
-    let (node, pod) = ENDPOINTS[2];
-    format!("pod-{node}-{pod}")
+        Ok(trials)
+    })?;
+    let of_clients = clients.into_iter().zip(attempts);
+    let runs = of_clients.map(|(client, attempts)| Run {
+        variant,
+        client,
+        attempts,
+    });
+    Ok((runs.collect(), Trials { variant, count }))
 }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use proxy_tests::{
     apiserver::{self, ApiServer},
-    lab::{Agent, Cluster, Options, PodNetwork, addresses},
+    lab::{Agent, Cluster, Node, Options, PodNetwork, addresses},
     prometheus::Exposition,
 };
 
@@ -107,11 +107,7 @@ impl Stand {
     /// The part of the first sync from the objects in the agent's memory to its maps, by its
     /// own metric.
     pub(super) fn first_programming(&self) -> Result<Duration> {
-        let mut curl = self.cluster.nodes[0].namespace.command("curl");
-        let output = curl
-            .args(["--silent", "--fail", "--noproxy", "*", METRICS])
-            .output()?;
-        let metrics = Exposition::parse(&String::from_utf8(output.stdout)?).context("metrics")?;
+        let metrics = metrics(&self.cluster.nodes[0])?;
         let name = format!("{FULL_SYNC}_sum");
         let seconds = metrics.value(&name, &[("ip_family", "IPv4")]);
         let seconds = seconds.with_context(|| format!("{name}: not there"))?;
@@ -196,6 +192,15 @@ impl Stand {
         }
         Ok(())
     }
+}
+
+/// What the agent of a node tells of itself.
+pub(super) fn metrics(node: &Node) -> Result<Exposition> {
+    let mut curl = node.namespace.command("curl");
+    let output = curl
+        .args(["--silent", "--fail", "--noproxy", "*", METRICS])
+        .output()?;
+    Exposition::parse(&String::from_utf8(output.stdout)?).context("metrics")
 }
 
 /// Waits for the first state with Services in it, which has all that there are.

@@ -13,8 +13,7 @@ mod worker;
 
 use std::{
     io::{self, BufRead as _, Write as _},
-    net::{SocketAddr, SocketAddrV4},
-    time::Duration,
+    net::SocketAddrV4,
 };
 
 use anyhow::{Context as _, Result};
@@ -26,7 +25,7 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 pub(super) use connect::Connected;
-pub(super) use steady::Attempt;
+pub(super) use steady::{Attempt, Steady};
 pub(super) use worker::Worker;
 
 /// What the process is to be.
@@ -38,23 +37,21 @@ pub(crate) struct WorkloadArgs {
     /// Answer connections to this port
     #[arg(long)]
     tcp: Option<u16>,
+    /// With this name, in place of the question itself
+    #[arg(long, value_name = "NAME", requires = "tcp")]
+    named: Option<String>,
     /// Count datagrams to this port
     #[arg(long)]
     udp: Option<u16>,
 }
 
 /// What the process is told to do.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Request {
     /// Connect, ask, read the answer and close, one after the other.
     Connect { to: SocketAddrV4, connections: u32 },
     /// Begin so many connections a second, and wait for each for so long.
-    Steady {
-        to: SocketAddr,
-        rate: u32,
-        span: Duration,
-        patience: Duration,
-    },
+    Steady(Steady),
     /// Send small datagrams as fast as it goes.
     Flood { to: SocketAddrV4, milliseconds: u64 },
     /// Tell how many datagrams have come.
@@ -83,8 +80,10 @@ pub(super) fn run(arguments: &WorkloadArgs) -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(arguments.cpu).context("no such CPU")?;
     sched_setaffinity(Pid::from_raw(0), &cpus).context("sched_setaffinity")?;
-    if let Some(port) = arguments.tcp {
-        serve::answer(port)?;
+    match (arguments.tcp, &arguments.named) {
+        (Some(port), Some(name)) => serve::tell(port, name)?,
+        (Some(port), None) => serve::answer(port)?,
+        (None, _) => {}
     }
     let count = arguments.udp.map(serve::count).transpose()?;
     println!("{READY}");
@@ -94,12 +93,7 @@ pub(super) fn run(arguments: &WorkloadArgs) -> Result<()> {
             Request::Connect { to, connections } => {
                 connect::run(to, connections).map(Answer::Connected)
             }
-            Request::Steady {
-                to,
-                rate,
-                span,
-                patience,
-            } => steady::run(to, rate, span, patience).map(Answer::Attempts),
+            Request::Steady(steady) => steady::run(&steady).map(Answer::Attempts),
             Request::Flood { to, milliseconds } => {
                 flood::run(to, milliseconds).map(Answer::Datagrams)
             }

@@ -91,6 +91,7 @@ pub(super) fn objects() -> Vec<Change> {
         load_balancer_ips: vec!["198.51.100.1".to_owned()],
         source_ranges: vec!["203.0.113.0/24".to_owned()],
         external_policy: TrafficPolicy::Local,
+        unanswered: Some("retry".to_owned()),
         ..service(
             ObjectName::new("default", "web"),
             port("http", Protocol::Tcp, 80, 30_080),

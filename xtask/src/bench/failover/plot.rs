@@ -1,21 +1,42 @@
 //! The time of `connect` over the time at which it began.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use plotters::prelude::{
     ChartBuilder, Circle, Color as _, IntoDrawingArea as _, SVGBackend, WHITE,
 };
+use proxy_tests::lab::Family;
 
 use super::{
-    super::report::svg::{HEIGHT, WIDTH, colour, to_error},
-    DARK, END, LIGHT, PATIENCE, Place, Run,
+    super::{
+        report::svg::{HEIGHT, WIDTH, colour, to_error},
+        workload::Attempt,
+    },
+    Client, DARK, END, LIGHT, PATIENCE, Run, Variant,
+    clients::Place,
+    services::Choice,
 };
 
 /// Values from a tenth of a millisecond on, by their logarithms.
 const LEAST: f64 = 1e-4;
 
-/// Draws the connections that began in a Pod, a panel for each variant.
+/// Connections that took less are alike: some stand for all.
+const QUICK: Duration = Duration::from_millis(20);
+/// About so many quick ones of a panel are drawn.
+const DRAWN: usize = 2000;
+
+/// Draws a panel for each variant: the connections that began in a Pod over IPv4, of XDP those
+/// from outside.
 pub(super) fn draw(runs: &[Run]) -> Result<String> {
-    let runs: Vec<_> = runs.iter().filter(|it| it.place == Place::Pod).collect();
+    let is_drawn = |it: &&Run| {
+        let place = match it.variant {
+            Variant::Xdp => Place::Outside,
+            _ => Place::Pod,
+        };
+        it.client == Client::new(place, Family::V4, Choice::Random)
+    };
+    let runs: Vec<_> = runs.iter().filter(is_drawn).collect();
     let mut drawing = String::new();
     {
         let height = HEIGHT / 2 * u32::try_from(runs.len())?;
@@ -24,8 +45,9 @@ pub(super) fn draw(runs: &[Run]) -> Result<String> {
         let panels = area.split_evenly((runs.len(), 1));
         for (number, (run, panel)) in runs.into_iter().zip(&panels).enumerate() {
             let title = format!(
-                "{}: seconds of connect; dark from {} to {} s",
+                "{}, {}: seconds of connect; dark from {} to {} s",
                 run.variant.name(),
+                run.client,
                 DARK.as_secs(),
                 LIGHT.as_secs()
             );
@@ -45,7 +67,7 @@ pub(super) fn draw(runs: &[Run]) -> Result<String> {
                 .y_label_formatter(&|y| format!("{:.4}", 10_f64.powf(*y)))
                 .draw()
                 .map_err(to_error)?;
-            let points = run.attempts.iter().map(|it| {
+            let points = drawn(&run.attempts).map(|it| {
                 let took = it.took.unwrap_or(PATIENCE).as_secs_f64().max(LEAST);
                 let at = (it.began.as_secs_f64(), took.log10());
                 Circle::new(at, 1, colour(number + 1).filled())
@@ -55,4 +77,14 @@ pub(super) fn draw(runs: &[Run]) -> Result<String> {
         area.present().map_err(to_error)?;
     }
     Ok(drawing)
+}
+
+/// All that took long or failed, and some of the others.
+fn drawn(attempts: &[Attempt]) -> impl Iterator<Item = &Attempt> {
+    let step = attempts.len().div_ceil(DRAWN).max(1);
+    let attempts = attempts.iter().enumerate();
+    let is_drawn = move |(number, it): &(usize, &Attempt)| {
+        number % step == 0 || it.took.is_none_or(|took| took > QUICK)
+    };
+    attempts.filter(is_drawn).map(|(_, it)| it)
 }

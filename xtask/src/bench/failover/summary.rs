@@ -1,21 +1,20 @@
-//! What became of the connections of one place, in figures.
+//! What became of the connections of one client, in figures.
 
 use std::time::Duration;
 
 use super::{
     super::{percentiles::Percentiles, workload::Attempt},
-    DARK, LIGHT, Run, dark_endpoint,
+    DARK, LIGHT, Run, SURPRISE,
+    services::dark_endpoint,
 };
 
-/// For so long after the cut nobody can know.
-const SURPRISE: Duration = Duration::from_secs(2);
 /// A SYN is sent again after a second (RFC 6298, 2.1); such a connection takes no less.
 const SENT_AGAIN: Duration = Duration::from_millis(900);
 
 /// The figures of a row.
 pub(super) struct Summary {
     pub(super) variant: &'static str,
-    pub(super) place: &'static str,
+    pub(super) client: String,
     /// `connect` before the cut.
     pub(super) before: Percentiles,
     /// Connections begun while the node was dark, and how many had no answer in time.
@@ -48,7 +47,7 @@ impl Summary {
         let back = run.attempts.iter().filter(is_back);
         Self {
             variant: run.variant.name(),
-            place: run.place.name(),
+            client: run.client.to_string(),
             before: connects(Duration::ZERO, DARK),
             dark: between(DARK, LIGHT).count(),
             failed: between(DARK, LIGHT).filter(|it| it.took.is_none()).count(),
@@ -63,7 +62,9 @@ impl Summary {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Place, Variant};
+    use proxy_tests::lab::Family;
+
+    use super::super::{Client, Variant, clients::Place, services::Choice};
     use super::*;
 
     #[test]
@@ -75,7 +76,7 @@ mod tests {
         };
         let run = Run {
             variant: Variant::Tc,
-            place: Place::Pod,
+            client: Client::new(Place::Pod, Family::V4, Choice::Random),
             attempts: vec![
                 attempt(100, Some(1), "pod-2-1"),
                 attempt(3100, Some(1010), "pod-1-1"),

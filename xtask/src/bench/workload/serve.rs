@@ -2,7 +2,7 @@
 
 use std::{
     io::{IoSliceMut, Read as _, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket},
     os::fd::AsRawFd as _,
     sync::{
         Arc,
@@ -21,12 +21,37 @@ const AT_ONCE: usize = 64;
 /// Bytes that wait to be taken.
 const BUFFER: usize = 32 << 20;
 
+/// Of a thread that answers one connection.
+const STACK: usize = 64 * 1024;
+
 /// Answers connections in a thread of its own, one after the other: there is one client.
 pub(super) fn answer(port: u16) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).context("listen")?;
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             converse(stream);
+        }
+    });
+    Ok(())
+}
+
+/// Tells a name to whoever asks, over both IP versions, each in a thread of its own: some may
+/// never ask.
+pub(super) fn tell(port: u16, name: &str) -> Result<()> {
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).context("listen")?;
+    let answer = format!("{name}\n");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let answer = answer.clone();
+            let told = move || {
+                let mut question = [0; QUESTION.len()];
+                stream.read_exact(&mut question).ok()?;
+                stream.write_all(answer.as_bytes()).ok()?;
+                // The client closes first, so that the tuple rests at its side.
+                stream.read(&mut question).ok()
+            };
+            // Where there is no thread for it, the connection is closed.
+            let _ = thread::Builder::new().stack_size(STACK).spawn(told);
         }
     });
     Ok(())

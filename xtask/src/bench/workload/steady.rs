@@ -2,16 +2,39 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
+    os::fd::AsRawFd as _,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
+use nix::sys::{
+    socket::{
+        AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
+        sockopt::SendTimeout,
+    },
+    time::TimeVal,
+};
 use serde::{Deserialize, Serialize};
 
 /// A connection waits in a thread of its own.
 const STACK: usize = 64 * 1024;
+
+/// What to connect to, and how often.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in super::super) struct Steady {
+    pub(in super::super) to: SocketAddr,
+    /// The addresses from which connections come, in turn; where there is none, the kernel
+    /// chooses.
+    pub(in super::super) from: Vec<IpAddr>,
+    /// Connections that begin in a second.
+    pub(in super::super) rate: u32,
+    /// When the last one begins, since the first one.
+    pub(in super::super) span: Duration,
+    /// How long each may take.
+    pub(in super::super) patience: Duration,
+}
 
 /// What became of a connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,22 +47,20 @@ pub(in super::super) struct Attempt {
     pub(in super::super) by: Option<String>,
 }
 
-/// Begins so many connections a second, each of which is given `patience`.
-pub(super) fn run(
-    to: SocketAddr,
-    rate: u32,
-    span: Duration,
-    patience: Duration,
-) -> Result<Vec<Attempt>> {
+/// Makes the connections, and waits for all.
+pub(super) fn run(steady: &Steady) -> Result<Vec<Attempt>> {
+    let &Steady { to, patience, .. } = steady;
     let first = Instant::now();
+    let mut sources = steady.from.iter().copied().cycle();
     let mut waiting = Vec::new();
     for number in 0.. {
-        let began = Duration::from_secs(1) * number / rate;
-        if began >= span {
+        let began = Duration::from_secs(1) * number / steady.rate;
+        if began >= steady.span {
             break;
         }
         thread::sleep((first + began).saturating_duration_since(Instant::now()));
-        let attempt = move || attempt(to, first, patience);
+        let from = sources.next();
+        let attempt = move || attempt(from, to, first, patience);
         let thread = thread::Builder::new().stack_size(STACK).spawn(attempt);
         waiting.push(thread.context("a thread for each connection")?);
     }
@@ -50,9 +71,12 @@ pub(super) fn run(
     Ok(ended.collect())
 }
 
-fn attempt(to: SocketAddr, first: Instant, patience: Duration) -> Attempt {
+fn attempt(from: Option<IpAddr>, to: SocketAddr, first: Instant, patience: Duration) -> Attempt {
     let began = Instant::now();
-    let stream = TcpStream::connect_timeout(&to, patience).ok();
+    let stream = match from {
+        Some(from) => connect_from(from, to, patience).ok(),
+        None => TcpStream::connect_timeout(&to, patience).ok(),
+    };
     let took = stream.as_ref().map(|_| began.elapsed());
     let by = stream.and_then(|stream| ask(stream, patience));
     Attempt {
@@ -62,11 +86,27 @@ fn attempt(to: SocketAddr, first: Instant, patience: Duration) -> Attempt {
     }
 }
 
+/// Connects from an address of this machine.
+fn connect_from(from: IpAddr, to: SocketAddr, patience: Duration) -> Result<TcpStream> {
+    let family = match from {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let from = SockaddrStorage::from(SocketAddr::new(from, 0));
+    bind(socket.as_raw_fd(), &from)?;
+    // It also ends a `connect`.
+    let seconds = i64::try_from(patience.as_secs())?;
+    setsockopt(&socket, SendTimeout, &TimeVal::new(seconds, 0))?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    Ok(socket.into())
+}
+
 /// Who answers.
 fn ask(mut stream: TcpStream, patience: Duration) -> Option<String> {
     stream.set_read_timeout(Some(patience)).ok()?;
     stream.write_all(b"who\n").ok()?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).ok()?;
-    line.split(' ').next().map(ToOwned::to_owned)
+    Some(line.trim_end().to_owned()).filter(|it| !it.is_empty())
 }

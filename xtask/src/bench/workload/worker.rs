@@ -3,15 +3,14 @@
 use std::{
     env,
     io::{BufRead as _, BufReader, Write as _},
-    net::{SocketAddr, SocketAddrV4},
+    net::SocketAddrV4,
     process::{Child, ChildStdin, ChildStdout, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use proxy_tests::lab::Namespace;
 
-use super::{Answer, Attempt, Connected, READY, Request, WorkloadArgs};
+use super::{Answer, Attempt, Connected, READY, Request, Steady, WorkloadArgs};
 
 /// A process that does what it is told; killed on drop. It ends by itself when its stdin
 /// does, also when this process is killed.
@@ -43,6 +42,23 @@ impl Worker {
             cpu,
             tcp: Some(tcp),
             udp: Some(udp),
+            named: None,
+        };
+        Self::start(place, &arguments)
+    }
+
+    /// Starts a server on a CPU that tells its name.
+    pub(in super::super) fn named(
+        place: &Namespace,
+        cpu: usize,
+        tcp: u16,
+        name: &str,
+    ) -> Result<Self> {
+        let arguments = WorkloadArgs {
+            cpu,
+            tcp: Some(tcp),
+            udp: None,
+            named: Some(name.to_owned()),
         };
         Self::start(place, &arguments)
     }
@@ -54,6 +70,9 @@ impl Worker {
             if let Some(port) = port {
                 command.args([option, &port.to_string()]);
             }
+        }
+        if let Some(name) = &arguments.named {
+            command.args(["--named", name]);
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let name = format!("the workload in {}", place.name());
@@ -77,27 +96,15 @@ impl Worker {
         to: SocketAddrV4,
         connections: u32,
     ) -> Result<Connected> {
-        match self.ask(Request::Connect { to, connections })? {
+        match self.ask(&Request::Connect { to, connections })? {
             Answer::Connected(connected) => Ok(connected),
             other => bail!("{}: {other:?}", self.name),
         }
     }
 
     /// Begins connections at a steady rate; what became of each.
-    pub(in super::super) fn connect_steadily(
-        &mut self,
-        to: SocketAddr,
-        rate: u32,
-        span: Duration,
-        patience: Duration,
-    ) -> Result<Vec<Attempt>> {
-        let request = Request::Steady {
-            to,
-            rate,
-            span,
-            patience,
-        };
-        match self.ask(request)? {
+    pub(in super::super) fn connect_steadily(&mut self, steady: Steady) -> Result<Vec<Attempt>> {
+        match self.ask(&Request::Steady(steady))? {
             Answer::Attempts(attempts) => Ok(attempts),
             other => bail!("{}: {other:?}", self.name),
         }
@@ -105,23 +112,23 @@ impl Worker {
 
     /// Sends datagrams; how many.
     pub(in super::super) fn flood(&mut self, to: SocketAddrV4, milliseconds: u64) -> Result<u64> {
-        self.datagrams(Request::Flood { to, milliseconds })
+        self.datagrams(&Request::Flood { to, milliseconds })
     }
 
     /// How many datagrams have come.
     pub(in super::super) fn count(&mut self) -> Result<u64> {
-        self.datagrams(Request::Count)
+        self.datagrams(&Request::Count)
     }
 
-    fn datagrams(&mut self, request: Request) -> Result<u64> {
+    fn datagrams(&mut self, request: &Request) -> Result<u64> {
         match self.ask(request)? {
             Answer::Datagrams(count) => Ok(count),
             other => bail!("{}: {other:?}", self.name),
         }
     }
 
-    fn ask(&mut self, request: Request) -> Result<Answer> {
-        let line = serde_json::to_string(&request)? + "\n";
+    fn ask(&mut self, request: &Request) -> Result<Answer> {
+        let line = serde_json::to_string(request)? + "\n";
         let written = self.requests.write_all(line.as_bytes());
         written.with_context(|| format!("{}: write", self.name))?;
         let answer = self.line()?;
