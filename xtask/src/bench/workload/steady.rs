@@ -4,6 +4,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{IpAddr, SocketAddr, TcpStream},
     os::fd::AsRawFd as _,
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -52,7 +53,8 @@ pub(super) fn run(steady: &Steady) -> Result<Vec<Attempt>> {
     let &Steady { to, patience, .. } = steady;
     let first = Instant::now();
     let mut sources = steady.from.iter().copied().cycle();
-    let mut waiting = Vec::new();
+    // Threads that nobody waits for give their memory back when they end.
+    let (ended, attempts) = mpsc::channel();
     for number in 0.. {
         let began = Duration::from_secs(1) * number / steady.rate;
         if began >= steady.span {
@@ -60,15 +62,13 @@ pub(super) fn run(steady: &Steady) -> Result<Vec<Attempt>> {
         }
         thread::sleep((first + began).saturating_duration_since(Instant::now()));
         let from = sources.next();
-        let attempt = move || attempt(from, to, first, patience);
+        let ended = ended.clone();
+        let attempt = move || ended.send(attempt(from, to, first, patience));
         let thread = thread::Builder::new().stack_size(STACK).spawn(attempt);
-        waiting.push(thread.context("a thread for each connection")?);
+        thread.context("a thread for each connection")?;
     }
-    let ended = waiting.into_iter().map(|it| {
-        it.join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
-    Ok(ended.collect())
+    drop(ended);
+    Ok(attempts.iter().collect())
 }
 
 fn attempt(from: Option<IpAddr>, to: SocketAddr, first: Instant, patience: Duration) -> Attempt {
