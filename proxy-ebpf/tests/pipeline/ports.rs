@@ -189,6 +189,33 @@ fn a_closed_connections_port_is_the_last_to_be_taken() {
     }
 }
 
+/// Of a client that comes from one port to two frontends of one endpoint. A second connection to the
+/// first one keeps its port: its stack knows what it may ask of the endpoint.
+#[test]
+fn a_closed_connections_tuple_is_not_anothers_while_the_endpoint_remembers_it() {
+    for family in Family::BOTH {
+        for is_local in [true, false] {
+            let services = [1, 2].map(|number| at(family, 9, number, 80));
+            let mut scenario = Scenario::empty();
+            scenario.nat_ports = (PORT, 100);
+            scenario.add_backend(at(family, 3, 1, 8080), is_local);
+            for service in services {
+                let frontend = Frontend::new(service, Protocol::Tcp, vec![0]);
+                scenario.frontends.push(frontend);
+            }
+            let world = World::new(&scenario);
+            let [first, again, other] = [services[0], services[0], services[1]].map(|service| {
+                let syn = Packet::tcp(at(family, 7, 1, 50_000), service, SYN);
+                let ends = world.open(Hook::FromOutside, &syn);
+                world.close(Hook::FromOutside, &syn, ends);
+                ends.0
+            });
+            assert_eq!(again, first);
+            assert_ne!(other, first, "local: {is_local}");
+        }
+    }
+}
+
 #[test]
 fn a_lost_last_ack_is_waited_for() {
     for scene in Scene::all() {

@@ -19,6 +19,8 @@ pub(crate) enum TupleOwner<'a, A> {
     Nobody,
     /// The flow itself: only its client's record was given up, or another CPU makes it.
     Itself(Record<'a, A>),
+    /// Another flow, which is over; its endpoint may remember it.
+    Former,
     /// Another flow.
     Other,
 }
@@ -36,8 +38,13 @@ pub(crate) fn tuple_owner<'a, A: IpVersion, T: Tables<A>>(
     let is_own = owner.tuple.answers(&headers.tuple);
     // Of a connection that was reset nothing is left for the client's next one.
     let is_reset = headers.is_syn() && owner.flags() & flow_flags::RESET != 0;
-    if owner.is_over(tables.timeouts(), tables.now()) || (is_own && is_reset) {
-        TupleOwner::Nobody
+    let (timeouts, now) = (tables.timeouts(), tables.now());
+    if owner.is_over(timeouts, now) || (is_own && is_reset) {
+        if is_own || timeouts.is_forgotten(owner.flags(), owner.idle(now)) {
+            TupleOwner::Nobody
+        } else {
+            TupleOwner::Former
+        }
     } else if is_own {
         TupleOwner::Itself(owner)
     } else {

@@ -147,7 +147,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
                 adopt_state(headers, flow, &reply);
                 Stage::Translate
             }
-            TupleOwner::Nobody => Stage::ClaimReply,
+            TupleOwner::Nobody | TupleOwner::Former => Stage::ClaimReply,
             // It is over, and a new one begins.
             TupleOwner::Other => {
                 client.mark(flow_flags::CLOSED);
@@ -174,8 +174,12 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
                 Stage::ClaimClient
             }
             _ if is_stray(headers, flow) => return self.on_stray(headers, is_whole),
-            TupleOwner::Other if flow.notes & new_flow_notes::RECLAIMS == 0 => Stage::SelectPort,
-            TupleOwner::Other | TupleOwner::Nobody => Stage::ClaimReply,
+            TupleOwner::Other | TupleOwner::Former
+                if flow.notes & new_flow_notes::RECLAIMS == 0 =>
+            {
+                Stage::SelectPort
+            }
+            TupleOwner::Other | TupleOwner::Former | TupleOwner::Nobody => Stage::ClaimReply,
         })
     }
 
