@@ -50,7 +50,7 @@ impl<A> Deref for Record<'_, A> {
 }
 
 impl<A> Record<'_, A> {
-    /// Bits of [`flow_flags`].
+    /// Bits of [`flow_flags`](crate::layout::flow_flags).
     #[inline(always)]
     pub fn flags(&self) -> u32 {
         self.state.flags.get()
