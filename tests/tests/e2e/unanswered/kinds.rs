@@ -138,6 +138,36 @@ fn a_reset_is_an_answer() -> Result<()> {
     Ok(())
 }
 
+/// What it leaves unanswered says nothing of endpoints that others reach.
+#[test]
+fn a_client_that_is_cut_off_takes_no_endpoint_with_it() -> Result<()> {
+    let (world, _servers) = scene()?;
+    let [(cut_off, is_inside), _, (other, is_other_inside)] = places(&world);
+    connect(&world, cut_off, is_inside, 30)?;
+    cut_off.nft(&darken("eth0"))?;
+    let outcomes = std::thread::scope(|scope| {
+        let alone = scope.spawn(|| attempt(&world, cut_off, is_inside, 100, "connect"));
+        let outcomes = connect(&world, other, is_other_inside, 300);
+        ensure!(
+            alone.join().is_ok_and(|it| it.is_err()),
+            "nobody answers it"
+        );
+        outcomes
+    })?;
+    ensure!(sent_again(&outcomes) == 0, "{outcomes:?}");
+    while metric(&world, SUSPECTS)? > 0 {
+        connect(&world, other, is_other_inside, 20)?;
+    }
+    let outcomes = connect(&world, other, is_other_inside, 60)?;
+    for pod in ["pod-1-1", "pod-1-2", "pod-2-1"] {
+        ensure!(
+            outcomes.iter().any(|it| it.by == pod),
+            "{pod}: {outcomes:?}"
+        );
+    }
+    Ok(())
+}
+
 #[test]
 fn an_endpoint_that_goes_while_it_is_suspect_is_none_when_it_comes_back() -> Result<()> {
     let (world, _servers) = scene()?;
