@@ -25,7 +25,7 @@ const RECLAIMABLE: u32 = 1 << 16;
 /// Ports of the NAT range in an order that is the flow's own: flows that begin at one
 /// port go on to different ones.
 pub(crate) struct NatPorts {
-    /// The lower half: where the first tries begin; the upper one: the step between two, if odd.
+    /// The lower half: where the first tries begin; the upper one: the step between two, made odd.
     hash: u32,
     /// Where the last tries begin.
     later: u32,
