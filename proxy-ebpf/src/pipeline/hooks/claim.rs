@@ -119,12 +119,10 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         &mut self,
         work: impl FnOnce(&mut Self, &Headers<A>, bool, &mut NewFlow<A>) -> Verdict<A>,
     ) -> Verdict<A> {
-        let Some((mut headers, is_whole)) =
-            parse_or_first_fragment::<A, P>(self.packet, self.network)
+        let Some((headers, is_whole)) = parse_or_first_fragment::<A, P>(self.packet, self.network)
         else {
             return Verdict::Discard;
         };
-        headers.hide_protocol();
         let tables = self.tables;
         tables
             .with_new_flow(|flow| work(self, &headers, is_whole, flow))
