@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use proxy_ebpf::layout::{
-    Address, Backend, Liveness, Port, ServiceName, Settings, Traffic, V4, V6,
+    Address, Backend, Liveness, Port, ServiceName, Settings, Traffic, V4, V6, backend_flags,
 };
 
 use super::table::FamilyElements;
@@ -181,16 +181,20 @@ pub(super) fn replace_settings<A: Address>(
     steps.try_for_each(|step| family.current_settings().set(0, step))
 }
 
-/// Fills a backend's element; with a new life its traffic is counted from zero.
+/// Fills a backend's element; with a new life its traffic is counted from zero, and it is not
+/// suspect.
 fn begin_backend<A>(
     family: &mut impl FamilyElements<A>,
     index: u32,
-    backend: Backend<A>,
+    mut backend: Backend<A>,
 ) -> Result<(), MapError> {
-    let generation = backend.generation;
-    let before = family.backends().get(index)?.generation;
+    let before = family.backends().get(index)?;
+    let is_same = before.generation == backend.generation;
+    if is_same {
+        backend.flags |= before.flags & backend_flags::SUSPECT;
+    }
     family.backends().set(index, backend)?;
-    if before == generation {
+    if is_same {
         return Ok(());
     }
     family.backend_traffic().set(index, Traffic::default())?;
@@ -279,5 +283,26 @@ mod tests {
         assert!(!replace(2), "only the last ones are read");
         assert!(replace(3));
         assert!(replace(4));
+    }
+
+    #[test]
+    fn a_backend_that_is_written_again_stays_suspect_until_its_life_ends() {
+        let mut family = Memory::<V4>::default();
+        let planned = |generation| Backend {
+            flags: backend_flags::LOCAL,
+            generation,
+            ..Backend::default()
+        };
+        let is_suspect = |family: &Memory<V4>| family.backends[&1] != planned(1);
+        begin_backend(&mut family, 1, planned(1)).unwrap();
+        assert!(!is_suspect(&family));
+        let suspect = family.backends.get_mut(&1).unwrap();
+        suspect.flags |= backend_flags::SUSPECT;
+        begin_backend(&mut family, 1, planned(1)).unwrap();
+        assert!(is_suspect(&family));
+        let living = read::element(&family.backends[&1]);
+        assert_eq!(living, read::element(&planned(1)), "no part of a plan");
+        begin_backend(&mut family, 1, planned(3)).unwrap();
+        assert_eq!(family.backends[&1], planned(3));
     }
 }

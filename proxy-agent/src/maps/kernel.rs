@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use aya::maps::{MapData, PerCpuArray};
 use proxy_ebpf::layout::{
-    Counter, Liveness, NatPort, Port, ServiceName, SlotPair, Traffic, V4, V6, maps,
+    Backend, Counter, Liveness, NatPort, Port, ServiceName, SlotPair, Traffic, V4, V6,
+    backend_flags, liveness_state, maps,
 };
 
 use super::backend_state::Sockets;
-use super::elements::{Elements, Keyed, ReadElements, apply, content};
+use super::elements::{Elements, Indexed, Keyed, ReadElements, apply, content};
 use super::filter::{Filter, FilterRepairs};
 use super::handles::Hash;
 use super::mapped::MappedArray;
@@ -71,7 +72,12 @@ impl KernelMaps {
         state: u32,
     ) -> Result<(), MapError> {
         let before = self.backend_liveness(family, index)?;
-        self.set_liveness(family, index, Liveness { state, ..before })
+        self.set_liveness(family, index, Liveness { state, ..before })?;
+        let is_suspect = state != liveness_state::USED;
+        match family {
+            Family::V4 => mark_suspect(&mut self.v4.backends, index, is_suspect),
+            Family::V6 => mark_suspect(&mut self.v6.backends, index, is_suspect),
+        }
     }
 
     /// Says which backends connections go to in the place of one that is avoided.
@@ -164,4 +170,21 @@ impl Elements for KernelMaps {
     fn set_service_traffic(&mut self, service: u32, traffic: Traffic) -> Result<(), MapError> {
         self.service_traffic.set(service, traffic)
     }
+}
+
+/// Says whether the programs look at a backend's liveness.
+fn mark_suspect<A>(
+    backends: &mut impl Indexed<Backend<A>>,
+    index: u32,
+    is_suspect: bool,
+) -> Result<(), MapError> {
+    let before = backends.get(index)?;
+    let others = before.flags & !backend_flags::SUSPECT;
+    let flags = others
+        | if is_suspect {
+            backend_flags::SUSPECT
+        } else {
+            0
+        };
+    backends.set(index, Backend { flags, ..before })
 }

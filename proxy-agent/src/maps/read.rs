@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use proxy_ebpf::layout::{Address, Backend, Frontend, FrontendKey, SourceRange};
+use proxy_ebpf::layout::{Address, Backend, Frontend, FrontendKey, SourceRange, backend_flags};
 
 use super::{FilterRepairs, MapError};
 use crate::model::object::Protocol;
@@ -66,7 +66,8 @@ pub(super) fn element<A: Address + Into<IpAddr>>(backend: &Backend<A>) -> Option
     Some(Element::Living(BackendEntry {
         address: backend.address.into(),
         port: backend.port.number(),
-        flags: backend.flags,
+        // Whether it is suspect is no part of a plan.
+        flags: backend.flags & !backend_flags::SUSPECT,
         generation: backend.generation,
         service: backend.service,
     }))

@@ -63,4 +63,7 @@ pub mod backend_flags {
     pub const RETRIED: u16 = 1 << 4;
     /// Together with [`RETRIED`]: new connections may avoid the endpoint. Asked by agents only.
     pub const AVOIDABLE: u16 = 1 << 5;
+    /// New connections may avoid the endpoint now: its [`Liveness`](crate::layout::Liveness) says so,
+    /// which is not looked at without this bit. Kept by the agent beside that, whatever it plans.
+    pub const SUSPECT: u16 = 1 << 6;
 }

@@ -1,7 +1,8 @@
 //! Whether endpoints answer.
 
 /// Element of `BACKEND_LIVENESS_*`, by backend index: whether the endpoint answers new
-/// connections. Programs write it in place without order, and the agent its state: what
+/// connections. Its state holds while the backend is marked as
+/// [`SUSPECT`](super::backend_flags::SUSPECT). Programs write it in place without order, and the agent its state: what
 /// one of them overwrites comes again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]

@@ -86,7 +86,7 @@ impl Scene {
 
 #[test]
 fn connections_that_are_not_answered_count_until_one_is() {
-    for scene in Scene::all() {
+    for mut scene in Scene::all() {
         scene.leave_unanswered(3);
         let now = scene.world.shared.now.get();
         let liveness = scene.liveness();

@@ -264,7 +264,7 @@ fn who_does_not_serve_any_more_gets_no_connection_in_the_place_of_another() {
 
 #[test]
 fn where_all_are_avoided_any_is_used() {
-    for scene in Scene::all() {
+    for mut scene in Scene::all() {
         for index in 0..u32::from(ENDPOINTS) {
             scene
                 .world
@@ -280,7 +280,7 @@ fn where_all_are_avoided_any_is_used() {
 
 #[test]
 fn what_is_not_answered_is_counted_until_there_is_an_answer() {
-    for scene in Scene::all() {
+    for mut scene in Scene::all() {
         // An RST is an answer.
         for answer in [SYN | ACK, RST | ACK] {
             let syn = scene.syn();

@@ -12,7 +12,7 @@ use super::maps::maps;
 use crate::host::{self, Action, Frame, Link, Memory, Shared};
 use crate::layout::{
     Address, Counter, Edge, FlowKey, Liveness, Port, Span, Timeouts, Tuple, V4, V6, backend_flags,
-    frontend_flags, settings_flags, ticks,
+    frontend_flags, liveness_state, settings_flags, ticks,
 };
 use crate::pipeline::{Client, Tables as _};
 
@@ -212,10 +212,10 @@ impl World {
     }
 
     /// Says whether new connections go to an endpoint, as the agent does; if not, to two others.
-    pub(super) fn set_liveness_state(&self, family: Family, index: u32, state: u32) {
+    pub(super) fn set_liveness_state(&mut self, family: Family, index: u32, state: u32) {
         let generation = match family {
-            Family::V4 => self.v4.backends[&index].generation,
-            Family::V6 => self.v6.backends[&index].generation,
+            Family::V4 => mark_suspect(&mut self.v4, index, state),
+            Family::V6 => mark_suspect(&mut self.v6, index, state),
         };
         self.set_liveness(family, index, |it| Liveness {
             state,
@@ -368,4 +368,14 @@ pub(super) fn segment(
 /// An endpoint in the tests' own network.
 pub(super) fn at(family: Family, network: u8, host: u8, port: u16) -> SocketAddr {
     SocketAddr::new(address(family, network, host), port)
+}
+
+/// Has the programs look at the liveness of a backend that is not just used; its generation.
+fn mark_suspect<A>(memory: &mut Memory<A>, index: u32, state: u32) -> u32 {
+    let backend = memory.backends.get_mut(&index).expect("a backend");
+    backend.flags &= !backend_flags::SUSPECT;
+    if state != liveness_state::USED {
+        backend.flags |= backend_flags::SUSPECT;
+    }
+    backend.generation
 }

@@ -41,6 +41,14 @@ struct Arguments {
     /// What becomes of new connections whose endpoint does not answer
     #[arg(long, value_enum, default_value_t = Unanswered::Avoid)]
     unanswered: Unanswered,
+    /// Only cases whose path has this in its name, as "new flow"
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    only: String,
     /// How the results are printed
     #[arg(long, short, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -132,6 +140,12 @@ fn measure(fill: Fill, arguments: &Arguments) -> Result<Vec<Costs>> {
     let rounds = arguments.rounds;
     let mut node = Node::new(fill, arguments.unanswered)?;
     let mut cases = cases(fill);
+    cases.retain(|case| case.path.contains(&arguments.only));
+    ensure!(
+        !cases.is_empty(),
+        "no case has \"{}\" in its path",
+        arguments.only
+    );
     let empty = Empty::load()?;
     let mut found: Vec<Vec<f64>> = vec![Vec::new(); cases.len()];
     for round in 0..rounds {

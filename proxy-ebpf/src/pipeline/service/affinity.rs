@@ -1,6 +1,6 @@
 //! Session affinity: the endpoint of a client's last connection.
 
-use super::liveness::may_be_used;
+use super::liveness::{is_suspect, may_be_used};
 use crate::layout::{Address, AffinityKey, Frontend, ticks};
 use crate::pipeline::flow::record::NO_BACKEND;
 use crate::pipeline::tables::Tables;
@@ -27,6 +27,6 @@ pub(crate) fn known<A: Address, T: Tables<A>>(
         && backend.service == key.service
         && backend.flags & member != 0
         && last.backend != except
-        && may_be_used(tables, last.backend);
+        && (!is_suspect(&backend) || may_be_used(tables, last.backend));
     if is_usable { last.backend } else { NO_BACKEND }
 }

@@ -1,19 +1,25 @@
 //! Which endpoints new connections may go to: not those that do not answer.
 
-use crate::layout::{Address, Counter, Liveness, backend_flags, liveness_state};
+use crate::layout::{Address, Backend, Counter, Liveness, backend_flags, liveness_state};
 use crate::pipeline::tables::Tables;
 use crate::verifier::{all_ones_if_zero, choose, hide_bounds};
 
-/// Whether the next connection of a client may go to the backend of its last one.
+/// Whether a backend may be avoided now, as few are: only then [`usable`] has to be asked.
+#[inline(always)]
+pub(super) const fn is_suspect<A>(backend: &Backend<A>) -> bool {
+    backend.flags & backend_flags::SUSPECT != 0
+}
+
+/// Whether the next connection of a client may go to the backend of its last one, which is suspect.
 #[inline(always)]
 pub(super) fn may_be_used<A: Address, T: Tables<A>>(tables: &T, index: u32) -> bool {
     let liveness = tables.liveness(index);
     liveness.is_none_or(|it| it.state == liveness_state::USED)
 }
 
-/// The backend that a new connection goes to where one of a set is selected, which is said by its
-/// bit of [`backend_flags`]: that one, or another one of the set while it is avoided, if that still
-/// serves the Service port.
+/// The backend that a new connection goes to where a suspect one of a set is selected, which is
+/// said by its bit of [`backend_flags`]: that one, or another one of the set while it is avoided, if
+/// that still serves the Service port.
 #[inline(always)]
 pub(super) fn usable<A: Address, T: Tables<A>>(
     tables: &T,

@@ -1,7 +1,7 @@
 //! Selects the endpoint of a new flow, and finds a backend in a set.
 
 use super::affinity::known;
-use super::liveness::usable;
+use super::liveness::{is_suspect, usable};
 use crate::layout::{
     Address, Affinity, AffinityKey, Backend, Counter, Frontend, SourceRange, Span, Tuple,
     backend_flags, frontend_flags,
@@ -171,13 +171,21 @@ fn select_endpoint<A: Address, T: Tables<A>>(
     };
     let has_affinity = frontend.affinity_seconds != 0;
     let mut index = NO_BACKEND;
+    let mut selected = 0;
     if has_affinity {
         index = known(tables, &key, frontend, set.member, except);
     }
     if index == NO_BACKEND {
-        index = select_slot(tables, frontend.service, set, (selector(), except));
+        selected = selector();
+        index = select_slot(tables, set.span, (selected, except));
     }
-    let backend = tables.backend(index).ok_or(Counter::NoEndpoints)?;
+    let mut backend = tables.backend(index).ok_or(Counter::NoEndpoints)?;
+    if is_suspect(&backend) {
+        let member = hide_bounds(u32::from(set.member), selected);
+        index = usable(tables, index, (frontend.service, member), selected);
+        index = hide_bounds(index, selected);
+        backend = tables.backend(index).ok_or(Counter::NoEndpoints)?;
+    }
     if has_affinity {
         let affinity = Affinity {
             backend: index,
@@ -189,21 +197,17 @@ fn select_endpoint<A: Address, T: Tables<A>>(
     Ok((index, backend))
 }
 
-/// The one of the set that `selector` says; another one if that is avoided, or is `except`.
+/// The one of the set that `selector` says; another one if that is `except`.
 #[inline(always)]
 fn select_slot<A: Address, T: Tables<A>>(
     tables: &T,
-    service: u32,
-    set: Set,
+    set: Span,
     (selector, except): (u32, u32),
 ) -> u32 {
-    let mut index = slot_at(tables, set.span, offset_of(set.span, selector));
+    let mut index = slot_at(tables, set, offset_of(set, selector));
     if index == except {
-        index = draw_again(tables, set.span, selector, except);
+        index = draw_again(tables, set, selector, except);
     }
-    let member = hide_bounds(u32::from(set.member), selector);
-    let index = hide_bounds(index, selector);
-    let index = usable(tables, index, (service, member), selector);
     hide_bounds(index, selector)
 }
 
