@@ -1,6 +1,7 @@
 //! The maps in the kernel.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use aya::maps::{MapData, PerCpuArray};
 use proxy_ebpf::layout::{
@@ -18,6 +19,31 @@ use super::{MapError, Maps, Readable, synchronize_rcu};
 use crate::model::object::Family;
 use crate::plan::{Content, Write};
 
+/// The data path's counters, which can be read from anywhere.
+#[derive(Clone)]
+pub struct Counters(Arc<PerCpuArray<MapData, u64>>);
+
+impl Counters {
+    pub(super) fn new(counters: PerCpuArray<MapData, u64>) -> Self {
+        Self(Arc::new(counters))
+    }
+
+    /// The value of one, over all CPUs.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell it.
+    pub fn get(&self, counter: Counter) -> Result<u64, MapError> {
+        let values = self.0.get(&(counter as u32), 0);
+        values
+            .map(|values| values.iter().sum())
+            .map_err(|source| MapError::Write {
+                map: maps::COUNTERS.name,
+                source,
+            })
+    }
+}
+
 /// The maps in the kernel.
 pub struct KernelMaps {
     pub(super) v4: FamilyMaps<V4>,
@@ -27,20 +53,19 @@ pub struct KernelMaps {
     pub(super) service_traffic: MappedArray<Traffic>,
     pub(super) service_names: Hash<u32, ServiceName>,
     pub(super) sockets: Sockets,
-    pub(super) counters: PerCpuArray<MapData, u64>,
+    pub(super) counters: Counters,
     pub(super) filter: Filter,
 }
 
 impl KernelMaps {
     /// The value of a counter, over all CPUs.
     pub fn counter(&self, counter: Counter) -> Result<u64, MapError> {
-        self.counters
-            .get(&(counter as u32), 0)
-            .map(|values| values.iter().sum())
-            .map_err(|source| MapError::Write {
-                map: maps::COUNTERS.name,
-                source,
-            })
+        self.counters.get(counter)
+    }
+
+    /// All counters, to be read beside these maps.
+    pub fn counters(&self) -> Counters {
+        self.counters.clone()
     }
 
     /// What was translated for a Service port.

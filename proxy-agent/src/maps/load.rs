@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aya::Ebpf;
-use aya::maps::{MapData, MapInfo, PerCpuArray};
+use aya::maps::{MapInfo, PerCpuArray};
 use aya::programs::{SchedClassifier, Xdp};
 use proxy_ebpf::layout::{FlowSeed, MapSpec, V4, V6, maps};
 use tracing::{info, warn};
@@ -22,7 +22,7 @@ use super::object::{SocketScope, object};
 use super::opt_out::OptOutCgroups;
 use super::programs::{ProgramName, classifier, load_usual};
 use super::table::{FamilyMaps, SharedMaps};
-use super::{MapError, NetfilterFlows, Pins, Predecessor, RecordTables};
+use super::{Counters, MapError, NetfilterFlows, Pins, Predecessor, RecordTables};
 use crate::config::MapSizes;
 
 /// The loaded object.
@@ -219,8 +219,11 @@ impl Loaded {
     }
 }
 
-fn counters(object: &mut Ebpf) -> Result<PerCpuArray<MapData, u64>, MapError> {
+fn counters(object: &mut Ebpf) -> Result<Counters, MapError> {
     const NAME: &str = maps::COUNTERS.name;
     let map = object.take_map(NAME).ok_or(MapError::Missing(NAME))?;
-    PerCpuArray::try_from(map).map_err(|source| MapError::Write { map: NAME, source })
+    let counters = PerCpuArray::try_from(map);
+    counters
+        .map(Counters::new)
+        .map_err(|source| MapError::Write { map: NAME, source })
 }

@@ -58,7 +58,7 @@ pub use filter::FilterRepairs;
 pub use flow_record::FlowRecord;
 pub use flows::{RecordTables, RecordUsage};
 pub use grace::synchronize_rcu;
-pub use kernel::KernelMaps;
+pub use kernel::{Counters, KernelMaps};
 pub use lasting_maps::LastingMaps;
 pub use load::{Loaded, Origin, load, load_new};
 pub use migrate::Predecessor;

@@ -3,19 +3,24 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use proxy_ebpf::layout::Counter;
+use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::agent::Agent;
-use crate::maps::{KernelMaps, MapError, now};
+use crate::maps::{Counters, KernelMaps, MapError, now};
 use crate::model::desired::PortName;
 use crate::model::object::Unanswered;
 use crate::plan::{Moment, Observed, Planner, PortSets, Step, Suspects};
 
-/// How often the data path is asked whether a connection was not answered.
+/// How often the data path is asked whether a connection was not answered, and endpoints are
+/// looked at while one is suspect.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// A look at all endpoints takes no more than one part of this many of the time.
@@ -25,8 +30,9 @@ const PART: u32 = 20;
 pub(super) struct LivenessWatch {
     interval: Interval,
     suspects: Suspects,
-    /// Connections and flows that were not answered, as they were counted last.
-    unanswered: Option<u64>,
+    unanswered: UnansweredCount,
+    /// The count when endpoints were looked at last.
+    seen: Option<u64>,
     /// The last look has left some endpoint for the next one to decide.
     is_in_doubt: bool,
     /// Looks so far.
@@ -44,13 +50,14 @@ struct Found {
 }
 
 impl LivenessWatch {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(unanswered: UnansweredCount) -> Self {
         let mut interval = interval(INTERVAL);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             interval,
             suspects: Suspects::default(),
-            unanswered: None,
+            unanswered,
+            seen: None,
             is_in_doubt: false,
             round: 0,
             rests_until: Instant::now(),
@@ -59,7 +66,15 @@ impl LivenessWatch {
 
     /// Returns when endpoints are to be looked at. Safe to cancel.
     pub(super) async fn next(&mut self) {
-        self.interval.tick().await;
+        let unanswered = *self.unanswered.now.borrow_and_update();
+        if self.has_news(unanswered) || self.unanswered.now.changed().await.is_err() {
+            self.interval.tick().await;
+        }
+    }
+
+    /// Says whether any Service avoids endpoints. Where none does nothing is counted.
+    pub(super) fn set_wanted(&self, avoids: bool) {
+        self.unanswered.is_wanted.store(avoids, Ordering::Relaxed);
     }
 
     /// Looks at them, where there is news. `mode` is for Services that do not say themselves.
@@ -69,13 +84,11 @@ impl LivenessWatch {
         if !agent.is_programmed() || instant < self.rests_until {
             return;
         }
-        let (planner, maps) = agent.plan_and_maps();
-        let avoids = mode == Unanswered::Avoid || planner.has_avoiding();
-        let unanswered = counted(maps, avoids);
+        let unanswered = *self.unanswered.now.borrow();
         let (Ok(tick), true) = (now(), self.has_news(unanswered)) else {
             return;
         };
-        self.unanswered = unanswered;
+        self.seen = Some(unanswered);
         self.round = self.round.wrapping_add(1);
         let found = self.look(agent, mode, Moment { instant, tick });
         for it in found {
@@ -87,11 +100,8 @@ impl LivenessWatch {
 
     /// Whether a look may find something: the first one what an agent before has left avoided,
     /// others only after one was unanswered, or while an endpoint is suspect, or may become so.
-    fn has_news(&self, unanswered: Option<u64>) -> bool {
-        self.unanswered.is_none()
-            || unanswered != self.unanswered
-            || self.is_in_doubt
-            || !self.suspects.is_empty()
+    fn has_news(&self, unanswered: u64) -> bool {
+        self.seen != Some(unanswered) || self.is_in_doubt || !self.suspects.is_empty()
     }
 
     fn look(&mut self, agent: &mut Agent<KernelMaps>, mode: Unanswered, now: Moment) -> Vec<Found> {
@@ -175,15 +185,42 @@ fn take(agent: &mut Agent<KernelMaps>, it: &Found) {
     }
 }
 
-/// Connections and flows that were not answered. Where nothing is avoided for them the system calls
-/// are saved.
-fn counted(maps: &KernelMaps, avoids: bool) -> Option<u64> {
-    const COUNTERS: [Counter; 2] = [Counter::ConnectionRetried, Counter::FlowUnreachable];
-    if !avoids {
-        return Some(0);
+/// Connections and flows that were not answered, as the data path counts them.
+pub(super) struct UnansweredCount {
+    now: watch::Receiver<u64>,
+    is_wanted: Arc<AtomicBool>,
+}
+
+impl UnansweredCount {
+    /// Reads the counters ten times a second while that is wanted: by a thread of its own, since a
+    /// sleep costs much less than a timer of the runtime does.
+    ///
+    /// # Errors
+    ///
+    /// The thread cannot be started.
+    pub(super) fn start(counters: Counters) -> io::Result<Self> {
+        const COUNTED: [Counter; 2] = [Counter::ConnectionRetried, Counter::FlowUnreachable];
+        let (sender, now) = watch::channel(0);
+        let is_wanted = Arc::new(AtomicBool::new(true));
+        let wants = Arc::clone(&is_wanted);
+        let count = move || {
+            while !sender.is_closed() {
+                if wants.load(Ordering::Relaxed) {
+                    let values = COUNTED.map(|it| counters.get(it).ok()).into_iter();
+                    let sum: Option<u64> = values.sum();
+                    sender.send_if_modified(|known| {
+                        let next = sum.unwrap_or(*known);
+                        std::mem::replace(known, next) != next
+                    });
+                }
+                thread::sleep(INTERVAL);
+            }
+        };
+        thread::Builder::new()
+            .name("liveness".into())
+            .spawn(count)?;
+        Ok(Self { now, is_wanted })
     }
-    let values = COUNTERS.map(|counter| maps.counter(counter).ok());
-    values.into_iter().sum()
 }
 
 /// A write that failed is made again at the next look.
@@ -195,20 +232,29 @@ fn warn_of(written: Result<(), MapError>) {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
 
     #[tokio::test]
     async fn without_suspects_endpoints_are_looked_at_after_a_retry_only() {
-        let mut watch = LivenessWatch::new();
-        assert!(
-            watch.has_news(Some(0)),
-            "an agent before may have left some avoided"
-        );
+        let (sender, now) = watch::channel(0);
+        let unanswered = UnansweredCount {
+            now,
+            is_wanted: Arc::default(),
+        };
+        let mut watch = LivenessWatch::new(unanswered);
+        // An agent before may have left some avoided.
+        watch.next().await;
+        watch.seen = Some(0);
+        assert!(watch.next().now_or_never().is_none());
 
-        watch.unanswered = Some(7);
-        assert!(!watch.has_news(Some(7)));
-        assert!(watch.has_news(Some(8)));
         watch.is_in_doubt = true;
-        assert!(watch.has_news(Some(7)));
+        watch.next().await;
+        watch.is_in_doubt = false;
+        sender.send_replace(1);
+        watch.next().await;
+        watch.seen = Some(1);
+        assert!(watch.next().now_or_never().is_none());
     }
 }

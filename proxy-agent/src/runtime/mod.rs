@@ -53,6 +53,7 @@ use crate::config::kube_proxy::Parsed;
 use crate::config::{FileError, LogLevel, Source};
 use crate::host::HostPorts;
 use crate::maps::KernelMaps;
+use crate::model::object::Unanswered;
 
 use grace_period::GracePeriod;
 use interfaces::Interfaces;
@@ -186,6 +187,9 @@ impl Runtime {
     /// One round of programming, and what follows from it.
     async fn program(&mut self) {
         self.pace.done(self.agent.program());
+        let avoids = self.configuration.settings().own.unanswered == Unanswered::Avoid;
+        self.liveness
+            .set_wanted(avoids || self.agent.plan_and_maps().0.has_avoiding());
         self.sockets
             .follow(&mut self.agent, self.interfaces.attacher_mut())
             .await;

@@ -12,7 +12,7 @@ use tracing::info;
 
 use super::grace_period::GracePeriod;
 use super::interfaces::Interfaces;
-use super::liveness::LivenessWatch;
+use super::liveness::{LivenessWatch, UnansweredCount};
 use super::loading::while_loading;
 use super::notifiers::Notifiers;
 use super::pace::SyncPacer;
@@ -106,6 +106,7 @@ pub(super) async fn start(
     if let Some(health) = health.take_if(|_| !is_standby) {
         health.start();
     }
+    let unanswered = UnansweredCount::start(agent.maps().counters())?;
     let pace = SyncPacer::new(settings.min_sync_period);
     let audit = interval(settings.own.audit_period);
     configuration.follow_files();
@@ -124,7 +125,7 @@ pub(super) async fn start(
         interfaces,
         host_ports,
         sockets,
-        liveness: LivenessWatch::new(),
+        liveness: LivenessWatch::new(unanswered),
         notifiers,
         health,
         review: interval(REVIEW_INTERVAL),

@@ -60,10 +60,12 @@ pub(crate) struct Case {
     first: usize,
 }
 
-/// Runs that the kernel repeats; of those that are a call each; and of such that are answered,
-/// of which a CPU makes no more than some in a second.
+/// Runs that the kernel repeats; of those that are a call each; of such that open a flow, of which
+/// the table takes only so many; and of such that are answered, of which a CPU makes no more than
+/// some in a second.
 const REPEATED: Runs = Runs::Repeated(20_000);
 const SINGLE: Runs = Runs::Single(2000);
+const OPENING: Runs = Runs::Single(1000);
 const SEEN_REPLY: Runs = Runs::Single(50);
 
 /// `TCX_NEXT`, `TC_ACT_SHOT` and `TC_ACT_REDIRECT`.
@@ -144,14 +146,14 @@ pub(crate) fn cases(fill: Fill) -> Vec<Case> {
             Ingress,
             Path::NewLocal,
             "new flow, local endpoint",
-            SINGLE,
+            OPENING,
             NEXT,
         ),
         (
             Ingress,
             Path::NewRemote,
             "new flow, remote endpoint",
-            SINGLE,
+            OPENING,
             REDIRECTED,
         ),
         (

@@ -92,17 +92,23 @@ struct Fill {
     name: &'static str,
     flows: usize,
     frontends: u32,
+    /// Records that the flow table is made for; few enough buckets get full by the flows that runs
+    /// make.
+    records: u32,
 }
 
 const WARM: Fill = Fill {
     name: "warm",
     flows: 1,
     frontends: 100,
+    // As many as the agent has at least.
+    records: 131_072,
 };
 const COLD: Fill = Fill {
     name: "cold",
     flows: 60_000,
     frontends: 100_000,
+    records: 524_288,
 };
 
 fn main() -> Result<()> {

@@ -161,8 +161,7 @@ impl Node {
             frontends: 262_144,
             backends: 4096,
             slots: 8192,
-            // So many that no bucket is full: each flow has a record for each direction.
-            flows: 2_097_152,
+            flows: fill.records,
             node_addresses: 16,
         };
         let kernel = load(sizes, SocketScope::default(), None)

@@ -66,7 +66,24 @@ impl Name {
             name: self.text(),
             title: title.to_owned(),
             how: how.to_owned(),
+            missed: self.missed().to_owned(),
             ..Figure::default()
+        }
+    }
+
+    /// Why its goals are missed where they are, and what to try next.
+    fn missed(self) -> &'static str {
+        match self {
+            Self::Plain => plain::MISSED,
+            Self::Connect => connect::MISSED,
+            Self::Throughput => throughput::MISSED,
+            Self::Udp => udp::MISSED,
+            Self::Change => change::MISSED,
+            Self::Memory => memory::MISSED,
+            Self::Rest => rest::MISSED,
+            Self::Packet => packet::MISSED,
+            // They were met.
+            Self::FirstPacket | Self::Sync => "",
         }
     }
 

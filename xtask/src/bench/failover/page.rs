@@ -60,6 +60,23 @@ impl Page {
         table(header, self.rows.iter().map(cells))
     }
 
+    /// What failed with this agent, one by one.
+    fn failures(&self) -> String {
+        let is_ours = |it: &&Summary| self.trials.iter().any(|of| of.variant.name() == it.variant);
+        let mut text = String::new();
+        for row in self.rows.iter().filter(is_ours) {
+            for failure in &row.failures {
+                text += &format!("- {}, {}, {failure}\n", row.variant, row.client);
+            }
+        }
+        if text.is_empty() {
+            return text;
+        }
+        format!(
+            "What failed with this agent, by when it began (the node is dark from 3 s on):\n\n{text}\n"
+        )
+    }
+
     /// A row for each variant of the agent.
     fn trials(&self) -> String {
         let header = ["Variant", "SYN sent again or failed, all clients", "Trials"];
@@ -132,7 +149,7 @@ writes.
   this bench writes them; they have no consistent hashing.
 - *XDP* and *TC*: the socket path is off; *socket*: it is on.
 
-![Time of `connect` over the time at which it began; what failed stands at 10 seconds]({PLOT})
+{}![Time of `connect` over the time at which it began; what failed stands at 10 seconds]({PLOT})
 
 After those two seconds the dark node should get connections by which it is tried whether it answers
 again, and no others; a trial's SYN is sent again, to another endpoint:
@@ -160,6 +177,7 @@ liveness is read. `proxy-ebpf/tests/pipeline/calls.txt` holds the number of look
 `cargo xtask bench packet --unanswered off --only 'new flow'`, and the same with `avoid`, the time.
 ",
             self.dark(),
+            self.failures(),
             self.trials(),
             self.loss(),
             self.took.as_secs(),

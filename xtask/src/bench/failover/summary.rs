@@ -20,6 +20,8 @@ pub(super) struct Summary {
     /// Connections begun while the node was dark, and how many had no answer in time.
     pub(super) dark: usize,
     pub(super) failed: usize,
+    /// When each of these began, and why it failed.
+    pub(super) failures: Vec<String>,
     /// `connect` in the first two seconds, of those that were answered.
     pub(super) at_first: Percentiles,
     /// The same from then on, until the node is back.
@@ -45,12 +47,19 @@ impl Summary {
         let is_back =
             |it: &&Attempt| it.began >= LIGHT && it.by.as_deref() == Some(&*dark_endpoint);
         let back = run.attempts.iter().filter(is_back);
+        let failures: Vec<_> = between(DARK, LIGHT)
+            .filter_map(|it| {
+                let failure = it.failure.as_deref()?;
+                Some(format!("at {:.3} s: {failure}", it.began.as_secs_f64()))
+            })
+            .collect();
         Self {
             variant: run.variant.name(),
             client: run.client.to_string(),
             before: connects(Duration::ZERO, DARK),
             dark: between(DARK, LIGHT).count(),
-            failed: between(DARK, LIGHT).filter(|it| it.took.is_none()).count(),
+            failed: failures.len(),
+            failures,
             at_first: connects(DARK, DARK + SURPRISE),
             later: connects(DARK + SURPRISE, LIGHT),
             touched: later().filter(was_touched).count(),
@@ -73,6 +82,7 @@ mod tests {
             began: Duration::from_millis(began),
             took: took.map(Duration::from_millis),
             by: took.map(|_| by.to_owned()),
+            failure: took.is_none().then(|| "connect: timed out".to_owned()),
         };
         let run = Run {
             variant: Variant::Tc,
@@ -89,6 +99,7 @@ mod tests {
         };
         let found = Summary::of(&run);
         assert_eq!((found.dark, found.failed), (4, 1));
+        assert_eq!(found.failures, ["at 3.200 s: connect: timed out"]);
         assert_eq!((found.touched, found.later_count), (1, 2));
         assert_eq!(found.at_first.p99, Duration::from_millis(1010));
         assert_eq!(found.back, Some(Duration::from_secs(2)));

@@ -42,11 +42,29 @@ fn write_page(page: &mut String, report: &Report, plots: &str) -> std::fmt::Resu
             }
         }
         writeln!(page)?;
+        write_missed(page, &report.figures)?;
     }
     for figure in &report.figures {
         write_figure(page, figure, machine, plots)?;
     }
     Ok(())
+}
+
+/// Why goals are missed, for each figure.
+fn write_missed(page: &mut String, figures: &[Figure]) -> std::fmt::Result {
+    let missed: Vec<_> = figures
+        .iter()
+        .filter(|figure| figure.goals.iter().any(|goal| !goal.met))
+        .filter(|figure| !figure.missed.is_empty())
+        .collect();
+    if missed.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "### Why goals are missed, and what to try next\n")?;
+    for figure in missed {
+        writeln!(page, "- *{}*: {}", figure.title, figure.missed)?;
+    }
+    writeln!(page)
 }
 
 const TERMS: &str = "\

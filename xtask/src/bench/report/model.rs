@@ -37,6 +37,9 @@ pub(in super::super) struct Figure {
     /// The load average over a minute, when it began and when it ended.
     pub(in super::super) load: [f64; 2],
     pub(in super::super) goals: Vec<Goal>,
+    /// Why goals are missed, as far as it was found out, and what to try next.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub(in super::super) missed: String,
     pub(in super::super) rows: Vec<Row>,
 }
 
@@ -133,6 +136,7 @@ pub(super) mod tests {
                     found: "0.90".into(),
                     met: false,
                 }],
+                missed: "Each packet passes four programs.".into(),
                 rows: vec![
                     row("no proxy", 1000, "rate", "1/s", &rate),
                     row("no proxy", 1000, "p99", "µs", &[100.0]),

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::{
     socket::{
         AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
@@ -46,6 +46,8 @@ pub(in super::super) struct Attempt {
     pub(in super::super) took: Option<Duration>,
     /// Who answered.
     pub(in super::super) by: Option<String>,
+    /// Why nobody did, and how long that took.
+    pub(in super::super) failure: Option<String>,
 }
 
 /// Makes the connections, and waits for all.
@@ -73,16 +75,31 @@ pub(super) fn run(steady: &Steady) -> Result<Vec<Attempt>> {
 
 fn attempt(from: Option<IpAddr>, to: SocketAddr, first: Instant, patience: Duration) -> Attempt {
     let began = Instant::now();
-    let stream = match from {
-        Some(from) => connect_from(from, to, patience).ok(),
-        None => TcpStream::connect_timeout(&to, patience).ok(),
+    let answered = || -> Result<_> {
+        let stream = match from {
+            Some(from) => connect_from(from, to, patience),
+            None => TcpStream::connect_timeout(&to, patience).map_err(Into::into),
+        };
+        let stream = stream.context("connect")?;
+        let took = began.elapsed();
+        Ok((took, ask(stream, patience)?))
     };
-    let took = stream.as_ref().map(|_| began.elapsed());
-    let by = stream.and_then(|stream| ask(stream, patience));
-    Attempt {
-        began: began - first,
-        took: took.filter(|_| by.is_some()),
-        by,
+    let answered = answered();
+    let lasted = began.elapsed();
+    let began = began - first;
+    match answered {
+        Ok((took, by)) => Attempt {
+            began,
+            took: Some(took),
+            by: Some(by),
+            failure: None,
+        },
+        Err(error) => Attempt {
+            began,
+            took: None,
+            by: None,
+            failure: Some(format!("{error:#}, after {:.3} s", lasted.as_secs_f64())),
+        },
     }
 }
 
@@ -103,10 +120,12 @@ fn connect_from(from: IpAddr, to: SocketAddr, patience: Duration) -> Result<TcpS
 }
 
 /// Who answers.
-fn ask(mut stream: TcpStream, patience: Duration) -> Option<String> {
-    stream.set_read_timeout(Some(patience)).ok()?;
-    stream.write_all(b"who\n").ok()?;
+fn ask(mut stream: TcpStream, patience: Duration) -> Result<String> {
+    stream.set_read_timeout(Some(patience))?;
+    stream.write_all(b"who\n").context("ask")?;
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).ok()?;
-    Some(line.trim_end().to_owned()).filter(|it| !it.is_empty())
+    let read = BufReader::new(stream).read_line(&mut line);
+    read.context("read the answer")?;
+    ensure!(!line.is_empty(), "closed without an answer");
+    Ok(line.trim_end().to_owned())
 }

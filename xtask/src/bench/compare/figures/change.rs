@@ -28,6 +28,9 @@ pub(super) const ABOUT: (&str, &str) = (
      kube-proxy's `minSyncPeriod` of a second in it.",
 );
 
+pub(super) const MISSED: &str = "The time from the server's answer to the map was not told apart from the server's own and \
+    from that of waking three processes on two CPUs. To try: the same with the agent's own clock.";
+
 /// Changes a second, of the agent's.
 const RATE: u32 = 20;
 /// How long rules are changed in a round.

@@ -20,6 +20,8 @@ pub(super) const ABOUT: (&str, &str) = (
      endpoints each.",
 );
 
+pub(super) const MISSED: &str = "ANON";
+
 /// How many Services, and the goal in MiB.
 const SIZES: [(u32, f64); 2] = [(2, 15.0), (10_000, 40.0)];
 const MEBIBYTE: f64 = 1_048_576.0;

@@ -24,6 +24,8 @@ pub(super) const ABOUT: (&str, &str) = (
      it (`BPF_ENABLE_STATS`), with what its counting costs.",
 );
 
+pub(super) const MISSED: &str = "PACKET";
+
 /// What the bench of programs prints for each path.
 #[derive(Deserialize)]
 struct Cost {

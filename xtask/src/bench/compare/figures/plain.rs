@@ -11,6 +11,13 @@ pub(super) const ABOUT: (&str, &str) = (
      datagrams\", whose cables are like hardware to XDP.",
 );
 
+pub(super) const MISSED: &str = "Four programs see each datagram on its way; what each takes in real traffic stands under \"Cost \
+    of a packet\". There a run takes several times what it takes when it is repeated, for in \
+    between the kernel's stack has used the nearest caches. To XDP on a veth device the kernel \
+    copies each packet to make room in front of it (`veth_convert_skb_to_xdp_buff`); hardware has \
+    that room. The throughput of a stream differs more from round to round than its goal allows \
+    for. To try: smaller code between a hook's entry and its way out.";
+
 pub(super) fn goals(rows: &[Row]) -> Vec<Goal> {
     let aspects = [
         ("throughput", "TCP throughput with the agent"),

@@ -22,6 +22,8 @@ pub(super) const ABOUT: (&str, &str) = (
      of its own; and the time from the start of the process to its first program on a device.",
 );
 
+pub(super) const MISSED: &str = "START";
+
 /// Changes a second.
 const RATES: [u32; 3] = [0, 20, 1000];
 /// After the first sync, until what belongs to the start is over.

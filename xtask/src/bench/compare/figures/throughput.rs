@@ -27,6 +27,9 @@ pub(super) const ABOUT: (&str, &str) = (
      they are.",
 );
 
+pub(super) const MISSED: &str = "Rounds differ by more than what is missed. Segments of up to 64 KiB pass as one packet, so \
+    that the programs run some ten thousand times a second.";
+
 /// Parallel streams.
 const STREAMS: [(u32, &str); 2] = [(1, "one stream"), (8, "eight streams")];
 /// How long iperf3's server may take to listen.

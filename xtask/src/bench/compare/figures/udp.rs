@@ -30,6 +30,9 @@ pub(super) const ABOUT: (&str, &str) = (
      hardware to XDP in all of these labs: complete checksums, no segmentation.",
 );
 
+pub(super) const MISSED: &str = "XDP on veth devices saves nothing: the kernel has made the packet's `sk_buff` before, and \
+    copies it into a frame. Four times iptables is for hardware, which this machine has not.";
+
 /// Of datagrams that are sent, so many have to come at least: less is a path that fails, not
 /// one that is slow.
 const LEAST: f64 = 0.1;
