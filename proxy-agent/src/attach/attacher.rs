@@ -355,8 +355,9 @@ impl Attacher {
         let is_new = before.is_none();
         let (held_ingress, held_egress) =
             before.map_or((None, None), |before| (before.ingress, before.egress));
-        let ingress = self.put(programs.0, device, Direction::Ingress, held_ingress);
+        // Egress first: it translates the answers to what ingress has translated.
         let egress = self.put(programs.1, device, Direction::Egress, held_egress);
+        let ingress = self.put(programs.0, device, Direction::Ingress, held_ingress);
         let (ingress, at_ingress, no_ingress) = taken(ingress);
         let (egress, at_egress, no_egress) = taken(egress);
         let is_by_link = ingress.as_ref().is_some_and(|link| !link.is_filter());

@@ -7,15 +7,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use futures::{Stream, StreamExt as _};
 use netlink_packet_netfilter::conntrack::{
-    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol as Number, Status, Tuple,
+    ConntrackAttribute, ConntrackMessage, IPTuple, ProtoInfo, ProtoInfoTCP, ProtoTuple,
+    Protocol as Number, Status, Tuple,
 };
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
 };
 use proxy_ebpf::layout::protocol;
-use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
-};
+use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::proto::{ConnectionHandle, new_connection};
 use rtnetlink::sys;
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
@@ -72,14 +71,16 @@ impl Conntrack {
         })
     }
 
-    /// Connections whose destination netfilter has changed: those that a proxy with its rules
-    /// there has made.
+    /// Connections whose destination netfilter changes: those that a proxy with its rules there has
+    /// made. Of TCP not those that are over: netfilter remembers them for minutes, and a SYN makes
+    /// another connection of each.
     ///
     /// # Errors
     ///
     /// The kernel has no connection tracking, or does not let it be listed.
     pub async fn translated(&self) -> io::Result<Vec<Connection>> {
-        self.list(|status| status.contains(Status::DstNat)).await
+        self.list(|entry| entry.status.contains(Status::DstNat) && !entry.is_over)
+            .await
     }
 
     /// All connections, translated or not.
@@ -91,7 +92,7 @@ impl Conntrack {
         self.list(|_| true).await
     }
 
-    async fn list(&self, is_wanted: impl Fn(Status) -> bool) -> io::Result<Vec<Connection>> {
+    async fn list(&self, is_wanted: impl Fn(&Tracked) -> bool) -> io::Result<Vec<Connection>> {
         let mut found = Vec::new();
         for family in [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6] {
             let mut answers = self.request(
@@ -102,8 +103,8 @@ impl Conntrack {
             while let Some(answer) = answers.next().await {
                 match answer.payload {
                     NetlinkPayload::InnerMessage(message) => {
-                        let entry = entry(&message).filter(|(_, status)| is_wanted(*status));
-                        found.extend(entry.map(|(connection, _)| connection));
+                        let entry = Tracked::of(&message).filter(&is_wanted);
+                        found.extend(entry.map(|entry| entry.connection));
                     }
                     NetlinkPayload::Error(error) if error.code.is_some() => {
                         return Err(error.to_io());
@@ -113,35 +114,6 @@ impl Conntrack {
             }
         }
         Ok(found)
-    }
-
-    /// Has netfilter forget a connection. False if it did not know it any more.
-    ///
-    /// # Errors
-    ///
-    /// The kernel refuses it.
-    pub async fn forget(&self, connection: &Connection) -> io::Result<bool> {
-        let Connection {
-            protocol,
-            client,
-            frontend,
-            ..
-        } = *connection;
-        let original = ConntrackAttribute::CtaTupleOrig(tuple(protocol, client, frontend));
-        let message = ConntrackMessage::Delete(vec![original]);
-        let mut answers = self.request(family(client), message, NLM_F_REQUEST | NLM_F_ACK)?;
-        while let Some(answer) = answers.next().await {
-            if let NetlinkPayload::Error(error) = answer.payload
-                && error.code.is_some()
-            {
-                let error = error.to_io();
-                return match error.kind() {
-                    io::ErrorKind::NotFound => Ok(false),
-                    _ => Err(error),
-                };
-            }
-        }
-        Ok(true)
     }
 
     fn request(
@@ -181,33 +153,62 @@ fn family(of: SocketAddr) -> NetfilterProtoFamily {
     }
 }
 
-/// The connection of an entry, and its status.
-fn entry(message: &NetfilterMessage) -> Option<(Connection, Status)> {
-    let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = &message.inner else {
-        return None;
-    };
-    let mut original = None;
-    let mut reply = None;
-    let mut status = Status::empty();
-    for attribute in attributes {
-        match attribute {
-            ConntrackAttribute::CtaTupleOrig(tuple) => original = ends(tuple),
-            ConntrackAttribute::CtaTupleReply(tuple) => reply = ends(tuple),
-            ConntrackAttribute::CtaStatus(it) => status = *it,
-            _ => {}
+/// An entry.
+struct Tracked {
+    connection: Connection,
+    status: Status,
+    /// One of TCP that has ended.
+    is_over: bool,
+}
+
+impl Tracked {
+    fn of(message: &NetfilterMessage) -> Option<Self> {
+        let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = &message.inner
+        else {
+            return None;
+        };
+        let mut original = None;
+        let mut reply = None;
+        let mut status = Status::empty();
+        let mut is_over = false;
+        for attribute in attributes {
+            match attribute {
+                ConntrackAttribute::CtaTupleOrig(tuple) => original = ends(tuple),
+                ConntrackAttribute::CtaTupleReply(tuple) => reply = ends(tuple),
+                ConntrackAttribute::CtaStatus(it) => status = *it,
+                ConntrackAttribute::CtaProtoInfo(info) => is_over = info.iter().any(says_over),
+                _ => {}
+            }
         }
+        let (protocol, client, frontend) = original?;
+        let (_, endpoint, source) = reply?;
+        let connection = Connection {
+            protocol,
+            client,
+            frontend,
+            endpoint,
+            source,
+            is_established: status.contains(Status::Assured),
+        };
+        Some(Self {
+            connection,
+            status,
+            is_over,
+        })
     }
-    let (protocol, client, frontend) = original?;
-    let (_, endpoint, source) = reply?;
-    let connection = Connection {
-        protocol,
-        client,
-        frontend,
-        endpoint,
-        source,
-        is_established: status.contains(Status::Assured),
+}
+
+/// Whether this is of a TCP connection that has ended: both sides have sent a FIN, or one a RST.
+fn says_over(info: &ProtoInfo) -> bool {
+    /// `enum tcp_conntrack` of `linux/netfilter/nf_conntrack_tcp.h`.
+    const TIME_WAIT: u8 = 7;
+    const CLOSE: u8 = 8;
+    let ProtoInfo::TCP(parts) = info else {
+        return false;
     };
-    Some((connection, status))
+    parts
+        .iter()
+        .any(|part| matches!(part, ProtoInfoTCP::State(TIME_WAIT | CLOSE)))
 }
 
 /// The tuple of packets of a protocol.

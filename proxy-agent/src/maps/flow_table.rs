@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::MapData;
-use proxy_ebpf::flow_table::{Buckets, Claim, NewRecord, Place, Record, Round};
+use proxy_ebpf::flow_table::{Buckets, Claim, HeldRecord, NewRecord, Place, Record, Round};
 use proxy_ebpf::host::Memory;
 use proxy_ebpf::layout::{
     Address, Bucket, Edge, FlowSeed, KeyParts, MapSpec, Timeouts, flow_flags,
@@ -202,6 +202,12 @@ impl<A: Address> OpenFlowTable<A> {
             }
             found => found,
         }
+    }
+
+    /// Keeps everybody from the record under a key.
+    pub(super) fn hold(&self, key: &KeyParts<'_, A>) -> Option<HeldRecord<'_, A>> {
+        let tag = Place::of(key, self.seed).tag();
+        (0..ATTEMPTS).find_map(|_| self.find(key)?.hold(tag))
     }
 
     fn index(&self, place: Place) -> u32 {

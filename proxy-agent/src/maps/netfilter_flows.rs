@@ -6,11 +6,12 @@ mod given;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use aya::Ebpf;
-use proxy_ebpf::flow_table::NewRecord;
+use proxy_ebpf::flow_table::{NewRecord, Record};
 use proxy_ebpf::layout::{
-    Address, Edge, FlowSeed, KeyParts, Port, Tuple, V4, V6, flow_flags, maps,
+    Address, Edge, FlowSeed, KeyParts, Port, Tuple, V4, V6, flow_flags, maps, protocol,
 };
 
 pub use given::{GivenFlow, NotGiven};
@@ -34,6 +35,9 @@ pub struct OpenNetfilterFlows {
     v6: OpenFlowTable<V6>,
     now: u32,
 }
+
+/// How long a packet takes from a hook to netfilter, at most where nothing interrupts it.
+const ON_THE_WAY: Duration = Duration::from_micros(30);
 
 /// No backend: of a flow that is left to netfilter.
 const NONE: BackendId = BackendId {
@@ -85,13 +89,14 @@ impl OpenNetfilterFlows {
         }
     }
 
-    /// Has the programs translate a connection from now on that was noted with its backend. False
-    /// if there was no room for its records: netfilter goes on with it.
+    /// Has the programs translate a connection from now on that was noted with its backend, while
+    /// `forget` has netfilter forget it. False if there was no room for its records: netfilter goes on
+    /// with it.
     #[must_use]
-    pub fn take_over(&self, connection: &Connection) -> bool {
+    pub fn take_over(&self, connection: &Connection, forget: impl FnOnce()) -> bool {
         let taken = match connection.client.ip() {
-            IpAddr::V4(_) => take_over(&self.v4, connection),
-            IpAddr::V6(_) => take_over(&self.v6, connection),
+            IpAddr::V4(_) => take_over(&self.v4, connection, forget),
+            IpAddr::V6(_) => take_over(&self.v6, connection, forget),
         };
         taken.is_some()
     }
@@ -235,27 +240,54 @@ fn record<'a, A: Address>(
     }
 }
 
-fn take_over<A: FromIp>(table: &OpenFlowTable<A>, connection: &Connection) -> Option<()> {
+/// What the programs send past the stack netfilter does not see: it can forget that afterwards. Of
+/// what goes through the stack it would see a translated packet, and, as long as it has the tuple of
+/// its answers, give it another source port, which ends a TCP connection. So segments of the client wait
+/// meanwhile; one that has interrupted this very thread is dropped, and sent again. A datagram would
+/// not be, and a flow of UDP outlives another port. Packets of the endpoint come untranslated to the
+/// programs only when netfilter has forgotten the connection.
+fn take_over<A: FromIp>(
+    table: &OpenFlowTable<A>,
+    connection: &Connection,
+    forget: impl FnOnce(),
+) -> Option<()> {
     let [client, wire] = tuples::<A>(connection)?;
     let number = connection.protocol;
     let reply_key = KeyParts::of_answers(&wire, number, edge_of_replies(connection));
+    let client_key = KeyParts::of(&client, number, Edge::Ingress);
     let reply = table.find(&reply_key)?;
-    let client = table.find(&KeyParts::of(&client, number, Edge::Ingress))?;
-    for record in [reply, client] {
-        record.set_flags(record.flags() & !flow_flags::NETFILTER);
+    let record = table.find(&client_key)?;
+    let taken = |record: &Record<'_, A>| record.flags() & !flow_flags::NETFILTER;
+    reply.set_flags(taken(&reply));
+    let waits = number == protocol::TCP && record.flags() & flow_flags::REDIRECT == 0;
+    let held = waits.then(|| table.hold(&client_key)).flatten();
+    let Some(held) = held else {
+        record.set_flags(taken(&record));
+        forget();
+        return Some(());
+    };
+    let held_since = Instant::now();
+    while held_since.elapsed() < ON_THE_WAY {
+        std::hint::spin_loop();
     }
+    forget();
+    held.release(taken(&record));
     Some(())
 }
 
 fn expire<A: FromIp>(table: &OpenFlowTable<A>, connection: &Connection, now: u32) {
     const LONG_AGO: u32 = 1 << 30;
-    let Some([client, _]) = tuples::<A>(connection) else {
+    let Some([client, wire]) = tuples::<A>(connection) else {
         return;
     };
-    let key = KeyParts::of(&client, connection.protocol, Edge::Ingress);
-    if let Some(record) = table.find(&key)
-        && record.flags() & flow_flags::NETFILTER != 0
-    {
-        record.set_last_seen(now.wrapping_sub(LONG_AGO));
+    let number = connection.protocol;
+    for key in [
+        KeyParts::of(&client, number, Edge::Ingress),
+        KeyParts::of_answers(&wire, number, edge_of_replies(connection)),
+    ] {
+        let record = table.find(&key);
+        if let Some(record) = record.filter(|it| it.flags() & flow_flags::NETFILTER != 0) {
+            record.set_last_seen(now.wrapping_sub(LONG_AGO));
+        }
     }
 }

@@ -9,18 +9,29 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use proxy_ebpf::layout::protocol;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::agent::Agent;
-use crate::host::{Connection, Conntrack};
+use crate::host::{Connection, Conntrack, EntryWriter};
 use crate::maps::{KernelMaps, NetfilterFlows};
+
+/// How often connections are taken over whose handshakes were not over the time before, and how long
+/// that waits. A handshake takes a way to the endpoint and back; one without an answer is not worth
+/// more.
+const ROUNDS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Hands connections over, around the moment in which the programs are attached for the first
 /// time.
 pub(super) struct Handover {
     flows: Option<NetfilterFlows>,
     is_done: bool,
+    /// Connections that were noted before the programs were attached.
+    noted: BTreeSet<Connection>,
     /// Connections that are left to netfilter.
     left: BTreeSet<Connection>,
 }
@@ -31,17 +42,20 @@ impl Handover {
         Self {
             flows,
             is_done: false,
+            noted: BTreeSet::new(),
             left: BTreeSet::new(),
         }
     }
 
     /// To be called before the programs are attached.
-    pub(super) async fn begin(&self, agent: &mut Agent<KernelMaps>) {
-        if let Some(flows) = self.flows.as_ref().filter(|_| !self.is_done)
-            && let Err(error) = note(flows, agent).await
-        {
+    pub(super) async fn begin(&mut self, agent: &mut Agent<KernelMaps>) {
+        let Some(flows) = self.flows.as_ref().filter(|_| !self.is_done) else {
+            return;
+        };
+        match note(flows, agent).await {
+            Ok(noted) => self.noted.extend(noted.iter().map(|(it, _)| *it)),
             // Mostly there is no connection tracking, and so nobody to take over from.
-            info!("cannot list netfilter's connections: {error}");
+            Err(error) => info!("cannot list netfilter's connections: {error}"),
         }
     }
 
@@ -50,7 +64,7 @@ impl Handover {
         let Some(flows) = self.flows.as_ref().filter(|_| !self.is_done) else {
             return;
         };
-        match take(flows, agent).await {
+        match take(flows, agent, std::mem::take(&mut self.noted)).await {
             Ok(left) => self.left = left,
             Err(error) => info!("cannot take over netfilter's connections: {error}"),
         }
@@ -98,35 +112,49 @@ async fn note(
 }
 
 /// Takes over all connections that can be, also those that have begun since they were noted;
-/// returns the others.
+/// returns the others. One whose handshake goes on is taken when that is over.
 async fn take(
     flows: &NetfilterFlows,
     agent: &mut Agent<KernelMaps>,
+    mut noted: BTreeSet<Connection>,
 ) -> io::Result<BTreeSet<Connection>> {
-    let noted = note(flows, agent).await?;
-    if noted.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    let conntrack = Conntrack::open()?;
-    let open = flows.open()?;
+    let mut taken = 0;
     let mut left = BTreeSet::new();
-    let mut taken = 0_usize;
-    for (connection, has_backend) in noted {
-        // First the programs: what they send on netfilter does not see.
-        if !has_backend || !open.take_over(&connection) {
-            left.insert(connection);
-            continue;
+    for _ in 0..ROUNDS {
+        let now = note(flows, agent).await?;
+        left = now.iter().map(|(connection, _)| *connection).collect();
+        // What has ended meanwhile would be left to netfilter for as long as its note is there.
+        let there: BTreeSet<_> = left.iter().map(ends).collect();
+        noted.retain(|connection| !there.contains(&ends(connection)));
+        let open = flows.open()?;
+        for connection in &noted {
+            open.expire(connection);
         }
-        if let Err(error) = conntrack.forget(&connection).await {
-            warn!(?connection, "netfilter keeps a connection: {error}");
+        let mut netfilter = EntryWriter::open()?;
+        let mut is_incomplete = false;
+        for (connection, has_backend) in now {
+            let is_handshake = connection.protocol == protocol::TCP && !connection.is_established;
+            is_incomplete |= is_handshake && has_backend;
+            let forget = || {
+                if let Err(error) = netfilter.forget(&connection) {
+                    warn!(?connection, "netfilter keeps a connection: {error}");
+                }
+            };
+            if has_backend && !is_handshake && open.take_over(&connection, forget) {
+                left.remove(&connection);
+                taken += 1;
+            }
         }
-        taken += 1;
+        if !is_incomplete {
+            break;
+        }
+        noted.clone_from(&left);
+        sleep(PAUSE).await;
     }
-    info!(
-        taken,
-        left = left.len(),
-        "connections of netfilter taken over"
-    );
+    if taken != 0 || !left.is_empty() {
+        let left = left.len();
+        info!(taken, left, "connections of netfilter taken over");
+    }
     Ok(left)
 }
 

@@ -100,6 +100,42 @@ impl<A> Record<'_, A> {
     }
 }
 
+#[cfg(any(test, feature = "host"))]
+impl<'a, A> Record<'a, A> {
+    /// Keeps everybody from the record, which has this tag, for a moment: its way is busy, so that
+    /// packets wait. `None` where the bucket has changed, or is about to.
+    pub fn hold(self, tag: Tag) -> Option<HeldRecord<'a, A>> {
+        if self.seen.is_busy() {
+            return None;
+        }
+        let busy = self.bucket.tags.reserve(self.seen, self.way)?;
+        Some(HeldRecord {
+            record: self,
+            busy,
+            tag,
+        })
+    }
+}
+
+/// A record that nobody finds.
+#[cfg(any(test, feature = "host"))]
+#[derive(Debug)]
+pub struct HeldRecord<'a, A> {
+    record: Record<'a, A>,
+    busy: TagWord,
+    tag: Tag,
+}
+
+#[cfg(any(test, feature = "host"))]
+impl<A> HeldRecord<'_, A> {
+    /// Lets everybody find it again, with these flags.
+    pub fn release(self, flags: u32) {
+        let Record { bucket, way, .. } = self.record;
+        self.record.set_flags(flags);
+        bucket.tags.publish(self.busy, way, self.tag);
+    }
+}
+
 /// What came of a claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Claim {

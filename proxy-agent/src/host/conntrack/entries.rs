@@ -89,6 +89,28 @@ impl EntryWriter {
         })
     }
 
+    /// Has netfilter forget a connection. False if it did not know it any more.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses it.
+    pub fn forget(&mut self, connection: &Connection) -> io::Result<bool> {
+        let Connection {
+            protocol,
+            client,
+            frontend,
+            ..
+        } = *connection;
+        let original = ConntrackAttribute::CtaTupleOrig(tuple(protocol, client, frontend));
+        let request = ConntrackMessage::Delete(vec![original]);
+        let mut datagram = Vec::new();
+        self.add(&mut datagram, client, request, NLM_F_ACK);
+        match self.exchange(&datagram) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            result => result.map(|()| true),
+        }
+    }
+
     /// Makes an entry in the place of those that have one of its tuples: the untranslated one, between
     /// whoever has translated until now and the endpoint.
     ///
@@ -124,7 +146,12 @@ impl EntryWriter {
         }
         let request = creation(entry);
         self.add(&mut datagram, client, request, NLM_F_CREATE | NLM_F_EXCL);
-        self.socket.send_to(&datagram, &Peer::new(0, 0), 0)?;
+        self.exchange(&datagram)
+    }
+
+    /// Sends requests, and waits for the answer to the last one.
+    fn exchange(&self, datagram: &[u8]) -> io::Result<()> {
+        self.socket.send_to(datagram, &Peer::new(0, 0), 0)?;
         let last = self.sequence;
         loop {
             let (datagram, _) = self.socket.recv_from_full()?;

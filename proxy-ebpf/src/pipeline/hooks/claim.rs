@@ -2,14 +2,14 @@
 //! the next one; where another CPU is in the way, they begin again.
 
 use crate::flow_table::{Claim, Record};
-use crate::layout::{Counter, NewFlow, Stage, flow_flags, new_flow_notes, protocol};
+use crate::layout::{Bucket, Counter, NewFlow, Stage, flow_flags, new_flow_notes, protocol};
 use crate::pipeline::context::Context;
 use crate::pipeline::flow::claim::{
     TupleOwner, adopt_state, claim_client, claim_replies, has_next_round, is_stray, select_port,
     tuple_owner,
 };
 use crate::pipeline::flow::lookup::usable_flow;
-use crate::pipeline::flow::record::{NO_BACKEND, Translation, become_existing};
+use crate::pipeline::flow::record::{NO_BACKEND, Translation, become_existing, client_key};
 use crate::pipeline::flow::source_port::Selection;
 use crate::pipeline::packet::parse::parse_or_first_fragment;
 use crate::pipeline::packet::{Headers, IpVersion, Packet};
@@ -32,6 +32,9 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
             if let Some(existing) = usable_flow(headers, flow.notes, context.tables) {
                 become_existing(flow, &existing);
                 return context.resume(headers, flow, &existing);
+            }
+            if !headers.is_syn() && context.is_written(headers, flow) {
+                return context.on_conflict(headers, flow, Stage::AwaitClaim);
             }
             if flow.notes & new_flow_notes::UNPICKED != 0 {
                 return Verdict::Continue(if flow.notes & new_flow_notes::RETRIED == 0 {
@@ -127,6 +130,16 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
         tables
             .with_new_flow(|flow| work(self, &headers, is_whole, flow))
             .unwrap_or(Verdict::Discard)
+    }
+
+    /// Whether the record of a connection that goes on may be there in a moment: somebody writes in
+    /// its bucket, as the agent does while netfilter forgets a connection that is taken over.
+    #[inline(always)]
+    fn is_written(&self, headers: &Headers<A>, flow: &mut NewFlow<A>) -> bool {
+        let place = self.tables.place(&client_key(headers));
+        flow.awaited = place.bucket(Tables::<A>::buckets(self.tables));
+        let bucket = Tables::<A>::bucket(self.tables, flow.awaited);
+        bucket.is_some_and(Bucket::is_busy)
     }
 
     /// Goes on with a flow that has its client's record.
