@@ -89,6 +89,14 @@ impl Lasting {
         Agent::start_pinned(&self.program, node, &self.bpffs, manifests, &arguments)
     }
 
+    /// Starts an agent that takes over from netfilter.
+    pub(crate) fn take_over(&mut self) -> Result<()> {
+        self.start()?;
+        let is_over = |event: &Value| message(event) == "connections of netfilter taken over";
+        self.agent().wait_for(0, is_over)?;
+        Ok(())
+    }
+
     pub(crate) fn end(&mut self, end: End) -> Result<()> {
         let agent = self.agent.take().context("an agent runs")?;
         match end {

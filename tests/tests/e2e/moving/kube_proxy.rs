@@ -6,30 +6,41 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use proxy_tests::lab::addresses::Addresses;
-use proxy_tests::lab::{Family, Namespace, mirror};
+use proxy_tests::lab::{Cluster, Family, mirror};
+
+use super::ENDPOINTS;
 
 /// A mode of kube-proxy.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Mode {
     Nftables,
     Iptables,
 }
 
-/// Writes the rules of a node, by which the mirror leads to these endpoints.
-pub(super) fn write_rules(
-    at: &Namespace,
-    mode: Mode,
-    node: Addresses,
-    endpoints: &[Addresses],
-) -> Result<()> {
+/// Writes the rules of node 1, by which the mirror leads to its endpoints.
+pub(super) fn write_rules(cluster: &Cluster, mode: Mode) -> Result<()> {
+    let node = &cluster.nodes[0];
     for family in Family::BOTH {
-        let endpoints: Vec<_> = endpoints
-            .iter()
-            .map(|it| SocketAddr::new(it.of(family), mirror::PORT))
-            .collect();
+        let endpoints = ENDPOINTS.map(|(node, pod)| {
+            let address = cluster.pod(node, pod).addresses.of(family);
+            SocketAddr::new(address, mirror::PORT)
+        });
+        let at = &node.namespace;
         match mode {
-            Mode::Nftables => at.nft(&nftables(family, node, &endpoints))?,
+            Mode::Nftables => at.nft(&nftables(family, node.addresses, &endpoints))?,
             Mode::Iptables => at.iptables(family, &iptables(family, &endpoints))?,
+        }
+    }
+    Ok(())
+}
+
+/// Removes them, as `kube-proxy --cleanup` does: in mode iptables the built-in chains stay.
+pub(super) fn remove_rules(cluster: &Cluster, mode: Mode) -> Result<()> {
+    let at = &cluster.nodes[0].namespace;
+    for (family, ip) in [(Family::V4, "ip"), (Family::V6, "ip6")] {
+        match mode {
+            Mode::Nftables => at.nft(&format!("delete table {ip} kube-proxy\n"))?,
+            Mode::Iptables => at.iptables(family, "*filter\nCOMMIT\n*nat\nCOMMIT\n")?,
         }
     }
     Ok(())
