@@ -63,12 +63,11 @@ impl Page {
     /// What failed with this agent, one by one.
     fn failures(&self) -> String {
         let is_ours = |it: &&Summary| self.trials.iter().any(|of| of.variant.name() == it.variant);
-        let mut text = String::new();
-        for row in self.rows.iter().filter(is_ours) {
-            for failure in &row.failures {
-                text += &format!("- {}, {}, {failure}\n", row.variant, row.client);
-            }
-        }
+        let of_row = |row: &Summary| {
+            let line = |failure| format!("- {}, {}, {failure}\n", row.variant, row.client);
+            row.failures.iter().map(line).collect::<String>()
+        };
+        let text: String = self.rows.iter().filter(is_ours).map(of_row).collect();
         if text.is_empty() {
             return text;
         }

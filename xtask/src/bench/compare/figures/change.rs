@@ -28,6 +28,7 @@ pub(super) const ABOUT: (&str, &str) = (
      kube-proxy's `minSyncPeriod` of a second in it.",
 );
 
+/// Why its goals are missed, as far as it was found out.
 pub(super) const MISSED: &str = "The time from the server's answer to the map was not told apart from the server's own and \
     from that of waking three processes on two CPUs. To try: the same with the agent's own clock.";
 

@@ -22,13 +22,13 @@ pub(super) const ABOUT: (&str, &str) = (
      the middle or the last of all; all others have ten endpoints.",
 );
 
+/// Why its goals are missed, as far as it was found out.
 pub(super) const MISSED: &str = "Profiled by `kernel.bpf_stats_enabled` and `perf record`: a connection is ten packets, which \
     pass forty programs on two nodes. These take some 10 of the 15 to 20 µs that are lost, 150 to \
     350 ns each with what counting costs, where repeated runs take 20 to 110. The Pod that is \
     called directly is an endpoint, too: its connections are noted on both nodes, so that no \
     translated flow takes their tuple, and two thirds of a note's time are the wait for its bucket \
-    of the flow table. To try: what \"Cost of a packet\" says of the table's memory; and notes on \
-    one of both nodes only.";
+    of the flow table. To try: what \"Cost of a packet\" says of the table's memory.";
 
 /// The Pod directly.
 const POD: &str = "Pod";

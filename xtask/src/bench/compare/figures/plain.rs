@@ -11,6 +11,7 @@ pub(super) const ABOUT: (&str, &str) = (
      datagrams\", whose cables are like hardware to XDP.",
 );
 
+/// Why its goals are missed, as far as it was found out.
 pub(super) const MISSED: &str = "Four programs see each datagram on its way; what each takes in real traffic stands under \"Cost \
     of a packet\". There a run takes several times what it takes when it is repeated, for in \
     between the kernel's stack has used the nearest caches. To XDP on a veth device the kernel \

@@ -27,6 +27,7 @@ pub(super) const ABOUT: (&str, &str) = (
      they are.",
 );
 
+/// Why its goals are missed, as far as it was found out.
 pub(super) const MISSED: &str = "Rounds differ by more than what is missed. Segments of up to 64 KiB pass as one packet, so \
     that the programs run some ten thousand times a second.";
 

@@ -30,6 +30,7 @@ pub(super) const ABOUT: (&str, &str) = (
      hardware to XDP in all of these labs: complete checksums, no segmentation.",
 );
 
+/// Why its goals are missed, as far as it was found out.
 pub(super) const MISSED: &str = "XDP on veth devices saves nothing: the kernel has made the packet's `sk_buff` before, and \
     copies it into a frame. Four times iptables is for hardware, which this machine has not.";
 
