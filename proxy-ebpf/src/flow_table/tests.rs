@@ -245,6 +245,25 @@ fn while_a_record_is_written_nobody_claims_another() {
 }
 
 #[test]
+fn a_record_that_is_held_is_found_by_nobody_until_it_is_released() {
+    let bucket = bucket_of(&[(TCP, 0), (TCP, 0)]);
+    let held = find(&bucket, 0)
+        .unwrap()
+        .hold(tag(0))
+        .expect("nobody claims");
+    assert!(find(&bucket, 0).is_none());
+    assert!(bucket.is_busy());
+    assert_eq!(claim(&bucket, 5, TCP), Claim::Busy);
+    assert!(
+        find(&bucket, 1).unwrap().hold(tag(1)).is_none(),
+        "one at a time"
+    );
+    held.release(TCP | CLOSED);
+    assert_eq!(find(&bucket, 0).unwrap().flags(), TCP | CLOSED);
+    assert!(matches!(claim(&bucket, 5, TCP), Claim::Made { .. }));
+}
+
+#[test]
 fn a_way_whose_writer_is_no_more_is_freed() {
     let bucket = bucket_of(&[(TCP, 0), (TCP, 0)]);
     bucket.tags.reserve(bucket.tags.load(), 1).unwrap();

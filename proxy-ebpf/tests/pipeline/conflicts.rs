@@ -10,7 +10,7 @@ use crate::layout::Counter;
 const CONFLICT: [(Counter, u64); 1] = [(Counter::ClaimConflict, 1)];
 
 /// A Service with an endpoint of this node or of another one.
-fn scene(family: Family, is_local: bool) -> (World, [Packet; 2]) {
+fn scene(family: Family, is_local: bool) -> (World, [Packet; 3]) {
     let mut scenario = Scenario::empty();
     let endpoint = scenario.add_backend(at(family, 2, 1, 8080), is_local);
     let service = at(family, 9, 1, 80);
@@ -22,6 +22,7 @@ fn scene(family: Family, is_local: bool) -> (World, [Packet; 2]) {
     let packets = [
         Packet::udp(client, service),
         Packet::tcp(client, service, tcp_flags::SYN),
+        Packet::tcp(client, service, tcp_flags::ACK),
     ];
     let mut world = World::new(&scenario);
     world.set_buckets(1);
@@ -32,7 +33,7 @@ fn scene(family: Family, is_local: bool) -> (World, [Packet; 2]) {
 fn a_datagram_goes_the_way_of_the_flow_that_is_being_made() {
     for family in Family::BOTH {
         for is_local in [true, false] {
-            let (world, [datagram, _]) = scene(family, is_local);
+            let (world, [datagram, _, _]) = scene(family, is_local);
             world.abandon_claim(1);
             let during = world.ends(Hook::FromOutside, &datagram);
             assert_eq!(world.counted(), CONFLICT);
@@ -48,12 +49,28 @@ fn a_datagram_goes_the_way_of_the_flow_that_is_being_made() {
 fn a_connection_waits() {
     for family in Family::BOTH {
         for is_local in [true, false] {
-            let (world, [_, syn]) = scene(family, is_local);
+            let (world, [_, syn, _]) = scene(family, is_local);
             world.abandon_claim(1);
             assert_eq!(world.send(Hook::FromOutside, &syn).0, Action::Drop);
             assert_eq!(world.counted(), CONFLICT);
             world.end_claims();
             world.open(Hook::FromOutside, &syn);
+        }
+    }
+}
+
+/// The agent holds the record while netfilter forgets the connection.
+#[test]
+fn a_segment_whose_record_is_held_is_not_answered_by_a_reset() {
+    for family in Family::BOTH {
+        for is_local in [true, false] {
+            let (world, [_, _, segment]) = scene(family, is_local);
+            world.abandon_claim(1);
+            assert_eq!(world.send(Hook::FromOutside, &segment).0, Action::Drop);
+            assert_eq!(world.counted(), CONFLICT);
+            world.end_claims();
+            world.send(Hook::FromOutside, &segment);
+            assert_eq!(world.counter_of(Counter::NoConnection), 1);
         }
     }
 }

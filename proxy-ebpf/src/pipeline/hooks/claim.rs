@@ -33,7 +33,7 @@ impl<A: IpVersion, P: Packet, T: Tables<A>> Context<'_, A, P, T> {
                 become_existing(flow, &existing);
                 return context.resume(headers, flow, &existing);
             }
-            if !headers.is_syn() && context.is_written(headers, flow) {
+            if !headers.begins_flow() && context.is_written(headers, flow) {
                 return context.on_conflict(headers, flow, Stage::AwaitClaim);
             }
             if flow.notes & new_flow_notes::UNPICKED != 0 {
