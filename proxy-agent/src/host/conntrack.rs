@@ -14,7 +14,7 @@ use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
 };
 use proxy_ebpf::layout::protocol;
-use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload, Nla as _};
 use rtnetlink::proto::{ConnectionHandle, new_connection};
 use rtnetlink::sys;
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
@@ -51,6 +51,15 @@ impl Connection {
     }
 }
 
+/// A connection in the entry that netfilter has of it now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TrackedConnection {
+    /// The connection.
+    pub connection: Connection,
+    /// The entry's number, by which it differs from others that the same client makes later.
+    id: [u8; 4],
+}
+
 /// Netfilter's connection tracking, asked by ctnetlink.
 pub struct Conntrack {
     handle: ConnectionHandle<NetfilterMessage>,
@@ -78,7 +87,7 @@ impl Conntrack {
     /// # Errors
     ///
     /// The kernel has no connection tracking, or does not let it be listed.
-    pub async fn translated(&self) -> io::Result<Vec<Connection>> {
+    pub async fn translated(&self) -> io::Result<Vec<TrackedConnection>> {
         self.list(|entry| entry.status.contains(Status::DstNat) && !entry.is_over)
             .await
     }
@@ -89,10 +98,14 @@ impl Conntrack {
     ///
     /// As of [`Conntrack::translated`].
     pub async fn all(&self) -> io::Result<Vec<Connection>> {
-        self.list(|_| true).await
+        let all = self.list(|_| true).await?;
+        Ok(all.into_iter().map(|it| it.connection).collect())
     }
 
-    async fn list(&self, is_wanted: impl Fn(&Tracked) -> bool) -> io::Result<Vec<Connection>> {
+    async fn list(
+        &self,
+        is_wanted: impl Fn(&Tracked) -> bool,
+    ) -> io::Result<Vec<TrackedConnection>> {
         let mut found = Vec::new();
         for family in [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6] {
             let mut answers = self.request(
@@ -104,7 +117,7 @@ impl Conntrack {
                 match answer.payload {
                     NetlinkPayload::InnerMessage(message) => {
                         let entry = Tracked::of(&message).filter(&is_wanted);
-                        found.extend(entry.map(|entry| entry.connection));
+                        found.extend(entry.map(|entry| entry.it));
                     }
                     NetlinkPayload::Error(error) if error.code.is_some() => {
                         return Err(error.to_io());
@@ -153,9 +166,12 @@ fn family(of: SocketAddr) -> NetfilterProtoFamily {
     }
 }
 
+/// `enum ctattr_type` of `linux/netfilter/nfnetlink_conntrack.h`.
+const CTA_ID: u16 = 12;
+
 /// An entry.
 struct Tracked {
-    connection: Connection,
+    it: TrackedConnection,
     status: Status,
     /// One of TCP that has ended.
     is_over: bool,
@@ -171,12 +187,18 @@ impl Tracked {
         let mut reply = None;
         let mut status = Status::empty();
         let mut is_over = false;
+        let mut id = [0; 4];
         for attribute in attributes {
             match attribute {
                 ConntrackAttribute::CtaTupleOrig(tuple) => original = ends(tuple),
                 ConntrackAttribute::CtaTupleReply(tuple) => reply = ends(tuple),
                 ConntrackAttribute::CtaStatus(it) => status = *it,
                 ConntrackAttribute::CtaProtoInfo(info) => is_over = info.iter().any(says_over),
+                ConntrackAttribute::Other(other)
+                    if other.kind() == CTA_ID && other.value_len() == id.len() =>
+                {
+                    other.emit_value(&mut id);
+                }
                 _ => {}
             }
         }
@@ -191,7 +213,7 @@ impl Tracked {
             is_established: status.contains(Status::Assured),
         };
         Some(Self {
-            connection,
+            it: TrackedConnection { connection, id },
             status,
             is_over,
         })

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::config::PortRange;
-pub use conntrack::{Connection, Conntrack, Entry, EntryWriter, TcpState};
+pub use conntrack::{Connection, Conntrack, Entry, EntryWriter, TcpState, TrackedConnection};
 pub use memory::total_memory;
 pub use nat_ports::{NODE_PORTS, NatPorts, nat_ports};
 pub use nft_chains::{NftChain, has_nat, nft_chains};

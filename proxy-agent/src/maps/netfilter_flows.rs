@@ -90,10 +90,10 @@ impl OpenNetfilterFlows {
     }
 
     /// Has the programs translate a connection from now on that was noted with its backend, while
-    /// `forget` has netfilter forget it. False if there was no room for its records: netfilter goes on
-    /// with it.
+    /// `forget` has netfilter forget it. False if there was no room for its records, or netfilter has
+    /// not forgotten it: it goes on with the connection.
     #[must_use]
-    pub fn take_over(&self, connection: &Connection, forget: impl FnOnce()) -> bool {
+    pub fn take_over(&self, connection: &Connection, forget: impl FnOnce() -> bool) -> bool {
         let taken = match connection.client.ip() {
             IpAddr::V4(_) => take_over(&self.v4, connection, forget),
             IpAddr::V6(_) => take_over(&self.v6, connection, forget),
@@ -249,7 +249,7 @@ fn record<'a, A: Address>(
 fn take_over<A: FromIp>(
     table: &OpenFlowTable<A>,
     connection: &Connection,
-    forget: impl FnOnce(),
+    forget: impl FnOnce() -> bool,
 ) -> Option<()> {
     let [client, wire] = tuples::<A>(connection)?;
     let number = connection.protocol;
@@ -257,22 +257,29 @@ fn take_over<A: FromIp>(
     let client_key = KeyParts::of(&client, number, Edge::Ingress);
     let reply = table.find(&reply_key)?;
     let record = table.find(&client_key)?;
-    let taken = |record: &Record<'_, A>| record.flags() & !flow_flags::NETFILTER;
-    reply.set_flags(taken(&reply));
+    let flags = |record: &Record<'_, A>, is_taken| {
+        let others = record.flags() & !flow_flags::NETFILTER;
+        others | if is_taken { 0 } else { flow_flags::NETFILTER }
+    };
+    reply.set_flags(flags(&reply, true));
     let waits = number == protocol::TCP && record.flags() & flow_flags::REDIRECT == 0;
     let held = waits.then(|| table.hold(&client_key)).flatten();
-    let Some(held) = held else {
-        record.set_flags(taken(&record));
-        forget();
-        return Some(());
+    let is_forgotten = if let Some(held) = held {
+        let held_since = Instant::now();
+        while held_since.elapsed() < ON_THE_WAY {
+            std::hint::spin_loop();
+        }
+        let is_forgotten = forget();
+        held.release(flags(&record, is_forgotten));
+        is_forgotten
+    } else {
+        record.set_flags(flags(&record, true));
+        let is_forgotten = forget();
+        record.set_flags(flags(&record, is_forgotten));
+        is_forgotten
     };
-    let held_since = Instant::now();
-    while held_since.elapsed() < ON_THE_WAY {
-        std::hint::spin_loop();
-    }
-    forget();
-    held.release(taken(&record));
-    Some(())
+    reply.set_flags(flags(&reply, is_forgotten));
+    is_forgotten.then_some(())
 }
 
 fn expire<A: FromIp>(table: &OpenFlowTable<A>, connection: &Connection, now: u32) {

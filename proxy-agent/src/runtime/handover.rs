@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::agent::Agent;
-use crate::host::{Connection, Conntrack, EntryWriter};
+use crate::host::{Connection, Conntrack, EntryWriter, TrackedConnection};
 use crate::maps::{KernelMaps, NetfilterFlows};
 
 /// How often connections are taken over whose handshakes were not over the time before, and how long
@@ -53,7 +53,7 @@ impl Handover {
             return;
         };
         match note(flows, agent).await {
-            Ok(noted) => self.noted.extend(noted.iter().map(|(it, _)| *it)),
+            Ok(noted) => self.noted.extend(noted.iter().map(|(it, _)| it.connection)),
             // Mostly there is no connection tracking, and so nobody to take over from.
             Err(error) => info!("cannot list netfilter's connections: {error}"),
         }
@@ -94,10 +94,11 @@ impl Handover {
 async fn note(
     flows: &NetfilterFlows,
     agent: &mut Agent<KernelMaps>,
-) -> io::Result<Vec<(Connection, bool)>> {
+) -> io::Result<Vec<(TrackedConnection, bool)>> {
     let connections = Conntrack::open()?.translated().await?;
     let open = flows.open()?;
-    let noted = connections.into_iter().map(|connection| {
+    let noted = connections.into_iter().map(|tracked| {
+        let connection = tracked.connection;
         let backend = agent.backend_of(&connection);
         if backend.is_some() && connection.source.ip() != connection.client.ip() {
             agent
@@ -106,13 +107,14 @@ async fn note(
                 .map_err(io::Error::other)?;
         }
         open.note(&connection, backend);
-        Ok((connection, backend.is_some()))
+        Ok((tracked, backend.is_some()))
     });
     noted.collect()
 }
 
 /// Takes over all connections that can be, also those that have begun since they were noted;
-/// returns the others. One whose handshake goes on is taken when that is over.
+/// returns the others. One whose handshake goes on is taken when that is over; where netfilter has another
+/// one of the same client by then, that one.
 async fn take(
     flows: &NetfilterFlows,
     agent: &mut Agent<KernelMaps>,
@@ -122,7 +124,7 @@ async fn take(
     let mut left = BTreeSet::new();
     for _ in 0..ROUNDS {
         let now = note(flows, agent).await?;
-        left = now.iter().map(|(connection, _)| *connection).collect();
+        left = now.iter().map(|(it, _)| it.connection).collect();
         // What has ended meanwhile would be left to netfilter for as long as its note is there.
         let there: BTreeSet<_> = left.iter().map(ends).collect();
         noted.retain(|connection| !there.contains(&ends(connection)));
@@ -132,17 +134,20 @@ async fn take(
         }
         let mut netfilter = EntryWriter::open()?;
         let mut is_incomplete = false;
-        for (connection, has_backend) in now {
+        for (tracked, has_backend) in now {
+            let connection = tracked.connection;
             let is_handshake = connection.protocol == protocol::TCP && !connection.is_established;
-            is_incomplete |= is_handshake && has_backend;
             let forget = || {
-                if let Err(error) = netfilter.forget(&connection) {
+                netfilter.forget(&tracked).unwrap_or_else(|error| {
                     warn!(?connection, "netfilter keeps a connection: {error}");
-                }
+                    false
+                })
             };
             if has_backend && !is_handshake && open.take_over(&connection, forget) {
                 left.remove(&connection);
                 taken += 1;
+            } else {
+                is_incomplete |= has_backend;
             }
         }
         if !is_incomplete {
@@ -161,7 +166,7 @@ async fn take(
 /// Forgets connections that were left to netfilter and that it has forgotten.
 async fn forget_gone(flows: &NetfilterFlows, left: &mut BTreeSet<Connection>) -> io::Result<()> {
     let there = Conntrack::open()?.translated().await?;
-    let there: BTreeSet<_> = there.iter().map(ends).collect();
+    let there: BTreeSet<_> = there.iter().map(|it| ends(&it.connection)).collect();
     let gone: Vec<Connection> = left
         .iter()
         .filter(|connection| !there.contains(&ends(connection)))

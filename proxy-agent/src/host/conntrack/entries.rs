@@ -15,7 +15,7 @@ use rtnetlink::packet_core::{
 use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 use rtnetlink::sys::{Socket, SocketAddr as Peer};
 
-use super::{Connection, family, message, tuple};
+use super::{CTA_ID, Connection, TrackedConnection, family, message, tuple};
 
 /// `enum ctattr_type` of `linux/netfilter/nfnetlink_conntrack.h`.
 const CTA_NAT_SRC: u16 = 6;
@@ -89,20 +89,22 @@ impl EntryWriter {
         })
     }
 
-    /// Has netfilter forget a connection. False if it did not know it any more.
+    /// Has netfilter forget a connection. False if it did not know it any more, or knows another one
+    /// of the same client.
     ///
     /// # Errors
     ///
     /// The kernel refuses it.
-    pub fn forget(&mut self, connection: &Connection) -> io::Result<bool> {
+    pub fn forget(&mut self, tracked: &TrackedConnection) -> io::Result<bool> {
         let Connection {
             protocol,
             client,
             frontend,
             ..
-        } = *connection;
+        } = tracked.connection;
         let original = ConntrackAttribute::CtaTupleOrig(tuple(protocol, client, frontend));
-        let request = ConntrackMessage::Delete(vec![original]);
+        let id = ConntrackAttribute::Other(DefaultNla::new(CTA_ID, tracked.id.to_vec()));
+        let request = ConntrackMessage::Delete(vec![original, id]);
         let mut datagram = Vec::new();
         self.add(&mut datagram, client, request, NLM_F_ACK);
         match self.exchange(&datagram) {
