@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use proxy_tests::lab::client::Transport;
@@ -13,6 +14,8 @@ use super::PATIENCE;
 use crate::restarts::conversations;
 use crate::world::World;
 
+/// Between two questions of a client: 50 of them a second.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How many sockets of each kind are held.
 const HELD: usize = 5;
 /// All sockets that are held, of Pods, of clients outside and of the node.
@@ -52,7 +55,10 @@ impl Shared {
             state.answers[number] += usize::from(answer.is_ok());
             state.failed |= answer.is_err();
             self.changed.notify_all();
+            drop(state);
             answer?;
+            // All at full speed would leave the agents no processor.
+            thread::sleep(PAUSE);
         }
         Ok(())
     }
