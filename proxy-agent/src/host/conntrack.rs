@@ -104,7 +104,7 @@ impl Conntrack {
 
     async fn list(
         &self,
-        is_wanted: impl Fn(&Tracked) -> bool,
+        is_wanted: impl Fn(&ListedEntry) -> bool,
     ) -> io::Result<Vec<TrackedConnection>> {
         let mut found = Vec::new();
         for family in [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6] {
@@ -116,8 +116,8 @@ impl Conntrack {
             while let Some(answer) = answers.next().await {
                 match answer.payload {
                     NetlinkPayload::InnerMessage(message) => {
-                        let entry = Tracked::of(&message).filter(&is_wanted);
-                        found.extend(entry.map(|entry| entry.it));
+                        let entry = ListedEntry::of(&message).filter(&is_wanted);
+                        found.extend(entry.map(|entry| entry.tracked));
                     }
                     NetlinkPayload::Error(error) if error.code.is_some() => {
                         return Err(error.to_io());
@@ -169,15 +169,15 @@ fn family(of: SocketAddr) -> NetfilterProtoFamily {
 /// `enum ctattr_type` of `linux/netfilter/nfnetlink_conntrack.h`.
 const CTA_ID: u16 = 12;
 
-/// An entry.
-struct Tracked {
-    it: TrackedConnection,
+/// An entry of a list.
+struct ListedEntry {
+    tracked: TrackedConnection,
     status: Status,
     /// One of TCP that has ended.
     is_over: bool,
 }
 
-impl Tracked {
+impl ListedEntry {
     fn of(message: &NetfilterMessage) -> Option<Self> {
         let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = &message.inner
         else {
@@ -213,7 +213,7 @@ impl Tracked {
             is_established: status.contains(Status::Assured),
         };
         Some(Self {
-            it: TrackedConnection { connection, id },
+            tracked: TrackedConnection { connection, id },
             status,
             is_over,
         })

@@ -117,9 +117,10 @@ impl<'a, A> Record<'a, A> {
     }
 }
 
-/// A record that nobody finds.
+/// A record that nobody finds, and whose bucket nobody claims in.
 #[cfg(any(test, feature = "host"))]
 #[derive(Debug)]
+#[must_use = "until it is released nobody claims in its bucket"]
 pub struct HeldRecord<'a, A> {
     record: Record<'a, A>,
     busy: TagWord,

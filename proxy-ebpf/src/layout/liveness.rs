@@ -2,8 +2,8 @@
 
 /// Element of `BACKEND_LIVENESS_*`, by backend index: whether the endpoint answers new
 /// connections. Its state holds while the backend is marked as
-/// [`SUSPECT`](super::backend_flags::SUSPECT). Programs write it in place without order, and the agent its state: what
-/// one of them overwrites comes again.
+/// [`SUSPECT`](super::backend_flags::SUSPECT). Programs write it in place without order, and the
+/// agent its state: what one of them overwrites comes again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
 pub struct Liveness {

@@ -173,7 +173,7 @@ cargo xtask bench failover --rate {rate} --write
 What it costs a packet: of a flow that is there nothing, for its programs do not ask; of a new flow
 one bit of the backend, which is read in any case. Only where that says that the endpoint is suspect its
 liveness is read. `proxy-ebpf/tests/pipeline/calls.txt` holds the number of lookups;
-`cargo xtask bench packet --unanswered off --only 'new flow'`, and the same with `avoid`, the time.
+`cargo xtask bench packet -- --unanswered off --only 'new flow'`, and the same with `avoid`, the time.
 ",
             self.dark(),
             self.failures(),

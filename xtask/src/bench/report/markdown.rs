@@ -273,6 +273,7 @@ mod tests {
             "AMD EPYC, 2 cores, 8.0 GiB, Linux 6.18.0; load 0.1 before, 0.5 after",
             "`cargo xtask bench --only connect`, 2 cores of AMD EPYC, Linux 6.18.0, load 0.1 to 0.4",
             "| Connect, request, close | TC at least 0.95 of the limit | 0.90 | **missed** |",
+            "- *Connect, request, close*: Each packet passes four programs.",
             "![Connect, request, close: rate](benchmarks/connect-rate.svg)",
         ] {
             assert!(page.contains(part), "{part} in:\n{page}");
